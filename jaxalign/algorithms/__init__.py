@@ -1,0 +1,1 @@
+"""Jitted updates; they never see a dataset, a file or a clock."""

@@ -1,0 +1,1 @@
+"""One file per stage: config, `build(config, mesh)` and `run()`."""

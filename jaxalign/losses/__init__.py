@@ -1,0 +1,1 @@
+"""Preference and policy losses, pure and unreduced: jax and numpy only."""

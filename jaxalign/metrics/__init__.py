@@ -1,0 +1,1 @@
+"""What is reported and never optimised: jax and numpy only."""

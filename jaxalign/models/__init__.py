@@ -1,0 +1,1 @@
+"""Decoder, reward heads and weights; the only folder that imports flax."""

@@ -1,0 +1,75 @@
+"""Trace-time checks: what was got, what is allowed, before any compute."""
+
+from collections.abc import Collection
+
+import jax
+import jax.numpy as jnp
+
+
+def floating(**arrays: jax.Array) -> list[jax.Array]:
+  """The arrays in one float dtype of at least 32 bits, in the order given.
+
+  bfloat16 and float16 are raised to float32 and float64 stays, so no loss is
+  ever computed in a narrow type.
+
+  Args:
+    **arrays: named arrays, floating point, [...].
+
+  Returns:
+    The arrays in their common dtype, [...] each.
+
+  Raises:
+    TypeError: an array is not floating point; a reward held in integers would
+      be truncated without a word.
+  """
+  for name, array in arrays.items():
+    if not jnp.issubdtype(jnp.result_type(array), jnp.floating):
+      raise TypeError(
+        f"{name} must be floating point, got {jnp.result_type(array)}"
+      )
+  dtype = jnp.dtype(jnp.float32)
+  for array in arrays.values():
+    dtype = jnp.promote_types(dtype, jnp.result_type(array))
+  return [jnp.asarray(array, dtype) for array in arrays.values()]
+
+
+def boolean(**arrays: jax.Array | None) -> None:
+  """Raises TypeError unless every array that is given is bool, [...]."""
+  for name, array in arrays.items():
+    if array is not None and jnp.result_type(array) != jnp.bool_:
+      raise TypeError(
+        f"{name} must be bool (True = counts), got {jnp.result_type(array)}"
+      )
+
+
+def integer(**arrays: jax.Array) -> None:
+  """Raises TypeError unless every array holds integers, [...]."""
+  for name, array in arrays.items():
+    if not jnp.issubdtype(jnp.result_type(array), jnp.integer):
+      raise TypeError(f"{name} must be integer, got {jnp.result_type(array)}")
+
+
+def same_shape(**arrays: jax.Array | None) -> None:
+  """Raises ValueError unless all arrays that are given share one shape."""
+  given = {k: jnp.shape(v) for k, v in arrays.items() if v is not None}
+  if len(set(given.values())) > 1:
+    got = ", ".join(f"{name} {shape}" for name, shape in given.items())
+    raise ValueError(f"shapes must be equal, got {got}")
+
+
+def rank(number: int, **arrays: jax.Array) -> None:
+  """Raises ValueError unless every array has `number` axes."""
+  for name, array in arrays.items():
+    if jnp.ndim(array) != number:
+      raise ValueError(
+        f"{name} must have {number} axes, got shape {jnp.shape(array)}"
+      )
+
+
+def one_of(allowed: Collection[str], **choices: str) -> None:
+  """Raises ValueError unless every choice is one of the allowed words."""
+  for name, choice in choices.items():
+    if choice not in allowed:
+      raise ValueError(
+        f"{name} must be one of {', '.join(sorted(allowed))}, got {choice!r}"
+      )

@@ -1,0 +1,1 @@
+"""Mechanism that no stage owns: mesh, checkpoints, guards, reports."""

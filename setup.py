@@ -1,0 +1,67 @@
+"""Installs jaxalign: the core needs jax and numpy, everything else an extra."""
+
+import pathlib
+import re
+
+import setuptools
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(
+  r'__version__ = "([^"]+)"', (ROOT / "jaxalign/__init__.py").read_text()
+).group(1)
+
+TRAIN = [
+  "absl-py>=2.3",
+  "datasets>=5.2,<6",
+  "etils[epath]>=1.13",
+  "flax>=0.12.8,<0.13",
+  "grain>=0.2.18,<0.3",
+  "httpx>=0.28",
+  "jinja2>=3.1",
+  "matplotlib>=3.10",
+  "ml-collections>=1.1,<2",
+  "optax>=0.2.8,<0.3",
+  "orbax-checkpoint>=0.12.8,<0.13",
+  "rich>=14",
+  "safetensors>=0.7",
+  "tensorboardX>=2.6",
+  "tokenizers>=0.22",
+  "transformers>=5.12,<6",
+]
+TEST = [
+  "hypothesis>=6.140",
+  "ott-jax>=0.6",
+  "pytest>=9",
+  "pytest-xdist>=3.8",
+  "scipy>=1.16",
+]
+LINT = ["mypy>=1.18", "ruff>=0.14"]
+
+setuptools.setup(
+  name="jaxalign",
+  version=VERSION,
+  description="From many people's disagreeing preferences to a fair policy.",
+  long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+  long_description_content_type="text/markdown",
+  license="Apache-2.0",
+  python_requires=">=3.11",
+  packages=setuptools.find_packages(include=["jaxalign", "jaxalign.*"]),
+  package_data={"jaxalign": ["py.typed", "**/*.jinja"]},
+  install_requires=["jax>=0.10.2,<0.13", "numpy>=2.0"],
+  extras_require={
+    "train": TRAIN,
+    "tpu": ["jax[tpu]>=0.10.2,<0.13"],
+    "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
+    "cloud": ["fsspec>=2025.3", "gcsfs>=2025.3", "s3fs>=2025.3"],
+    "serve": ["starlette>=0.47", "uvicorn>=0.35"],
+    "test": TEST,
+    "lint": LINT,
+    "parity": ["torch>=2.13,<3", "peft>=0.18"],
+  },
+  classifiers=[
+    "License :: OSI Approved :: Apache Software License",
+    "Programming Language :: Python :: 3.11",
+    "Programming Language :: Python :: 3.12",
+    "Typing :: Typed",
+  ],
+)

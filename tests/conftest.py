@@ -1,0 +1,31 @@
+"""Every test sees 8 CPU devices, strict promotion and no network."""
+
+import os
+
+# Before JAX starts: the device count is read once.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+
+def pytest_addoption(parser):
+  parser.addoption(
+    "--run_slow", action="store_true", help="also run tests marked slow"
+  )
+
+
+def pytest_collection_modifyitems(config, items):
+  if config.getoption("--run_slow"):
+    return
+  skip = pytest.mark.skip(reason="slow: pass --run_slow to run it")
+  for item in items:
+    if "slow" in item.keywords:
+      item.add_marker(skip)
