@@ -27,9 +27,9 @@ def floating(**arrays: jax.Array) -> list[jax.Array]:
       raise TypeError(
         f"{name} must be floating point, got {jnp.result_type(array)}"
       )
-  dtype = jnp.dtype(jnp.float32)
-  for array in arrays.values():
-    dtype = jnp.promote_types(dtype, jnp.result_type(array))
+  # By hand: strict promotion refuses the mixture that is resolved here.
+  wide = any(jnp.result_type(a) == jnp.float64 for a in arrays.values())
+  dtype = jnp.float64 if wide else jnp.float32
   return [jnp.asarray(array, dtype) for array in arrays.values()]
 
 

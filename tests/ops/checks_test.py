@@ -1,0 +1,59 @@
+"""Each check passes what is allowed and names what is not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from jaxalign.ops import checks
+
+
+class ChecksTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (jnp.bfloat16, jnp.bfloat16, jnp.float32),
+    (jnp.float16, jnp.float32, jnp.float32),
+    (jnp.bfloat16, jnp.float64, jnp.float64),
+  )
+  def test_floating_raises_to_the_widest_and_at_least_float32(
+    self, first, second, expected
+  ):
+    with jax.enable_x64(True):
+      a, b = checks.floating(a=jnp.ones(2, first), b=jnp.ones((), second))
+    self.assertEqual((a.dtype, b.dtype), (expected, expected))
+
+  def test_floating_names_the_integer(self):
+    with self.assertRaisesRegex(TypeError, "scores.*int32"):
+      checks.floating(gap=jnp.ones(1), scores=jnp.ones(1, jnp.int32))
+
+  def test_floating_works_on_numpy_and_under_a_trace(self):
+    out = jax.jit(lambda x: checks.floating(x=x)[0])(np.float32(2.0))
+    self.assertEqual(out, 2.0)
+
+  def test_boolean(self):
+    checks.boolean(where=np.array([True]), absent=None)
+    with self.assertRaisesRegex(TypeError, "where must be bool.*int32"):
+      checks.boolean(where=jnp.ones(1, jnp.int32))
+
+  def test_integer(self):
+    checks.integer(source=np.array([1]))
+    with self.assertRaisesRegex(TypeError, "source must be integer.*float32"):
+      checks.integer(source=jnp.ones(1))
+
+  def test_same_shape(self):
+    checks.same_shape(a=np.ones(2), b=np.ones(2), absent=None)
+    with self.assertRaisesRegex(ValueError, r"a \(2,\), b \(2, 1\)"):
+      checks.same_shape(a=np.ones(2), b=np.ones((2, 1)))
+
+  def test_rank(self):
+    checks.rank(2, a=np.ones((1, 1)))
+    with self.assertRaisesRegex(ValueError, r"b must have 2 axes.*\(3,\)"):
+      checks.rank(2, a=np.ones((1, 1)), b=np.ones(3))
+
+  def test_one_of(self):
+    checks.one_of(("half", "wrong"), ties="half")
+    with self.assertRaisesRegex(ValueError, "ties.*half, wrong, got 'HALF'"):
+      checks.one_of(("half", "wrong"), ties="HALF")
+
+
+if __name__ == "__main__":
+  absltest.main()
