@@ -1,0 +1,114 @@
+"""Causal grouped-query attention that padding cannot reach.
+
+Positions, keys and queries all go by the mask, so a sequence's outputs are the
+same with padding on the left, on the right, on both sides or in the middle.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
+  """The dtype, or float32 if that is wider."""
+  wide = jnp.finfo(dtype).bits > 32
+  return jnp.dtype(dtype) if wide else jnp.dtype(jnp.float32)
+
+
+def positions_of(mask: jax.Array) -> jax.Array:
+  """Position of each token among the attended ones, int32 [B, T].
+
+  Args:
+    mask: True where a token is attended, bool [B, T].
+
+  Returns:
+    cumsum(mask) - 1, and 0 for padding before the first attended token.
+  """
+  counts = jnp.cumsum(mask, axis=-1, dtype=jnp.int32)
+  return jnp.maximum(counts - 1, 0)
+
+
+def attention_mask(mask: jax.Array) -> jax.Array:
+  """Which key each query may read: attended and not in its future.
+
+  Args:
+    mask: bool [B, T].
+
+  Returns:
+    bool [B, 1, T, T], query then key.
+  """
+  length = mask.shape[-1]
+  causal = jnp.tril(jnp.ones((length, length), jnp.bool_))
+  return causal[None, None] & mask[:, None, None, :]
+
+
+def rotary_angles(
+  positions: jax.Array, head_dim: int, theta: float, dtype: jnp.dtype
+) -> tuple[jax.Array, jax.Array]:
+  """Cosine and sine of every position's rotation.
+
+    angle[t, i] = positions[t] * theta ** (-2 i / head_dim)
+
+  Args:
+    positions: int [B, T].
+    head_dim: width of one head, even.
+    theta: base of the wavelengths.
+    dtype: float32 or wider.
+
+  Returns:
+    (cos, sin), [B, T, 1, head_dim / 2] each, to broadcast over heads.
+  """
+  exponents = jnp.arange(0, head_dim, 2, dtype=dtype) / head_dim
+  frequencies = 1.0 / jnp.asarray(theta, dtype) ** exponents
+  angles = positions.astype(dtype)[:, :, None] * frequencies[None, None]
+  angles = angles[:, :, None, :]
+  return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+  """Rotates the two halves of each head against each other.
+
+  Args:
+    x: queries or keys [B, T, H, head_dim].
+    cos: [B, T, 1, head_dim / 2], float32 or wider.
+    sin: likewise.
+
+  Returns:
+    [B, T, H, head_dim] in the dtype of x.
+
+  References:
+    Su et al., "RoFormer: enhanced transformer with rotary position embedding",
+    2021, equation 34, with the pairs laid out as halves.
+  """
+  first, second = jnp.split(x.astype(cos.dtype), 2, axis=-1)
+  rotated = (first * cos - second * sin, second * cos + first * sin)
+  return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+
+
+def attend(
+  query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array
+) -> jax.Array:
+  """Scaled dot-product attention, softmax in at least float32.
+
+  Args:
+    query: [B, T, H, d].
+    key: [B, S, K, d]; query head h reads key head h // (H / K).
+    value: [B, S, K, d].
+    mask: bool [B, 1, T, S], True where a query may read a key.
+
+  Returns:
+    [B, T, H, d] in the dtype of `value`. A query that may read nothing gets the
+    plain mean of the values: finite, and so is its gradient.
+  """
+  batch, length, heads, width = query.shape
+  kv_heads = key.shape[2]
+  query = query.reshape(batch, length, kv_heads, heads // kv_heads, width)
+  wide = at_least_float32(query.dtype)
+  logits = jnp.einsum(
+    "btkgd,bskd->bkgts", query, key, preferred_element_type=wide
+  )
+  # Finite, not -inf: a row of -inf alone is NaN under softmax.
+  lowest = 0.7 * float(jnp.finfo(wide).min)
+  logits = jnp.where(mask[:, :, None], logits * width**-0.5, lowest)
+  probs = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+  mixed = jnp.einsum("bkgts,bskd->btkgd", probs, value)
+  return mixed.reshape(batch, length, heads, width)

@@ -1,0 +1,203 @@
+"""The one description of a decoder: frozen, hashable, checked when made."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxalign.ops import checks
+
+NORMS = ("layer", "rms")
+ACTIVATIONS = ("gelu", "gelu_tanh", "silu", "relu")
+POSITIONS = ("rotary", "learned")
+REMATS = ("none", "dots", "full")
+DTYPES = ("bfloat16", "float32", "float64")
+PARAM_DTYPES = ("float32", "float64")
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+  """Everything that decides a decoder's parameters and its function.
+
+  Attributes:
+    vocab_size: V, rows of the token embedding.
+    num_layers: pre-norm blocks.
+    num_heads: H, query heads.
+    embed_dim: D, width of the residual stream.
+    mlp_dim: hidden width of the MLP.
+    num_kv_heads: key and value heads, a divisor of `num_heads`; None means
+      `num_heads`.
+    head_dim: width of one head; None means `embed_dim / num_heads`.
+    max_positions: longest sequence that is accepted, in tokens.
+    norm: "layer" (mean and variance, with a bias) or "rms".
+    norm_eps: added to the variance.
+    activation: "gelu", "gelu_tanh", "silu" or "relu".
+    gated: the MLP is down(act(gate(x)) * up(x)) rather than down(act(up(x))).
+    positions: "rotary" (halves rotated against each other) or "learned".
+    rope_theta: base of the rotary wavelengths.
+    qkv_bias: query, key and value projections have a bias.
+    out_bias: the attention output projection has a bias.
+    mlp_bias: the MLP projections have a bias.
+    tie_embeddings: the language head is the token embedding.
+    dropout: rate on the embeddings and on each residual branch, used only when
+      `apply` is given keys.
+    dtype: type of the matrix products; norms, softmax and heads use at least
+      float32.
+    param_dtype: type in which parameters are stored.
+    remat: what the backward pass recomputes: "none", "dots" (all but the
+      products with weights) or "full" (all but each layer's input).
+    unroll: layers per iteration of the layer scan.
+    num_outputs: rewards per sequence; None for a language model.
+    value_head: a language model also gives a value per token.
+    pad_id: padding token, None if there is none. Never read by the model, which
+      goes by the mask; kept for the checkpoint.
+    bos_id: first token of a text.
+    eos_id: token or tokens that end a text.
+    family: row of `families.FAMILIES` by which checkpoints are written.
+
+  Raises:
+    TypeError: a field has the wrong type.
+    ValueError: a field is out of range or two fields contradict each other.
+  """
+
+  vocab_size: int
+  num_layers: int
+  num_heads: int
+  embed_dim: int
+  mlp_dim: int
+  num_kv_heads: int | None = None
+  head_dim: int | None = None
+  max_positions: int = 2048
+  norm: str = "rms"
+  norm_eps: float = 1e-5
+  activation: str = "silu"
+  gated: bool = True
+  positions: str = "rotary"
+  rope_theta: float = 10_000.0
+  qkv_bias: bool = False
+  out_bias: bool = False
+  mlp_bias: bool = False
+  tie_embeddings: bool = False
+  dropout: float = 0.0
+  dtype: str = "float32"
+  param_dtype: str = "float32"
+  remat: str = "none"
+  unroll: int = 1
+  num_outputs: int | None = None
+  value_head: bool = False
+  pad_id: int | None = None
+  bos_id: int | None = None
+  eos_id: int | tuple[int, ...] | None = None
+  family: str = "llama"
+
+  def __post_init__(self) -> None:
+    for name in ("num_heads", "embed_dim"):
+      _positive(name, getattr(self, name))
+    if self.num_kv_heads is None:
+      object.__setattr__(self, "num_kv_heads", self.num_heads)
+    if self.head_dim is None:
+      if self.embed_dim % self.num_heads:
+        raise ValueError(
+          "embed_dim must be a multiple of num_heads unless head_dim is set, "
+          f"got {self.embed_dim} and {self.num_heads}"
+        )
+      object.__setattr__(self, "head_dim", self.embed_dim // self.num_heads)
+    self._check_types()
+    self._check_ranges()
+
+  def _check_types(self) -> None:
+    for name in (
+      "vocab_size",
+      "num_layers",
+      "mlp_dim",
+      "num_kv_heads",
+      "head_dim",
+      "max_positions",
+      "unroll",
+    ):
+      _positive(name, getattr(self, name))
+    if self.num_outputs is not None:
+      _positive("num_outputs", self.num_outputs)
+    for name in (
+      "gated",
+      "qkv_bias",
+      "out_bias",
+      "mlp_bias",
+      "tie_embeddings",
+      "value_head",
+    ):
+      if not isinstance(getattr(self, name), bool):
+        raise TypeError(f"{name} must be a bool, got {getattr(self, name)!r}")
+    for name in ("norm_eps", "rope_theta", "dropout"):
+      value = getattr(self, name)
+      if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    checks.one_of(NORMS, norm=self.norm)
+    checks.one_of(ACTIVATIONS, activation=self.activation)
+    checks.one_of(POSITIONS, positions=self.positions)
+    checks.one_of(REMATS, remat=self.remat)
+    checks.one_of(DTYPES, dtype=self.dtype)
+    checks.one_of(PARAM_DTYPES, param_dtype=self.param_dtype)
+
+  def _check_ranges(self) -> None:
+    if self.num_heads % self.num_kv_heads:
+      raise ValueError(
+        "num_heads must be a multiple of num_kv_heads, got "
+        f"{self.num_heads} and {self.num_kv_heads}"
+      )
+    if self.positions == "rotary" and self.head_dim % 2:
+      raise ValueError(
+        f"head_dim must be even for rotary positions, got {self.head_dim}"
+      )
+    if self.unroll > self.num_layers:
+      raise ValueError(
+        f"unroll must be at most num_layers = {self.num_layers}, got "
+        f"{self.unroll}"
+      )
+    if not 0.0 <= self.dropout < 1.0:
+      raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+    for name in ("norm_eps", "rope_theta"):
+      if not getattr(self, name) > 0:
+        raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+    if self.num_outputs is not None and self.value_head:
+      raise ValueError(
+        "value_head belongs to a language model: num_outputs must be None, got "
+        f"{self.num_outputs}"
+      )
+    for name in ("pad_id", "bos_id", "eos_id"):
+      value = getattr(self, name)
+      ids = value if isinstance(value, tuple) else (value,)
+      for token in ids:
+        if token is not None and not 0 <= token < self.vocab_size:
+          raise ValueError(
+            f"{name} must be in [0, vocab_size) = [0, {self.vocab_size}), got "
+            f"{value}"
+          )
+
+
+def _positive(name: str, value: object) -> None:
+  if isinstance(value, bool) or not isinstance(value, int):
+    raise TypeError(f"{name} must be an int, got {value!r}")
+  if value < 1:
+    raise ValueError(f"{name} must be >= 1, got {value}")
+
+
+def available_dtype(field: str, name: str) -> jnp.dtype:
+  """The dtype, if JAX would not quietly narrow it.
+
+  Args:
+    field: the config field that asks for it, for the error.
+    name: "bfloat16", "float32" or "float64".
+
+  Returns:
+    The dtype.
+
+  Raises:
+    ValueError: float64 without `jax_enable_x64`.
+  """
+  dtype = jnp.dtype(name)
+  if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+    raise ValueError(
+      f"{field}={name!r} needs the JAX option jax_enable_x64, which is off"
+    )
+  return dtype
