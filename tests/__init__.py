@@ -1,0 +1,1 @@
+"""Tests, and the references and rules that they share."""
