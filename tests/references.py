@@ -85,5 +85,6 @@ def adaptive_calibration_error(gaps, num_bins=10):
   p = np.concatenate([sigmoid(gaps), sigmoid(-gaps)])
   label = np.concatenate([np.ones(len(gaps)), np.zeros(len(gaps))])
   order = np.argsort(p, kind="stable")
-  parts = [c for c in np.array_split(order, num_bins) if len(c)]
-  return np.mean([abs(label[c].mean() - p[c].mean()) for c in parts])
+  part = np.arange(len(p)) * num_bins // len(p)
+  inside = [order[part == b] for b in np.unique(part)]
+  return np.mean([abs(label[c].mean() - p[c].mean()) for c in inside])

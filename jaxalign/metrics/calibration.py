@@ -56,7 +56,8 @@ def _binned(
   num_bins: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Mean confidence, mean success and count of each bin, [num_bins]."""
-  one_hot = (index[:, None] == jnp.arange(num_bins)[None, :]) & counted[:, None]
+  bins = jnp.arange(num_bins, dtype=jnp.int32)
+  one_hot = (index[:, None] == bins[None, :]) & counted[:, None]
   count = jnp.sum(one_hot, axis=0, dtype=confidence.dtype)
   size = jnp.maximum(count, 1)
   # Sums, not a matmul: accelerators would round its inputs to bfloat16.
@@ -189,8 +190,8 @@ def adaptive_calibration_error(
   used = jnp.concatenate([counted[::-1], counted])
   # Sorting puts what is masked last, so ranks below the count are the data.
   order = jnp.argsort(jnp.where(used, both, jnp.inf))
-  rank = jnp.arange(both.size)
-  size = jnp.maximum(jnp.sum(used), 1)
+  rank = jnp.arange(both.size, dtype=jnp.int32)
+  size = jnp.maximum(jnp.sum(used, dtype=jnp.int32), 1)
   confidence, success, count = _binned(
     both[order],
     won[order],

@@ -1,5 +1,7 @@
 """Pair and ranking losses against NumPy, then what holds at any score."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,14 +126,16 @@ class PairLossTest(parameterized.TestCase):
     gap = jnp.asarray(gap, jnp.float32)
     f = lambda c: loss(c, 0.0 * c)
     for g in (f, jax.grad(f), jax.grad(jax.grad(f)), jax.hessian(f)):
-      self.assertTrue(np.isfinite(g(gap)))
+      self.assertTrue(np.isfinite(jax.jit(g)(gap)))
 
   def test_second_derivatives_match_finite_differences(self):
     pair = (self.chosen, self.rejected)
-    check_grads(bradley_terry_loss, pair, order=2)
-    check_grads(reward_centering_penalty, pair, order=2)
+    check_grads(jax.jit(bradley_terry_loss), pair, order=2)
+    check_grads(jax.jit(reward_centering_penalty), pair, order=2)
     check_grads(
-      lambda c, r, p, m: soft_preference_loss(c, r, chosen_prob=p, margin=m),
+      jax.jit(
+        lambda c, r, p, m: soft_preference_loss(c, r, chosen_prob=p, margin=m)
+      ),
       (*pair, self.prob, self.margin),
       order=2,
     )
@@ -237,8 +241,6 @@ class ListLossTest(parameterized.TestCase):
     )
 
   def test_probabilities_of_all_rankings_sum_to_one(self):
-    import itertools
-
     orders = np.array(list(itertools.permutations(range(4))))
     total = np.sum(np.exp(-plackett_luce_loss(self.scores[0][orders])))
     np.testing.assert_allclose(total, 1.0, rtol=1e-12)
@@ -264,7 +266,7 @@ class ListLossTest(parameterized.TestCase):
     for loss in self.losses():
       total = lambda s, loss=loss: jnp.sum(loss(s, none))
       for f in (total, jax.grad(total), jax.hessian(total)):
-        np.testing.assert_array_equal(f(self.scores), 0.0)
+        np.testing.assert_array_equal(jax.jit(f)(self.scores), 0.0)
 
   def test_finite_to_second_order_at_extremes(self):
     scores = jnp.asarray([[1e4, -1e4, 0.0, 1e4, -1e4]], jnp.float32)
@@ -275,12 +277,14 @@ class ListLossTest(parameterized.TestCase):
     ):
       total = lambda s, loss=loss: jnp.sum(loss(s))
       for f in (total, jax.grad(total), jax.hessian(total)):
-        self.assertTrue(np.all(np.isfinite(f(scores))))
+        self.assertTrue(np.all(np.isfinite(jax.jit(f)(scores))))
 
   def test_second_derivatives_match_finite_differences(self):
     for loss in self.losses():
       check_grads(
-        lambda s, loss=loss: loss(s, self.where), (self.scores,), order=2
+        jax.jit(lambda s, loss=loss: loss(s, self.where)),
+        (self.scores,),
+        order=2,
       )
 
   def test_jit_equals_eager_and_vmap_equals_whole(self):
