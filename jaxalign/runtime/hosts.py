@@ -1,0 +1,160 @@
+"""Many processes, one run: start, barriers, and arrays that span hosts."""
+
+import logging
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxalign.runtime import roll_call
+
+_log = logging.getLogger(__name__)
+
+
+def initialize(
+  *,
+  coordinator: str | None,
+  num_processes: int | None,
+  process_id: int | None,
+  timeout_s: int,
+) -> None:
+  """Joins this process to the others; call it before any other JAX call.
+
+  With all three given, the processes are counted first, so that a missing one
+  is named. With all three None, JAX finds them itself (Cloud TPU, SLURM, Open
+  MPI); it then also keeps the time, and ends the process when a host is
+  missing.
+
+  Args:
+    coordinator: "HOST:PORT" of process 0; the port must be free there and open
+      to the others.
+    num_processes: processes of the run.
+    process_id: this one, from 0.
+    timeout_s: seconds to wait for all of them.
+
+  Raises:
+    ValueError: some but not all of the three are given, one is out of range,
+      or the processes contradict each other.
+    TimeoutError: processes are missing, with their numbers.
+  """
+  given = {
+    "coordinator": coordinator,
+    "num_processes": num_processes,
+    "process_id": process_id,
+  }
+  missing = [name for name, value in given.items() if value is None]
+  if len(missing) == len(given):
+    _log.info("looking for the other processes, for up to %d s", timeout_s)
+    jax.distributed.initialize(initialization_timeout=timeout_s)
+    return
+  if coordinator is None or num_processes is None or process_id is None:
+    raise ValueError(
+      "give all of coordinator, num_processes and process_id, or none to have "
+      f"JAX find them; missing: {', '.join(missing)}"
+    )
+  if not 0 <= process_id < num_processes:
+    raise ValueError(
+      f"process_id must be in [0, num_processes={num_processes}), got "
+      f"{process_id}"
+    )
+  roll_call.roll_call(
+    coordinator,
+    num_processes=num_processes,
+    process_id=process_id,
+    timeout_s=timeout_s,
+  )
+  jax.distributed.initialize(
+    coordinator,
+    num_processes=num_processes,
+    process_id=process_id,
+    initialization_timeout=timeout_s,
+  )
+
+
+def is_main() -> bool:
+  """Whether this process writes files and logs for all."""
+  return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+  """Returns once every process has come here.
+
+  Args:
+    name: the same on all processes; a difference is an error on all of them.
+  """
+  multihost_utils.sync_global_devices(name)
+
+
+def all_hosts_gather(array: np.ndarray) -> np.ndarray:
+  """One array from every process, for small numbers such as counts.
+
+  Args:
+    array: any dtype, the same shape and dtype on all processes, [...].
+
+  Returns:
+    [P, ...], row p from process p, bit for bit: 64-bit values stay so.
+  """
+  array = np.ascontiguousarray(array)
+  # As bytes: JAX would narrow 64-bit numbers on the way.
+  sent = np.frombuffer(array.tobytes(), np.uint8)
+  rows = np.asarray(multihost_utils.process_allgather(sent, tiled=False))
+  rows = rows.reshape(jax.process_count(), sent.size)
+  received = np.frombuffer(rows.tobytes(), array.dtype)
+  return received.reshape(jax.process_count(), *array.shape).copy()
+
+
+def all_hosts_sum(array: np.ndarray) -> np.ndarray:
+  """Sum over processes, in the array's own dtype.
+
+  Args:
+    array: the same shape and dtype on all processes, [...].
+
+  Returns:
+    [...], the same on all processes.
+  """
+  return all_hosts_gather(array).sum(axis=0, dtype=np.asarray(array).dtype)
+
+
+def global_batch(batch: Any, sharding: Any) -> Any:
+  """Arrays over all devices from the rows that each process holds.
+
+  Args:
+    batch: tree of NumPy arrays, [local rows, ...]; each process gives the rows
+      of its own devices. The arrays may be reused afterwards.
+    sharding: one sharding for all leaves, or a tree of them.
+
+  Returns:
+    Tree of jax.Arrays, [global rows, ...].
+  """
+
+  def place(leaf: np.ndarray, spread: jax.sharding.Sharding) -> jax.Array:
+    # A copy, as JAX may keep using the memory of an aligned NumPy array.
+    return jax.make_array_from_process_local_data(spread, np.array(leaf))
+
+  if isinstance(sharding, jax.sharding.Sharding):
+    return jax.tree.map(lambda leaf: place(leaf, sharding), batch)
+  return jax.tree.map(place, batch, sharding)
+
+
+def fetch(tree: Any) -> Any:
+  """NumPy copies of whole arrays, on every process.
+
+  Every process must call this with the same tree, since an array that is
+  spread over processes is gathered.
+
+  Args:
+    tree: of jax.Arrays and anything `np.asarray` takes, [...].
+
+  Returns:
+    Tree of NumPy arrays of the same global shapes.
+  """
+
+  def whole(leaf: Any) -> np.ndarray:
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+      return np.asarray(leaf)
+    if leaf.is_fully_replicated:
+      return np.asarray(leaf.addressable_data(0))
+    return np.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+  return jax.tree.map(whole, tree)

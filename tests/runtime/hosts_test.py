@@ -1,0 +1,218 @@
+"""Two real processes over gloo, and the head count before they join."""
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxalign.runtime import hosts, roll_call
+
+PROGRAM = textwrap.dedent("""
+  import sys
+  import jax
+  from jax.sharding import AxisType, NamedSharding, PartitionSpec
+  import numpy as np
+  from jaxalign.runtime import hosts
+
+  port, process_id = sys.argv[1], int(sys.argv[2])
+  hosts.initialize(
+    coordinator=f"127.0.0.1:{port}",
+    num_processes=2,
+    process_id=process_id,
+    timeout_s=60,
+  )
+  if jax.process_count() != 2 or hosts.is_main() != (process_id == 0):
+    raise SystemExit("wrong process")
+  mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+  rows = NamedSharding(mesh, PartitionSpec("data"))
+  mine = np.arange(6, dtype=np.int32).reshape(2, 3) + 6 * process_id
+  batch = hosts.global_batch({"tokens": mine, "where": mine > 4}, rows)
+  total = jax.jit(
+    lambda b: b["tokens"].sum(),
+    out_shardings=NamedSharding(mesh, PartitionSpec()),
+  )(batch)
+  got = hosts.fetch({"batch": batch, "total": total, "plain": np.ones(2)})
+  want = np.arange(12).reshape(4, 3)
+  np.testing.assert_array_equal(got["batch"]["tokens"], want)
+  np.testing.assert_array_equal(got["batch"]["where"], want > 4)
+  np.testing.assert_array_equal(got["total"], want.sum())
+  np.testing.assert_array_equal(got["plain"], np.ones(2))
+  big = np.asarray([[2**40 + process_id]], np.int64)
+  np.testing.assert_array_equal(
+    hosts.all_hosts_gather(big), [[[2**40]], [[2**40 + 1]]]
+  )
+  np.testing.assert_array_equal(hosts.all_hosts_sum(big), [[2**41 + 1]])
+  hosts.barrier("end")
+  sys.stdout.write("done")
+""")
+
+
+def free_port():
+  with socket.create_server(("127.0.0.1", 0)) as server:
+    return server.getsockname()[1]
+
+
+def call(port, results, process_id, num_processes, timeout_s):
+  try:
+    roll_call.roll_call(
+      f"127.0.0.1:{port}",
+      num_processes=num_processes,
+      process_id=process_id,
+      timeout_s=timeout_s,
+    )
+    results[threading.current_thread().name] = None
+  except (TimeoutError, ValueError) as error:
+    results[threading.current_thread().name] = error
+
+
+def call_together(calls):
+  """Runs roll calls (process_id, num_processes, timeout_s) in threads."""
+  port, results = free_port(), {}
+  threads = [
+    threading.Thread(target=call, args=(port, results, *c), name=str(i))
+    for i, c in enumerate(calls)
+  ]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join(timeout=30)
+  return [results[str(i)] for i in range(len(calls))]
+
+
+class RollCallTest(parameterized.TestCase):
+  def test_returns_everywhere_once_all_are_there(self):
+    self.assertEqual(
+      call_together([(1, 3, 20), (0, 3, 20), (2, 3, 20)]), [None] * 3
+    )
+
+  def test_names_the_missing_process_on_every_host(self):
+    errors = call_together([(0, 4, 1.5), (2, 4, 1.5)])
+    for error in errors:
+      self.assertIsInstance(error, TimeoutError)
+      self.assertRegex(str(error), r"not arrived: 1, 3\. Here are: 0 on .*2 on")
+
+  def test_missing_coordinator_is_named(self):
+    (error,) = call_together([(1, 2, 0.5)])
+    self.assertIsInstance(error, TimeoutError)
+    self.assertRegex(str(error), r"process 1 on .* has not reached process 0")
+
+  def test_one_number_given_twice_is_named(self):
+    errors = call_together([(0, 3, 20), (1, 3, 20), (1, 3, 20)])
+    for error in errors:
+      self.assertRegex(str(error), "process_id 1 is taken twice")
+
+  def test_different_totals_are_named(self):
+    for error in call_together([(0, 2, 20), (1, 3, 20)]):
+      self.assertRegex(str(error), "process 1 on .* expects 3 processes")
+
+  def test_strangers_and_the_dead_do_not_count(self):
+    port, results = free_port(), {}
+    server = threading.Thread(
+      target=call, args=(port, results, 0, 3, 2), name="server"
+    )
+    server.start()
+    report = b'{"process_id": 1, "num_processes": 3, "host": "crashed"}\n'
+    for said in (b"GET / HTTP/1.1\r\n", b'{"process_id": 2}\n', b"", report):
+      while True:
+        try:
+          stranger = socket.create_connection(("127.0.0.1", port), 1)
+          break
+        except ConnectionRefusedError:
+          continue
+      with stranger:
+        stranger.sendall(said)
+    server.join(timeout=30)
+    self.assertRegex(str(results["server"]), "not arrived: 1, 2.")
+
+  def test_coordinator_needs_a_port(self):
+    with self.assertRaisesRegex(ValueError, "HOST:PORT, got 'tpu-0'"):
+      roll_call.roll_call("tpu-0", num_processes=2, process_id=0, timeout_s=1)
+
+
+class InitializeTest(absltest.TestCase):
+  def test_names_what_was_not_given(self):
+    with self.assertRaisesRegex(ValueError, "missing: process_id"):
+      hosts.initialize(
+        coordinator="a:1", num_processes=2, process_id=None, timeout_s=1
+      )
+
+  def test_process_id_must_be_below_the_number(self):
+    with self.assertRaisesRegex(ValueError, r"\[0, num_processes=2\), got 2"):
+      hosts.initialize(
+        coordinator="a:1", num_processes=2, process_id=2, timeout_s=1
+      )
+
+
+class TwoProcessesTest(absltest.TestCase):
+  def test_arrays_cross_hosts(self):
+    port = free_port()
+    processes = [
+      subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(port), str(i)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={
+          **os.environ,
+          "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        },
+      )
+      for i in range(2)
+    ]
+    for process in processes:
+      out, err = process.communicate(timeout=120)
+      self.assertIn("done", out, err[-3000:])
+      self.assertEqual(process.returncode, 0, err[-3000:])
+
+
+class OneProcessTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    self.rows = NamedSharding(mesh, PartitionSpec("data"))
+    self.whole = NamedSharding(mesh, PartitionSpec())
+
+  def test_batch_is_placed_and_fetched(self):
+    batch = {"a": np.arange(16).reshape(8, 2), "b": np.ones((8,), np.bool_)}
+    placed = hosts.global_batch(batch, self.rows)
+    self.assertEqual(placed["a"].sharding, self.rows)
+    for name, array in hosts.fetch(placed).items():
+      np.testing.assert_array_equal(array, batch[name])
+
+  def test_each_leaf_may_have_its_sharding(self):
+    placed = hosts.global_batch(
+      {"a": np.zeros((8, 2)), "b": np.zeros(3)},
+      {"a": self.rows, "b": self.whole},
+    )
+    self.assertEqual(placed["a"].sharding, self.rows)
+    self.assertEqual(placed["b"].sharding, self.whole)
+
+  def test_rows_may_be_overwritten_afterwards(self):
+    # Large enough to be aligned, which is when JAX shares memory.
+    rows = np.zeros((8, 4096), np.float32)
+    placed = hosts.global_batch({"a": rows}, self.rows)
+    jax.block_until_ready(placed)
+    rows[:] = 7.0
+    self.assertEqual(float(np.max(hosts.fetch(placed)["a"])), 0.0)
+
+  def test_gather_and_sum_keep_64_bits(self):
+    big = np.asarray([2**53 + 1, -1], np.int64)
+    np.testing.assert_array_equal(hosts.all_hosts_gather(big), big[None])
+    total = hosts.all_hosts_sum(big)
+    np.testing.assert_array_equal(total, big)
+    self.assertEqual(total.dtype, np.int64)
+
+  def test_this_process_is_the_main_one(self):
+    self.assertTrue(hosts.is_main())
+    hosts.barrier("alone")
+
+
+if __name__ == "__main__":
+  absltest.main()
