@@ -1,0 +1,264 @@
+"""The two-phase update: sums over the whole batch first, then the loss.
+
+Everything that couples examples (a mean's denominator, a source's gradient, a
+group's utility) is a *statistic*: summed over micro-batches and devices before
+any loss is taken. The loss of a micro-batch then reads the finished statistics
+and its gradient is simply added up, so accumulation, device count and padding
+cannot change a result.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Params = Any  # a nested dict of arrays
+Batch = Mapping[str, jax.Array]
+Statistics = Any  # a pytree of sums
+Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (total, count)
+
+
+class Objective(NamedTuple):
+  """What an algorithm optimises, in two phases.
+
+  Attributes:
+    statistics: `(params, micro_batch) -> sums`, a pytree added over
+      micro-batches and devices. No gradient flows through it.
+    loss: `(params, micro_batch, statistics) -> (loss, metrics)`, where the
+      scalar losses of all micro-batches add up to the loss of the batch and
+      metrics are (total, count) pairs that add up as well.
+  """
+
+  statistics: Callable[[Params, Batch], Statistics]
+  loss: Callable[[Params, Batch, Statistics], tuple[jax.Array, Metrics]]
+
+
+class TrainState(NamedTuple):
+  """All that a resumed run needs beside its config.
+
+  Attributes:
+    step: number of batches consumed, int32 [].
+    params: nested dict of arrays.
+    opt_state: the state of the optax chain.
+    bad_steps: consecutive steps not applied for want of a finite loss or
+      gradient, int32 [].
+  """
+
+  step: jax.Array
+  params: Params
+  opt_state: Any
+  bad_steps: jax.Array
+
+
+Update = Callable[
+  [TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]
+]
+
+
+def init_state(
+  params: Params, optimizer: optax.GradientTransformation
+) -> TrainState:
+  """The state before the first step."""
+  # Two zeros: the state is donated, and a buffer can be given away once.
+  step, bad_steps = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+  return TrainState(step, params, optimizer.init(params), bad_steps)
+
+
+def like_params(
+  optimizer: optax.GradientTransformation,
+  params: Params,
+  per_param: Any,
+  otherwise: Any,
+) -> TrainState:
+  """A TrainState that holds, for each leaf, what goes with its parameter.
+
+  Moments and other parameter-shaped parts of the optimiser take their
+  parameter's entry; counters take `otherwise`.
+
+  Args:
+    optimizer: an optax chain.
+    params: tree of arrays or shapes.
+    per_param: the same tree with an entry (e.g. a sharding) per parameter.
+    otherwise: the entry of everything else.
+
+  Returns:
+    A TrainState of entries.
+  """
+  opt_state = optax.tree.map_params(
+    optimizer,
+    lambda _, entry: entry,
+    jax.eval_shape(optimizer.init, params),
+    per_param,
+    transform_non_params=lambda _: otherwise,
+  )
+  return TrainState(otherwise, per_param, opt_state, otherwise)
+
+
+def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
+  """One key per row, [B], from the row's position in the global batch.
+
+  A row's dropout therefore depends neither on the device or micro-batch it
+  lands in nor on its batch mates.
+
+  Args:
+    key: typed key of the step.
+    rows: global row positions, int32 [B].
+
+  Returns:
+    Typed keys [B].
+  """
+  keys: jax.Array = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+  return keys
+
+
+def micro_batches(batch: Batch, number: int) -> Batch:
+  """Deals the rows of a batch out to `number` micro-batches, [A, B / A, ...].
+
+  Rows are dealt in turn, so each device keeps its own rows and a sharded batch
+  is cut without communication.
+
+  Args:
+    batch: arrays [B, ...].
+    number: micro-batches A.
+
+  Returns:
+    Arrays [A, B / A, ...].
+
+  Raises:
+    ValueError: B is not divisible by A.
+  """
+
+  def deal(array: jax.Array) -> jax.Array:
+    size = array.shape[0]
+    if size % number:
+      raise ValueError(
+        f"accumulation must divide the rows of a device's batch, got "
+        f"{size} rows and accumulation {number}"
+      )
+    return jnp.swapaxes(
+      array.reshape(size // number, number, *array.shape[1:]), 0, 1
+    )
+
+  return {name: deal(array) for name, array in batch.items()}
+
+
+def _sum_over(function: Callable[[Batch], Any], batches: Batch) -> Any:
+  """Sum of `function` over the leading axis of `batches`, one at a time."""
+  if jax.tree.leaves(batches)[0].shape[0] == 1:
+    return function(jax.tree.map(lambda x: x[0], batches))
+  one = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batches
+  )
+  zeros = jax.tree.map(
+    lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+    jax.eval_shape(function, one),
+  )
+  add = lambda total, batch: (
+    jax.tree.map(jnp.add, total, function(batch)),
+    None,
+  )
+  return jax.lax.scan(add, zeros, batches)[0]
+
+
+def make_gradient(
+  objective: Objective,
+  *,
+  accumulation: int = 1,
+  axis_name: str | None = None,
+) -> Callable[[Params, Batch], tuple[Any, jax.Array, Metrics]]:
+  """The gradient of the whole batch's loss, however the batch is laid out.
+
+  Args:
+    objective: the two phases.
+    accumulation: micro-batches per step.
+    axis_name: the mapped axis inside `jax.pmap`; None under `jit`, where arrays
+      are global.
+
+  Returns:
+    `(params, batch) -> (gradient, loss, metrics)`, all summed over
+    micro-batches and devices.
+  """
+
+  def everywhere(tree: Any) -> Any:
+    return tree if axis_name is None else jax.lax.psum(tree, axis_name)
+
+  def gradient(params: Params, batch: Batch) -> tuple[Any, jax.Array, Metrics]:
+    batches = micro_batches(batch, accumulation)
+
+    # Both phases drop out the same activations: their keys are used twice on
+    # purpose, which a clone says.
+    def clone() -> Batch:
+      return {
+        k: jax.random.clone(v) if k == "key" else v for k, v in batches.items()
+      }
+
+    statistics = everywhere(
+      _sum_over(lambda micro: objective.statistics(params, micro), clone())
+    )
+    statistics = jax.lax.stop_gradient(statistics)
+    value_and_gradient = jax.value_and_grad(objective.loss, has_aux=True)
+    (loss, metrics), grads = _sum_over(
+      lambda micro: value_and_gradient(params, micro, statistics), clone()
+    )
+    # No collective runs inside the loss, so a device's gradient is its share
+    # of the sum: psum, not pmean, and never the gradient of a psum.
+    grads, loss, metrics = everywhere((grads, loss, metrics))
+    return grads, loss, metrics
+
+  return gradient
+
+
+def make_update(
+  objective: Objective,
+  optimizer: optax.GradientTransformation,
+  *,
+  accumulation: int = 1,
+  axis_name: str | None = None,
+) -> Update:
+  """One optimiser step on one batch, guarded against non-finite gradients.
+
+  Args:
+    objective: the two phases.
+    optimizer: an optax chain.
+    accumulation: micro-batches per step; the result does not depend on it.
+    axis_name: the mapped axis inside `jax.pmap`, None under `jit`.
+
+  Returns:
+    `update(state, batch, key) -> (state, metrics)`, pure. `batch["row"]` holds
+    global row positions; `batch["key"]` [B] is added for dropout. A step with a
+    non-finite loss or gradient changes neither parameters nor optimiser, but is
+    counted in `bad_steps` and consumes its batch. Metrics are scalars.
+  """
+  gradient = make_gradient(
+    objective, accumulation=accumulation, axis_name=axis_name
+  )
+
+  def update(
+    state: TrainState, batch: Batch, key: jax.Array
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
+    keys = row_keys(jax.random.fold_in(key, state.step), batch["row"])
+    grads, loss, metrics = gradient(state.params, {**batch, "key": keys})
+    norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    keep = lambda new, old: jnp.where(finite, new, old)
+    state = TrainState(
+      step=state.step + 1,
+      params=jax.tree.map(keep, params, state.params),
+      opt_state=jax.tree.map(keep, opt_state, state.opt_state),
+      bad_steps=jnp.where(finite, 0, state.bad_steps + 1).astype(jnp.int32),
+    )
+    scalars = {
+      k: total / jnp.maximum(n, 1) for k, (total, n) in metrics.items()
+    }
+    scalars |= {
+      "train/loss": loss,
+      "train/gradient_norm": norm,
+      "train/bad_steps": state.bad_steps,
+    }
+    return state, scalars
+
+  return update

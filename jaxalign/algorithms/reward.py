@@ -1,0 +1,176 @@
+"""Reward learning from pairs: one concatenated forward, Bradley-Terry loss."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jaxalign import losses, metrics
+from jaxalign.algorithms.contract import Batch, Metrics, Objective, Params
+from jaxalign.ops import checks
+
+
+@dataclasses.dataclass(frozen=True)
+class PairLossConfig:
+  """How a pair becomes a loss.
+
+  Attributes:
+    labels: "hard" takes every pair as decided; "votes" fits the share of votes
+      for the chosen response, ties counted half.
+    flip_rate: assumed share of mislabelled pairs, [0, 0.5); "hard" only.
+    margin: None, or "column" for the record's margin in reward units.
+    centering: weight of (r_chosen + r_rejected)², 0 for none.
+  """
+
+  labels: str
+  flip_rate: float
+  margin: str | None
+  centering: float
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    checks.one_of(("hard", "votes"), labels=self.labels)
+    if self.margin is not None:
+      checks.one_of(("column",), margin=self.margin)
+    if not 0 <= self.flip_rate < 0.5:
+      raise ValueError(f"flip_rate must be in [0, 0.5), got {self.flip_rate}")
+    if self.labels == "votes" and self.flip_rate != 0:
+      raise ValueError(
+        f"flip_rate must be 0 with labels='votes', got {self.flip_rate}: votes "
+        "already say how often the label is wrong"
+      )
+    if self.centering < 0:
+      raise ValueError(f"centering must be >= 0, got {self.centering}")
+
+
+class RewardApply(Protocol):
+  """`apply` of a reward model: rewards [R, H] and features [R, D] of R rows."""
+
+  def __call__(
+    self,
+    params: Params,
+    tokens: jax.Array,
+    mask: jax.Array,
+    *,
+    dropout_keys: jax.Array | None = None,
+  ) -> Any:
+    """Rewards of tokens [R, T] under mask [R, T]."""
+
+
+def pair_rewards(
+  apply: RewardApply, params: Params, batch: Batch, *, dropout: bool
+) -> tuple[jax.Array, jax.Array]:
+  """Rewards of both responses in one forward of all rows.
+
+  Args:
+    apply: reward model with one output.
+    params: its parameters.
+    batch: `tokens` int32 [B, 2, T] and `mask` bool [B, 2, T], chosen first;
+      `key` [B] when dropout is on.
+    dropout: whether rows are dropped out with keys from `batch["key"]`.
+
+  Returns:
+    Chosen and rejected rewards, [B] each.
+  """
+  tokens, mask = batch["tokens"], batch["mask"]
+  pairs, responses, length = tokens.shape
+  keys = None
+  if dropout:
+    keys = jax.vmap(jax.random.split, (0, None))(batch["key"], responses)
+    keys = keys.reshape(-1)
+  output = apply(
+    params,
+    tokens.reshape(-1, length),
+    mask.reshape(-1, length),
+    dropout_keys=keys,
+  )
+  rewards = output.rewards.reshape(pairs, responses, -1)[..., 0]
+  return rewards[:, 0], rewards[:, 1]
+
+
+def bradley_terry(
+  apply: RewardApply, config: PairLossConfig, *, dropout: bool
+) -> Objective:
+  """Bradley-Terry on pairs, averaged over the pairs of the whole batch.
+
+  Args:
+    apply: reward model with one output.
+    config: labels, margin, smoothing and centering.
+    dropout: whether training drops out activations.
+
+  Returns:
+    The two phases. The statistic is the number of pairs that count; metrics are
+    means over those pairs, the plain (margin-free, unsmoothed) `train/nll` and
+    `train/accuracy` among them.
+  """
+
+  def statistics(params: Params, batch: Batch) -> jax.Array:
+    del params
+    return jnp.sum(batch["where"], dtype=jnp.float32)
+
+  def loss(
+    params: Params, batch: Batch, num_pairs: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    chosen, rejected = pair_rewards(apply, params, batch, dropout=dropout)
+    where = batch["where"]
+    # Rows that do not count are replaced before the loss, not after: a NaN
+    # there would survive in the gradient.
+    chosen = jnp.where(where, chosen, 0.0)
+    rejected = jnp.where(where, rejected, 0.0)
+    dtype = chosen.dtype
+    margin = batch["margin"].astype(dtype) if config.margin else 0.0
+    if config.labels == "votes":
+      per_pair = losses.soft_preference_loss(
+        chosen,
+        rejected,
+        chosen_prob=batch["chosen_prob"].astype(dtype),
+        margin=margin,
+      )
+    else:
+      per_pair = losses.bradley_terry_loss(
+        chosen, rejected, margin=margin, flip_rate=config.flip_rate
+      )
+    if config.centering:
+      penalty = losses.reward_centering_penalty(chosen, rejected)
+      per_pair = per_pair + config.centering * penalty
+    total = jnp.sum(per_pair, where=where)
+    count = jnp.sum(where, dtype=dtype)
+
+    def mean_of(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+      return jnp.sum(x, where=where), count
+
+    report = {
+      "train/nll": mean_of(losses.bradley_terry_loss(chosen, rejected)),
+      "train/accuracy": metrics.preference_accuracy(
+        chosen, rejected, where=where
+      ),
+      "train/reward_gap": mean_of(chosen - rejected),
+      "train/reward_mean": mean_of((chosen + rejected) / 2),
+    }
+    return total / jnp.maximum(num_pairs.astype(dtype), 1), report
+
+  return Objective(statistics, loss)
+
+
+def make_score(
+  apply: RewardApply,
+) -> Callable[[Params, Batch], jax.Array]:
+  """Rewards of every response of a batch, without dropout.
+
+  Args:
+    apply: reward model with H outputs.
+
+  Returns:
+    `(params, batch) -> rewards [B, N, H]` for `tokens` and `mask` [B, N, T].
+  """
+
+  def score(params: Params, batch: Batch) -> jax.Array:
+    tokens, mask = batch["tokens"], batch["mask"]
+    pairs, responses, length = tokens.shape
+    output = apply(params, tokens.reshape(-1, length), mask.reshape(-1, length))
+    rewards: jax.Array = output.rewards.reshape(pairs, responses, -1)
+    return rewards
+
+  return score
