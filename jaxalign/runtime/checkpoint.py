@@ -1,0 +1,166 @@
+"""Orbax checkpoints of a train state: asynchronous, kept by age and score."""
+
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers
+
+
+class Checkpoints:
+  """The checkpoints of one run, under `directory/STEP/`.
+
+  A step counts once its folder is complete; what a kill left half-written is
+  ignored. Use as a context manager: leaving it waits for the last save.
+  """
+
+  def __init__(
+    self,
+    directory: epath.PathLike,
+    *,
+    keep_last: int,
+    keep_best: int,
+    best_metric: str,
+  ):
+    """Opens, or creates, the folder.
+
+    Args:
+      directory: the folder, local or on an object store.
+      keep_last: most recent checkpoints kept, >= 1.
+      keep_best: checkpoints with the lowest `best_metric` kept as well.
+      best_metric: a key of the metrics given to `save`; lower is better.
+    """
+    if keep_last < 1 or keep_best < 0:
+      raise ValueError(
+        f"keep_last must be >= 1 and keep_best >= 0, got {keep_last} and "
+        f"{keep_best}"
+      )
+    self._directory = epath.Path(directory)
+    self._best_metric = best_metric
+    policies: list[checkpoint_managers.PreservationPolicy] = [
+      checkpoint_managers.LatestN(keep_last)
+    ]
+    if keep_best:
+      policies.append(
+        checkpoint_managers.BestN(
+          get_metric_fn=lambda metrics: metrics[best_metric],
+          reverse=True,
+          n=keep_best,
+          keep_checkpoints_without_metrics=False,
+        )
+      )
+    self._manager = ocp.CheckpointManager(
+      self._directory,
+      item_handlers={"state": ocp.StandardCheckpointHandler()},
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+        # Orbax writes metrics to disk only if it is told how to rank them.
+        best_fn=(lambda metrics: metrics[best_metric]) if keep_best else None,
+        best_mode="min",
+        create=True,
+      ),
+    )
+
+  def __enter__(self) -> "Checkpoints":
+    """Returns itself."""
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: types.TracebackType | None,
+  ) -> None:
+    """Waits for the last save."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+  def latest(self) -> int | None:
+    """The last complete step, or None."""
+    return self._manager.latest_step()
+
+  def best(self) -> int | None:
+    """The step with the lowest `best_metric`, or None if none has one."""
+    scored = [
+      (metrics[self._best_metric], step)
+      for step in self._manager.all_steps()
+      if (metrics := self._manager.metrics(step)) is not None
+    ]
+    return min(scored)[1] if scored else None
+
+  def save(
+    self, step: int, state: Any, metrics: Mapping[str, float] | None
+  ) -> None:
+    """Starts saving `state`; the arrays may be donated once this returns.
+
+    Args:
+      step: the step's number.
+      state: tree of arrays.
+      metrics: evaluation of this step, if it was evaluated.
+
+    Raises:
+      ValueError: the step was saved before; Orbax would skip it in silence.
+    """
+    saved = self._manager.save(
+      step,
+      args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
+      metrics=None if metrics is None else dict(metrics),
+    )
+    if not saved:
+      raise ValueError(
+        f"checkpoint {step} was not saved: {self._directory} already holds "
+        f"steps {sorted(self._manager.all_steps())}"
+      )
+
+  def wait(self) -> None:
+    """Returns when everything handed to `save` is on disk."""
+    self._manager.wait_until_finished()
+
+  def restore(self, step: int, abstract: Any) -> Any:
+    """The state of a step, laid out as `abstract` says.
+
+    Args:
+      step: a complete step.
+      abstract: tree of ShapeDtypeStruct with shardings; the topology may differ
+        from the one that saved.
+
+    Returns:
+      Tree of arrays.
+
+    Raises:
+      ValueError: the checkpoint is of another model; names the first parameter
+        that differs.
+    """
+    self.wait()
+    saved = self._manager.item_metadata(step)["state"].tree
+    _check_same(_shapes(saved), _shapes(abstract), self._directory / str(step))
+    return self._manager.restore(
+      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+    )["state"]
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  """Shape per leaf, by a path that is the same before and after a save."""
+  flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+    for path, leaf in flat
+  }
+
+
+def _check_same(
+  saved: Mapping[str, tuple[int, ...]],
+  wanted: Mapping[str, tuple[int, ...]],
+  where: epath.Path,
+) -> None:
+  """Raises ValueError for the first parameter that differs."""
+  for name in [*wanted, *(n for n in saved if n not in wanted)]:
+    if saved.get(name) != wanted.get(name):
+      raise ValueError(
+        f"{where} holds another model: {name} is "
+        f"{saved.get(name, 'absent')} in the checkpoint and "
+        f"{wanted.get(name, 'absent')} in this config"
+      )

@@ -1,0 +1,140 @@
+"""Checkpoints: kept, ranked, restored elsewhere, never half."""
+
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl.testing import absltest
+from etils import epath
+
+from jaxalign.algorithms import contract
+from jaxalign.runtime import checkpoint
+from jaxalign.runtime import mesh as meshes
+
+OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1))
+AXES = {"kernel": ("embed", "mlp"), "bias": ("mlp",)}
+
+
+def state(seed: int, width: int = 8) -> contract.TrainState:
+  """A state whose moments are not zeros."""
+  rng = np.random.default_rng(seed)
+  params = {
+    "kernel": jnp.array(rng.normal(size=(8, width)), jnp.float32),
+    "bias": jnp.array(rng.normal(size=width), jnp.float32),
+  }
+  start = contract.init_state(params, OPTIMIZER)
+  updates, opt_state = OPTIMIZER.update(params, start.opt_state, params)
+  return start._replace(
+    params=optax.apply_updates(params, updates),
+    opt_state=opt_state,
+    step=jnp.int32(seed),
+  )
+
+
+def abstract(mesh, width: int = 8):
+  """The shapes of `state` laid out over a mesh."""
+  shapes = jax.eval_shape(lambda: state(0, width))
+  per_param = meshes.parameter_shardings(AXES, shapes.params, mesh)
+  shardings = contract.like_params(
+    OPTIMIZER, shapes.params, per_param, meshes.replicated(mesh)
+  )
+  return meshes.with_shardings(shapes, shardings)
+
+
+class CheckpointsTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = epath.Path(tempfile.mkdtemp())
+    self.mesh = meshes.make_mesh(meshes.MeshConfig(2, 2, 2))
+
+  def open(self, keep_last=2, keep_best=1):
+    return checkpoint.Checkpoints(
+      self.folder,
+      keep_last=keep_last,
+      keep_best=keep_best,
+      best_metric="eval/nll",
+    )
+
+  def assert_trees_equal(self, left, right):
+    jax.tree.map(np.testing.assert_array_equal, left, right)
+
+  def test_keeps_the_last_and_the_best(self):
+    scores = {1: 0.7, 2: 0.5, 3: 0.6, 4: None, 5: 0.8}
+    with self.open() as saved:
+      self.assertIsNone(saved.latest())
+      for step, nll in scores.items():
+        saved.save(
+          step, state(step), None if nll is None else {"eval/nll": nll}
+        )
+    with self.open() as saved:
+      self.assertEqual((saved.latest(), saved.best()), (5, 2))
+      self.assert_trees_equal(saved.restore(2, abstract(self.mesh)), state(2))
+      with self.assertRaises(FileNotFoundError):
+        saved.restore(3, abstract(self.mesh))
+
+  def test_restores_on_another_topology(self):
+    with self.open() as saved:
+      laid = jax.tree.map(
+        lambda leaf, to: jax.device_put(leaf, to.sharding),
+        state(3),
+        abstract(self.mesh),
+      )
+      saved.save(3, laid, None)
+    for sizes in ((1, 1, 1), (1, 4, 1), (8, 1, 1), (1, 2, 4)):
+      target = abstract(meshes.make_mesh(meshes.MeshConfig(*sizes)))
+      with self.open() as saved:
+        restored = saved.restore(3, target)
+      self.assert_trees_equal(restored, state(3))
+      self.assertEqual(
+        restored.params["kernel"].sharding, target.params["kernel"].sharding
+      )
+      self.assertEqual(
+        restored.opt_state[1][0].mu["kernel"].sharding,
+        target.params["kernel"].sharding,
+      )
+
+  def test_half_written_step_is_ignored_and_replaced(self):
+    with self.open() as saved:
+      saved.save(1, state(1), None)
+    (self.folder / "2.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    with self.open() as saved:
+      self.assertEqual(saved.latest(), 1)
+      saved.save(2, state(2), None)
+      saved.wait()
+      self.assertEqual(saved.latest(), 2)
+      self.assert_trees_equal(saved.restore(2, abstract(self.mesh)), state(2))
+
+  def test_arrays_may_be_donated_once_save_returns(self):
+    double = jax.jit(
+      lambda tree: jax.tree.map(lambda x: x + x, tree), donate_argnums=0
+    )
+    with self.open() as saved:
+      moving = state(4)
+      saved.save(4, moving, None)
+      double(moving)
+      saved.wait()
+      self.assert_trees_equal(saved.restore(4, abstract(self.mesh)), state(4))
+
+  def test_another_model_names_the_first_parameter_that_differs(self):
+    with self.open() as saved:
+      saved.save(1, state(1), None)
+      with self.assertRaisesRegex(
+        ValueError, r"params/bias is \(8,\) in the checkpoint and \(16,\)"
+      ):
+        saved.restore(1, abstract(self.mesh, width=16))
+
+  def test_saving_a_step_twice_is_an_error(self):
+    with self.open() as saved:
+      saved.save(1, state(1), None)
+      with self.assertRaisesRegex(ValueError, r"already holds steps \[1\]"):
+        saved.save(1, state(1), None)
+
+  def test_numbers_are_checked(self):
+    with self.assertRaisesRegex(ValueError, "got 0 and 1"):
+      self.open(keep_last=0)
+
+
+if __name__ == "__main__":
+  absltest.main()
