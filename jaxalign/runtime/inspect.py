@@ -130,6 +130,9 @@ def tpu_topology(name: str) -> list[Any]:
     "TPU_ACCELERATOR_TYPE", f"{accelerator}-{chips * cores}"
   )
   os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+  # libtpu guards the chips with a lock file; a compiler takes no chips, so
+  # several may run at once.
+  os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
   # A host has 2x2 chips unless the whole topology is a single one.
   options = {"chips_per_host_bounds": (1, 1, 1)} if chips == 1 else {}
   try:
