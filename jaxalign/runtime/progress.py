@@ -1,0 +1,194 @@
+"""How far a run is: a bar on a terminal, now and then a line elsewhere."""
+
+import collections
+import time
+from typing import NamedTuple
+
+import rich.console
+import rich.progress
+
+from jaxalign.runtime import inspect
+
+_RATE_WINDOW_S = 60.0
+_MARK_EVERY_S = 0.2
+_MEMORY_EVERY_S = 2.0
+
+
+class _Mark(NamedTuple):
+  """Where the run was at one moment."""
+
+  seconds: float
+  step: int
+  tokens: int
+
+
+def _duration(seconds: float) -> str:
+  minutes, seconds = divmod(int(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def _gib(size: int) -> str:
+  return f"{size / 2**30:.2f} GiB"
+
+
+class Progress:
+  """Steps done, time left, tokens/s, loss and memory of a run."""
+
+  def __init__(
+    self,
+    *,
+    start_step: int,
+    num_steps: int,
+    show: bool | None = None,
+    log_every_s: float = 30.0,
+    console: rich.console.Console | None = None,
+  ):
+    """Describes the display; `start` begins it.
+
+    Args:
+      start_step: steps done before.
+      num_steps: steps in all.
+      show: True draws a bar, False prints plain lines, None draws the bar if
+        the console is a terminal.
+      log_every_s: seconds between plain lines.
+      console: where to; standard error by default.
+    """
+    self._console = console or rich.console.Console(stderr=True)
+    self._num_steps = num_steps
+    self._step = start_step
+    self._log_every_s = log_every_s
+    self._description = "train"
+    self._loss: float | None = None
+    self._tokens: int | None = None
+    self._marks: collections.deque[_Mark] = collections.deque()
+    self._memory = ""
+    self._memory_read = -float("inf")
+    self._bar: rich.progress.Progress | None = None
+    if self._console.is_terminal if show is None else show:
+      self._bar = rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}", markup=False),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TextColumn("{task.fields[status]}", markup=False),
+        console=self._console,
+        refresh_per_second=2,
+      )
+
+  def start(self) -> None:
+    """Begins to measure and shows the bar."""
+    now = time.monotonic()
+    self._marks.append(_Mark(now, self._step, 0))
+    self._logged = now
+    if self._bar is not None:
+      self._task = self._bar.add_task(
+        self._description,
+        total=self._num_steps,
+        completed=self._step,
+        status="",
+      )
+      self._bar.start()
+
+  def stop(self) -> None:
+    """Takes the display down; the bar's last state stays in view."""
+    if self._bar is not None:
+      self._bar.stop()
+    else:
+      self._print()
+
+  def advance(
+    self,
+    step: int,
+    *,
+    description: str | None = None,
+    tokens: int | None = None,
+    loss: float | None = None,
+  ) -> None:
+    """Takes note of one or more finished steps.
+
+    Args:
+      step: number of steps done.
+      description: what the run is doing, kept until given again.
+      tokens: tokens since the last call.
+      loss: newest loss, kept until given again.
+    """
+    now = time.monotonic()
+    self._step = step
+    if description is not None:
+      self._description = description
+    if loss is not None:
+      self._loss = float(loss)
+    if tokens is not None:
+      self._tokens = (self._tokens or 0) + int(tokens)
+    if len(self._marks) > 1 and now - self._marks[-2].seconds < _MARK_EVERY_S:
+      self._marks.pop()  # fast steps need not be kept one by one
+    self._marks.append(_Mark(now, step, self._tokens or 0))
+    # The oldest mark is the newest that is at least a window old.
+    while len(self._marks) > 2 and now - self._marks[1].seconds > (
+      _RATE_WINDOW_S
+    ):
+      self._marks.popleft()
+    if self._bar is not None:
+      self._bar.update(
+        self._task,
+        completed=step,
+        description=self._description,
+        status=self._status(),
+      )
+    elif now - self._logged >= self._log_every_s:
+      self._logged = now
+      self._print()
+
+  def rates(self) -> tuple[float | None, float | None]:
+    """Steps and tokens per second over the last minute, None if unknown."""
+    first, last = self._marks[0], self._marks[-1]
+    seconds = last.seconds - first.seconds
+    if seconds <= 0 or last.step <= first.step:
+      return None, None
+    steps = (last.step - first.step) / seconds
+    if self._tokens is None:
+      return steps, None
+    return steps, (last.tokens - first.tokens) / seconds
+
+  def speed(self) -> dict[str, float]:
+    """What is known of rates and memory, under metric names."""
+    steps, tokens = self.rates()
+    device = inspect.device_memory_bytes()
+    values = {
+      "speed/steps_per_second": steps,
+      "speed/tokens_per_second": tokens,
+      "speed/host_memory_bytes": inspect.host_memory_bytes(),
+      "speed/device_memory_bytes": device,
+    }
+    return {k: float(v) for k, v in values.items() if v is not None}
+
+  def _status(self) -> str:
+    """Time left, speed, loss and memory as one line."""
+    steps, tokens = self.rates()
+    parts = []
+    if steps is not None:
+      left = (self._num_steps - self._step) / steps
+      parts.append(f"{_duration(left)} left")
+    if tokens is not None:
+      parts.append(f"{tokens:,.0f} tokens/s")
+    elif steps is not None:
+      parts.append(f"{steps:.3g} steps/s")
+    if self._loss is not None:
+      parts.append(f"loss {self._loss:.4g}")
+    now = time.monotonic()
+    if now - self._memory_read >= _MEMORY_EVERY_S:
+      self._memory_read = now
+      self._memory = f"host {_gib(inspect.host_memory_bytes())}"
+      device = inspect.device_memory_bytes()
+      if device is not None:
+        self._memory += f", device {_gib(device)}"
+    return ", ".join([*parts, self._memory])
+
+  def _print(self) -> None:
+    line = f"{self._description} {self._step}/{self._num_steps}"
+    self._console.print(
+      f"{line}, {self._status()}",
+      markup=False,
+      highlight=False,
+      soft_wrap=True,
+    )

@@ -1,0 +1,98 @@
+"""What the bar and the plain lines say, under a clock of the test's own."""
+
+import io
+from unittest import mock
+
+import rich.console
+from absl.testing import absltest
+
+from jaxalign.runtime import inspect, progress
+
+
+class ProgressTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.clock = self.enter_context(
+      mock.patch.object(progress.time, "monotonic")
+    )
+    self.clock.return_value = 100.0
+    for name, size in (("host", 2**31), ("device", 2**30)):
+      self.enter_context(
+        mock.patch.object(
+          inspect, f"{name}_memory_bytes", lambda size=size: size
+        )
+      )
+    self.text = io.StringIO()
+
+  def start(self, *, terminal=False, **options):
+    console = rich.console.Console(
+      file=self.text, force_terminal=terminal, width=160
+    )
+    shown = progress.Progress(console=console, **options)
+    shown.start()
+    return shown
+
+  def test_plain_lines_come_every_so_often(self):
+    shown = self.start(start_step=10, num_steps=100, log_every_s=30.0)
+    for step in range(11, 71):  # one second and 50 tokens each
+      self.clock.return_value += 1.0
+      shown.advance(step, tokens=50, loss=0.25, description="reward")
+    lines = self.text.getvalue().splitlines()
+    self.assertLen(lines, 2)
+    self.assertEqual(
+      lines[1],
+      "reward 70/100, 0:00:30 left, 50 tokens/s, loss 0.25, host 2.00 GiB, "
+      "device 1.00 GiB",
+    )
+
+  def test_steps_per_second_where_tokens_are_not_counted(self):
+    shown = self.start(start_step=0, num_steps=9, log_every_s=1.0)
+    self.clock.return_value += 4.0
+    shown.advance(2)
+    self.assertIn("train 2/9, 0:00:14 left, 0.5 steps/s", self.text.getvalue())
+
+  def test_rates_forget_the_first_compilation(self):
+    shown = self.start(start_step=0, num_steps=1000)
+    self.clock.return_value += 300.0  # compiles
+    shown.advance(1, tokens=10)
+    self.assertLess(shown.rates()[0], 0.01)
+    for step in range(2, 82):
+      self.clock.return_value += 1.0
+      shown.advance(step, tokens=10)
+    steps, tokens = shown.rates()
+    self.assertAlmostEqual(steps, 1.0)
+    self.assertAlmostEqual(tokens, 10.0)
+
+  def test_fast_steps_are_not_kept_one_by_one(self):
+    shown = self.start(start_step=0, num_steps=10**6)
+    for step in range(1, 10_001):
+      self.clock.return_value += 0.001
+      shown.advance(step)
+    self.assertLess(len(shown._marks), 100)
+    self.assertAlmostEqual(shown.rates()[0], 1000.0, delta=1.0)
+
+  def test_nothing_is_known_before_the_first_step(self):
+    shown = self.start(start_step=0, num_steps=9)
+    self.assertEqual(shown.rates(), (None, None))
+    self.assertNotIn("speed/steps_per_second", shown.speed())
+
+  def test_bar_is_drawn_on_a_terminal_only(self):
+    shown = self.start(start_step=40, num_steps=100, terminal=True)
+    self.clock.return_value += 1.0
+    shown.advance(41, tokens=50, loss=0.25)
+    shown.stop()
+    self.assertIn("41/100", self.text.getvalue())
+    self.assertIn("50 tokens/s", self.text.getvalue())
+    self.assertIn("━", self.text.getvalue())
+
+  def test_markup_in_a_description_is_shown_as_it_is(self):
+    for terminal in (False, True):
+      shown = self.start(start_step=0, num_steps=9, terminal=terminal)
+      shown.advance(1, description="[red]group[/red]")
+      shown.stop()
+      self.assertIn("[red]group[/red]", self.text.getvalue())
+      self.text.truncate(0)
+
+
+if __name__ == "__main__":
+  absltest.main()
