@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import rich.console
 import rich.progress
+import rich.table
 
 from jaxalign.runtime import inspect
 
@@ -69,8 +70,15 @@ class Progress:
       self._bar = rich.progress.Progress(
         rich.progress.TextColumn("{task.description}", markup=False),
         rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn("{task.fields[status]}", markup=False),
+        # On a narrow terminal the bar shrinks and the last column wraps.
+        rich.progress.MofNCompleteColumn(
+          table_column=rich.table.Column(no_wrap=True)
+        ),
+        rich.progress.TextColumn(
+          "{task.fields[status]}",
+          markup=False,
+          table_column=rich.table.Column(),
+        ),
         console=self._console,
         refresh_per_second=2,
       )

@@ -22,11 +22,11 @@ class ProgressTest(absltest.TestCase):
           inspect, f"{name}_memory_bytes", lambda size=size: size
         )
       )
-    self.text = io.StringIO()
+    self.text, self.width = io.StringIO(), 160
 
   def start(self, *, terminal=False, **options):
     console = rich.console.Console(
-      file=self.text, force_terminal=terminal, width=160
+      file=self.text, force_terminal=terminal, width=self.width
     )
     shown = progress.Progress(console=console, **options)
     shown.start()
@@ -84,6 +84,16 @@ class ProgressTest(absltest.TestCase):
     self.assertIn("41/100", self.text.getvalue())
     self.assertIn("50 tokens/s", self.text.getvalue())
     self.assertIn("━", self.text.getvalue())
+
+  def test_numbers_survive_a_narrow_terminal(self):
+    self.width = 80
+    shown = self.start(start_step=0, num_steps=20_000, terminal=True)
+    self.clock.return_value += 1.0
+    shown.advance(10_000, tokens=12_345, loss=0.25)
+    shown.stop()
+    self.assertIn("10000/20000", self.text.getvalue())
+    self.assertNotIn("…", self.text.getvalue())
+    self.assertIn("1.00", self.text.getvalue())
 
   def test_markup_in_a_description_is_shown_as_it_is(self):
     for terminal in (False, True):
