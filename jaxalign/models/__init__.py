@@ -2,13 +2,22 @@
 
 from flax.linen import logical_axis_rules
 
-from jaxalign.models.config import DecoderConfig
+from jaxalign.models.config import DecoderConfig, RopeScaling
 from jaxalign.models.heads import (
   LanguageOutput,
   Model,
   RewardOutput,
   causal_lm,
+  model_of,
   reward_model,
+)
+from jaxalign.models.translate import scratch_config
+from jaxalign.models.weights import (
+  load_causal_lm,
+  load_config,
+  load_params,
+  load_reward_model,
+  save_pretrained,
 )
 
 __all__ = [
@@ -16,7 +25,15 @@ __all__ = [
   "LanguageOutput",
   "Model",
   "RewardOutput",
+  "RopeScaling",
   "causal_lm",
+  "load_causal_lm",
+  "load_config",
+  "load_params",
+  "load_reward_model",
   "logical_axis_rules",
+  "model_of",
   "reward_model",
+  "save_pretrained",
+  "scratch_config",
 ]

@@ -6,6 +6,9 @@ same with padding on the left, on the right, on both sides or in the middle.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jaxalign.models.config import RopeScaling
 
 
 def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
@@ -41,26 +44,49 @@ def attention_mask(mask: jax.Array) -> jax.Array:
   return causal[None, None] & mask[:, None, None, :]
 
 
+def rotary_frequencies(
+  head_dim: int, theta: float, scaling: RopeScaling | None
+) -> np.ndarray:
+  """Radians per position of each pair of a head, float64 [head_dim / 2].
+
+    f[i] = theta ** (-2 i / head_dim), then slowed down as `scaling` says.
+
+  Args:
+    head_dim: width of one head, even.
+    theta: base of the wavelengths.
+    scaling: None leaves them as they are.
+
+  Returns:
+    Constants: nothing here is traced.
+  """
+  frequencies = theta ** -(np.arange(0, head_dim, 2) / head_dim)
+  if scaling is None:
+    return frequencies
+  if scaling.kind == "linear":
+    return frequencies / scaling.factor
+  turns = scaling.original_max_positions * frequencies / (2 * np.pi)
+  low, high = scaling.low_freq_factor, scaling.high_freq_factor
+  kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
+  return frequencies * (kept + (1 - kept) / scaling.factor)
+
+
 def rotary_angles(
-  positions: jax.Array, head_dim: int, theta: float, dtype: jnp.dtype
+  positions: jax.Array, frequencies: np.ndarray, dtype: jnp.dtype
 ) -> tuple[jax.Array, jax.Array]:
   """Cosine and sine of every position's rotation.
 
-    angle[t, i] = positions[t] * theta ** (-2 i / head_dim)
+    angle[t, i] = positions[t] * frequencies[i]
 
   Args:
     positions: int [B, T].
-    head_dim: width of one head, even.
-    theta: base of the wavelengths.
+    frequencies: radians per position, [head_dim / 2].
     dtype: float32 or wider.
 
   Returns:
     (cos, sin), [B, T, 1, head_dim / 2] each, to broadcast over heads.
   """
-  exponents = jnp.arange(0, head_dim, 2, dtype=dtype) / head_dim
-  frequencies = 1.0 / jnp.asarray(theta, dtype) ** exponents
-  angles = positions.astype(dtype)[:, :, None] * frequencies[None, None]
-  angles = angles[:, :, None, :]
+  frequencies = jnp.asarray(frequencies, dtype)[None, None, None]
+  angles = positions.astype(dtype)[:, :, None, None] * frequencies
   return jnp.cos(angles), jnp.sin(angles)
 
 

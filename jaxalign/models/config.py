@@ -10,9 +10,42 @@ from jaxalign.ops import checks
 NORMS = ("layer", "rms")
 ACTIVATIONS = ("gelu", "gelu_tanh", "silu", "relu")
 POSITIONS = ("rotary", "learned")
+ROPE_KINDS = ("linear", "llama3")
 REMATS = ("none", "dots", "full")
 DTYPES = ("bfloat16", "float32", "float64")
 PARAM_DTYPES = ("float32", "float64")
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+  """How rotary wavelengths are stretched beyond the original context.
+
+  Attributes:
+    kind: "linear" divides every frequency by `factor`; "llama3" does so only
+      below `low_freq_factor` turns per original context, not at all above
+      `high_freq_factor`, and blends in between.
+    factor: how much longer the context became.
+    low_freq_factor: turns per original context, "llama3" only.
+    high_freq_factor: likewise.
+    original_max_positions: the original context in tokens, "llama3" only.
+  """
+
+  kind: str
+  factor: float
+  low_freq_factor: float = 1.0
+  high_freq_factor: float = 4.0
+  original_max_positions: int = 8192
+
+  def __post_init__(self) -> None:
+    checks.one_of(ROPE_KINDS, kind=self.kind)
+    if not self.factor >= 1:
+      raise ValueError(f"factor must be >= 1, got {self.factor}")
+    if not 0 < self.low_freq_factor < self.high_freq_factor:
+      raise ValueError(
+        "low_freq_factor must be in (0, high_freq_factor), got "
+        f"{self.low_freq_factor} and {self.high_freq_factor}"
+      )
+    _positive("original_max_positions", self.original_max_positions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +68,7 @@ class DecoderConfig:
     gated: the MLP is down(act(gate(x)) * up(x)) rather than down(act(up(x))).
     positions: "rotary" (halves rotated against each other) or "learned".
     rope_theta: base of the rotary wavelengths.
+    rope_scaling: how they are stretched, None for not at all.
     qkv_bias: query, key and value projections have a bias.
     out_bias: the attention output projection has a bias.
     mlp_bias: the MLP projections have a bias.
@@ -74,6 +108,7 @@ class DecoderConfig:
   gated: bool = True
   positions: str = "rotary"
   rope_theta: float = 10_000.0
+  rope_scaling: RopeScaling | None = None
   qkv_bias: bool = False
   out_bias: bool = False
   mlp_bias: bool = False

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import decoder
+from jaxalign.models import blocks, decoder
 from jaxalign.models.config import DecoderConfig
 
 Params = Any  # a nested dict of arrays
@@ -129,12 +129,12 @@ class LanguageNetwork(decoder.Decoder):
     super().setup()
     config = self.config
     if not config.tie_embeddings:
-      self.lm_head = decoder.Dense(
+      self.lm_head = blocks.Dense(
         config,
         config.vocab_size,
         ("embed", "vocab"),
         False,
-        output_dtype=decoder.wide_dtype(config),
+        output_dtype=blocks.wide_dtype(config),
       )
     if config.value_head:
       self.value = Head(config, 1, 0.0)
@@ -228,3 +228,17 @@ def causal_lm(config: DecoderConfig) -> Model:
       f"num_outputs must be None for a language model, got {config.num_outputs}"
     )
   return _model(LanguageNetwork(config))
+
+
+def model_of(config: DecoderConfig) -> Model:
+  """The reward model if `num_outputs` is set, else the language model.
+
+  Args:
+    config: of either.
+
+  Returns:
+    `init`, `apply` and the logical axes of the parameters.
+  """
+  return (
+    causal_lm(config) if config.num_outputs is None else reward_model(config)
+  )

@@ -1,0 +1,165 @@
+"""What a checkpoint family consists of, and the rows that all families share.
+
+A family is rows of config fields, rows of tensors, the values that its code
+hard-wires and the fields that do not touch the function.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Required:
+  """Marks a field without which a config.json cannot be read."""
+
+
+class Field(NamedTuple):
+  """One config field under both names.
+
+  Attributes:
+    theirs: name in config.json.
+    ours: fields of DecoderConfig that all take the value.
+    default: value where theirs is absent or null: a constant, a function of
+      config.json, or `Required`.
+    words: their word -> our word, where the value is a word; several of theirs
+      may mean one of ours, the first is written.
+    optional: written only where it differs from the default.
+  """
+
+  theirs: str
+  ours: tuple[str, ...]
+  default: Any = Required
+  words: Mapping[str, str] | None = None
+  optional: bool = False
+
+
+class Tensor(NamedTuple):
+  """One tensor of a checkpoint.
+
+  Attributes:
+    theirs: name in the file, `{layer}` for the layer number.
+    ours: paths in the parameter tree; several lie side by side on the tensor's
+      output axis.
+    transpose: theirs is [out, in], ours [in, out].
+  """
+
+  theirs: str
+  ours: tuple[str, ...]
+  transpose: bool = False
+
+
+class Family(NamedTuple):
+  """One row of the family table.
+
+  Attributes:
+    model_type: the key in config.json.
+    language: architecture name of the language model.
+    reward: architecture name of the sequence classifier.
+    prefix: in front of the backbone's tensors, absent in some older files.
+    fields: config fields.
+    fixed: DecoderConfig field -> the value that the family hard-wires, or a
+      function of the config that gives it.
+    allowed: config.json field -> values under which the function is ours.
+    ignored: config.json fields that do not touch the function.
+    tensors: the tensors.
+    ignored_tensors: regular expression of buffers that hold no parameters.
+    written: further config.json fields -> value, or a function of the config,
+      where the default of transformers would not do.
+  """
+
+  model_type: str
+  language: str
+  reward: str
+  prefix: str
+  fields: tuple[Field, ...]
+  fixed: Mapping[str, Any]
+  allowed: Mapping[str, tuple[Any, ...]]
+  ignored: frozenset[str]
+  tensors: tuple[Tensor, ...]
+  ignored_tensors: str
+  written: Mapping[str, Any]
+
+
+ACTIVATIONS = {
+  "gelu_new": "gelu_tanh",
+  "gelu_pytorch_tanh": "gelu_tanh",
+  "gelu_fast": "gelu_tanh",
+  "gelu": "gelu",
+  "silu": "silu",
+  "swish": "silu",
+  "relu": "relu",
+}
+
+# Book-keeping, training knobs and generation defaults of any family.
+IGNORED = frozenset(
+  {
+    "_attn_implementation_autoset",
+    "_name_or_path",
+    "architectures",
+    "begin_suppress_tokens",
+    "chunk_size_feed_forward",
+    "diversity_penalty",
+    "do_sample",
+    "dtype",
+    "early_stopping",
+    "finetuning_task",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "gradient_checkpointing",
+    "id2label",
+    "initializer_range",
+    "label2id",
+    "length_penalty",
+    "max_length",
+    "min_length",
+    "model_max_length",
+    "model_type",
+    "no_repeat_ngram_size",
+    "num_beam_groups",
+    "num_beams",
+    "num_labels",
+    "num_return_sequences",
+    "output_attentions",
+    "output_hidden_states",
+    "output_scores",
+    "problem_type",
+    "remove_invalid_values",
+    "repetition_penalty",
+    "return_dict",
+    "return_dict_in_generate",
+    "sep_token_id",
+    "suppress_tokens",
+    "task_specific_params",
+    "temperature",
+    "tf_legacy_loss",
+    "tokenizer_class",
+    "top_k",
+    "top_p",
+    "torch_dtype",
+    "torchscript",
+    "transformers_version",
+    "typical_p",
+    "unsloth_fixed",
+    "unsloth_version",
+    "use_bfloat16",
+    "use_cache",
+  }
+)
+ALLOWED = {
+  "add_cross_attention": (False,),
+  "is_decoder": (False, True),
+  "is_encoder_decoder": (False,),
+  "pruned_heads": ({},),
+  "tie_encoder_decoder": (False,),
+}
+HEADS = (
+  Tensor("lm_head.weight", ("lm_head/kernel",), transpose=True),
+  Tensor("score.weight", ("score/kernel",), transpose=True),
+  Tensor("value.weight", ("value/kernel",), transpose=True),
+)
+COMMON_FIELDS = (
+  Field("vocab_size", ("vocab_size",)),
+  Field("pad_token_id", ("pad_id",), None),
+  Field("bos_token_id", ("bos_id",), None),
+  Field("eos_token_id", ("eos_id",), None),
+  Field("value_head", ("value_head",), False, optional=True),
+)

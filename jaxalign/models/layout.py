@@ -1,0 +1,112 @@
+"""Which part of which checkpoint tensor holds each of our parameters."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxalign.models import heads, translate
+from jaxalign.models.config import DecoderConfig
+from jaxalign.models.family import Tensor
+
+
+class Part(NamedTuple):
+  """One of our parameters inside a checkpoint.
+
+  Attributes:
+    row: the row of the family table.
+    shape: our shape, with the layer axis if there is one.
+    start: first index on the tensor's output axis.
+    total: length of the tensor's output axis.
+  """
+
+  row: Tensor
+  shape: tuple[int, ...]
+  start: int
+  total: int
+
+  @property
+  def layered(self) -> bool:
+    """Our leading axis is the layers, each a tensor of its own."""
+    return "{layer}" in self.row.theirs
+
+  @property
+  def inner(self) -> tuple[int, ...]:
+    """Our shape without the layer axis."""
+    return self.shape[1:] if self.layered else self.shape
+
+  @property
+  def tensor_shape(self) -> tuple[int, ...]:
+    """Shape of the tensor, or of each layer's."""
+    shape = (*self.inner[:-1], self.total)
+    return shape[::-1] if self.row.transpose else shape
+
+  @property
+  def index(self) -> tuple[slice, ...]:
+    """The part of the tensor that is ours."""
+    cut = slice(self.start, self.start + self.inner[-1])
+    index = (*(slice(None) for _ in self.inner[:-1]), cut)
+    return index[::-1] if self.row.transpose else index
+
+  def names(self) -> list[str]:
+    """Names of the tensors, in the order of the layers."""
+    if not self.layered:
+      return [self.row.theirs]
+    return [self.row.theirs.format(layer=i) for i in range(self.shape[0])]
+
+
+def abstract_params(config: DecoderConfig) -> heads.Params:
+  """The parameter tree with shapes and dtypes in place of arrays.
+
+  Args:
+    config: of a reward model or a language model.
+
+  Returns:
+    Nested dict of `jax.ShapeDtypeStruct`.
+  """
+  tokens = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+  mask = jax.ShapeDtypeStruct((1, 1), jnp.bool_)
+  init = heads.model_of(config).init
+  return jax.eval_shape(init, jax.random.key(0), tokens, mask)
+
+
+def flat(params: Any) -> dict[str, Any]:
+  """Leaves by path, such as "layers/mlp/up/kernel".
+
+  Args:
+    params: nested dict.
+
+  Returns:
+    Path -> leaf, in the order of `jax.tree.leaves`.
+  """
+  leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+  return {"/".join(key.key for key in keys): leaf for keys, leaf in leaves}
+
+
+def parts(config: DecoderConfig) -> dict[str, Part]:
+  """Where each parameter of a config lies in a checkpoint of its family.
+
+  Args:
+    config: of a known family.
+
+  Returns:
+    Path -> Part, one for every parameter.
+
+  Raises:
+    ValueError: the family's table has no row for a parameter.
+  """
+  family = translate.family_of(config)
+  shapes = {k: leaf.shape for k, leaf in flat(abstract_params(config)).items()}
+  found: dict[str, Part] = {}
+  for row in family.tensors:
+    if not all(path in shapes for path in row.ours):
+      continue
+    widths = [shapes[path][-1] for path in row.ours]
+    for i, path in enumerate(row.ours):
+      found[path] = Part(row, shapes[path], sum(widths[:i]), sum(widths))
+  for path in shapes:
+    if path not in found:
+      raise ValueError(
+        f"family {family.model_type} has no tensor for parameter {path}"
+      )
+  return found

@@ -1,0 +1,281 @@
+"""config.json to DecoderConfig and back, as the family tables say."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from jaxalign.models.config import DecoderConfig, RopeScaling
+from jaxalign.models.families import FAMILIES
+from jaxalign.models.family import Family, Field, Required
+
+ROPE_FIELDS = ("rope_parameters", "rope_scaling", "rope_theta")
+ROPE_WORDS = {
+  "factor": "factor",
+  "low_freq_factor": "low_freq_factor",
+  "high_freq_factor": "high_freq_factor",
+  "original_max_position_embeddings": "original_max_positions",
+}
+ROPE_KEYS = {
+  "default": (),
+  "linear": ("factor",),
+  "llama3": tuple(ROPE_WORDS),
+}
+
+
+def family_of(config: DecoderConfig) -> Family:
+  """The family that a config names.
+
+  Args:
+    config: any config.
+
+  Returns:
+    Its row of `families.FAMILIES`.
+
+  Raises:
+    ValueError: the family is unknown, or a field has a value that the family
+      hard-wires otherwise.
+  """
+  if config.family not in FAMILIES:
+    raise ValueError(
+      f"family must be one of {', '.join(FAMILIES)}, got {config.family!r}"
+    )
+  family = FAMILIES[config.family]
+  for name, value in _evaluate(family.fixed, config).items():
+    got = getattr(config, name)
+    if got != value:
+      raise ValueError(
+        f"{name} of family {family.model_type} must be {value}, got {got}"
+      )
+  return family
+
+
+def scratch_config(family: str, **fields: Any) -> DecoderConfig:
+  """A config of a family for a model that starts from nothing.
+
+  Args:
+    family: "llama" or "gpt2".
+    **fields: fields of DecoderConfig; those that the family hard-wires are set
+      for you.
+
+  Returns:
+    The config, which `weights.save_pretrained` can write.
+
+  Raises:
+    ValueError: the family is unknown, a field is out of range or contradicts
+      the family.
+  """
+  if family not in FAMILIES:
+    raise ValueError(
+      f"family must be one of {', '.join(FAMILIES)}, got {family!r}"
+    )
+  constants = {
+    name: value
+    for name, value in FAMILIES[family].fixed.items()
+    if not callable(value)
+  }
+  config = DecoderConfig(**{"family": family} | constants | fields)
+  family_of(config)
+  return config
+
+
+def architecture(config: DecoderConfig) -> str:
+  """Name of the transformers class that a config becomes.
+
+  Args:
+    config: of a known family.
+  """
+  family = family_of(config)
+  return family.language if config.num_outputs is None else family.reward
+
+
+def from_json(theirs: Mapping[str, Any], where: str) -> DecoderConfig:
+  """The decoder that a config.json describes.
+
+  Args:
+    theirs: its content.
+    where: its name, for errors.
+
+  Returns:
+    The config, with `num_outputs` set if the architecture is a classifier.
+
+  Raises:
+    ValueError: a field is missing, unknown, or has a value under which the
+      network would not be ours; the error names it.
+  """
+  model_type = theirs.get("model_type")
+  if model_type not in FAMILIES:
+    raise ValueError(
+      f"{where}: model_type must be one of {', '.join(FAMILIES)}, got "
+      f"{model_type!r}"
+    )
+  family = FAMILIES[model_type]
+  _refuse_unknown(theirs, family, where)
+  fields: dict[str, Any] = {"family": model_type}
+  fields |= {k: v for k, v in family.fixed.items() if not callable(v)}
+  for field in family.fields:
+    value = _read(field, theirs, where)
+    fields |= dict.fromkeys(field.ours, value)
+  if family.fixed["positions"] == "rotary":
+    fields |= _read_rope(theirs, where)
+  fields["num_outputs"] = _num_outputs(theirs, family, where)
+  try:
+    config = DecoderConfig(**fields)
+    family_of(config)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"{where}: {error}") from error
+  return config
+
+
+def to_json(config: DecoderConfig) -> dict[str, Any]:
+  """The config.json of a config, as transformers 4 and 5 read it.
+
+  Args:
+    config: of a known family.
+
+  Returns:
+    A dict to be dumped.
+
+  Raises:
+    ValueError: the family cannot express the config, or a reward model has no
+      `pad_id`, by which transformers finds a sequence's last token.
+  """
+  family = family_of(config)
+  theirs: dict[str, Any] = {
+    "model_type": family.model_type,
+    "architectures": [architecture(config)],
+    "dtype": config.param_dtype,
+    "torch_dtype": config.param_dtype,
+  } | _evaluate(family.written, config)
+  for field in family.fields:
+    values = {getattr(config, name) for name in field.ours}
+    if len(values) > 1:
+      raise ValueError(
+        f"{' and '.join(field.ours)} must be equal in family "
+        f"{family.model_type}, which writes both as {field.theirs}"
+      )
+    value = values.pop()
+    if field.optional and value == field.default:
+      continue
+    if field.words is not None:
+      value = next(word for word, ours in field.words.items() if ours == value)
+    theirs[field.theirs] = value
+  if config.positions == "rotary":
+    theirs |= _write_rope(config)
+  if config.num_outputs is not None:
+    if config.pad_id is None:
+      raise ValueError(
+        "pad_id must be set to save a reward model: transformers reads the "
+        "reward at the last token that is not pad_token_id, got None"
+      )
+    labels = [f"LABEL_{i}" for i in range(config.num_outputs)]
+    theirs["id2label"] = {str(i): label for i, label in enumerate(labels)}
+    theirs["label2id"] = {label: i for i, label in enumerate(labels)}
+  return theirs
+
+
+def _evaluate(
+  values: Mapping[str, Any], config: DecoderConfig
+) -> dict[str, Any]:
+  """Constants as they are, functions at the config."""
+  return {
+    name: value(config) if callable(value) else value
+    for name, value in values.items()
+  }
+
+
+def _refuse_unknown(
+  theirs: Mapping[str, Any], family: Family, where: str
+) -> None:
+  """Nothing that could change the function may pass unread."""
+  known = {field.theirs for field in family.fields} | family.ignored
+  if family.fixed["positions"] == "rotary":
+    known |= set(ROPE_FIELDS)
+  for name, value in theirs.items():
+    if name in family.allowed:
+      if value is not None and value not in family.allowed[name]:
+        allowed = ", ".join(map(repr, family.allowed[name]))
+        raise ValueError(f"{where}: {name} must be {allowed}, got {value!r}")
+    elif name not in known and value is not None:
+      raise ValueError(
+        f"{where}: unknown field {name} = {value!r}; remove it if it does not "
+        f"change what a {family.model_type} computes"
+      )
+
+
+def _read(field: Field, theirs: Mapping[str, Any], where: str) -> Any:
+  value = theirs.get(field.theirs)
+  if value is None:
+    if field.default is Required:
+      raise ValueError(f"{where}: {field.theirs} is missing")
+    value = field.default(theirs) if callable(field.default) else field.default
+  if field.words is not None:
+    if value not in field.words:
+      raise ValueError(
+        f"{where}: {field.theirs} must be one of {', '.join(field.words)}, "
+        f"got {value!r}"
+      )
+    return field.words[value]
+  return tuple(value) if isinstance(value, list) else value
+
+
+def _num_outputs(
+  theirs: Mapping[str, Any], family: Family, where: str
+) -> int | None:
+  architectures = theirs.get("architectures")
+  if architectures == [family.language]:
+    return None
+  if architectures == [family.reward]:
+    # transformers writes neither for its default of two.
+    if theirs.get("id2label") is not None:
+      return len(theirs["id2label"])
+    number = theirs.get("num_labels")
+    return 2 if number is None else number
+  raise ValueError(
+    f"{where}: architectures must be [{family.language!r}] or "
+    f"[{family.reward!r}], got {architectures!r}"
+  )
+
+
+def _read_rope(theirs: Mapping[str, Any], where: str) -> dict[str, Any]:
+  """Theta and scaling, from `rope_parameters` or the older two fields."""
+  name = "rope_parameters"
+  if theirs.get(name) is None:
+    name = "rope_scaling"
+  rope = dict(theirs.get(name) or {})
+  theta = rope.pop("rope_theta", None)
+  top = theirs.get("rope_theta")
+  if theta is not None and top is not None and theta != top:
+    raise ValueError(f"{where}: rope_theta is {top} and in {name} {theta}")
+  theta = next((t for t in (theta, top) if t is not None), 10_000.0)
+  older = rope.pop("type", "default")
+  kind = rope.pop("rope_type", older)
+  if kind not in ROPE_KEYS:
+    raise ValueError(
+      f"{where}: rope_type in {name} must be one of {', '.join(ROPE_KEYS)}, "
+      f"got {kind!r}"
+    )
+  if set(rope) != set(ROPE_KEYS[kind]):
+    raise ValueError(
+      f"{where}: {name} of rope_type {kind!r} must hold "
+      f"{list(ROPE_KEYS[kind])}, got {sorted(rope)}"
+    )
+  scaling = None
+  if kind != "default":
+    ours = {ROPE_WORDS[key]: value for key, value in rope.items()}
+    scaling = RopeScaling(kind, **ours)
+  return {"rope_theta": theta, "rope_scaling": scaling}
+
+
+def _write_rope(config: DecoderConfig) -> dict[str, Any]:
+  """Both forms: transformers 5 reads the first, older readers the others."""
+  rope: dict[str, Any] = {"rope_type": "default"}
+  if config.rope_scaling is not None:
+    kept = dataclasses.asdict(config.rope_scaling)
+    rope = {"rope_type": kept["kind"]} | {
+      key: kept[ROPE_WORDS[key]] for key in ROPE_KEYS[kept["kind"]]
+    }
+  return {
+    "rope_parameters": rope | {"rope_theta": config.rope_theta},
+    "rope_theta": config.rope_theta,
+    "rope_scaling": None if config.rope_scaling is None else rope,
+  }

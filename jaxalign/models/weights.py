@@ -1,0 +1,300 @@
+"""Hugging Face folders in and out: safetensors, one parameter at a time.
+
+Nothing is guessed: a tensor that is missing, left over or misshapen is an error
+that names the file and the tensor.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxalign.models import heads, layout, translate
+from jaxalign.models.config import DecoderConfig, available_dtype
+from jaxalign.models.safetensor_files import TensorFiles, write_folder
+
+Path = str | os.PathLike[str]
+Apply = Callable[[heads.Params, jax.Array, jax.Array], jax.Array]
+FRESH_HEADS = ("score.weight", "value.weight")
+
+
+def load_config(path: Path) -> DecoderConfig:
+  """The config of a Hugging Face folder.
+
+  Args:
+    path: the folder.
+
+  Returns:
+    The config; `num_outputs` is set if the folder holds a classifier.
+
+  Raises:
+    FileNotFoundError: there is no config.json.
+    ValueError: a field is missing, unknown or not supported, by name.
+  """
+  file = pathlib.Path(path) / "config.json"
+  if not file.is_file():
+    raise FileNotFoundError(f"{file} is missing")
+  try:
+    theirs = json.loads(file.read_text(encoding="utf-8"))
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise ValueError(f"{file}: not JSON ({error})") from error
+  if not isinstance(theirs, dict):
+    raise ValueError(f"{file}: must hold an object, got {theirs!r}")
+  return translate.from_json(theirs, str(file))
+
+
+def load_params(
+  path: Path,
+  config: DecoderConfig,
+  *,
+  key: jax.Array | None = None,
+  shardings: Any = None,
+) -> heads.Params:
+  """The parameters of a Hugging Face folder, in our layout.
+
+  Each parameter is read, converted to `param_dtype` and placed before the next
+  one is read, so the host holds one at a time.
+
+  Args:
+    path: the folder.
+    config: as `load_config` gave it; `num_outputs` and `value_head` may differ,
+      for a reward model is read from a language model's folder by leaving its
+      language head in the file.
+    key: typed key from which a score or value head that the folder lacks is
+      drawn; None makes that an error.
+    shardings: tree of params with a sharding in place of each array; None puts
+      everything on the default device.
+
+  Returns:
+    Nested dict of arrays.
+
+  Raises:
+    FileNotFoundError: there are no weights, or a shard is missing.
+    ValueError: pickled or damaged weights; a tensor is missing, left over or
+      has the wrong shape; or a head is missing and `key` is None.
+  """
+  dtype = available_dtype("param_dtype", config.param_dtype)
+  parts = layout.parts(config)
+  files = TensorFiles(path)
+  names = _match(files, parts, config, path, may_draw=key is not None)
+  shapes = layout.abstract_params(config)
+  places = dict.fromkeys(parts)
+  if shardings is not None:
+    leaves = jax.tree.structure(shapes).flatten_up_to(shardings)
+    places = dict(zip(layout.flat(shapes), leaves, strict=True))
+  arrays = []
+  for leaf in layout.flat(shapes):
+    if parts[leaf].names()[0] in names:
+      array = _read(files, parts[leaf], names, dtype)
+    else:
+      array = _draw(config, leaf, key)
+    arrays.append(_place(array, places[leaf]))
+  return jax.tree.unflatten(jax.tree.structure(shapes), arrays)
+
+
+def load_causal_lm(
+  path: Path, *, dtype: str = "float32"
+) -> tuple[Apply, heads.Params, DecoderConfig]:
+  """A language model from a Hugging Face folder.
+
+  Args:
+    path: the folder, with config.json and safetensors.
+    dtype: type of the matrix products; parameters are float32, or float64 if
+      this is.
+
+  Returns:
+    `(apply, params, config)`; `apply(params, tokens [B, T] int, mask [B, T]
+    bool) -> logits [B, T, V]` is pure and not jitted, and padding on either
+    side is free. `config` is hashable.
+
+  Raises:
+    FileNotFoundError, ValueError: as `load_config` and `load_params`.
+  """
+  config = _typed(load_config(path), dtype)
+  config = dataclasses.replace(config, num_outputs=None)
+  return _logits(config), load_params(path, config), config
+
+
+def load_reward_model(
+  path: Path, *, dtype: str = "float32"
+) -> tuple[Apply, heads.Params, DecoderConfig]:
+  """A reward model from a Hugging Face sequence classifier.
+
+  Args:
+    path: the folder, with config.json and safetensors.
+    dtype: type of the matrix products; parameters are float32, or float64 if
+      this is.
+
+  Returns:
+    `(apply, params, config)`; `apply(params, tokens [B, T] int, mask [B, T]
+    bool) -> rewards [B, num_outputs]`, float32 or wider, read at the last
+    attended token, is pure and not jitted. `config` is hashable.
+
+  Raises:
+    FileNotFoundError, ValueError: as `load_config` and `load_params`, and a
+      folder that holds no classifier.
+  """
+  config = _typed(load_config(path), dtype)
+  if config.num_outputs is None:
+    raise ValueError(
+      f"{path}: holds a language model, so tensor score.weight is missing; "
+      "load_params with a key starts a reward head from scratch"
+    )
+  return _rewards(config), load_params(path, config), config
+
+
+def save_pretrained(
+  path: Path, params: heads.Params, config: DecoderConfig
+) -> None:
+  """Writes a folder that transformers loads with equal outputs.
+
+  The files are written under other names and renamed when complete. A reward
+  model is read by transformers at the last token that is not `pad_id`: keep a
+  `pad_id` that occurs in no text, or let the mask decide, as we do.
+
+  Args:
+    path: the folder, made if it is not there; other files in it stay.
+    params: nested dict of arrays, all on this host.
+    config: what they belong to, of family "llama" or "gpt2".
+
+  Raises:
+    ValueError: params do not fit the config, the family cannot express it, or
+      a reward model has no `pad_id`.
+  """
+  theirs = translate.to_json(config)
+  parts = layout.parts(config)
+  leaves = layout.flat(params)
+  _check_leaves(leaves, parts)
+  dtype = np.dtype(config.param_dtype)
+  tensors: dict[str, np.ndarray] = {}
+  for row in dict.fromkeys(part.row for part in parts.values()):
+    arrays = [np.asarray(leaves[leaf]) for leaf in row.ours]
+    whole = np.concatenate(arrays, axis=-1) if len(arrays) > 1 else arrays[0]
+    part = parts[row.ours[0]]
+    for layer, name in enumerate(part.names()):
+      tensor = whole[layer] if part.layered else whole
+      tensor = tensor.T if row.transpose else tensor
+      tensors[name] = np.ascontiguousarray(tensor, dtype)
+  write_folder(path, tensors, theirs)
+
+
+@functools.cache
+def _logits(config: DecoderConfig) -> Apply:
+  model = heads.causal_lm(config)
+  return lambda params, tokens, mask: model.apply(params, tokens, mask).logits
+
+
+@functools.cache
+def _rewards(config: DecoderConfig) -> Apply:
+  model = heads.reward_model(config)
+  return lambda params, tokens, mask: model.apply(params, tokens, mask).rewards
+
+
+def _typed(config: DecoderConfig, dtype: str) -> DecoderConfig:
+  param_dtype = "float64" if dtype == "float64" else "float32"
+  return dataclasses.replace(config, dtype=dtype, param_dtype=param_dtype)
+
+
+def _match(
+  files: TensorFiles,
+  parts: Mapping[str, layout.Part],
+  config: DecoderConfig,
+  path: Path,
+  *,
+  may_draw: bool,
+) -> dict[str, str]:
+  """Full name -> name in the file, with every tensor accounted for."""
+  family = translate.family_of(config)
+  there = files.names()
+  names: dict[str, str] = {}
+  for part in parts.values():
+    for full in part.names():
+      short = full.removeprefix(family.prefix)
+      name = full if full in there else short
+      if name not in there:
+        if full in FRESH_HEADS and may_draw:
+          continue
+        hint = "; pass a key to draw that head" if full in FRESH_HEADS else ""
+        raise ValueError(f"{path}: tensor {full} is missing{hint}")
+      if files.shape(name) != part.tensor_shape:
+        raise ValueError(
+          f"{files.file_of(name)}: tensor {name} must have shape "
+          f"{part.tensor_shape}, got {files.shape(name)}"
+        )
+      names[full] = name
+  left = there - set(names.values())
+  if "lm_head.weight" in left:
+    left -= {"lm_head.weight"}
+    if config.num_outputs is None:
+      _check_tied(files, names[parts["embed/tokens"].row.theirs])
+  for name in sorted(left):
+    if not re.fullmatch(family.ignored_tensors, name):
+      raise ValueError(
+        f"{files.file_of(name)}: tensor {name} does not belong to a "
+        f"{translate.architecture(config)} with this config.json"
+      )
+  return names
+
+
+def _check_tied(files: TensorFiles, embedding: str) -> None:
+  """A head stored beside the embedding it is tied to must be its copy."""
+  whole = (slice(None), slice(None))
+  head = files.read("lm_head.weight", whole)
+  if not np.array_equal(head, files.read(embedding, whole)):
+    raise ValueError(
+      f"{files.file_of('lm_head.weight')}: tensor lm_head.weight differs from "
+      f"{embedding}, but tie_word_embeddings is true in config.json"
+    )
+
+
+def _read(
+  files: TensorFiles,
+  part: layout.Part,
+  names: Mapping[str, str],
+  dtype: np.dtype,
+) -> np.ndarray:
+  """One parameter, converted and transposed as it is copied."""
+  array = np.empty(part.shape, dtype)
+  for layer, full in enumerate(part.names()):
+    tensor = files.read(names[full], part.index)
+    target = array[layer] if part.layered else array
+    target[...] = tensor.T if part.row.transpose else tensor
+  return array
+
+
+def _draw(config: DecoderConfig, leaf: str, key: jax.Array) -> jax.Array:
+  """One freshly initialised parameter; the compiler drops all others."""
+  tokens = jnp.zeros((1, 1), jnp.int32)
+  init = heads.model_of(config).init
+  return jax.jit(lambda k: layout.flat(init(k, tokens, tokens == 0))[leaf])(key)
+
+
+def _place(array: np.ndarray | jax.Array, sharding: Any) -> jax.Array:
+  if sharding is None:
+    return jnp.asarray(array)
+  host = np.asarray(array)
+  return jax.make_array_from_callback(host.shape, sharding, lambda i: host[i])
+
+
+def _check_leaves(
+  leaves: Mapping[str, Any], parts: Mapping[str, layout.Part]
+) -> None:
+  for leaf, part in parts.items():
+    if leaf not in leaves:
+      raise ValueError(f"params: {leaf} is missing")
+    if np.shape(leaves[leaf]) != part.shape:
+      raise ValueError(
+        f"params: {leaf} must have shape {part.shape}, got "
+        f"{np.shape(leaves[leaf])}"
+      )
+  for leaf in leaves:
+    if leaf not in parts:
+      raise ValueError(f"params: {leaf} does not belong to this config")
