@@ -69,7 +69,7 @@ class Progress:
     if self._console.is_terminal if show is None else show:
       self._bar = rich.progress.Progress(
         rich.progress.TextColumn("{task.description}", markup=False),
-        rich.progress.BarColumn(),
+        rich.progress.BarColumn(bar_width=20),
         # On a narrow terminal the bar shrinks and the last column wraps.
         rich.progress.MofNCompleteColumn(
           table_column=rich.table.Column(no_wrap=True)
