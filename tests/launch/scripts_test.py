@@ -1,0 +1,168 @@
+"""launch/*.sh against an interpreter that only writes down what it is asked.
+
+The scripts run in a copy of the checkout, so a test leaves nothing behind.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+from absl.testing import absltest, parameterized
+
+from tests import checkout
+
+# Answers like Python, makes environments by copying itself, logs the rest.
+FAKE_PYTHON = """#!/usr/bin/env bash
+case "$1 $2" in
+  "-c import ensurepip"*) echo "${FAKE_VERSION:-3.11}" ;;
+  "-c "*) ;;
+  "-VV "*) echo "Python ${FAKE_VERSION:-3.11}.0 (fake)" ;;
+  "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python" ;;
+  *)
+    echo "$*" >>"$FAKE_LOG"
+    if [[ -n ${FAKE_REFUSES:-} && $* == *"$FAKE_REFUSES"* ]]; then exit 1; fi
+    ;;
+esac
+"""
+
+
+class ScriptsTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+      self.enter_context(tempfile.TemporaryDirectory())
+    )
+    self.root = self.folder / "checkout"
+    shutil.copytree(checkout.ROOT / "launch", self.root / "launch")
+    shutil.copytree(checkout.ROOT / ".ci", self.root / ".ci")
+    shutil.copy(checkout.ROOT / "setup.py", self.root)
+    self.python = self.root / "python"
+    self.python.write_text(FAKE_PYTHON)
+    self.python.chmod(0o755)
+    self.log = self.root / "log"
+
+  def script(self, name, *arguments, code=0, **variables):
+    """Runs a script from another folder; returns (asked of Python, output)."""
+    self.log.write_text("")
+    environment = {
+      "PATH": os.environ["PATH"],
+      "PYTHON": str(self.python),
+      "FAKE_LOG": str(self.log),
+      **variables,
+    }
+    done = subprocess.run(
+      ["bash", self.root / name, *arguments],
+      cwd="/",
+      env=environment,
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    self.assertEqual(done.returncode, code, done.stdout)
+    return self.log.read_text().splitlines(), done.stdout
+
+  def installs(self, *arguments, **variables):
+    """What pip was asked to install, as its last argument."""
+    asked, _ = self.script("launch/test.sh", *arguments, **variables)
+    return [
+      line.rpartition(" ")[2].replace(str(self.root), "")
+      for line in asked
+      if " pip " in line
+    ]
+
+  def test_installs_torch_first_then_the_extras_then_what_may_fail(self):
+    self.assertEqual(
+      self.installs(),
+      ["torch==2.13.0", "[train,serve,test,lint,parity]", "[tpu]"],
+    )
+
+  def test_second_run_installs_nothing(self):
+    self.installs()
+    self.assertEqual(self.installs(), [])
+
+  def test_a_changed_setup_installs_again(self):
+    self.installs()
+    with (self.root / "setup.py").open("a") as file:
+      file.write("# one more dependency\n")
+    self.assertLen(self.installs(), 3)
+
+  def test_a_moved_checkout_installs_again(self):
+    self.installs()
+    moved = self.folder / "moved"
+    self.root = self.root.rename(moved)
+    self.python, self.log = moved / "python", moved / "log"
+    self.assertLen(self.installs(), 3)
+
+  def test_without_torch_the_parity_extra_is_left_out_and_tried_again(self):
+    without = ["torch==2.13.0", "[train,serve,test,lint]", "[tpu]"]
+    self.assertEqual(self.installs(FAKE_REFUSES="torch=="), without)
+    _, output = self.script("launch/test.sh", FAKE_REFUSES="torch==")
+    self.assertIn("parity tests skip by name", output)
+    self.assertIn("[train,serve,test,lint,parity]", self.installs())
+
+  def test_without_libtpu_the_rest_goes_on(self):
+    asked, output = self.script("launch/test.sh", FAKE_REFUSES="[tpu]")
+    self.assertIn("'tpu' is not to be had here", output)
+    self.assertContainsSubset(["-m mypy"], asked)
+
+  @parameterized.parameters(
+    "[train", "ruff check", "format --check", "-m mypy", "-m pytest"
+  )
+  def test_any_failure_fails_the_whole(self, step):
+    _, output = self.script("launch/test.sh", FAKE_REFUSES=step, code=1)
+    self.assertNotIn("passed on", output)
+
+  def test_arguments_reach_pytest(self):
+    asked, _ = self.script("launch/test.sh", "-k", "loss and not slow")
+    self.assertEndsWith(asked[-1], "-k loss and not slow")
+
+  def test_local_run_shares_the_environment_and_only_adds(self):
+    self.installs()
+    asked, output = self.script("launch/local.sh", "--config.train.num_steps=5")
+    self.assertNotIn("pip", " ".join(asked))
+    self.assertIn("experiments.train_reward", asked[0])
+    self.assertEndsWith(asked[0], "--config.train.num_steps=5")
+    self.assertIn("report.html", output)
+
+  def test_tests_after_a_local_run_keep_its_extras(self):
+    self.script("launch/local.sh")
+    self.assertEqual(
+      self.installs(),
+      ["torch==2.13.0", "[train,serve,test,lint,parity]", "[tpu]"],
+    )
+
+  def test_local_run_writes_where_it_is_told(self):
+    asked, _ = self.script("launch/local.sh", WORKDIR="gs://bucket/run")
+    self.assertIn("--workdir=gs://bucket/run/", asked[-1])
+
+  @parameterized.parameters("launch/test.sh", "launch/local.sh", ".ci/run")
+  def test_dry_run_does_nothing(self, name):
+    asked, output = self.script(name, "--dry_run")
+    self.assertEmpty(asked)
+    self.assertIn("pip install", output)
+    self.assertFalse((self.root / ".venv-3.11").exists())
+
+  @parameterized.parameters(
+    (("--python", "3.9"), "must be one of 3.11 3.12, got '3.9'"),
+    (("--python",), "needs a version"),
+  )
+  def test_refuses(self, arguments, message):
+    _, output = self.script("launch/test.sh", *arguments, code=1)
+    self.assertIn(message, output)
+
+  def test_says_when_no_python_will_do(self):
+    _, output = self.script("launch/test.sh", FAKE_VERSION="3.9", code=1)
+    self.assertIn("no Python 3.11 3.12", output)
+
+  def test_help_names_every_option(self):
+    for name in ("launch/test.sh", "launch/local.sh"):
+      _, output = self.script(name, "--help")
+      for option in ("--python", "--dry_run", "PYTHON"):
+        self.assertIn(option, output)
+
+
+if __name__ == "__main__":
+  absltest.main()
