@@ -98,6 +98,11 @@ def stub(node: ast.AST) -> bool:
   )
 
 
+def not_implemented(node: ast.AST) -> bool:
+  """What is refused raises ValueError with the reason."""
+  return _names(node, "NotImplementedError")
+
+
 def missing_annotation(node: ast.AST) -> bool:
   """Every argument and every return says its type."""
   if not isinstance(node, Function):
@@ -137,6 +142,7 @@ RULES = (
   hidden_import_error,
   long_function,
   missing_annotation,
+  not_implemented,
   pmap,
   positional_only,
   print_call,
@@ -225,6 +231,7 @@ class LibraryTest(parameterized.TestCase):
     (stub, "class A:\n  def f(self): ..."),
     (stub, 'def f() -> None:\n  """Trains."""'),
     (stub, 'class A:\n  def f(self) -> int:\n    """The count."""'),
+    (not_implemented, "def f() -> int:\n  raise NotImplementedError"),
     (missing_annotation, "def f(x, *, y: int) -> int: return x"),
     (missing_annotation, "def f(self): return 1"),
     (positional_only, "def f(x: int, /) -> int: return x"),
