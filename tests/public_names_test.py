@@ -20,7 +20,7 @@ PACKAGES = sorted(
 # Where a call is an equation: what has a default is named by its caller.
 EQUATIONS = ("ops", "losses", "metrics")
 SHAPE = re.compile(
-  r"\[(\.\.\.|[A-Za-z0-9_+*/ ()-]+)(, ?[^\[\]]+)?\]|\bscalar\b"
+  r"\[(\.\.\.|[A-Za-z0-9_+*/ ()-]+)(, ?[^\[\]]+)?\]|\bscalars?\b"
 )
 
 
