@@ -76,6 +76,7 @@ FLOORS = {
       "etils.epath",
       "absl",
       "ml_collections",
+      "rich",
       "transformers",
       "torch",
       "starlette",
