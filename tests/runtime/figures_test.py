@@ -1,0 +1,176 @@
+"""What is on the pictures: bars, bands, counts, labels; not the pixels."""
+
+import inspect
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest, parameterized
+from matplotlib import collections
+
+from jaxalign.runtime import canvas, curves, figures
+
+CURVE = (
+  [0.0, 0.25, 0.5, 0.75, 1.0],
+  [0.1, 0.0, 0.6, 0.9],
+  [0.2, 0.0, 0.5, 0.9],
+  [10, 0, 40, 100],
+)
+
+
+def heights(panel):
+  return [patch.get_height() for patch in panel.patches]
+
+
+def legend(panel):
+  return [text.get_text() for text in panel.get_legend().get_texts()]
+
+
+class TestCase(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.to_png = canvas.to_png
+
+  def drawn(self, draw, *args, **options):
+    """The figure before it becomes a file, having become one."""
+    with mock.patch.object(canvas, "to_png", side_effect=lambda f: f):
+      figure = draw(*args, **options)
+    self.assertStartsWith(self.to_png(figure), b"\x89PNG")
+    return figure
+
+
+class FiguresTest(TestCase):
+  def test_reliability_shows_gaps_noise_and_counts(self):
+    upper, lower = self.drawn(figures.reliability_diagram, CURVE).axes
+    p, won, n = (np.array(CURVE[i])[[0, 2, 3]] for i in (1, 2, 3))
+    np.testing.assert_allclose(heights(upper), won - p, atol=1e-12)
+    np.testing.assert_allclose(
+      [patch.get_y() for patch in upper.patches], p, atol=1e-12
+    )
+    observed = upper.lines[-1]
+    np.testing.assert_allclose(observed.get_xydata(), np.stack([p, won], 1))
+    (band,) = [
+      c for c in upper.collections if isinstance(c, collections.PolyCollection)
+    ]
+    spread = 1.96 * np.sqrt(p * (1 - p) / n)
+    corners = band.get_paths()[0].vertices
+    for x, low, high in zip(
+      p, np.maximum(p - spread, 0), np.minimum(p + spread, 1), strict=True
+    ):
+      at_x = corners[np.isclose(corners[:, 0], x), 1]
+      np.testing.assert_allclose([at_x.min(), at_x.max()], [low, high])
+    np.testing.assert_allclose(heights(lower), CURVE[3])
+
+  def test_reliability_without_predictions(self):
+    empty = (CURVE[0], [0.0] * 4, [0.0] * 4, [0] * 4)
+    upper, _ = self.drawn(figures.reliability_diagram, empty).axes
+    self.assertIn("nothing to show", [t.get_text() for t in upper.texts])
+
+  def test_reliability_refuses_what_does_not_fit(self):
+    with self.assertRaisesRegex(ValueError, r"got shapes \(4,\), \(4,\)"):
+      figures.reliability_diagram((CURVE[0][1:], *CURVE[1:]))
+
+  def test_reward_histograms_share_bins_and_leave_out_nan(self):
+    rewards = [0.0, 1.0, 1.0, np.nan, np.inf]
+    (panel,) = self.drawn(
+      figures.reward_histograms, rewards, [[-1.0], [0.0]], bins=4
+    ).axes
+    self.assertEqual(
+      legend(panel), ["chosen: mean 0.667, n 3", "rejected: mean -0.5, n 2"]
+    )
+    edges = [np.unique(p.get_xy()[:, 0]) for p in panel.patches]
+    np.testing.assert_allclose(edges, [np.linspace(-1, 1, 5)] * 2)
+
+  def test_gaps_are_split_at_zero(self):
+    gaps = [-2.0, -0.1, 0.0, 0.1, 0.2, 1.0, np.nan, 4.0]
+    (panel,) = self.drawn(figures.gap_histogram, gaps, bins=4).axes
+    self.assertEqual(
+      legend(panel),
+      [
+        "right order: 57.1 % of 7",
+        "wrong order: 28.6 % of 7",
+        "ties: 14.3 %",
+      ],
+    )
+    self.assertEqual(sum(heights(panel)), 6)  # all but the tie and the NaN
+    self.assertEqual(
+      {round(patch.get_x() % 1, 9) for patch in panel.patches}, {0.0}
+    )
+
+  @parameterized.parameters(
+    (figures.reward_histograms, [], [np.nan]),
+    (figures.gap_histogram, []),
+    (figures.gap_histogram, [0.0, 0.0]),
+    (figures.reward_histograms, [1.0], [1.0]),
+    (figures.group_intervals, [], [], [], []),
+    (curves.training_curves, []),
+  )
+  def test_little_or_nothing_is_still_a_picture(self, draw, *args):
+    options = {"label": "x"} if draw is figures.group_intervals else {}
+    self.assertStartsWith(draw(*args, **options), b"\x89PNG")
+
+  def test_worst_group_is_marked_and_names_are_text(self):
+    (panel,) = self.drawn(
+      figures.group_intervals,
+      ["$a_1$", "b $", "none"],
+      [70.0, 60.0, np.nan],
+      [69.0, 50.0, np.nan],
+      [71.0, 70.0, np.nan],
+      label="accuracy, %",
+    ).axes
+    names = [text.get_text() for text in panel.get_yticklabels()]
+    self.assertEqual(names, ["$a_1$", "b $", "none"])
+    (intervals,) = [
+      c for c in panel.collections if isinstance(c, collections.LineCollection)
+    ]
+    first, worst = intervals.get_segments()[:2]
+    np.testing.assert_allclose(first, [[69, 0], [71, 0]])
+    np.testing.assert_allclose(worst, [[50, 1], [70, 1]])
+    self.assertEqual(list(panel.lines[0].get_xdata()), [60.0, 60.0])
+    self.assertEqual(panel.get_xlabel(), "accuracy, %")
+
+  def test_group_intervals_refuse_lengths_that_differ(self):
+    with self.assertRaisesRegex(ValueError, r"got 1, \(2,\)"):
+      figures.group_intervals(["a"], [1, 2], [1, 2], [1, 2], label="x")
+
+  def test_no_global_figures(self):
+    # Not sys.modules: another test's libraries may load pyplot.
+    for module in (canvas, curves, figures):
+      self.assertNotIn("pyplot", inspect.getsource(module))
+
+  def test_equal_pictures_are_equal_bytes(self):
+    self.assertEqual(
+      figures.gap_histogram([1.0, 2.0]), figures.gap_histogram([1.0, 2.0])
+    )
+
+
+class TrainingCurvesTest(TestCase):
+  ROWS = (
+    {"step": 1, "train/loss": 0.7, "train/gradient_norm": 2.0},
+    {"step": 2, "train/loss": float("inf"), "train/gradient_norm": 1.5},
+    {"step": 2, "eval/loss": 0.65},
+    {"step": 3, "train/loss": 0.5},
+  )
+
+  def test_splits_of_one_noun_share_a_panel_and_keep_their_colour(self):
+    panels = self.drawn(curves.training_curves, self.ROWS).axes
+    norm, loss = sorted(panels, key=lambda panel: panel.get_ylabel())
+    self.assertEqual(
+      [norm.get_ylabel(), loss.get_ylabel()], ["gradient norm", "loss"]
+    )
+    self.assertEqual(legend(loss), ["eval", "train"])
+    self.assertEqual(loss.get_xlabel(), "step")
+    np.testing.assert_array_equal(
+      loss.lines[1].get_xydata(), [[1, 0.7], [2, np.nan], [3, 0.5]]
+    )
+    self.assertEqual(loss.lines[1].get_color(), norm.lines[0].get_color())
+    self.assertNotEqual(loss.lines[0].get_color(), loss.lines[1].get_color())
+
+  def test_keys_choose_and_unknown_ones_are_named(self):
+    figure = self.drawn(curves.training_curves, self.ROWS, keys=["train/loss"])
+    self.assertLen(figure.axes, 1)
+    with self.assertRaisesRegex(ValueError, "no row has 'loss'; there are: ev"):
+      curves.training_curves(self.ROWS, keys=["loss"])
+
+
+if __name__ == "__main__":
+  absltest.main()
