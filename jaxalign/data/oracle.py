@@ -1,0 +1,76 @@
+"""What the best possible model would score on the synthetic crowd."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxalign.data import crowd
+from jaxalign.data.record import Record
+
+
+class Ceiling(NamedTuple):
+  """Expected accuracies that no model of its kind can beat.
+
+  Attributes:
+    shared: one model for everyone, over the whole crowd.
+    shared_per_group: the same model in each group, [K].
+    own_per_group: a model that knows the group, [K].
+    own: the same over the whole crowd.
+  """
+
+  shared: float
+  shared_per_group: np.ndarray
+  own_per_group: np.ndarray
+  own: float
+
+
+def oracle_utilities(
+  config: crowd.CrowdConfig, records: Sequence[Record]
+) -> np.ndarray:
+  """Utility of every response to every group, float64 [N, 2, K]."""
+  return np.array(
+    [
+      [crowd.utilities(config, r.prompt, text) for text in r.responses]
+      for r in records
+    ]
+  )
+
+
+def oracle_probs(
+  config: crowd.CrowdConfig, records: Sequence[Record]
+) -> np.ndarray:
+  """Probability that each group prefers the first response, float64 [N, K]."""
+  return np.array(
+    [crowd.vote_probs(config, r.prompt, *r.responses) for r in records]
+  )
+
+
+def bayes_accuracy(
+  config: crowd.CrowdConfig, records: Sequence[Record]
+) -> Ceiling:
+  """Expected accuracy of the true probabilities on the pairs of `records`.
+
+  The labels of the records do not enter, only their pairs: the expectation is
+  over new votes. The shared model sides with the crowd's mean probability on
+  every pair, which a single scalar reward may or may not be able to.
+
+  Args:
+    config: the crowd.
+    records: pairs of its text world.
+
+  Returns:
+    The ceilings.
+  """
+  probs = oracle_probs(config, records)
+  shares = np.asarray(config.shares)
+  crowd_prob = probs @ shares
+  side = np.sign(crowd_prob - 0.5)[:, None]
+  shared = (0.5 + side * (probs - 0.5)).mean(axis=0)
+  own = (0.5 + np.abs(probs - 0.5)).mean(axis=0)
+  return Ceiling(
+    shared=float(shared @ shares),
+    shared_per_group=shared,
+    own_per_group=own,
+    own=float(own @ shares),
+  )

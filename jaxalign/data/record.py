@@ -1,0 +1,229 @@
+"""One preference, whatever file it came from."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jaxalign.data import columns, transcripts
+from jaxalign.data.transcripts import Text, Turn
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+  """A prompt and 2..K responses, the preferred one first. None means absent.
+
+  Attributes:
+    prompt: text, or the chat turns before the response.
+    responses: best first; a response of one assistant turn is its text, one of
+      several turns (a multi-turn continuation) stays turns.
+    chosen_prob: probability in [0, 1] that `responses[0]` is preferred to
+      `responses[1]`.
+    votes_chosen: people who preferred `responses[0]`.
+    votes_rejected: people who preferred `responses[1]`.
+    votes_tie: people who saw no difference.
+    n_votes: people asked; at least the sum of the three counts.
+    tie: whether the annotator saw no difference.
+    margin: gap the pair should clear, in reward units.
+    strength: how clear the preference is, on any scale; a vote share, or an
+      ensemble's mean gap. May be negative for a doubtful label.
+    strength_std: spread of `strength` over an ensemble, >= 0.
+    source: the data set or collection the preference comes from.
+    annotator: who was asked.
+    group: the annotator's group, or the kind of prompt.
+    ratings: per attribute one number per response, or a single number that
+      rates the first response alone.
+    labels: distributions over d classes, one per response, or a single one for
+      the first response alone.
+    id: name of the pair.
+  """
+
+  prompt: Text
+  responses: tuple[Text, ...]
+  chosen_prob: float | None = None
+  votes_chosen: int | None = None
+  votes_rejected: int | None = None
+  votes_tie: int | None = None
+  n_votes: int | None = None
+  tie: bool | None = None
+  margin: float | None = None
+  strength: float | None = None
+  strength_std: float | None = None
+  source: str | None = None
+  annotator: str | None = None
+  group: str | None = None
+  ratings: Mapping[str, tuple[float, ...]] | None = None
+  labels: tuple[tuple[float, ...], ...] | None = None
+  id: str | None = None
+
+  @property
+  def target_prob(self) -> float:
+    """Probability that the first response wins, the target of every pair loss.
+
+    `chosen_prob` if given, else the share of votes with ties as one half, else
+    0.5 for a tie, else 1.
+    """
+    if self.chosen_prob is not None:
+      return self.chosen_prob
+    if self.votes_chosen is not None and self.votes_rejected is not None:
+      ties = self.votes_tie if self.votes_tie is not None else 0
+      total = self.votes_chosen + self.votes_rejected + ties
+      return (2 * self.votes_chosen + ties) / (2 * total)
+    return 0.5 if self.tie else 1.0
+
+  def to_row(self) -> dict[str, Any]:
+    """The record as JSON values that `parse_record` reads back unchanged."""
+    row: dict[str, Any] = {}
+    for field in dataclasses.fields(self):
+      value = self.__getattribute__(field.name)
+      if value is not None:
+        row[field.name] = _to_json(value)
+    return row
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Record))
+COLUMNS = (*FIELDS, "chosen", "rejected")
+VOTES = ("votes_chosen", "votes_rejected", "votes_tie")
+PAIR_COLUMNS = ("chosen_prob", *VOTES, "n_votes", "tie", "margin", "strength")
+
+
+def parse_record(row: Mapping[str, Any], *, where: str) -> Record:
+  """A record from one row of a file.
+
+  Accepts the columns of `Record`, `chosen` and `rejected` in place of
+  `responses`, and TRL's preference formats: plain text, conversations as lists
+  of {role, content}, and responses that are full transcripts sharing an
+  unstated prompt. Such a prompt is what the transcripts have in common: whole
+  turns, or text up to the last complete word, the space going to the response.
+
+  Args:
+    row: column to JSON value; null means absent.
+    where: FILE:LINE, the start of every error.
+
+  Returns:
+    The record.
+
+  Raises:
+    ValueError: `WHERE: ` and then what was got and what is allowed.
+  """
+  try:
+    return _parse(row)
+  except ValueError as error:
+    raise ValueError(f"{where}: {error}") from None
+
+
+def expand_rankings(records: Sequence[Record]) -> list[Record]:
+  """Every ranking of K > 2 responses as its K (K - 1) / 2 pairs, in order.
+
+  Two responses with equal `ratings["overall"]` make a tie. Ratings and labels
+  follow their responses; pairs are named `ID-i-j`. Records of two responses
+  pass through.
+  """
+  pairs = []
+  for record in records:
+    if len(record.responses) == 2:
+      pairs.append(record)
+      continue
+    overall = (record.ratings or {}).get("overall", ())
+    for i in range(len(record.responses)):
+      for j in range(i + 1, len(record.responses)):
+        pick = lambda values, i=i, j=j: (
+          (values[i], values[j]) if len(values) > 1 else values
+        )
+        pairs.append(
+          dataclasses.replace(
+            record,
+            responses=pick(record.responses),
+            ratings=_map(record.ratings, pick),
+            labels=None if record.labels is None else pick(record.labels),
+            tie=True if overall and overall[i] == overall[j] else None,
+            id=None if record.id is None else f"{record.id}-{i}-{j}",
+          )
+        )
+  return pairs
+
+
+def _map(
+  values: Mapping[str, Any] | None, function: Callable[[Any], Any]
+) -> dict[str, Any] | None:
+  """`function` of every value; None stays None."""
+  if values is None:
+    return None
+  return {name: function(value) for name, value in values.items()}
+
+
+def _to_json(value: Any) -> Any:
+  if isinstance(value, Turn):
+    return {"role": value.role, "content": value.content}
+  if isinstance(value, tuple):
+    return [_to_json(entry) for entry in value]
+  if isinstance(value, Mapping):
+    return {name: _to_json(entry) for name, entry in value.items()}
+  return value
+
+
+def _parse(row: Mapping[str, Any]) -> Record:
+  for name in row:
+    if name not in COLUMNS:
+      raise ValueError(
+        f"unknown column {name!r}; allowed: {', '.join(sorted(COLUMNS))}; "
+        "data.extra_columns names columns to ignore"
+      )
+  given = {name: value for name, value in row.items() if value is not None}
+  prompt, responses = transcripts.parse_texts(given)
+  values: dict[str, Any] = {}
+  for name, parse in columns.PARSERS.items():
+    if name in given:
+      values[name] = parse(name, given[name])
+  for name, parse_all in columns.PER_RESPONSE.items():
+    if name in given:
+      values[name] = parse_all(given[name], len(responses))
+  values |= _votes(values, len(responses))
+  return Record(prompt=prompt, responses=responses, **values)
+
+
+def _votes(given: dict[str, Any], num_responses: int) -> dict[str, int]:
+  """`votes_rejected` where `n_votes` implies it, once nothing contradicts.
+
+  Args:
+    given: parsed columns without absent ones.
+    num_responses: K.
+
+  Returns:
+    The column to add, if any.
+
+  Raises:
+    ValueError: votes, `tie`, `chosen_prob` and K contradict each other.
+  """
+  of_pairs = [name for name in PAIR_COLUMNS if name in given]
+  if num_responses > 2 and of_pairs:
+    raise ValueError(
+      f"{of_pairs[0]} belongs to a pair, got {num_responses} responses"
+    )
+  if given.get("tie") and given.get("chosen_prob", 0.5) != 0.5:
+    raise ValueError(
+      f"tie is true but chosen_prob is {given['chosen_prob']}, not 0.5"
+    )
+  votes = {name: given[name] for name in VOTES if name in given}
+  total = sum(votes.values())
+  if total > given.get("n_votes", total):
+    raise ValueError(
+      f"votes sum to {total}, more than n_votes = {given['n_votes']}"
+    )
+  if not votes:
+    return {}
+  if "votes_chosen" not in votes:
+    raise ValueError(f"{next(iter(votes))} is given without votes_chosen")
+  added = {}
+  if "votes_rejected" not in votes:
+    if "n_votes" not in given:
+      raise ValueError("votes_chosen needs votes_rejected or n_votes")
+    added = {"votes_rejected": given["n_votes"] - total}
+  votes |= added
+  if not sum(votes.values()):
+    raise ValueError("votes_chosen, votes_rejected and votes_tie are all 0")
+  if given.get("tie") and votes["votes_chosen"] != votes["votes_rejected"]:
+    raise ValueError(
+      f"tie is true but votes are {votes['votes_chosen']} to "
+      f"{votes['votes_rejected']}"
+    )
+  return added

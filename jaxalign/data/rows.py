@@ -1,0 +1,277 @@
+"""Rows of local files and hub data sets, each with the place it came from.
+
+Every function yields `(where, row)`: `where` is FILE:LINE (FILE:ROW for
+parquet and the hub) and `row` maps columns to JSON values, or is the ValueError
+that says why the row cannot be read. JSONL and CSV are parsed here, because a
+general loader turns a missing field into None and a number into text.
+"""
+
+import csv
+import gzip
+import json
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+Row = tuple[str, Mapping[str, Any] | ValueError]
+
+# CSV cells are text; these columns hold JSON values.
+JSON_COLUMNS = (
+  "responses",
+  "chosen_prob",
+  "votes_chosen",
+  "votes_rejected",
+  "votes_tie",
+  "n_votes",
+  "tie",
+  "margin",
+  "strength",
+  "strength_std",
+  "ratings",
+  "labels",
+)
+
+
+def read_file(path: str) -> Iterator[Row]:
+  """The rows of one local file, by its extension.
+
+  Args:
+    path: a .jsonl, .jsonl.gz, .csv, .csv.gz or .parquet file.
+
+  Yields:
+    `(where, row)`.
+
+  Raises:
+    ValueError: another extension, or a file that breaks off midway.
+  """
+  for extension, read in _READERS.items():
+    if path.endswith(extension):
+      yield from read(path)
+      return
+  raise ValueError(f"{path}: extension must be one of {', '.join(_READERS)}")
+
+
+class _Lines:
+  """Decoded lines of a file, plain or gzip, that know their number.
+
+  A line that is not UTF-8 raises and the next call goes on behind it, so that
+  bad lines can be skipped.
+  """
+
+  def __init__(self, path: str) -> None:
+    self.path = path
+    self.number = 0
+    opener: Callable[..., Any] = gzip.open if path.endswith(".gz") else open
+    self.file = opener(path, "rb")
+
+  def __iter__(self) -> Iterator[str]:
+    return self
+
+  def __next__(self) -> str:
+    try:
+      line = self.file.readline()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+      raise BrokenFile(
+        f"{self.path}:{self.number + 1}: broken gzip file: {error}"
+      ) from None
+    if not line:
+      self.file.close()
+      raise StopIteration
+    self.number += 1
+    try:
+      # A byte order mark begins files written by spreadsheets.
+      return line.decode("utf-8-sig" if self.number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+      raise ValueError(
+        f"not UTF-8 at byte {error.start + 1} of the line"
+      ) from None
+
+
+class BrokenFile(ValueError):
+  """Nothing behind this point of a file can be read, so nothing is skipped."""
+
+
+def read_jsonl(path: str) -> Iterator[Row]:
+  """One JSON object per line; blank lines are allowed."""
+  lines = _Lines(path)
+  while True:
+    try:
+      line = next(lines)
+    except StopIteration:
+      return
+    except BrokenFile:
+      raise
+    except ValueError as error:
+      yield f"{path}:{lines.number}", error
+      continue
+    if not line.strip():
+      continue
+    try:
+      row = _parse_json(line)
+      if not isinstance(row, dict):
+        raise ValueError("the line must hold a JSON object")
+    except ValueError as error:
+      row = error
+    yield f"{path}:{lines.number}", row
+
+
+def _parse_json(text: str) -> Any:
+  try:
+    return json.loads(
+      text, parse_constant=_no_constant, object_pairs_hook=_unique
+    )
+  except json.JSONDecodeError as error:
+    raise ValueError(
+      f"malformed JSON at column {error.colno}: {error.msg}"
+    ) from None
+  except RecursionError:
+    raise ValueError("malformed JSON: nested too deeply") from None
+
+
+def _no_constant(name: str) -> None:
+  raise ValueError(f"numbers must be finite, got {name}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  row = dict(pairs)
+  if len(row) < len(pairs):
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise ValueError(f"key {twice!r} appears twice in one object")
+  return row
+
+
+def read_csv(path: str) -> Iterator[Row]:
+  """A header and one record per row; an empty cell is null."""
+  # Long prompts exceed the default cell limit of 128 KiB.
+  csv.field_size_limit(sys.maxsize)
+  lines = _Lines(path)
+  reader = csv.reader(lines, strict=True)
+  header: list[str] | None = None
+  while True:
+    first = lines.number + 1
+    try:
+      cells = next(reader)
+      if header is None:
+        header = _header(cells)
+        continue
+      if not cells:
+        continue
+      row: Mapping[str, Any] | ValueError = _cells(header, cells)
+    except StopIteration:
+      return
+    except BrokenFile:
+      raise
+    except (csv.Error, ValueError) as error:
+      if header is None:
+        raise BrokenFile(f"{path}:{first}: {error}") from None
+      row = ValueError(str(error))
+    yield f"{path}:{first}", row
+
+
+def _header(cells: list[str]) -> list[str]:
+  for name in cells:
+    if cells.count(name) > 1:
+      raise ValueError(f"column {name!r} appears twice in the header")
+  if not cells:
+    raise ValueError("the first line must hold the column names")
+  return cells
+
+
+def _cells(header: list[str], cells: list[str]) -> dict[str, Any]:
+  if len(cells) != len(header):
+    raise ValueError(
+      f"a row must have {len(header)} cells like the header, got {len(cells)}"
+    )
+  row: dict[str, Any] = {}
+  for name, cell in zip(header, cells, strict=True):
+    if not cell:
+      row[name] = None
+    elif name in JSON_COLUMNS:
+      try:
+        row[name] = _parse_json(cell.lower() if name == "tie" else cell)
+      except ValueError:
+        raise ValueError(
+          f"{name} must be a number, true, false or JSON, got {cell[:40]!r}"
+        ) from None
+    else:
+      row[name] = cell
+  return row
+
+
+def read_parquet(path: str) -> Iterator[Row]:
+  """The rows of one parquet file, streamed by `datasets`."""
+  import datasets
+
+  rows = datasets.load_dataset(
+    "parquet", data_files=[path], split="train", streaming=True
+  )
+  return _numbered(path, rows)
+
+
+def read_hub(name: str, subset: str | None, split: str) -> Iterator[Row]:
+  """The rows of a data set on the Hugging Face hub or in a local folder.
+
+  Args:
+    name: OWNER/NAME, or a folder.
+    subset: configuration, None for the default one.
+    split: e.g. "train".
+
+  Yields:
+    `(where, row)`.
+
+  Raises:
+    ValueError: the data set cannot be loaded.
+  """
+  import datasets
+
+  try:
+    rows = datasets.load_dataset(name, subset, split=split)
+  except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+    raise ValueError(f"hub:{name}: {error}") from error
+  return _numbered(f"hub:{name}", rows)
+
+
+def hub_parts(spec: str) -> tuple[str, str | None, str]:
+  """NAME, subset and split of NAME[:subset][:split].
+
+  A single part behind NAME is a configuration if there is one, else a split.
+
+  Args:
+    spec: what follows `hub:`.
+
+  Returns:
+    The name, the subset or None, and the split, by default "train".
+  """
+  import datasets
+
+  name, *parts = os.path.expandvars(spec).split(":")
+  if len(parts) > 2 or not name:
+    raise ValueError(f"hub:{spec}: expected hub:NAME[:subset][:split]")
+  if len(parts) == 2:
+    return name, parts[0] or None, parts[1] or "train"
+  if not parts:
+    return name, None, "train"
+  try:
+    subsets = datasets.get_dataset_config_names(name)
+  except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
+    raise ValueError(f"hub:{name}: {error}") from error
+  if parts[0] in subsets:
+    return name, parts[0], "train"
+  return name, None, parts[0]
+
+
+def _numbered(name: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
+  for number, row in enumerate(rows, start=1):
+    yield f"{name}:{number}", row
+
+
+_READERS: dict[str, Callable[[str], Iterator[Row]]] = {
+  ".jsonl": read_jsonl,
+  ".jsonl.gz": read_jsonl,
+  ".csv": read_csv,
+  ".csv.gz": read_csv,
+  ".parquet": read_parquet,
+}

@@ -1,0 +1,105 @@
+"""A small world of household questions whose answers have known qualities.
+
+An answer may be warm (friendly phrases), short, and on topic (it names the
+thing that was asked about), in any combination, so that tastes for warmth and
+for brevity conflict while everyone agrees about the topic. The qualities are
+read off the text itself, so they are defined for any text, a model's included.
+"""
+
+import numpy as np
+
+# 24 + 24 things; which half a text mentions says which split it belongs to.
+THINGS = {
+  "train": (
+    "boots", "tiles", "pans", "rugs", "lamps", "books", "coins", "masks",
+    "pears", "plums", "seeds", "knives", "chairs", "flutes", "kites", "ropes",
+    "shirts", "bowls", "maps", "tents", "drums", "wires", "gloves", "cakes",
+  ),
+  "test": (
+    "hats", "forks", "doors", "bikes", "stamps", "jars", "limes", "nuts",
+    "bells", "coats", "desks", "cards", "skis", "vases", "toys", "sails",
+    "pens", "beads", "locks", "carts", "figs", "oars", "quilts", "shelves",
+  ),
+}  # fmt: skip
+QUESTIONS = (
+  "How do I {verb} {thing}?",
+  "How can I {verb} my {thing}?",
+  "Best way to {verb} {thing}?",
+  "Help me {verb} {thing}.",
+)
+ANSWERS = {
+  "clean": ("Wipe the {thing}.", "Rinse the {thing}.", "Soak the {thing}."),
+  "store": ("Box the {thing}.", "Stack the {thing}.", "Shelve the {thing}."),
+  "move": ("Roll the {thing}.", "Lift the {thing}.", "Push the {thing}."),
+  "sell": ("Price the {thing}.", "List the {thing}.", "Show the {thing}."),
+  "sort": ("Group the {thing}.", "Rank the {thing}.", "Label the {thing}."),
+  "fix": ("Glue the {thing}.", "Patch the {thing}.", "Tape the {thing}."),
+}
+OFF_TOPIC = ("Hard to say.", "It depends.", "No idea.", "Try the internet.")
+WARM_OPENERS = (
+  "Happy to help! ",
+  "Great idea! ",
+  "Lovely! ",
+  "Good thinking! ",
+)
+PLAIN_OPENERS = ("", "", "Right. ", "In short: ")
+DETAILS = ("", "", " Do it twice.", " Take your time.", " Use both hands.")
+WARM_CLOSERS = (" Have fun!", " Enjoy!", " You got this!", " Good luck!")
+WARM_PHRASES = tuple(p.strip() for p in (*WARM_OPENERS, *WARM_CLOSERS))
+
+QUALITIES = ("warmth", "brevity", "topic")
+
+
+def draw_pair(rng: np.random.Generator, split: str) -> tuple[str, str, str]:
+  """A prompt and two different responses to it.
+
+  Args:
+    rng: source of randomness.
+    split: "train" or "test"; no text is in both.
+
+  Returns:
+    The prompt, at most 40 bytes, and two responses, at most 64 bytes each.
+  """
+  pick = lambda options: options[rng.integers(len(options))]
+  thing = pick(THINGS[split])
+  verb = pick(tuple(ANSWERS))
+  prompt = f"Q: {pick(QUESTIONS).format(verb=verb, thing=thing)}\nA:"
+  first = second = _draw_response(rng, verb, thing)
+  while second == first:
+    second = _draw_response(rng, verb, thing)
+  return prompt, first, second
+
+
+def _draw_response(rng: np.random.Generator, verb: str, thing: str) -> str:
+  pick = lambda options: options[rng.integers(len(options))]
+  answer = pick(ANSWERS[verb] if rng.random() < 0.75 else OFF_TOPIC)
+  opener = pick(WARM_OPENERS if rng.random() < 0.4 else PLAIN_OPENERS)
+  closer = pick(WARM_CLOSERS) if rng.random() < 0.4 else ""
+  return f" {opener}{answer.format(thing=thing)}{pick(DETAILS)}{closer}"
+
+
+def qualities(prompt: str, response: str) -> np.ndarray:
+  """Warmth, brevity and topic of a response, each near [-1, 1].
+
+    warmth  = min(friendly phrases, 2) - 1
+    brevity = (40 - bytes) / 24, bytes clipped to [16, 64]
+    topic   = 1 if the response names the thing the prompt asks about, else -1
+
+  Args:
+    prompt: a question of this world.
+    response: any text.
+
+  Returns:
+    float64 [3], in the order of `QUALITIES`.
+  """
+  phrases = sum(response.count(phrase) for phrase in WARM_PHRASES)
+  num_bytes = len(response.strip().encode())
+  words = prompt.removesuffix("\nA:").rstrip("?.").split()
+  on_topic = bool(words) and words[-1] in response
+  return np.array(
+    [
+      min(phrases, 2) - 1.0,
+      (40 - np.clip(num_bytes, 16, 64)) / 24,
+      1.0 if on_topic else -1.0,
+    ]
+  )

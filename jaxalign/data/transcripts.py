@@ -1,0 +1,131 @@
+"""Prompts and responses: plain text or chat turns, in any of TRL's forms."""
+
+import os.path
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jaxalign.data import columns
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+class Turn(NamedTuple):
+  """One message of a conversation; `role` is one of `ROLES`."""
+
+  role: str
+  content: str
+
+
+# Plain text, or chat turns in the order they were said.
+Text = str | tuple[Turn, ...]
+
+
+def text_of(text: Text) -> str:
+  """A prompt or response as plain text, turns joined by a blank line."""
+  if isinstance(text, str):
+    return text
+  return "\n\n".join(turn.content for turn in text)
+
+
+def parse_texts(row: dict[str, Any]) -> tuple[Text, tuple[Text, ...]]:
+  """Prompt and responses from any of the accepted forms."""
+  if "responses" in row:
+    for name in ("chosen", "rejected"):
+      if name in row:
+        raise ValueError(f"give responses or {name}, not both")
+    texts = row["responses"]
+    if not isinstance(texts, (list, tuple)):
+      raise ValueError(f"responses must be a list, got {columns.kind(texts)}")
+    if len(texts) < 2:
+      raise ValueError(f"responses must hold 2 or more, got {len(texts)}")
+    named = {f"responses[{i}]": text for i, text in enumerate(texts)}
+  else:
+    for name in ("chosen", "rejected"):
+      if name not in row:
+        raise ValueError(f"missing field {name!r}")
+    named = {name: row[name] for name in ("chosen", "rejected")}
+  responses = [_text(name, value) for name, value in named.items()]
+  if len({isinstance(response, str) for response in responses}) > 1:
+    raise ValueError(
+      f"{' and '.join(named)} must all be text or all be chat turns"
+    )
+  prompt = _text("prompt", row["prompt"]) if "prompt" in row else None
+  if prompt is None or (
+    isinstance(prompt, str) and not isinstance(responses[0], str)
+  ):
+    shared, responses = _shared_prompt(responses)
+    # A text prompt beside full conversations repeats one of their turns.
+    if prompt is not None and prompt not in (turn.content for turn in shared):
+      raise ValueError(
+        "prompt is text, so chosen and rejected must be text or conversations "
+        "that begin with it"
+      )
+    prompt = shared
+  for name, response in zip(named, responses, strict=True):
+    if not isinstance(response, str) and (
+      response and response[-1].role != "assistant"
+    ):
+      raise ValueError(
+        f"{name} must end with an assistant turn, got role "
+        f"{response[-1].role!r}"
+      )
+  return prompt, tuple(_collapse(response) for response in responses)
+
+
+def _collapse(response: Text) -> Text:
+  if isinstance(response, str):
+    return response
+  if not response:
+    return ""
+  return response[0].content if len(response) == 1 else response
+
+
+def _shared_prompt(transcripts: list[Text]) -> tuple[Text, list[Text]]:
+  """The common start of transcripts, and what is left of each."""
+  cut = len(os.path.commonprefix(transcripts))
+  first = transcripts[0]
+  if isinstance(first, str):
+    whole = all(
+      len(text) == cut or text[cut].isspace() or text[cut - 1 : cut].isspace()
+      for text in transcripts
+    )
+    while not whole and cut > 0 and not first[cut - 1].isspace():
+      cut -= 1
+    if cut > 0 and first[cut - 1] == " ":
+      cut -= 1
+  return first[:cut], [text[cut:] for text in transcripts]
+
+
+def _text(name: str, value: Any) -> Text:
+  if isinstance(value, str):
+    return columns.string(name, value)
+  if isinstance(value, (list, tuple)):
+    return tuple(_turn(f"{name}[{i}]", turn) for i, turn in enumerate(value))
+  raise ValueError(
+    f"{name} must be text or chat turns, got {columns.kind(value)}"
+  )
+
+
+def _turn(name: str, value: Any) -> Turn:
+  if not isinstance(value, Mapping):
+    raise ValueError(
+      f"{name} must be an object with role and content, got "
+      f"{columns.kind(value)}"
+    )
+  for key in value:
+    if key not in Turn._fields and value[key] is not None:
+      raise ValueError(
+        f"{name} has unknown key {key!r}; allowed: role, content"
+      )
+  for key in Turn._fields:
+    if not isinstance(value.get(key), str):
+      raise ValueError(
+        f"{name}.{key} must be text, got {columns.kind(value.get(key))}"
+      )
+  if value["role"] not in ROLES:
+    raise ValueError(
+      f"{name}.role must be one of {', '.join(ROLES)}, got {value['role']!r}"
+    )
+  return Turn(
+    value["role"], columns.string(f"{name}.content", value["content"])
+  )
