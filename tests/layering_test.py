@@ -38,7 +38,7 @@ FLOORS = {
   "metrics": Floor(("ops",), CORE, pure=True),
   "models": Floor(
     ("ops", "losses", "metrics"),
-    (*CORE, "flax.linen", "safetensors", "ml_dtypes", "etils.epath"),
+    (*CORE, "flax.linen", "safetensors", "etils.epath"),
   ),
   "data": Floor(
     ("ops", "losses", "metrics"),
@@ -104,7 +104,6 @@ DISTRIBUTIONS = {
   "absl": "absl-py",
   "ml_collections": "ml-collections",
   "orbax": "orbax-checkpoint",
-  "ml_dtypes": "jax",  # jax cannot be installed without it
 }
 
 
