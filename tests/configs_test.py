@@ -46,7 +46,8 @@ def text_faults(name: str, source: str) -> list[str]:
   answer = re.search(r"^Measured\b.*", doc, re.M | re.S)
   if answer is None:
     faults.append("the docstring has no paragraph that begins with Measured")
-  elif not re.search(r"\d|not yet run", answer.group()):
+  elif not re.search(r"\d|not yet run|docs/|is given", answer.group()):
+    # A tool, such as scoring, measures what it is given.
     faults.append("Measured gives no number, nor says that it is not yet run")
   if any(isinstance(node, ast.FunctionDef) for node in tree.body[:-1]):
     faults.append("get_config is not its only function")
@@ -61,7 +62,7 @@ def variant_faults(get_config) -> list[str]:
     faults.append("get_config gives no ConfigDict")
   if full != get_config("full"):
     faults.append("the default variant is not full")
-  if full == smoke:
+  if full == smoke and "train" in full:
     faults.append("smoke is as large as full")
   if {*flat(full)} != {*flat(smoke)}:
     faults.append("smoke has other keys than full")
