@@ -99,8 +99,9 @@ has_gpu() {
   command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1
 }
 
+# Errors only: pip's remarks about the machine's configuration are not ours.
 pip_install() {
-  run "$python" -m pip install --quiet --progress-bar off "$@"
+  run "$python" -m pip install -qq --progress-bar off "$@"
 }
 
 # enter VERSION EXTRA...: makes .venv-VERSION hold the extras, sets python.
