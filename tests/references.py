@@ -88,3 +88,209 @@ def adaptive_calibration_error(gaps, num_bins=10):
   part = np.arange(len(p)) * num_bins // len(p)
   inside = [order[part == b] for b in np.unique(part)]
   return np.mean([abs(label[c].mean() - p[c].mean()) for c in inside])
+
+
+# ------------------------------------------------------- returns, advantages
+
+
+def gae(rewards, values, discount, gae_lambda, where, final_value):
+  """One trajectory: the counted steps are taken out and walked backwards."""
+  steps = np.flatnonzero(where)
+  discount = np.broadcast_to(discount, rewards.shape)
+  advantages = np.zeros(len(rewards))
+  following, ahead = final_value, 0.0
+  for t in steps[::-1]:
+    delta = rewards[t] + discount[t] * following - values[t]
+    ahead = delta + discount[t] * gae_lambda * ahead
+    advantages[t], following = ahead, values[t]
+  returns = np.zeros(len(rewards))
+  returns[steps] = advantages[steps] + values[steps]
+  return advantages, returns
+
+
+def categorical_returns(value_probs, final_probs, gae_lambda, where):
+  """One trajectory of λ-returns of distributions, [T, d]."""
+  returns = np.zeros_like(value_probs)
+  following = ahead = final_probs
+  for t in np.flatnonzero(where)[::-1]:
+    ahead = (1 - gae_lambda) * following + gae_lambda * ahead
+    returns[t], following = ahead, value_probs[t]
+  return returns
+
+
+def segment_mean(x, segment, num_segments, where):
+  rows = [x[where & (segment == k)] for k in range(num_segments)]
+  return np.array([np.mean(r, axis=0) if len(r) else 0 * x[0] for r in rows])
+
+
+# ------------------------------------------------ denoising, contrast, MetaRM
+
+
+def preference_strength(margins):
+  mean = sum(margins) / len(margins)
+  return mean, np.sqrt(sum((d - mean) ** 2 for d in margins) / len(margins))
+
+
+def unit(x):
+  norm = np.linalg.norm(x, axis=-1, keepdims=True)
+  return x / np.where(norm == 0, 1, norm)
+
+
+def simcse_loss(view_a, view_b, temperature, where):
+  a, b = unit(view_a), unit(view_b)
+  loss = np.zeros(len(a))
+  for i in np.flatnonzero(where):
+    candidates = [
+      np.exp(a[i] @ b[j] / temperature) for j in np.flatnonzero(where)
+    ]
+    loss[i] = -np.log(np.exp(a[i] @ b[i] / temperature) / sum(candidates))
+  return loss
+
+
+def ntxent_loss(features, labels, temperature):
+  similar = np.exp(unit(features) @ unit(features).T / temperature)
+  loss = np.zeros(len(labels))
+  for i, label in enumerate(labels):
+    other = similar[i, labels != label].sum()
+    terms = [
+      -np.log(similar[i, p] / (similar[i, p] + other))
+      for p in np.flatnonzero(labels == label)
+      if p != i
+    ]
+    loss[i] = np.mean(terms) if terms else 0.0
+  return loss
+
+
+def balanced_assignments(scores, num_iters, extra=None):
+  rows = scores if extra is None else np.concatenate([scores, extra])
+  q = np.exp(rows - rows.max())
+  q /= q.sum()
+  for _ in range(num_iters):
+    q /= q.sum(axis=0, keepdims=True) * q.shape[1]
+    q /= q.sum(axis=1, keepdims=True) * q.shape[0]
+  return (q * q.shape[0])[: len(scores)]
+
+
+def swav_loss(view_a, view_b, prototypes, temperature, epsilon, num_iters):
+  a, b, c = unit(view_a), unit(view_b), unit(prototypes)
+
+  def loss(x, q):
+    p = np.exp(x @ c.T / temperature)
+    return -np.sum(q * np.log(p / p.sum(axis=1, keepdims=True)), axis=1)
+
+  q_a = balanced_assignments(a @ c.T / epsilon, num_iters)
+  q_b = balanced_assignments(b @ c.T / epsilon, num_iters)
+  return loss(a, q_b) + loss(b, q_a)
+
+
+def reward_spread(rewards):
+  k = len(rewards)
+  return (
+    2
+    / k**2
+    * sum(
+      sigmoid(abs(rewards[i] - rewards[j]))
+      for i in range(k)
+      for j in range(i + 1, k)
+    )
+  )
+
+
+# ------------------------------------------------------------ mixture, welfare
+
+
+def mixture_log_likelihood(gaps, user, num_users, mixture_weights, where):
+  total = 0.0
+  for u in range(num_users):
+    joint = np.prod(sigmoid(gaps[where & (user == u)]), axis=0)
+    total += np.log(np.sum(mixture_weights * joint))
+  return total
+
+
+def user_responsibilities(gaps, user, num_users, mixture_weights, where):
+  rows = []
+  for u in range(num_users):
+    joint = np.prod(sigmoid(gaps[where & (user == u)]), axis=0)
+    rows.append(mixture_weights * joint / np.sum(mixture_weights * joint))
+  return np.array(rows)
+
+
+def welfare(
+  utilities, kind, weights=None, temperature=None, order=None, alpha=None
+):
+  u = utilities
+  w = np.full(len(u), 1 / len(u)) if weights is None else weights
+  if kind == "egalitarian":
+    return u.min()
+  if kind == "utilitarian":
+    return w @ u
+  if kind == "nash" or (kind == "alpha_fair" and order == 1):
+    return w @ np.log(u)
+  if kind == "alpha_fair":
+    return w @ (u ** (1 - order)) / (1 - order)
+  if kind == "soft_min":
+    return -temperature * np.log(w @ np.exp(-u / temperature))
+  total, left = 0.0, alpha  # cvar: from the worst up, until α is used up
+  for k in np.argsort(u, kind="stable"):
+    total += min(left, w[k]) * u[k]
+    left -= min(left, w[k])
+  return total / alpha
+
+
+# --------------------------------------------------------- policy optimisation
+
+
+def clipped_policy_loss(log_probs, old, advantages, clip_eps, dual_clip=None):
+  out = []
+  for ratio, a in zip(np.exp(log_probs - old), advantages, strict=True):
+    l = -min(ratio * a, min(max(ratio, 1 - clip_eps), 1 + clip_eps) * a)
+    if dual_clip is not None and a < 0:
+      l = min(l, -dual_clip * a)
+    out.append(l)
+  return np.array(out)
+
+
+def clipped_value_loss(values, old, returns, clip_eps):
+  near = old + np.clip(values - old, -clip_eps, clip_eps)
+  return 0.5 * np.maximum((values - returns) ** 2, (near - returns) ** 2)
+
+
+def kl_estimate(log_probs, ref, estimator):
+  ratio = np.exp(ref - log_probs)
+  return dict(
+    k1=-np.log(ratio), k2=np.log(ratio) ** 2 / 2, k3=ratio - 1 - np.log(ratio)
+  )[estimator]
+
+
+def token_rewards(scores, kl, kl_coef, where):
+  out = np.where(where, -kl_coef * kl, 0.0)
+  for b, score in enumerate(scores):
+    if where[b].any():
+      out[b, np.flatnonzero(where[b])[-1]] += score
+  return out
+
+
+def repeated_ngram_fraction(tokens, where, ngram):
+  windows = [
+    tuple(tokens[i : i + ngram])
+    for i in range(len(tokens) - ngram + 1)
+    if where[i : i + ngram].all()
+  ]
+  return 1 - len(set(windows)) / len(windows) if windows else 0.0
+
+
+def dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta, flip_rate=0.0):
+  gap = beta * (np.log(np.exp(chosen - ref_chosen)) - (rejected - ref_rejected))
+  return bradley_terry_loss(gap, 0.0, 0.0, flip_rate)
+
+
+# ---------------------------------------------------------------------- bounds
+
+
+def optimal_policy(reference, rewards, beta):
+  p = reference * np.exp(rewards / beta)
+  return p / p.sum(axis=-1, keepdims=True)
+
+
+def regularised_utility(policy, reference, rewards, beta):
+  return np.sum(policy * (rewards - beta * np.log(policy / reference)), axis=-1)

@@ -1,9 +1,37 @@
 """Numerics without a word of preferences: jax and numpy only."""
 
-from jaxalign.ops.masked import masked_mean, masked_var, masked_whiten
+from jaxalign.ops.assignment import (
+  balanced_assignments,
+  unit_rows,
+)
+from jaxalign.ops.masked import (
+  masked_mean,
+  masked_var,
+  masked_whiten,
+)
+from jaxalign.ops.returns import (
+  Advantages,
+  backward_recursion,
+  gae,
+  next_counted,
+)
+from jaxalign.ops.segments import (
+  segment_count,
+  segment_mean,
+  segment_sum,
+)
 
 __all__ = [
+  "Advantages",
+  "backward_recursion",
+  "balanced_assignments",
+  "gae",
   "masked_mean",
   "masked_var",
   "masked_whiten",
+  "next_counted",
+  "segment_count",
+  "segment_mean",
+  "segment_sum",
+  "unit_rows",
 ]

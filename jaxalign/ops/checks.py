@@ -73,3 +73,31 @@ def one_of(allowed: Collection[str], **choices: str) -> None:
       raise ValueError(
         f"{name} must be one of {', '.join(sorted(allowed))}, got {choice!r}"
       )
+
+
+def counted(
+  where: jax.Array | None, **arrays: jax.Array
+) -> tuple[list[jax.Array], jax.Array]:
+  """Arrays of one shape with zeros under the mask, and the mask itself.
+
+  The input is cleaned and not the result, because the derivative of a masked
+  NaN is 0 · NaN.
+
+  Args:
+    where: bool [...], True counts, all by default.
+    **arrays: named arrays, floating point, [...].
+
+  Returns:
+    The arrays in their common float dtype, in the order given, and the mask,
+    [...] each.
+
+  Raises:
+    TypeError: an array is not floating point or `where` is not bool.
+    ValueError: the shapes differ.
+  """
+  boolean(where=where)
+  same_shape(**arrays, where=where)
+  values = floating(**arrays)
+  if where is None:
+    return values, jnp.ones(values[0].shape, jnp.bool_)
+  return [jnp.where(where, x, 0.0) for x in values], where

@@ -54,6 +54,22 @@ class ChecksTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "ties.*half, wrong, got 'HALF'"):
       checks.one_of(("half", "wrong"), ties="HALF")
 
+  def test_counted_puts_zeros_under_the_mask_in_one_dtype(self):
+    where = np.array([True, False])
+    (a, b), mask = checks.counted(
+      where, a=np.array([1, np.nan], np.float32), b=jnp.ones(2, jnp.bfloat16)
+    )
+    np.testing.assert_array_equal(a, [1, 0])
+    np.testing.assert_array_equal(b, [1, 0])
+    self.assertEqual((a.dtype, b.dtype), (jnp.float32, jnp.float32))
+    np.testing.assert_array_equal(mask, where)
+    (a,), mask = checks.counted(None, a=np.ones(3, np.float32))
+    np.testing.assert_array_equal(mask, [True] * 3)
+    with self.assertRaisesRegex(ValueError, r"a \(3,\), where \(2,\)"):
+      checks.counted(where, a=np.ones(3, np.float32))
+    with self.assertRaisesRegex(TypeError, "where must be bool"):
+      checks.counted(np.ones(2), a=np.ones(2, np.float32))
+
 
 if __name__ == "__main__":
   absltest.main()
