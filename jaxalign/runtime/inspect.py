@@ -111,7 +111,7 @@ def tpu_topology(name: str) -> list[Any]:
 
   Raises:
     ValueError: the name is not of a known topology.
-    RuntimeError: libtpu is not installed.
+    RuntimeError: libtpu is not installed or does not load.
   """
   match = re.fullmatch(r"([a-z0-9]+):(\d+(?:x\d+){1,2})", name)
   if match is None or match[1] not in _FAMILIES:
@@ -137,14 +137,15 @@ def tpu_topology(name: str) -> list[Any]:
   options = {"chips_per_host_bounds": (1, 1, 1)} if chips == 1 else {}
   try:
     described = topologies.get_topology_desc(name, platform="tpu", **options)
-  except jax.errors.JaxRuntimeError as error:
-    raise ValueError(
-      f"libtpu rejects the topology {name!r} ({error}); known ones are "
-      f"{_EXAMPLES}"
-    ) from error
   except (ImportError, RuntimeError, ValueError) as error:
+    if "INVALID_ARGUMENT" in str(error):
+      raise ValueError(
+        f"libtpu rejects the topology {name!r} ({error}); known ones are "
+        f"{_EXAMPLES}"
+      ) from error
     raise RuntimeError(
-      f"compiling for a TPU needs libtpu: pip install 'jaxalign[tpu]' ({error})"
+      "compiling for a TPU needs a libtpu that loads, as pip install "
+      f"'jaxalign[tpu]' brings it ({error})"
     ) from error
   return list(described.devices)
 

@@ -1,10 +1,12 @@
 """A guarded step: what stops a run, and what counts its compilations."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
 
 class TraceCounter:
@@ -81,3 +83,37 @@ class StepGuard:
         "checkpoint is good."
       )
     return step, values
+
+
+class Profiler:
+  """Writes a trace of a few steps; does nothing without a folder."""
+
+  def __init__(self, folder: epath.PathLike | None, first: int, number: int):
+    """Traces steps `first` to `first + number - 1` into `folder`.
+
+    Args:
+      folder: for TensorBoard or Perfetto, or None for no trace.
+      first: late enough that compilation is over.
+      number: steps to trace.
+    """
+    self._folder = folder
+    self._first, self._last = first, first + number - 1
+    self._running = False
+
+  def before(self, step: int) -> None:
+    """Starts the trace if `step` is the first to be traced."""
+    if self._folder is not None and step == self._first:
+      jax.profiler.start_trace(os.fspath(self._folder))
+      self._running = True
+
+  def after(self, step: int, state: Any) -> None:
+    """Ends the trace after the last step, once `state` is computed."""
+    if self._running and step == self._last:
+      jax.block_until_ready(state)
+      self.close()
+
+  def close(self) -> None:
+    """Ends a trace that is still running."""
+    if self._running:
+      jax.profiler.stop_trace()
+      self._running = False

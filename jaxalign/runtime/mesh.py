@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxalign.models import activations
+
 MESH_AXES = ("data", "fsdp", "tensor")
 
 # Logical axis -> mesh axes. A config may override rows.
@@ -250,6 +252,32 @@ def check_batch(batch_size: int, accumulation: int, mesh: Mesh) -> None:
       f"{batch_size} and {mesh.shape['data']} x {mesh.shape['fsdp']} x "
       f"{accumulation} = {shards * accumulation}"
     )
+
+
+def sharded(
+  update: Callable[..., Any],
+  shardings: Any,
+  mesh: Mesh,
+  rules: Sequence[tuple[str, str | None]] = (),
+) -> Callable[..., Any]:
+  """`update` under `jax.jit` with its state laid out as `shardings`.
+
+  Args:
+    update: `(state, batch, key) -> (state, metrics)` on global arrays.
+    shardings: tree of the state with a sharding per array.
+    mesh: the mesh.
+    rules: overrides of the logical table, which lays out activations too.
+
+  Returns:
+    The jitted step; the state is donated, metrics are on every device.
+  """
+  everywhere = replicated(mesh)
+  return jax.jit(
+    activations.laid_out(update, mesh, logical_table(rules)),
+    in_shardings=(shardings, batch_sharding(mesh), everywhere),
+    out_shardings=(shardings, everywhere),
+    donate_argnums=0,
+  )
 
 
 def data_parallel(

@@ -1,0 +1,158 @@
+"""The `model` section of a config: a folder to start from, or a new decoder."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxalign.data import tokens
+from jaxalign.models import heads, translate, weights
+from jaxalign.models.config import DecoderConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+  """A decoder from scratch.
+
+  Attributes:
+    family: "llama" (RMSNorm, rotary, SwiGLU) or "gpt2" (LayerNorm, learned
+      positions, GELU); decides how the weights are saved.
+    num_layers: blocks.
+    num_heads: query heads.
+    num_kv_heads: key and value heads, divides num_heads.
+    embed_dim: width; head size is embed_dim / num_heads.
+    mlp_dim: inner width of the MLP.
+  """
+
+  family: str
+  num_layers: int
+  num_heads: int
+  num_kv_heads: int
+  embed_dim: int
+  mlp_dim: int
+
+
+@dataclasses.dataclass(frozen=True)
+class BackboneConfig:
+  """Where the parameters come from and how they compute.
+
+  Attributes:
+    init_from: Hugging Face folder to start from, or None for `architecture`.
+    architecture: a decoder from scratch, or None for `init_from`.
+    dropout: rate on residual branches during training, [0, 1).
+    dtype: compute type of matmuls, "float32" or "bfloat16"; parameters, norms
+      and rewards stay float32.
+    remat: "none", "dots" or "full": what the backward pass recomputes.
+    unroll: layers per scan iteration.
+  """
+
+  init_from: str | None
+  architecture: Architecture | None
+  dropout: float
+  dtype: str
+  remat: str
+  unroll: int
+
+  def __post_init__(self) -> None:
+    """Raises ValueError unless exactly one origin is named."""
+    if (self.init_from is None) == (self.architecture is None):
+      raise ValueError(
+        "exactly one of init_from and architecture must be set, got "
+        f"init_from={self.init_from!r}, architecture={self.architecture!r}"
+      )
+
+
+def decoder_config(
+  config: BackboneConfig,
+  tokenizer: tokens.Tokenizer,
+  *,
+  max_length: int,
+  num_outputs: int | None,
+) -> DecoderConfig:
+  """The decoder's static description.
+
+  Args:
+    config: the `model` section.
+    tokenizer: gives vocabulary and special ids.
+    max_length: longest sequence it must take.
+    num_outputs: width of the reward head, None for a language model.
+
+  Returns:
+    A hashable config.
+
+  Raises:
+    ValueError: the folder's vocabulary or context is too small for the data.
+  """
+  run = {
+    "dropout": config.dropout,
+    "dtype": config.dtype,
+    "remat": config.remat,
+    "unroll": config.unroll,
+    "num_outputs": num_outputs,
+    "pad_id": tokenizer.pad_id,
+    "bos_id": tokenizer.bos_id,
+    "eos_id": tokenizer.eos_id,
+  }
+  if config.init_from is not None:
+    loaded = weights.load_config(config.init_from)
+    if loaded.vocab_size < tokenizer.vocab_size:
+      raise ValueError(
+        f"the tokenizer has {tokenizer.vocab_size} tokens, {config.init_from} "
+        f"embeds {loaded.vocab_size}"
+      )
+    if loaded.max_positions < max_length:
+      raise ValueError(
+        f"data.max_length {max_length} exceeds the {loaded.max_positions} "
+        f"positions of {config.init_from}"
+      )
+    return dataclasses.replace(loaded, **run)
+  fields = dataclasses.asdict(config.architecture)
+  return translate.scratch_config(
+    vocab_size=tokenizer.vocab_size,
+    max_positions=max_length,
+    tie_embeddings=True,
+    **fields,
+    **run,
+  )
+
+
+def abstract_params(model: heads.Model) -> Any:
+  """Shapes and dtypes of a model's parameters, without making any."""
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  return jax.eval_shape(
+    model.init,
+    key,
+    jax.ShapeDtypeStruct((1, 1), jnp.int32),
+    jax.ShapeDtypeStruct((1, 1), jnp.bool_),
+  )
+
+
+def initial_params(
+  config: BackboneConfig,
+  network: DecoderConfig,
+  model: heads.Model,
+  key: jax.Array,
+  shardings: Any,
+) -> Any:
+  """Parameters before the first step: read where there is a folder.
+
+  Args:
+    config: the `model` section.
+    network: from `decoder_config`.
+    model: of that network.
+    key: typed key of everything that is drawn.
+    shardings: tree of params with a sharding per array.
+
+  Returns:
+    Tree of arrays laid out as `shardings`.
+  """
+  if config.init_from is not None:
+    return weights.load_params(
+      config.init_from, network, key=key, shardings=shardings
+    )
+  token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.bool_)
+  init = jax.jit(
+    lambda key: model.init(key, token, mask), out_shardings=shardings
+  )
+  return init(key)

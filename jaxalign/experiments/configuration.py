@@ -1,0 +1,94 @@
+"""From an ml_collections config to frozen dataclasses, checked by name."""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import ml_collections
+from etils import epath
+
+from jaxalign.runtime import storage
+
+T = TypeVar("T")
+
+
+def to_dataclass(
+  kind: type[T], config: Mapping[str, Any], path: str = "config"
+) -> T:
+  """A frozen dataclass with exactly the keys of a config.
+
+  Args:
+    kind: a dataclass; nested dataclasses take nested configs.
+    config: a mapping, e.g. an ml_collections ConfigDict.
+    path: name of the mapping, for errors.
+
+  Returns:
+    An instance of `kind`.
+
+  Raises:
+    ValueError: an unknown or missing key, or a value its dataclass refuses.
+    TypeError: a value of the wrong type.
+  """
+  fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+  hints = typing.get_type_hints(kind)
+  unknown = [key for key in config if key not in fields]
+  if unknown:
+    raise ValueError(
+      f"unknown key {path}.{unknown[0]}; allowed: {', '.join(sorted(fields))}"
+    )
+  values = {}
+  for name, field in fields.items():
+    if name in config:
+      values[name] = _convert(hints[name], config[name], f"{path}.{name}")
+    elif field.default is dataclasses.MISSING:
+      raise ValueError(f"missing key {path}.{name}")
+  try:
+    return kind(**values)
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+  """`value` as the annotated type; whole numbers pass as floats, not bools."""
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (typing.Union, types.UnionType):
+    if value is None and type(None) in arguments:
+      return None
+    (inner,) = (a for a in arguments if a is not type(None))
+    return _convert(inner, value, path)
+  if dataclasses.is_dataclass(hint):
+    if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
+      raise TypeError(f"{path} must be a mapping, got {value!r}")
+    return to_dataclass(hint, value, path)  # type: ignore[arg-type]
+  if origin is tuple:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+      raise TypeError(f"{path} must be a tuple, got {value!r}")
+    if arguments[-1] is Ellipsis:
+      inner = [arguments[0]] * len(value)
+    elif len(arguments) == len(value):
+      inner = list(arguments)
+    else:
+      raise TypeError(
+        f"{path} must have {len(arguments)} entries, got {value!r}"
+      )
+    return tuple(
+      _convert(kind, entry, f"{path}[{i}]")
+      for i, (kind, entry) in enumerate(zip(inner, value, strict=True))
+    )
+  if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    return float(value)
+  if not isinstance(value, hint) or (
+    isinstance(value, bool) and hint is not bool
+  ):
+    got = type(value).__name__
+    raise TypeError(f"{path} must be {hint.__name__}, got {got} {value!r}")
+  return value
+
+
+def write_json(path: epath.PathLike, content: Any) -> None:
+  """Writes a JSON file that is whole at any moment."""
+  text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+  storage.write_atomically(path, text.encode())

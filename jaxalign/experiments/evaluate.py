@@ -1,0 +1,436 @@
+r"""Reward models and held-out preferences in, tables and one page out.
+
+python -m jaxalign.experiments.evaluate --config=configs/evaluate.py \
+      --config.models="('runs/rm_bt_crowd/model',)" --workdir=runs/eval
+"""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+from jaxalign import metrics
+from jaxalign.algorithms import reward
+from jaxalign.data import baselines, batches, tokens
+from jaxalign.experiments import (
+  backbone,
+  configuration,
+  pages,
+  preferences,
+  program,
+)
+from jaxalign.models import activations, heads, weights
+from jaxalign.models.config import DecoderConfig
+from jaxalign.runtime import hosts
+from jaxalign.runtime import mesh as meshes
+
+log = logging.getLogger("jaxalign")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+  """How held-out pairs are scored.
+
+  Attributes:
+    batch_size: pairs per forward over all devices.
+    num_bins: equal-width bins of the calibration error.
+    num_samples: resamples of the bootstrap and of the noise floor.
+  """
+
+  batch_size: int
+  num_bins: int
+  num_samples: int
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    for name, value in dataclasses.asdict(self).items():
+      if value < 1:
+        raise ValueError(f"{name} must be >= 1, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything `evaluate` reads.
+
+  Attributes:
+    seed: of resampling.
+    data: `eval_files` are scored; `train_files`, if any, train the bag-of-words
+      baseline; the tokenizer is each model's own.
+    models: `model/` folders.
+    dtype: compute type, "float32" or "bfloat16".
+    eval: batch, bins and resamples.
+    mesh: devices.
+  """
+
+  seed: int
+  data: preferences.DataConfig
+  models: tuple[str, ...]
+  dtype: str
+  eval: EvalConfig
+  mesh: meshes.MeshConfig
+
+
+class Stage(NamedTuple):
+  """The compiled half of evaluation, also used by `train_reward` and `score`.
+
+  Attributes:
+    step: jitted `(params, batch) -> (rewards [B, N, H], index [B], where [B])`,
+      the same on every host.
+    state: abstract parameters with shardings.
+    batch: abstract batch of the largest bucket with shardings.
+    network: the decoder's description.
+    passes: what a step computes, for counting FLOPs.
+  """
+
+  step: Callable[..., Any]
+  state: Any
+  batch: dict[str, jax.ShapeDtypeStruct]
+  network: DecoderConfig
+  passes: str = "forward"
+
+  def lower(self) -> jax.stages.Lowered:
+    """The step for its abstract arguments, ready to compile."""
+    return self.step.lower(self.state, self.batch)
+
+
+def build(config: Config, mesh: jax.sharding.Mesh) -> Stage:
+  """The compiled half of the stage for the first of `config.models`."""
+  network = load_network(config.models[0], config.dtype)
+  length = max(config.data.buckets)
+  return build_score(
+    network, mesh, config.mesh.rules, config.eval.batch_size, length
+  )
+
+
+def build_score(
+  network: DecoderConfig,
+  mesh: jax.sharding.Mesh,
+  rules: tuple[tuple[str, str | None], ...],
+  batch_size: int,
+  length: int,
+) -> Stage:
+  """A stage that scores batches with one reward model.
+
+  Args:
+    network: the model's description.
+    mesh: devices, real or abstract.
+    rules: overrides of the logical table.
+    batch_size: pairs per forward over all devices.
+    length: tokens of the largest bucket.
+
+  Returns:
+    The stage.
+  """
+  meshes.check_batch(batch_size, 1, mesh)
+  model = heads.reward_model(network)
+  params = backbone.abstract_params(model)
+  shardings = meshes.parameter_shardings(model.axes, params, mesh, rules)
+  score = reward.make_score(model.apply)
+  rewards_and_rows = lambda params, batch: (
+    score(params, batch),
+    batch["index"],
+    batch["where"],
+  )
+  step = jax.jit(
+    activations.laid_out(rewards_and_rows, mesh, meshes.logical_table(rules)),
+    in_shardings=(shardings, meshes.batch_sharding(mesh)),
+    out_shardings=meshes.replicated(mesh),
+  )
+  shapes = batches.pair_shapes(batch_size, length)
+  return Stage(
+    step,
+    meshes.with_shardings(params, shardings),
+    meshes.batch_shapes(shapes, mesh),
+    network,
+  )
+
+
+def load_network(path: str, dtype: str) -> DecoderConfig:
+  """The description of a reward model's folder, computing in `dtype`.
+
+  Raises:
+    ValueError: the folder holds a language model.
+  """
+  network = dataclasses.replace(weights.load_config(path), dtype=dtype)
+  if network.num_outputs is None:
+    raise ValueError(f"{path} holds a language model, not a reward model")
+  return network
+
+
+def rewards_of(
+  stage: Stage,
+  params: Any,
+  pairs: preferences.Pairs,
+  data: preferences.DataConfig,
+  tokenizer: tokens.Tokenizer,
+  *,
+  num_responses: int = 2,
+) -> np.ndarray:
+  """Rewards of every pair, in the order of the dataset.
+
+  Args:
+    stage: from `build_score`.
+    params: the model's parameters.
+    pairs: what to score.
+    data: buckets and prefetch.
+    tokenizer: for the padding id.
+    num_responses: how many of each pair's responses to score.
+
+  Returns:
+    float32 [N, num_responses, H], chosen first.
+  """
+  rows = stage.batch["where"].sharding
+  source = preferences.make_batches(
+    data, pairs, tokenizer, len(stage.batch["where"]), seed=0, shuffle=False
+  )
+  shape = (len(pairs.dataset), num_responses, stage.network.num_outputs)
+  rewards = np.full(shape, np.nan, np.float32)
+  stream = batches.batch_iterator(
+    source, start_step=0, num_steps=len(source), prefetch=data.prefetch
+  )
+  for batch in stream:
+    for name in ("tokens", "mask"):
+      batch[name] = batch[name][:, :num_responses]
+    scores, index, where = hosts.fetch(
+      stage.step(params, hosts.global_batch(batch, rows))
+    )
+    rewards[index[where]] = scores[where]
+  return rewards
+
+
+def quick_scores(rewards: np.ndarray) -> dict[str, float]:
+  """Accuracy and NLL of [N, 2, H] rewards, for the training curve."""
+  chosen, rejected = rewards[:, 0, 0], rewards[:, 1, 0]
+  values = {
+    "accuracy": metrics.preference_accuracy(chosen, rejected),
+    "nll": metrics.negative_log_likelihood(chosen - rejected),
+  }
+  return {
+    f"eval/{name}": float(total) / float(count)
+    for name, (total, count) in values.items()
+  }
+
+
+SCORES = ("accuracy", "nll", "brier", "ece")
+
+
+@functools.partial(jax.jit, static_argnames=("num_bins", "num_samples"))
+def _score_gaps(
+  gaps: jax.Array, key: jax.Array, *, num_bins: int, num_samples: int
+) -> tuple[jax.Array, metrics.Interval, metrics.NoiseFloor]:
+  """SCORES of [n] gaps, their bootstrap interval, and the ECE noise floor."""
+
+  def scores(gaps: jax.Array) -> jax.Array:
+    sums = (
+      metrics.preference_accuracy(gaps, jnp.zeros_like(gaps)),
+      metrics.negative_log_likelihood(gaps),
+      metrics.brier_score(gaps),
+    )
+    ece = metrics.expected_calibration_error(gaps, num_bins=num_bins)
+    return jnp.stack([*(total / count for total, count in sums), ece])
+
+  boot_key, floor_key = jax.random.split(key)
+  interval = metrics.bootstrap_interval(
+    scores, gaps, key=boot_key, num_samples=num_samples
+  )
+  floor = metrics.calibration_noise_floor(
+    gaps, key=floor_key, num_bins=num_bins, num_samples=num_samples
+  )
+  return scores(gaps), interval, floor
+
+
+def gap_scores(
+  gaps: np.ndarray, config: EvalConfig, key: jax.Array
+) -> dict[str, Any]:
+  """All scores of some pairs with 95 % intervals and the ECE noise floor.
+
+  Args:
+    gaps: chosen minus rejected rewards, float32 [n].
+    config: bins and resamples.
+    key: typed key of resampling.
+
+  Returns:
+    `num_pairs`, and per score `value`, `low`, `high`; `ece` also has the
+    `noise_floor` a perfectly calibrated model would show at this n: `mean`,
+    and the 5 % and 95 % quantiles `low` and `high`.
+  """
+  values, interval, floor = jax.device_get(
+    _score_gaps(
+      gaps, key, num_bins=config.num_bins, num_samples=config.num_samples
+    )
+  )
+  summary: dict[str, Any] = {"num_pairs": len(gaps)}
+  for i, name in enumerate(SCORES):
+    summary[name] = {
+      "value": float(values[i]),
+      "low": float(interval.low[i]),
+      "high": float(interval.high[i]),
+    }
+  summary["ece"]["noise_floor"] = {
+    k: float(v) for k, v in floor._asdict().items()
+  }
+  return summary
+
+
+def summarise(
+  pairs: preferences.Pairs, rewards: np.ndarray, config: EvalConfig, seed: int
+) -> dict[str, Any]:
+  """Scores over all pairs and per source.
+
+  Args:
+    pairs: the held-out pairs.
+    rewards: float32 [N, 2, H].
+    config: bins and resamples.
+    seed: of resampling.
+
+  Returns:
+    {"all": scores, source name: scores, ...}; a single source is not repeated.
+  """
+  gaps = rewards[:, 0, 0] - rewards[:, 1, 0]
+  key = jax.random.key(seed)
+  return {
+    name: gap_scores(gaps[rows], config, jax.random.fold_in(key, k))
+    for k, (name, rows) in enumerate(_subsets(pairs).items())
+  }
+
+
+def _subsets(pairs: preferences.Pairs) -> dict[str, np.ndarray]:
+  """Row numbers of all pairs and, where there are several, of each source."""
+  dataset = pairs.dataset
+  subsets = {"all": np.arange(len(dataset))}
+  if len(dataset.source_names) > 1:
+    for k, name in enumerate(dataset.source_names):
+      subsets[name] = np.flatnonzero(dataset.source == k)
+  return subsets
+
+
+def baseline_scores(
+  pairs: preferences.Pairs, train_pairs: preferences.Pairs | None
+) -> dict[str, dict[str, float]]:
+  """Accuracy of chance, of always-longer and of a bag of words, per source.
+
+  Args:
+    pairs: the held-out pairs.
+    train_pairs: pairs that train the bag of words, or None to leave it out.
+
+  Returns:
+    {"all" or source: {baseline: accuracy}}.
+  """
+  bag = None
+  if train_pairs is not None:
+    bag = baselines.BagOfWords.fit(train_pairs.records)
+  scores = {}
+  for name, rows in _subsets(pairs).items():
+    records = [pairs.records[i] for i in rows]
+    scores[name] = {
+      "chance": 0.5,
+      "always_longer": baselines.always_longer_accuracy(records),
+    }
+    if bag is not None:
+      scores[name]["bag_of_words"] = bag.accuracy(records)
+  return scores
+
+
+def write_evaluation(
+  workdir: epath.Path,
+  rewards: Mapping[str, np.ndarray],
+  pairs: preferences.Pairs,
+  train_pairs: preferences.Pairs | None,
+  config: EvalConfig,
+  seed: int,
+) -> dict[str, Any]:
+  """Writes eval.json and report.html; safe to repeat.
+
+  Args:
+    workdir: where to.
+    rewards: float32 [N, 2, H] per model name.
+    pairs: the held-out pairs.
+    train_pairs: for the bag-of-words baseline, or None.
+    config: bins and resamples.
+    seed: of resampling.
+
+  Returns:
+    The content of eval.json.
+  """
+  result = {
+    "models": {
+      name: summarise(pairs, values, config, seed)
+      for name, values in rewards.items()
+    },
+    "baselines": baseline_scores(pairs, train_pairs),
+    "lost": {k: v for k, v in pairs.report.items() if v},
+  }
+  if hosts.is_main():
+    configuration.write_json(workdir / "eval.json", result)
+    history = workdir / "metrics.jsonl"
+    pages.write(
+      workdir / "report.html",
+      result,
+      rewards,
+      config.num_bins,
+      history if history.exists() else None,
+    )
+    for name, scores in result["models"].items():
+      log.info("%s: %s", name, pages.in_words(scores["all"]))
+    log.info("report: %s", workdir / "report.html")
+  return result
+
+
+def run(config: Config, workdir: epath.Path) -> None:
+  """Scores every model on `data.eval_files` and writes the page.
+
+  Args:
+    config: the resolved config.
+    workdir: gets eval.json and report.html.
+  """
+  if not config.models or not config.data.eval_files:
+    raise ValueError(
+      "models and data.eval_files must name at least one each, got "
+      f"{config.models} and {config.data.eval_files}"
+    )
+  mesh = meshes.make_mesh(config.mesh)
+  rewards = {}
+  for path in config.models:
+    tokenizer = preferences.open_tokenizer(config.data, path)
+    pairs = preferences.load_pairs(
+      config.data, config.data.eval_files, tokenizer
+    )
+    stage = build_score(
+      load_network(path, config.dtype),
+      mesh,
+      config.mesh.rules,
+      config.eval.batch_size,
+      max(config.data.buckets),
+    )
+    params = load_params(stage, path)
+    rewards[path] = rewards_of(stage, params, pairs, config.data, tokenizer)
+  train_pairs = None
+  if config.data.train_files:
+    train_pairs = preferences.load_pairs(
+      config.data, config.data.train_files, tokenizer
+    )
+  write_evaluation(
+    workdir, rewards, pairs, train_pairs, config.eval, config.seed
+  )
+
+
+def load_params(stage: Stage, path: str) -> Any:
+  """A model's parameters, laid out as the stage wants them."""
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, stage.state)
+  return weights.load_params(path, stage.network, shardings=shardings)
+
+
+def main() -> None:
+  """Runs the stage from the command line."""
+  program.define_flags()
+  program.main(Config, run)
+
+
+if __name__ == "__main__":
+  main()

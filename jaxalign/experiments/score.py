@@ -1,0 +1,97 @@
+r"""A reward model and a file in, the same records with rewards out.
+
+python -m jaxalign.experiments.score --config=configs/score.py \
+    --config.model=runs/rm_bt_crowd/model \
+    --config.data.eval_files="('my.jsonl',)" --workdir=runs/scored
+"""
+
+import dataclasses
+import json
+import logging
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxalign.experiments import evaluate, preferences, program
+from jaxalign.runtime import artefact, hosts, storage
+from jaxalign.runtime import mesh as meshes
+
+log = logging.getLogger("jaxalign")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything `score` reads.
+
+  Attributes:
+    model: a reward model's folder.
+    dtype: compute type, "float32" or "bfloat16".
+    calibrated: give (reward − mean) / std on the model's reference responses
+      instead of raw rewards; needs its `jaxalign.json`.
+    data: `eval_files` are scored, `train_files` are not read.
+    batch_size: responses per forward over all devices.
+    mesh: devices.
+  """
+
+  model: str
+  dtype: str
+  calibrated: bool
+  data: preferences.DataConfig
+  batch_size: int
+  mesh: meshes.MeshConfig
+
+
+def build(config: Config, mesh: jax.sharding.Mesh) -> evaluate.Stage:
+  """The compiled half of the stage; see `evaluate.build_score`."""
+  return evaluate.build_score(
+    evaluate.load_network(config.model, config.dtype),
+    mesh,
+    config.mesh.rules,
+    config.batch_size,
+    max(config.data.buckets),
+  )
+
+
+def run(config: Config, workdir: epath.Path) -> None:
+  """Writes `scores.jsonl`: each record with a `rewards` column, [N][H].
+
+  A response is scored alone, so its reward depends on no other response.
+
+  Args:
+    config: the resolved config.
+    workdir: gets scores.jsonl, one line per record in the order read.
+  """
+  mesh = meshes.make_mesh(config.mesh)
+  stage = build(config, mesh)
+  tokenizer = preferences.open_tokenizer(config.data, config.model)
+  records = preferences.load_records(config.data, config.data.eval_files)
+  alone = preferences.each_response(config.data, records, tokenizer)
+  params = evaluate.load_params(stage, config.model)
+  rewards = evaluate.rewards_of(
+    stage, params, alone, config.data, tokenizer, num_responses=1
+  )[:, 0].astype(np.float64)
+  if config.calibrated:
+    fit = artefact.load_description(config.model).calibration
+    rewards = (rewards - np.array(fit["mean"])) / np.array(fit["std"])
+  lines: list[dict[str, Any]] = []
+  at = 0
+  for record in records:
+    scored = rewards[at : at + len(record.responses)]
+    at += len(record.responses)
+    lines.append(record.to_row() | {"rewards": scored.tolist()})
+  if hosts.is_main():
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    storage.write_atomically(workdir / "scores.jsonl", text.encode())
+    log.info("%d responses: %s", at, workdir / "scores.jsonl")
+
+
+def main() -> None:
+  """Runs the stage from the command line."""
+  program.define_flags()
+  program.main(Config, run)
+
+
+if __name__ == "__main__":
+  main()

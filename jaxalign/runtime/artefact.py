@@ -1,0 +1,131 @@
+"""`WORKDIR/model/`: what one stage hands to the next, and to everyone else.
+
+A Hugging Face folder (safetensors, config.json, tokenizer) that transformers,
+TRL and vLLM read, plus `jaxalign.json`: what those formats have no word for.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+import jaxalign
+from jaxalign.data import tokens
+from jaxalign.models import weights
+from jaxalign.models.config import DecoderConfig
+from jaxalign.runtime import storage
+
+FORMAT_VERSION = 1
+DESCRIPTION = "jaxalign.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+  """What `jaxalign.json` holds.
+
+  Attributes:
+    kind: "reward" or "policy".
+    heads: names of the reward outputs, empty for a policy.
+    max_length: longest sequence the model was trained on, in tokens.
+    calibration: mean and standard deviation of each output's reward on the
+      reference responses, or None.
+    utilities: utility per label of a distributional head, or None.
+    mixture_weights: share of each head's group, or None.
+    provenance: config, step and versions.
+    format_version: of this file.
+  """
+
+  kind: str
+  heads: tuple[str, ...]
+  max_length: int
+  calibration: Mapping[str, Sequence[float]] | None
+  utilities: tuple[float, ...] | None
+  mixture_weights: tuple[float, ...] | None
+  provenance: Mapping[str, Any]
+  format_version: int = FORMAT_VERSION
+
+
+def provenance(config: Any, step: int) -> dict[str, Any]:
+  """Where a model comes from: versions, step and the resolved config."""
+  return {
+    "jaxalign": jaxalign.__version__,
+    "jax": jax.__version__,
+    "step": step,
+    "config": dataclasses.asdict(config),
+  }
+
+
+def calibration(rewards: np.ndarray) -> dict[str, list[float]]:
+  """Mean and standard deviation of each output on reference responses.
+
+  Args:
+    rewards: [N, R, H] of N prompts with R responses each.
+
+  Returns:
+    {"mean": [H], "std": [H]}, population statistics.
+  """
+  outputs = np.asarray(rewards, np.float64).reshape(-1, rewards.shape[-1])
+  return {"mean": outputs.mean(0).tolist(), "std": outputs.std(0).tolist()}
+
+
+def save(
+  path: epath.PathLike,
+  params: Any,
+  network: DecoderConfig,
+  tokenizer: tokens.Tokenizer,
+  description: Description,
+) -> None:
+  """Writes the folder; safe to repeat after a kill.
+
+  `jaxalign.json` is written last, so a folder that has it is complete.
+
+  Args:
+    path: the `model/` folder.
+    params: nested dict of host arrays.
+    network: the decoder's description.
+    tokenizer: saved beside the weights.
+    description: content of `jaxalign.json`.
+  """
+  path = epath.Path(path)
+  path.mkdir(parents=True, exist_ok=True)
+  (path / DESCRIPTION).unlink(missing_ok=True)
+  weights.save_pretrained(path, params, network)
+  tokenizer.save(path)
+  content = json.dumps(
+    dataclasses.asdict(description), indent=2, sort_keys=True
+  )
+  storage.write_atomically(path / DESCRIPTION, f"{content}\n".encode())
+
+
+def load_description(path: epath.PathLike) -> Description:
+  """Reads `jaxalign.json`.
+
+  Args:
+    path: a `model/` folder.
+
+  Returns:
+    The description.
+
+  Raises:
+    ValueError: there is none, because the folder is another program's or its
+      stage did not finish, or it has another format version.
+  """
+  file = epath.Path(path) / DESCRIPTION
+  if not file.exists():
+    raise ValueError(
+      f"{path} has no {DESCRIPTION}: it was not written by a finished stage"
+    )
+  content = json.loads(file.read_text())
+  if content.get("format_version") != FORMAT_VERSION:
+    raise ValueError(
+      f"{file} has format version {content.get('format_version')}, this "
+      f"version reads {FORMAT_VERSION}"
+    )
+  for name in ("heads", "utilities", "mixture_weights"):
+    if content[name] is not None:
+      content[name] = tuple(content[name])
+  return Description(**content)
