@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import jax
 import numpy as np
@@ -76,7 +77,9 @@ def call_together(calls):
   """Runs roll calls (process_id, num_processes, timeout_s) in threads."""
   port, results = free_port(), {}
   threads = [
-    threading.Thread(target=call, args=(port, results, *c), name=str(i))
+    threading.Thread(
+      target=call, args=(port, results, *c), name=str(i), daemon=True
+    )
     for i, c in enumerate(calls)
   ]
   for thread in threads:
@@ -115,17 +118,18 @@ class RollCallTest(parameterized.TestCase):
   def test_strangers_and_the_dead_do_not_count(self):
     port, results = free_port(), {}
     server = threading.Thread(
-      target=call, args=(port, results, 0, 3, 2), name="server"
+      target=call, args=(port, results, 0, 3, 2), name="server", daemon=True
     )
     server.start()
     report = b'{"process_id": 1, "num_processes": 3, "host": "crashed"}\n'
+    deadline = time.monotonic() + 20
     for said in (b"GET / HTTP/1.1\r\n", b'{"process_id": 2}\n', b"", report):
       while True:
         try:
           stranger = socket.create_connection(("127.0.0.1", port), 1)
           break
         except ConnectionRefusedError:
-          continue
+          self.assertLess(time.monotonic(), deadline)
       with stranger:
         stranger.sendall(said)
     server.join(timeout=30)
@@ -195,12 +199,14 @@ class OneProcessTest(absltest.TestCase):
     self.assertEqual(placed["b"].sharding, self.whole)
 
   def test_rows_may_be_overwritten_afterwards(self):
-    # Large enough to be aligned, which is when JAX shares memory.
-    rows = np.zeros((8, 4096), np.float32)
+    # Aligned, as JAX then shares the memory of NumPy arrays.
+    memory = np.zeros(8 * 4096 + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    rows = memory[start : start + 8 * 4096].reshape(8, 4096)
     placed = hosts.global_batch({"a": rows}, self.rows)
     jax.block_until_ready(placed)
-    rows[:] = 7.0
-    self.assertEqual(float(np.max(hosts.fetch(placed)["a"])), 0.0)
+    rows[:] = 7
+    self.assertEqual(np.max(hosts.fetch(placed)["a"]), 0)
 
   def test_gather_and_sum_keep_64_bits(self):
     big = np.asarray([2**53 + 1, -1], np.int64)
