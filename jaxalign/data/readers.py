@@ -152,7 +152,7 @@ def _adapted_rows(
   """`(where, row in the schema, default source)` of one source."""
   if spec.startswith("hub:"):
     name, subset, split = rows.hub_parts(spec.removeprefix("hub:"))
-    adapter = adapters.find(name)
+    adapter = adapters.find("/".join(name.rstrip("/").split("/")[-2:]))
     found = rows.read_hub(name, subset, split)
     for where, row in adapter.apply(found, extra_columns):
       yield where, row, _base_name(name)
@@ -160,8 +160,9 @@ def _adapted_rows(
   named, pattern = _split_adapter(spec)
   for path in local_files(pattern, spec):
     adapter = named if named is not None else _adapter_of_path(path)
+    source = source_of_path(path)
     for where, row in adapter.apply(rows.read_file(path), extra_columns):
-      yield where, row, source_of_path(path)
+      yield where, row, source
 
 
 def _split_adapter(spec: str) -> tuple[adapters.Adapter | None, str]:

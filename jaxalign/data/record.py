@@ -1,8 +1,8 @@
 """One preference, whatever file it came from."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from jaxalign.data import columns, transcripts
 from jaxalign.data.transcripts import Text, Turn
@@ -80,6 +80,8 @@ class Record:
     return row
 
 
+T = TypeVar("T")
+
 FIELDS = tuple(field.name for field in dataclasses.fields(Record))
 COLUMNS = (*FIELDS, "chosen", "rejected")
 VOTES = ("votes_chosen", "votes_rejected", "votes_tie")
@@ -123,32 +125,36 @@ def expand_rankings(records: Sequence[Record]) -> list[Record]:
     if len(record.responses) == 2:
       pairs.append(record)
       continue
-    overall = (record.ratings or {}).get("overall", ())
     for i in range(len(record.responses)):
       for j in range(i + 1, len(record.responses)):
-        pick = lambda values, i=i, j=j: (
-          (values[i], values[j]) if len(values) > 1 else values
-        )
-        pairs.append(
-          dataclasses.replace(
-            record,
-            responses=pick(record.responses),
-            ratings=_map(record.ratings, pick),
-            labels=None if record.labels is None else pick(record.labels),
-            tie=True if overall and overall[i] == overall[j] else None,
-            id=None if record.id is None else f"{record.id}-{i}-{j}",
-          )
-        )
+        pairs.append(_pair(record, i, j))
   return pairs
 
 
-def _map(
-  values: Mapping[str, Any] | None, function: Callable[[Any], Any]
-) -> dict[str, Any] | None:
-  """`function` of every value; None stays None."""
-  if values is None:
-    return None
-  return {name: function(value) for name, value in values.items()}
+def _pair(record: Record, i: int, j: int) -> Record:
+  """Responses i and j of a ranking, i preferred."""
+  given = {} if record.ratings is None else record.ratings
+  ratings = {
+    name: pick
+    for name, values in given.items()
+    if (pick := _pick(values, i, j)) is not None
+  }
+  overall = ratings.get("overall", ())
+  return dataclasses.replace(
+    record,
+    responses=(record.responses[i], record.responses[j]),
+    ratings=ratings if ratings else None,
+    labels=None if record.labels is None else _pick(record.labels, i, j),
+    tie=True if len(overall) == 2 and overall[0] == overall[1] else None,
+    id=None if record.id is None else f"{record.id}-{i}-{j}",
+  )
+
+
+def _pick(values: tuple[T, ...], i: int, j: int) -> tuple[T, ...] | None:
+  """What belongs to responses i and j; a single value is the first one's."""
+  if len(values) > 1:
+    return values[i], values[j]
+  return values if i == 0 else None
 
 
 def _to_json(value: Any) -> Any:

@@ -66,6 +66,12 @@ class _Lines:
     opener: Callable[..., Any] = gzip.open if path.endswith(".gz") else open
     self.file = opener(path, "rb")
 
+  def __enter__(self) -> "_Lines":
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    self.file.close()
+
   def __iter__(self) -> Iterator[str]:
     return self
 
@@ -77,7 +83,6 @@ class _Lines:
         f"{self.path}:{self.number + 1}: broken gzip file: {error}"
       ) from None
     if not line:
-      self.file.close()
       raise StopIteration
     self.number += 1
     try:
@@ -95,33 +100,28 @@ class BrokenFile(ValueError):
 
 def read_jsonl(path: str) -> Iterator[Row]:
   """One JSON object per line; blank lines are allowed."""
-  lines = _Lines(path)
-  while True:
-    try:
-      line = next(lines)
-    except StopIteration:
-      return
-    except BrokenFile:
-      raise
-    except ValueError as error:
-      yield f"{path}:{lines.number}", error
-      continue
-    if not line.strip():
-      continue
-    try:
-      row = _parse_json(line)
-      if not isinstance(row, dict):
-        raise ValueError("the line must hold a JSON object")
-    except ValueError as error:
-      row = error
-    yield f"{path}:{lines.number}", row
+  with _Lines(path) as lines:
+    while True:
+      row: Mapping[str, Any] | ValueError
+      try:
+        line = next(lines)
+        if not line.strip():
+          continue
+        row = _parse_json(line)
+        if not isinstance(row, dict):
+          raise ValueError("the line must hold a JSON object")
+      except StopIteration:
+        return
+      except BrokenFile:
+        raise
+      except ValueError as error:
+        row = error
+      yield f"{path}:{lines.number}", row
 
 
 def _parse_json(text: str) -> Any:
   try:
-    return json.loads(
-      text, parse_constant=_no_constant, object_pairs_hook=_unique
-    )
+    return _DECODER.decode(text)
   except json.JSONDecodeError as error:
     raise ValueError(
       f"malformed JSON at column {error.colno}: {error.msg}"
@@ -143,40 +143,46 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
   return row
 
 
+_DECODER = json.JSONDecoder(
+  parse_constant=_no_constant, object_pairs_hook=_unique
+)
+
+
 def read_csv(path: str) -> Iterator[Row]:
   """A header and one record per row; an empty cell is null."""
   # Long prompts exceed the default cell limit of 128 KiB.
   csv.field_size_limit(sys.maxsize)
-  lines = _Lines(path)
-  reader = csv.reader(lines, strict=True)
-  header: list[str] | None = None
-  while True:
-    first = lines.number + 1
+  with _Lines(path) as lines:
+    reader = csv.reader(lines, strict=True)
     try:
-      cells = next(reader)
-      if header is None:
-        header = _header(cells)
-        continue
-      if not cells:
-        continue
-      row: Mapping[str, Any] | ValueError = _cells(header, cells)
-    except StopIteration:
-      return
+      header = _header(next(reader, None))
     except BrokenFile:
       raise
     except (csv.Error, ValueError) as error:
-      if header is None:
-        raise BrokenFile(f"{path}:{first}: {error}") from None
-      row = ValueError(str(error))
-    yield f"{path}:{first}", row
+      raise BrokenFile(f"{path}:1: {error}") from None
+    while True:
+      first = lines.number + 1
+      row: Mapping[str, Any] | ValueError
+      try:
+        cells = next(reader)
+        if not cells:
+          continue
+        row = _cells(header, cells)
+      except StopIteration:
+        return
+      except BrokenFile:
+        raise
+      except (csv.Error, ValueError) as error:
+        row = ValueError(str(error))
+      yield f"{path}:{first}", row
 
 
-def _header(cells: list[str]) -> list[str]:
+def _header(cells: list[str] | None) -> list[str]:
+  if not cells:
+    raise ValueError("the first line must hold the column names")
   for name in cells:
     if cells.count(name) > 1:
       raise ValueError(f"column {name!r} appears twice in the header")
-  if not cells:
-    raise ValueError("the first line must hold the column names")
   return cells
 
 
@@ -205,10 +211,12 @@ def read_parquet(path: str) -> Iterator[Row]:
   """The rows of one parquet file, streamed by `datasets`."""
   import datasets
 
-  rows = datasets.load_dataset(
-    "parquet", data_files=[path], split="train", streaming=True
+  return _numbered(
+    path,
+    lambda: datasets.load_dataset(
+      "parquet", data_files=[path], split="train", streaming=True
+    ),
   )
-  return _numbered(path, rows)
 
 
 def read_hub(name: str, subset: str | None, split: str) -> Iterator[Row]:
@@ -219,19 +227,28 @@ def read_hub(name: str, subset: str | None, split: str) -> Iterator[Row]:
     subset: configuration, None for the default one.
     split: e.g. "train".
 
-  Yields:
-    `(where, row)`.
-
-  Raises:
-    ValueError: the data set cannot be loaded.
+  Returns:
+    An iterator over `(where, row)`; it raises ValueError, beginning with the
+    name, if the data set cannot be loaded.
   """
   import datasets
 
+  return _numbered(
+    f"hub:{name}", lambda: datasets.load_dataset(name, subset, split=split)
+  )
+
+
+def _numbered(
+  name: str, load: Callable[[], Iterable[Mapping[str, Any]]]
+) -> Iterator[Row]:
+  import datasets
+
+  number = 0
   try:
-    rows = datasets.load_dataset(name, subset, split=split)
+    for number, row in enumerate(load(), start=1):
+      yield f"{name}:{number}", row
   except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
-    raise ValueError(f"hub:{name}: {error}") from error
-  return _numbered(f"hub:{name}", rows)
+    raise BrokenFile(f"{name}:{number + 1}: {error}") from error
 
 
 def hub_parts(spec: str) -> tuple[str, str | None, str]:
@@ -261,11 +278,6 @@ def hub_parts(spec: str) -> tuple[str, str | None, str]:
   if parts[0] in subsets:
     return name, parts[0], "train"
   return name, None, parts[0]
-
-
-def _numbered(name: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
-  for number, row in enumerate(rows, start=1):
-    yield f"{name}:{number}", row
 
 
 _READERS: dict[str, Callable[[str], Iterator[Row]]] = {

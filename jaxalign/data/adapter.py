@@ -1,0 +1,113 @@
+"""What an adapter is: a small table that names every column it meets."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from jaxalign.data import columns
+from jaxalign.data.rows import Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+  """How one data set's rows become rows of the schema.
+
+  Attributes:
+    ignore: columns left out; any other unknown column stays an error.
+    rename: its column -> the schema's.
+    reads: columns that `row` or `stream` turn into the schema's.
+    row: one row of `reads` -> one row of the schema.
+    stream: the same over all rows, to join those of one prompt.
+  """
+
+  ignore: tuple[str, ...] = ()
+  rename: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  reads: tuple[str, ...] = ()
+  row: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+  stream: Callable[[Iterable[Row]], Iterator[Row]] | None = None
+
+  def apply(
+    self, found: Iterable[Row], extra_columns: frozenset[str] = frozenset()
+  ) -> Iterator[Row]:
+    """Rows in the schema's columns.
+
+    Args:
+      found: rows in the data set's columns.
+      extra_columns: more columns to leave out.
+
+    Yields:
+      `(where, row)`.
+    """
+    kept = self._kept(found, extra_columns.union(self.ignore))
+    if self.stream is not None:
+      yield from self.stream(kept)
+      return
+    for where, row in kept:
+      if self.row is None or isinstance(row, ValueError):
+        yield where, row
+        continue
+      try:
+        yield where, self.row(row)
+      except ValueError as error:
+        yield where, error
+
+  def _kept(
+    self, found: Iterable[Row], ignored: frozenset[str]
+  ) -> Iterator[Row]:
+    """Rows without ignored columns; a column nobody reads is an error."""
+    for where, row in found:
+      if isinstance(row, ValueError):
+        yield where, row
+        continue
+      names = [name for name in row if name not in ignored]
+      unknown = [
+        name for name in names if self.reads and name not in self.reads
+      ]
+      if unknown:
+        yield (
+          where,
+          ValueError(
+            f"unknown column {unknown[0]!r}; the adapter reads "
+            f"{', '.join(self.reads)}; data.extra_columns names columns to "
+            "ignore"
+          ),
+        )
+        continue
+      yield where, {self.rename.get(name, name): row[name] for name in names}
+
+
+def need(row: Mapping[str, Any], name: str) -> Any:
+  """`row[name]`; ValueError where it is missing or null."""
+  if not isinstance(row, Mapping):
+    raise ValueError(
+      f"the object that holds {name!r} must be one, got {columns.kind(row)}"
+    )
+  if row.get(name) is None:
+    raise ValueError(f"missing field {name!r}")
+  return row[name]
+
+
+def need_text(row: Mapping[str, Any], name: str) -> str:
+  """`row[name]`, which must be text."""
+  return columns.string(name, need(row, name))
+
+
+def need_number(row: Mapping[str, Any], name: str) -> float:
+  """`row[name]`, which must be a finite number."""
+  return columns.number(name, need(row, name))
+
+
+def need_object(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+  """`row[name]`, which must be an object."""
+  value = need(row, name)
+  if not isinstance(value, Mapping):
+    raise ValueError(f"{name} must be an object, got {columns.kind(value)}")
+  return value
+
+
+def need_list(row: Mapping[str, Any], name: str) -> list[Any]:
+  """`row[name]`, which must be a list."""
+  value = need(row, name)
+  if not isinstance(value, (list, tuple)):
+    raise ValueError(f"{name} must be a list, got {columns.kind(value)}")
+  return list(value)

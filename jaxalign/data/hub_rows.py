@@ -1,0 +1,203 @@
+"""Adapters of hub data sets that hold one comparison per row."""
+
+import math
+import os.path
+from collections.abc import Mapping
+from typing import Any
+
+from jaxalign.data import adapter
+
+Row = Mapping[str, Any]
+
+ASSISTANT = "\n\nAssistant:"
+SPEAKERS = {"Human:": "user", "Assistant:": "assistant"}
+ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
+
+
+def _hh_rlhf(row: Row) -> dict[str, Any]:
+  """Two transcripts; the prompt is what they share up to an answer."""
+  texts = [adapter.need_text(row, name) for name in ("chosen", "rejected")]
+  cut = os.path.commonprefix(texts).rfind(ASSISTANT)
+  if cut < 0:
+    raise ValueError("chosen and rejected must share a turn of the assistant")
+  cut += len(ASSISTANT)
+  return {
+    "prompt": texts[0][:cut],
+    "chosen": texts[0][cut:],
+    "rejected": texts[1][cut:],
+  }
+
+
+def _summaries(row: Row) -> dict[str, Any]:
+  """A post or article and two summaries, the worker's choice of them."""
+  info = adapter.need_object(row, "info")
+  texts = [
+    adapter.need_text(summary, "text")
+    for summary in adapter.need_list(row, "summaries")
+  ]
+  choice = row.get("choice")
+  if len(texts) != 2 or choice not in (0, 1):
+    raise ValueError(
+      f"expected 2 summaries and choice 0 or 1, got {len(texts)} and {choice}"
+    )
+  if info.get("article") is not None:
+    prompt = f"Article: {adapter.need_text(info, 'article')}"
+  else:
+    prompt = f"Post: {adapter.need_text(info, 'post')}"
+  titles = {"subreddit": "Subreddit: r/", "title": "Title: "}
+  given = [f"{t}{info[n]}" for n, t in titles.items() if info.get(n)]
+  return {
+    "prompt": "\n".join([*given, prompt, "\nTL;DR:"]),
+    "chosen": f" {texts[choice].strip()}",
+    "rejected": f" {texts[1 - choice].strip()}",
+    "annotator": row.get("worker"),
+    "id": info.get("id"),
+  }
+
+
+def _webgpt(row: Row) -> dict[str, Any]:
+  """Two answers with opposite scores; 0 is a tie."""
+  question = adapter.need_object(row, "question")
+  scores = [adapter.need_number(row, f"score_{i}") for i in (0, 1)]
+  answers = [adapter.need_text(row, f"answer_{i}") for i in (0, 1)]
+  first = 0 if scores[0] >= scores[1] else 1
+  return {
+    "prompt": adapter.need_text(question, "full_text"),
+    "chosen": answers[first],
+    "rejected": answers[1 - first],
+    "strength": abs(scores[0] - scores[1]) / 2,
+    "tie": True if scores[0] == scores[1] else None,
+    "group": question.get("dataset"),
+    "id": question.get("id"),
+  }
+
+
+def _shp(row: Row) -> dict[str, Any]:
+  """Two comments on a post; `labels` 1 means that A is preferred."""
+  label = row.get("labels")
+  if label not in (0, 1):
+    raise ValueError(f"labels must be 0 or 1, got {label}")
+  first, second = "AB" if label == 1 else "BA"
+  ratio = row.get("score_ratio")
+  return {
+    "prompt": adapter.need_text(row, "history"),
+    "chosen": adapter.need_text(row, f"human_ref_{first}"),
+    "rejected": adapter.need_text(row, f"human_ref_{second}"),
+    "strength": None if not ratio else math.log(ratio),
+    "group": row.get("domain"),
+    "id": row.get("post_id"),
+  }
+
+
+def _ultra_feedback(row: Row) -> dict[str, Any]:
+  """Several completions, best first by the mean of their four ratings.
+
+  `overall_score` is left out: some of its 10s are misread 1s.
+  """
+  completions = adapter.need_list(row, "completions")
+  overall = [
+    adapter.need_number(completion, "fine-grained_score")
+    for completion in completions
+  ]
+  order = sorted(range(len(overall)), key=lambda i: -overall[i])
+  ratings = {"overall": [overall[i] for i in order]}
+  for aspect in ASPECTS:
+    given = [_rating(completions[i], aspect) for i in order]
+    if None not in given:
+      ratings[aspect] = given
+  return {
+    "prompt": adapter.need_text(row, "instruction"),
+    "responses": [adapter.need_text(completions[i], "response") for i in order],
+    "ratings": ratings,
+    "tie": True if len(order) == 2 and overall[0] == overall[1] else None,
+    "group": row.get("source"),
+  }
+
+
+def _rating(completion: Row, aspect: str) -> float | None:
+  annotations = adapter.need_object(completion, "annotations")
+  rating = adapter.need_object(annotations, aspect).get("Rating")
+  try:
+    return float(rating)
+  except (TypeError, ValueError):  # "N/A"
+    return None
+
+
+def _strength_cleaned(row: Row) -> dict[str, Any]:
+  """Lists of alternating turns and an ensemble's view of the preference."""
+  return {
+    "chosen": _turns(adapter.need_list(row, "chosen")),
+    "rejected": _turns(adapter.need_list(row, "rejected")),
+    "strength": row.get("mean preference difference"),
+    "strength_std": row.get("std preference difference"),
+  }
+
+
+def _turns(lines: list[Any]) -> list[dict[str, str]]:
+  """Turns from lines, by their `Human:` or `Assistant:`, else alternating."""
+  turns = []
+  for i, line in enumerate(lines):
+    text = adapter.need_text({"turn": line}, "turn").strip()
+    role = "assistant" if (len(lines) - i) % 2 else "user"
+    for name, speaker in SPEAKERS.items():
+      if text.startswith(name):
+        role, text = speaker, text.removeprefix(name).strip()
+    turns.append({"role": role, "content": text})
+  return turns
+
+
+_SHP_UNUSED = tuple(
+  f"{name}_{side}"
+  for name in ("c_root_id", "created_at_utc", "score")
+  for side in "AB"
+)
+
+ADAPTERS: dict[str, adapter.Adapter] = {
+  "Anthropic/hh-rlhf": adapter.Adapter(
+    reads=("chosen", "rejected"), row=_hh_rlhf
+  ),
+  "openai/summarize_from_feedback": adapter.Adapter(
+    ignore=("batch", "split", "extra"),
+    reads=("info", "summaries", "choice", "worker"),
+    row=_summaries,
+  ),
+  "openai/webgpt_comparisons": adapter.Adapter(
+    ignore=("quotes_0", "quotes_1", "tokens_0", "tokens_1"),
+    reads=("question", "answer_0", "answer_1", "score_0", "score_1"),
+    row=_webgpt,
+  ),
+  "stanfordnlp/SHP": adapter.Adapter(
+    ignore=("upvote_ratio", "seconds_difference", *_SHP_UNUSED),
+    reads=(
+      "post_id",
+      "domain",
+      "history",
+      "human_ref_A",
+      "human_ref_B",
+      "labels",
+      "score_ratio",
+    ),
+    row=_shp,
+  ),
+  "openbmb/UltraFeedback": adapter.Adapter(
+    ignore=("models", "correct_answers", "incorrect_answers"),
+    reads=("source", "instruction", "completions"),
+    row=_ultra_feedback,
+  ),
+  "fnlp/hh-rlhf-strength-cleaned": adapter.Adapter(
+    ignore=(
+      "GPT4 label",
+      "chosen score list",
+      "rejected score list",
+      "chosen_score_list",
+      "rejected_score_list",
+    ),
+    reads=(
+      "chosen",
+      "rejected",
+      "mean preference difference",
+      "std preference difference",
+    ),
+    row=_strength_cleaned,
+  ),
+}

@@ -1,0 +1,64 @@
+"""An adapter names every column: nothing is lost in silence."""
+
+from absl.testing import absltest, parameterized
+
+from jaxalign.data import adapter
+
+
+def apply(table, row, **kwargs):
+  ((where, found),) = table.apply([("f:1", row)], **kwargs)
+  if where != "f:1":
+    raise AssertionError(where)
+  return found
+
+
+class AdapterTest(parameterized.TestCase):
+  def test_ignores_and_renames_what_it_names(self):
+    table = adapter.Adapter(ignore=("x",), rename={"margin": "strength"})
+    self.assertEqual(
+      apply(table, {"x": 1, "margin": 2, "y": 3}), {"strength": 2, "y": 3}
+    )
+
+  def test_extra_columns_are_ignored_too(self):
+    found = apply(
+      adapter.Adapter(), {"x": 1, "y": 2}, extra_columns=frozenset({"x"})
+    )
+    self.assertEqual(found, {"y": 2})
+
+  @parameterized.parameters("row", "stream")
+  def test_a_column_that_nobody_reads_is_an_error(self, kind):
+    function = {
+      "row": lambda row: {"prompt": row["text"]},
+      "stream": lambda found: found,
+    }[kind]
+    table = adapter.Adapter(reads=("text",), **{kind: function})
+    error = apply(table, {"text": "Q", "extra": 1})
+    self.assertIsInstance(error, ValueError)
+    self.assertRegex(str(error), "unknown column 'extra'; the adapter reads")
+    self.assertNotIsInstance(apply(table, {"text": "Q"}), ValueError)
+
+  def test_errors_of_reader_and_row_function_pass_on(self):
+    def refuse(row):
+      raise ValueError("no")
+
+    table = adapter.Adapter(row=refuse)
+    self.assertEqual(str(apply(table, {})), "no")
+    error = ValueError("broken line")
+    self.assertIs(apply(table, error), error)
+
+  @parameterized.parameters(
+    (adapter.need, {}, "missing field 'x'"),
+    (adapter.need, {"x": None}, "missing field 'x'"),
+    (adapter.need, "text", "the object that holds 'x' must be one, got text"),
+    (adapter.need_text, {"x": 1}, "x must be text, got int 1"),
+    (adapter.need_number, {"x": "1"}, "x must be a number, got text"),
+    (adapter.need_object, {"x": [1]}, "x must be an object, got a list"),
+    (adapter.need_list, {"x": "ab"}, "x must be a list, got text"),
+  )
+  def test_what_a_row_function_needs(self, need, row, message):
+    with self.assertRaisesRegex(ValueError, message):
+      need(row, "x")
+
+
+if __name__ == "__main__":
+  absltest.main()

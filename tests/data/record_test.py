@@ -1,0 +1,218 @@
+"""parse_record: every accepted form, every refusal, and the way back."""
+
+import json
+import math
+
+from absl.testing import absltest, parameterized
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxalign.data.record import Record, expand_rankings, parse_record
+from jaxalign.data.transcripts import Turn
+
+PAIR = {"prompt": "Q", "chosen": " a", "rejected": " b"}
+RANKING = {"prompt": "Q", "responses": ["a", "b", "c"]}
+
+
+def parse(**columns):
+  return parse_record({**PAIR, **columns}, where="f.jsonl:7")
+
+
+class ParseTest(parameterized.TestCase):
+  def test_null_means_absent(self):
+    self.assertEqual(parse(margin=None, votes_tie=None, group=None), parse())
+
+  def test_responses_are_an_alternative_to_chosen_and_rejected(self):
+    row = {"prompt": "Q", "responses": [" a", " b"]}
+    self.assertEqual(parse_record(row, where="f:1"), parse())
+
+  def test_whole_numbers_name_people(self):
+    record = parse(annotator=17, group=0, id=3, source="s")
+    self.assertEqual(
+      (record.annotator, record.group, record.id), ("17", "0", "3")
+    )
+
+  def test_ratings_and_labels_are_per_response_or_of_the_first(self):
+    record = parse(
+      ratings={"clear": [1, 2.5], "kind": 3, "none": None},
+      labels=[[0.5, 0.5], [1, 0]],
+    )
+    self.assertEqual(record.ratings, {"clear": (1.0, 2.5), "kind": (3.0,)})
+    self.assertEqual(record.labels, ((0.5, 0.5), (1.0, 0.0)))
+    self.assertEqual(parse(labels=[0.25, 0.75]).labels, ((0.25, 0.75),))
+
+  @parameterized.parameters(
+    ({}, 1.0),
+    ({"tie": False}, 1.0),
+    ({"tie": True}, 0.5),
+    ({"chosen_prob": 0.3}, 0.3),
+    ({"chosen_prob": 0}, 0.0),
+    ({"votes_chosen": 3, "votes_rejected": 1}, 0.75),
+    ({"votes_chosen": 3, "votes_rejected": 1, "votes_tie": 4}, 0.625),
+    ({"votes_chosen": 0, "votes_rejected": 2}, 0.0),
+    # What n_votes leaves over went to the other response.
+    ({"votes_chosen": 3, "n_votes": 4}, 0.75),
+    ({"votes_chosen": 2, "votes_tie": 1, "n_votes": 4}, 0.625),
+    # A distribution that someone computed beats the raw votes.
+    ({"votes_chosen": 3, "votes_rejected": 1, "chosen_prob": 0.9}, 0.9),
+    # People who answered neither are in n_votes and in no count.
+    ({"votes_chosen": 2, "votes_rejected": 1, "n_votes": 5}, 2 / 3),
+    ({"tie": True, "votes_chosen": 2, "votes_rejected": 2}, 0.5),
+  )
+  def test_target_prob(self, columns, expected):
+    self.assertEqual(parse(**columns).target_prob, expected)
+
+  @parameterized.parameters(
+    ({"colour": 1}, "unknown column 'colour'; allowed: annotator, chosen"),
+    ({"colour": None}, "unknown column 'colour'"),
+    ({"chosen": None}, "missing field 'chosen'"),
+    ({"rejected": None}, "missing field 'rejected'"),
+    ({"responses": ["a", "b"]}, "give responses or chosen, not both"),
+    ({"prompt": 3}, "prompt must be text or chat turns, got int 3"),
+    ({"chosen": True}, "chosen must be text or chat turns, got a boolean"),
+    ({"chosen": "\ud800"}, "chosen holds a lone surrogate"),
+    ({"chosen_prob": 1.2}, r"chosen_prob must be in \[0, 1\], got 1.2"),
+    ({"chosen_prob": -0.1}, "chosen_prob must be in"),
+    ({"chosen_prob": "0.5"}, "chosen_prob must be a number, got text"),
+    ({"chosen_prob": True}, "chosen_prob must be a number, got a boolean"),
+    ({"chosen_prob": math.nan}, "chosen_prob must be finite, got nan"),
+    ({"margin": math.inf}, "margin must be finite, got inf"),
+    ({"strength": 10**400}, "strength must be finite, got 1000"),
+    ({"strength_std": -1}, "strength_std must be >= 0, got -1"),
+    ({"tie": 1}, "tie must be true or false, got int 1"),
+    ({"tie": True, "chosen_prob": 0.7}, "tie is true but chosen_prob is 0.7"),
+    (
+      {"tie": True, "votes_chosen": 2, "votes_rejected": 1},
+      "tie is true but votes are 2 to 1",
+    ),
+    ({"votes_chosen": 1.5}, "votes_chosen must be a whole number"),
+    ({"votes_chosen": -1}, r"votes_chosen must be in \[0, 2\*\*31\)"),
+    ({"votes_chosen": 2}, "votes_chosen needs votes_rejected or n_votes"),
+    ({"votes_rejected": 2}, "votes_rejected is given without votes_chosen"),
+    ({"votes_tie": 2, "n_votes": 3}, "votes_tie is given without votes_chosen"),
+    (
+      {"votes_chosen": 2, "votes_rejected": 2, "n_votes": 3},
+      "votes sum to 4, more than n_votes = 3",
+    ),
+    ({"votes_chosen": 0, "votes_rejected": 0}, "are all 0"),
+    ({"votes_chosen": 0, "n_votes": 0}, "are all 0"),
+    ({"source": ""}, "source must not be empty"),
+    ({"annotator": 1.0}, "annotator must be text or a whole number"),
+    ({"group": ["a"]}, "group must be text or a whole number, got a list"),
+    ({"ratings": 3}, "ratings must map an attribute to numbers, got int 3"),
+    ({"ratings": {"x": [1, 2, 3]}}, "1 number or one per response"),
+    ({"ratings": {"x": "4"}}, r"ratings\['x'\] must be a number, got text"),
+    ({"labels": [0.5, 0.6]}, "labels must sum to 1, got 1.1"),
+    ({"labels": []}, "labels must be a list of numbers"),
+    ({"labels": [[1.0], [0.5, 0.5]]}, "over the same classes"),
+    ({"labels": [[1.0]] * 3}, "one per response .2., got 3"),
+  )
+  def test_refusal_begins_with_the_place(self, columns, message):
+    with self.assertRaisesRegex(ValueError, r"^f.jsonl:7: .*" + message):
+      parse(**columns)
+
+  @parameterized.parameters(
+    ({"responses": ["a"]}, "responses must hold 2 or more, got 1"),
+    ({"responses": "ab"}, "responses must be a list, got text"),
+    ({"tie": True}, "tie belongs to a pair, got 3 responses"),
+    ({"chosen_prob": 0.5}, "chosen_prob belongs to a pair"),
+    ({"votes_chosen": 1, "votes_rejected": 1}, "votes_chosen belongs to"),
+  )
+  def test_ranking_refusals(self, columns, message):
+    with self.assertRaisesRegex(ValueError, "^f:1: " + message):
+      parse_record({**RANKING, **columns}, where="f:1")
+
+
+class RankingTest(absltest.TestCase):
+  def test_becomes_all_pairs_and_equal_ratings_tie(self):
+    record = parse_record(
+      {
+        **RANKING,
+        "ratings": {"overall": [3, 1, 1], "first": 5},
+        "labels": [[1, 0], [0, 1], [0.5, 0.5]],
+        "id": "r",
+        "group": "g",
+      },
+      where="f:1",
+    )
+    pairs = expand_rankings([record, parse()])
+    self.assertEqual(
+      [pair.responses for pair in pairs],
+      [("a", "b"), ("a", "c"), ("b", "c"), (" a", " b")],
+    )
+    self.assertEqual([pair.target_prob for pair in pairs], [1.0, 1.0, 0.5, 1.0])
+    self.assertEqual(pairs[1].ratings["overall"], (3.0, 1.0))
+    self.assertEqual(pairs[1].labels, ((1.0, 0.0), (0.5, 0.5)))
+    self.assertEqual(pairs[2].id, "r-1-2")
+    self.assertEqual(pairs[2].group, "g")
+
+  def test_what_rates_the_first_response_stays_with_it(self):
+    row = {**RANKING, "ratings": {"x": 5}, "labels": [0, 1]}
+    pairs = expand_rankings([parse_record(row, where="f:1")])
+    self.assertEqual(
+      [pair.ratings for pair in pairs], [{"x": (5.0,)}, {"x": (5.0,)}, None]
+    )
+    self.assertEqual(
+      [pair.labels for pair in pairs], [((0.0, 1.0),)] * 2 + [None]
+    )
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+turns = st.lists(
+  st.builds(Turn, st.sampled_from(["system", "user", "assistant"]), texts),
+  max_size=3,
+).map(tuple)
+names = st.none() | st.text("abc", min_size=1, max_size=3)
+numbers = st.none() | st.floats(-1e9, 1e9)
+counts = st.integers(0, 2**30)
+votes = st.one_of(
+  st.just({}),
+  st.tuples(counts.filter(bool), counts, st.none() | counts).map(
+    lambda v: {
+      "votes_chosen": v[0],
+      "votes_rejected": v[1],
+      "votes_tie": v[2],
+    }
+  ),
+  st.floats(0, 1).map(lambda p: {"chosen_prob": p}),
+  st.booleans().map(lambda tie: {"tie": tie}),
+)
+
+
+@st.composite
+def records(draw):
+  prompt = draw(texts | turns)
+  num = draw(st.integers(2, 4))
+  return Record(
+    prompt=prompt,
+    responses=tuple(draw(texts) for _ in range(num)),
+    **(draw(votes) if num == 2 else {}),
+    margin=draw(numbers) if num == 2 else None,
+    strength=draw(numbers) if num == 2 else None,
+    strength_std=draw(st.none() | st.floats(0, 9)) if num == 2 else None,
+    source=draw(names),
+    annotator=draw(names),
+    group=draw(names),
+    id=draw(names),
+    ratings=draw(
+      st.none()
+      | st.dictionaries(
+        texts,
+        st.lists(st.floats(-9, 9), min_size=num, max_size=num).map(tuple),
+        max_size=2,
+      )
+    ),
+    labels=draw(st.sampled_from([None, ((0.25, 0.75),), ((1.0,),) * num])),
+  )
+
+
+class RoundTripTest(absltest.TestCase):
+  @settings(max_examples=100, deadline=None)
+  @given(records())
+  def test_through_json(self, record):
+    row = json.loads(json.dumps(record.to_row()))
+    self.assertEqual(parse_record(row, where="f:1"), record)
+
+
+if __name__ == "__main__":
+  absltest.main()
