@@ -1,0 +1,184 @@
+"""Tokenizers load offline, pad by one rule and read back what they wrote."""
+
+import json
+import pathlib
+import shutil
+import tempfile
+
+import tokenizers
+import transformers
+from absl.testing import absltest, parameterized
+
+from jaxalign.data import tokenizer as tokenizer_lib
+from jaxalign.data.transcripts import Turn
+from tests.data import real_data
+
+CHAT = (
+  "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<eos>\n{% endfor %}"
+  "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+USER, REPLY = Turn("user", "Hi"), Turn("assistant", "Hello")
+
+
+def words(*specials, **markers):
+  """A word-level tokenizer with the special tokens given."""
+  vocab = {word: i for i, word in enumerate(("a", "b", *specials))}
+  backend = tokenizers.Tokenizer(
+    tokenizers.models.WordLevel(vocab, unk_token=markers.get("unk_token"))
+  )
+  backend.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+  backend.add_special_tokens(list(specials))
+  return transformers.PreTrainedTokenizerFast(
+    tokenizer_object=backend, **markers
+  )
+
+
+class TokenizerTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+      self.enter_context(tempfile.TemporaryDirectory())
+    )
+
+  def saved(self, fast):
+    fast.save_pretrained(str(self.folder))
+    return tokenizer_lib.load_tokenizer(str(self.folder))
+
+  def test_bytes_are_ids(self):
+    tokenizer = tokenizer_lib.byte_tokenizer()
+    text = "".join(map(chr, range(300))) + " ☕ <eos><pad>"
+    self.assertEqual(tokenizer.encode(text), list(text.encode()))
+    self.assertEqual(tokenizer.decode(tokenizer.encode(text)), text)
+    self.assertEqual(
+      (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id), (256, 257, 258)
+    )
+    self.assertEqual(tokenizer.vocab_size, 259)
+
+  def test_the_byte_tokenizer_survives_saving(self):
+    tokenizer_lib.byte_tokenizer().save(self.folder)
+    self.assertTrue((self.folder / "tokenizer.json").is_file())
+    tokenizer = tokenizer_lib.load_tokenizer(str(self.folder))
+    text = "naïve\n <eos>"
+    self.assertEqual(tokenizer.encode(text), list(text.encode()))
+    self.assertEqual(
+      (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id), (256, 257, 258)
+    )
+    # transformers itself reads the same folder.
+    fast = transformers.AutoTokenizer.from_pretrained(str(self.folder))
+    self.assertEqual(fast.pad_token_id, 256)
+
+  @parameterized.parameters(
+    (("<eos>", "<my_pad>", "<unk>"), {"unk_token": "<unk>"}, "<my_pad>"),
+    (("<eos>", "<unk>"), {"unk_token": "<unk>"}, "<unk>"),
+    (("<eos>",), {}, "<eos>"),
+    (("<eos>", "<x>"), {"pad_token": "<x>"}, "<x>"),
+  )
+  def test_pads_with_pad_else_unk_else_eos(self, specials, markers, expected):
+    tokenizer = self.saved(words(*specials, eos_token="<eos>", **markers))
+    self.assertEqual(
+      tokenizer.fast.convert_ids_to_tokens(tokenizer.pad_id), expected
+    )
+
+  def test_nothing_to_pad_with(self):
+    with self.assertRaisesRegex(ValueError, "no pad, unk or eos token"):
+      self.saved(words())
+
+  def test_a_bare_tokenizer_json_has_its_markers_found_by_name(self):
+    fast = words("</s>", "<s>")
+    fast.backend_tokenizer.save(str(self.folder / "tokenizer.json"))
+    tokenizer = tokenizer_lib.load_tokenizer(str(self.folder))
+    self.assertEqual((tokenizer.eos_id, tokenizer.bos_id), (2, 3))
+
+  def test_a_model_config_names_markers_by_id(self):
+    fast = words("</s>", "<s>", "<x>")
+    fast.backend_tokenizer.save(str(self.folder / "tokenizer.json"))
+    config = {"bos_token_id": 4, "eos_token_id": 2}
+    (self.folder / "config.json").write_text(json.dumps(config))
+    tokenizer = tokenizer_lib.load_tokenizer(str(self.folder))
+    self.assertEqual((tokenizer.eos_id, tokenizer.bos_id), (2, 4))
+
+  @parameterized.parameters(
+    ("openai/gpt2", "must be 'byte' or a folder, got 'openai/gpt2'"),
+    ("", "must be 'byte' or a folder"),
+  )
+  def test_no_folder(self, spec, message):
+    with self.assertRaisesRegex(ValueError, message):
+      tokenizer_lib.load_tokenizer(spec)
+
+  def test_a_folder_without_tokenizer(self):
+    with self.assertRaisesRegex(ValueError, "must hold tokenizer.json, or"):
+      tokenizer_lib.load_tokenizer(str(self.folder))
+
+
+class ChatTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.tokenizer = tokenizer_lib.byte_tokenizer()
+
+  def test_text_is_joined_as_it_is(self):
+    self.assertEqual(self.tokenizer.sequence_text("Q:", " yes"), ("Q: yes", 2))
+
+  def test_without_a_template_turns_become_a_dialogue(self):
+    prompt = (Turn("system", "Be kind"), USER)
+    start = "\n\nSystem: Be kind\n\nHuman: Hi\n\nAssistant:"
+    self.assertEqual(self.tokenizer.prompt_text(prompt), start)
+    self.assertEqual(
+      self.tokenizer.sequence_text(prompt, "Hello"),
+      (start + " Hello", len(start)),
+    )
+    more = (REPLY, USER, REPLY)
+    self.assertEqual(
+      self.tokenizer.sequence_text(prompt, more),
+      (start + " Hello\n\nHuman: Hi\n\nAssistant: Hello", len(start)),
+    )
+
+  def test_a_template_writes_the_markers_and_nothing_behind_them(self):
+    self.tokenizer.fast.chat_template = CHAT
+    start = "<|user|>Hi<eos>\n<|assistant|>"
+    self.assertEqual(self.tokenizer.prompt_text((USER,)), start)
+    self.assertEqual(
+      self.tokenizer.sequence_text((USER,), "Hello"),
+      (start + "Hello<eos>", len(start)),
+    )
+    self.assertEqual(
+      self.tokenizer.sequence_text((), "Hello"), ("<|assistant|>Hello<eos>", 0)
+    )
+
+
+class RealTokenizersTest(absltest.TestCase):
+  def test_stories_golden(self):
+    folder = real_data.folder("stories260k_lm")
+    tokenizer = tokenizer_lib.load_tokenizer(str(folder))
+    golden = json.loads((folder / "golden.json").read_text())["tokenizer"]
+    self.assertNotEmpty(golden)
+    for case in golden:
+      self.assertEqual([1, *tokenizer.encode(case["text"])], case["ids"])
+    self.assertEqual(
+      (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id), (0, 1, 2)
+    )
+    self.assertEqual(tokenizer.vocab_size, 512)
+
+  def test_stories_from_tokenizer_json_alone(self):
+    folder = real_data.folder("stories260k_lm")
+    with tempfile.TemporaryDirectory() as alone:
+      shutil.copy(folder / "tokenizer.json", alone)
+      tokenizer = tokenizer_lib.load_tokenizer(alone)
+    self.assertEqual(
+      (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id), (0, 1, 2)
+    )
+
+  def test_gpt2_golden(self):
+    folder = real_data.folder("gpt2_bpe")
+    tokenizer = tokenizer_lib.load_tokenizer(str(folder))
+    golden = json.loads((folder / "golden.json").read_text())
+    self.assertNotEmpty(golden)
+    for case in golden:
+      self.assertEqual(tokenizer.encode(case["text"]), case["ids"])
+    self.assertEqual(
+      (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id),
+      (50256, None, 50256),
+    )
+
+
+if __name__ == "__main__":
+  absltest.main()
