@@ -247,6 +247,8 @@ def batch_iterator(
   for name, value in given.items():
     if value < 0:
       raise ValueError(f"{name} must be >= 0, got {value}")
+  if num_steps == 0:
+    return iter(())  # grain would read an empty range for ever
   steps = grain.MapDataset.range(start_step, start_step + num_steps)
   options = grain.ReadOptions(
     num_threads=min(prefetch, PREFETCH_THREADS), prefetch_buffer_size=prefetch

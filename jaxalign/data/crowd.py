@@ -43,7 +43,7 @@ class CrowdConfig:
   tastes: tuple[str, ...] = ("warmth", "brevity")
   shares: tuple[float, ...] = (0.8, 0.2)
   scale: float = 4.0
-  temperature: float = 1.0
+  temperature: float = 0.5
   overlap: float = 0.2
   label_noise: float = 0.0
   num_annotators: int = 200

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxalign.data import crowd
+from jaxalign.data import baselines, crowd
 from jaxalign.data.record import Record
 
 
@@ -74,3 +74,35 @@ def bayes_accuracy(
     own_per_group=own,
     own=float(own @ shares),
   )
+
+
+def reference_accuracies(
+  config: crowd.CrowdConfig,
+) -> dict[str, dict[str, float]]:
+  """What a model trained on this crowd is measured against, on its test split.
+
+  Args:
+    config: the crowd.
+
+  Returns:
+    For "all" and for each group that the records name: `always_longer`,
+    `bag_of_words` (trained on the training split), and the expected ceilings
+    `shared` and `own` of `bayes_accuracy` for single votes.
+  """
+  test = crowd.draw_records(config, split="test")
+  bag = baselines.BagOfWords.fit(crowd.draw_records(config, split="train"))
+  ceiling = bayes_accuracy(config, test)
+  ceilings = {"all": (ceiling.shared, ceiling.own)}
+  for k, group in enumerate(config.groups):
+    ceilings[group] = (ceiling.shared_per_group[k], ceiling.own_per_group[k])
+  accuracies = {}
+  for name, (shared, own) in ceilings.items():
+    subset = [r for r in test if name in ("all", r.group)]
+    if subset:
+      accuracies[name] = {
+        "always_longer": baselines.always_longer_accuracy(subset),
+        "bag_of_words": bag.accuracy(subset),
+        "shared": float(shared),
+        "own": float(own),
+      }
+  return accuracies
