@@ -156,7 +156,11 @@ def _tokenise(
         "record.expand_rankings makes pairs of a ranking"
       )
     for response in record.responses:
-      text, cut = tokenizer.sequence_text(record.prompt, response)
+      try:
+        text, cut = tokenizer.sequence_text(record.prompt, response)
+      except Exception as error:  # a chat template may raise anything
+        error.add_note(f"in record {i}, id {record.id}")
+        raise
       texts.append(text)
       cuts.append(cut)
   sides = []

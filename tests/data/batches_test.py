@@ -1,5 +1,6 @@
 """Batches: a pure function of (seed, step, process) that covers the data."""
 
+import grain
 import numpy as np
 from absl.testing import absltest, parameterized
 
@@ -218,6 +219,13 @@ class IteratorTest(parameterized.TestCase):
         for name, array in expected.items():
           np.testing.assert_array_equal(batch[name], array)
       self.assertEqual(steps, 15)
+
+  def test_grain_takes_it_for_a_source(self):
+    source = make(shuffle=False)
+    self.assertIsInstance(source, grain.sources.RandomAccessDataSource)
+    found = grain.MapDataset.source(source)
+    self.assertLen(found, len(source))
+    np.testing.assert_array_equal(found[1]["tokens"], source[1]["tokens"])
 
   def test_no_steps_are_no_batches(self):
     found = batches.batch_iterator(

@@ -66,6 +66,12 @@ class EncodeTest(parameterized.TestCase):
     )
     np.testing.assert_array_equal(dataset.prompt_lengths, [[2, 2]])
 
+  def test_a_template_that_refuses_a_conversation_names_the_record(self):
+    self.tokenizer.fast.chat_template = "{{ raise_exception('no system') }}"
+    with self.assertRaisesRegex(Exception, "no system") as caught:
+      self.encode(pair("Q", "a", "b"), pair((Turn("system", ""),), "a", "b"))
+    self.assertEqual(caught.exception.__notes__, ["in record 1, id None"])
+
   @parameterized.parameters(
     # (max_length, chosen, rejected, prompt lengths, truncated responses)
     (12, b"abcdef yes", b"abcdef no", (7, 7), 0),
