@@ -16,6 +16,7 @@ from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxalign.runtime import inspect
+from tests import checkout
 
 TPU_PROGRAM = textwrap.dedent("""
   import json
@@ -232,6 +233,7 @@ class TopologyTest(parameterized.TestCase):
     env = {k: v for k, v in os.environ.items() if not k.startswith("TPU_")}
     out = subprocess.run(
       [sys.executable, "-c", TPU_PROGRAM],
+      cwd=checkout.ROOT,
       env={**env, "JAX_PLATFORMS": "cpu"},
       capture_output=True,
       text=True,

@@ -1,0 +1,59 @@
+"""Training curves: panels, splits, gaps in the data; not the pixels."""
+
+from unittest import mock
+
+import numpy as np
+from absl.testing import absltest
+
+from jaxalign.runtime import canvas, curves
+
+
+def legend(panel):
+  return [text.get_text() for text in panel.get_legend().get_texts()]
+
+
+class TrainingCurvesTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.to_png = canvas.to_png
+
+  def drawn(self, draw, *args, **options):
+    """The figure before it becomes a file, having become one."""
+    with mock.patch.object(canvas, "to_png", side_effect=lambda f: f):
+      figure = draw(*args, **options)
+    self.assertStartsWith(self.to_png(figure), b"\x89PNG")
+    return figure
+
+  ROWS = (
+    {"step": 1, "train/loss": 0.7, "train/gradient_norm": 2.0},
+    {"step": 2, "train/loss": float("inf"), "train/gradient_norm": 1.5},
+    {"step": 2, "eval/loss": 0.65},
+    {"step": 3, "train/loss": 0.5},
+  )
+
+  def test_splits_of_one_noun_share_a_panel_and_keep_their_colour(self):
+    panels = self.drawn(curves.training_curves, self.ROWS).axes
+    norm, loss = sorted(panels, key=lambda panel: panel.get_ylabel())
+    self.assertEqual(
+      [norm.get_ylabel(), loss.get_ylabel()], ["gradient norm", "loss"]
+    )
+    self.assertEqual(legend(loss), ["eval", "train"])
+    self.assertEqual(loss.get_xlabel(), "step")
+    np.testing.assert_array_equal(
+      loss.lines[1].get_xydata(), [[1, 0.7], [2, np.nan], [3, 0.5]]
+    )
+    self.assertEqual(loss.lines[1].get_color(), norm.lines[0].get_color())
+    self.assertNotEqual(loss.lines[0].get_color(), loss.lines[1].get_color())
+
+  def test_keys_choose_and_unknown_ones_are_named(self):
+    figure = self.drawn(curves.training_curves, self.ROWS, keys=["train/loss"])
+    self.assertLen(figure.axes, 1)
+    with self.assertRaisesRegex(ValueError, "no row has 'loss'; there are: ev"):
+      curves.training_curves(self.ROWS, keys=["loss"])
+
+  def test_no_rows_are_still_a_picture(self):
+    self.assertStartsWith(curves.training_curves([]), b"\x89PNG")
+
+
+if __name__ == "__main__":
+  absltest.main()

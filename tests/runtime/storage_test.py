@@ -1,0 +1,89 @@
+"""Files that are whole at any moment, on a disk and in an object store."""
+
+import os
+import pathlib
+import tempfile
+import time
+from unittest import mock
+
+from absl.testing import absltest
+
+from jaxalign.runtime import storage
+from tests import object_store
+
+
+class DiskTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    self.path = pathlib.Path(folder) / "log"
+
+  def test_each_write_reaches_the_system_at_once(self):
+    file = storage.AppendedFile(self.path)
+    file.write(b"one\n")
+    self.assertEqual(self.path.read_bytes(), b"one\n")
+    file.close()
+    file.close()  # harmless
+
+  def test_old_bytes_stay_if_kept(self):
+    self.path.write_bytes(b"old\n")
+    for keep, expected in ((True, b"old\nnew\n"), (False, b"new\n")):
+      file = storage.AppendedFile(self.path, keep=keep)
+      file.write(b"new\n")
+      file.close()
+      self.assertEqual(self.path.read_bytes(), expected)
+
+  def test_short_writes_are_completed(self):
+    file = storage.AppendedFile(self.path)
+    whole = file._file.write
+    with mock.patch.object(file, "_file") as slow:
+      slow.write.side_effect = lambda rest: whole(rest[:3])
+      file.write(b"0123456789")
+    file.close()
+    self.assertEqual(self.path.read_bytes(), b"0123456789")
+
+  def test_replacing_is_all_or_nothing(self):
+    storage.write_atomically(self.path, b"first")
+    with (
+      mock.patch.object(os, "replace", side_effect=KeyboardInterrupt),
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      storage.write_atomically(self.path, b"second")
+    self.assertEqual(self.path.read_bytes(), b"first")
+    storage.write_atomically(self.path, b"second")
+    self.assertEqual(self.path.read_bytes(), b"second")
+
+  def test_local_and_remote_paths(self):
+    self.assertTrue(storage.is_local(self.path))
+    self.assertFalse(storage.is_local("gs://bucket/run"))
+
+
+class ObjectStoreTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.store = object_store.install()
+
+  def test_replacing_needs_no_folder(self):
+    storage.write_atomically("s3://bucket/a/b", b"whole")
+    self.assertEqual(self.store.cat("s3://bucket/a/b"), b"whole")
+
+  def test_flush_publishes_and_a_kill_loses_only_what_came_after(self):
+    path = "s3://bucket/log"
+    file = storage.AppendedFile(path)
+    file.write(b"one\n")
+    file.flush()
+    file.write(b"two\n")
+    self.assertEqual(self.store.cat(path), b"one\n")
+    file.close()
+    self.assertEqual(self.store.cat(path), b"one\ntwo\n")
+
+  def test_rewriting_waits_its_time(self):
+    with mock.patch.object(time, "monotonic") as now:
+      now.return_value = 0.0
+      file = storage.AppendedFile("s3://bucket/log", rewrite_s=60.0)
+      file.write(b"one\n")
+      self.assertFalse(self.store.exists("s3://bucket/log"))
+      now.return_value = 61.0
+      file.write(b"two\n")
+      self.assertEqual(self.store.cat("s3://bucket/log"), b"one\ntwo\n")
+      file.close()
