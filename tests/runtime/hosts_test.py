@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+from unittest import mock
 
 import jax
 import numpy as np
@@ -71,6 +72,13 @@ class InitializeTest(absltest.TestCase):
       hosts.initialize(
         coordinator="a:1", num_processes=2, process_id=2, timeout_s=1
       )
+
+  def test_without_any_jax_looks_for_the_others_itself(self):
+    with mock.patch.object(jax.distributed, "initialize") as initialize:
+      hosts.initialize(
+        coordinator=None, num_processes=None, process_id=None, timeout_s=7
+      )
+    initialize.assert_called_once_with(initialization_timeout=7)
 
 
 class TwoProcessesTest(absltest.TestCase):
