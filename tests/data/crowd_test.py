@@ -109,6 +109,14 @@ class DrawTest(parameterized.TestCase):
       ]
       self.assertEmpty(values[0] & values[1], name)
 
+  def test_splits_are_drawn_independently(self):
+    config = dataclasses.replace(SMALL, num_test_annotators=20)
+    drawn = [
+      [r.group for r in crowd.draw_records(config, split=split)]
+      for split in ("train", "test")
+    ]
+    self.assertNotEqual(*drawn)
+
   def test_the_control_differs_in_taste_alone(self):
     two, one = crowd.preset("two_groups"), crowd.preset("one_taste")
     self.assertEqual(dataclasses.replace(one, tastes=two.tastes), two)
