@@ -39,6 +39,7 @@ cores=$(getconf _NPROCESSORS_ONLN)
 gpu=()
 if has_gpu; then gpu=(cuda); fi
 find_versions
+failed=()
 
 for version in "${found[@]}"; do
   extras=(train serve test lint)
@@ -51,6 +52,7 @@ for version in "${found[@]}"; do
   if [[ $version == "${found[0]}" ]]; then lint; fi
   stage "Python $version: tests on $cores cores"
   run "$python" -m pytest -n "$cores" --dist=loadfile \
-    ${rest[@]+"${rest[@]}"}
+    ${rest[@]+"${rest[@]}"} || failed+=("$version")
 done
+((${#failed[@]} == 0)) || die "tests failed on Python ${failed[*]}"
 stage "passed on Python ${found[*]} in $((SECONDS / 60)) min $((SECONDS % 60)) s"

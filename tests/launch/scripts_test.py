@@ -115,6 +115,25 @@ class ScriptsTest(parameterized.TestCase):
     _, output = self.script("launch/test.sh", FAKE_REFUSES=step, code=1)
     self.assertNotIn("passed on", output)
 
+  def test_one_version_that_fails_does_not_hide_the_other(self):
+    both = self.root / "both"
+    both.mkdir()
+    for version in ("3.11", "3.12"):
+      fake = both / f"python{version}"
+      fake.write_text(FAKE_PYTHON.replace(":-3.11}", f":-{version}}}"))
+      fake.chmod(0o755)
+    asked, output = self.script(
+      "launch/test.sh",
+      code=1,
+      PYTHON="",
+      PATH=f"{both}:{os.environ['PATH']}",
+      FAKE_REFUSES="-m pytest",
+    )
+    self.assertLen([line for line in asked if "-m pytest" in line], 2)
+    self.assertLen([line for line in asked if "-m mypy" in line], 1)
+    self.assertLen([line for line in asked if "torch==" in line], 1)
+    self.assertIn("tests failed on Python 3.11 3.12", output)
+
   def test_arguments_reach_pytest(self):
     asked, _ = self.script("launch/test.sh", "-k", "loss and not slow")
     self.assertEndsWith(asked[-1], "-k loss and not slow")
