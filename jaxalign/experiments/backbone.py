@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxalign.data import tokens
+from jaxalign.data import readers, tokens
 from jaxalign.models import heads, translate, weights
 from jaxalign.models.config import DecoderConfig
 
@@ -95,7 +95,7 @@ def decoder_config(
     "eos_id": tokenizer.eos_id,
   }
   if config.init_from is not None:
-    loaded = weights.load_config(config.init_from)
+    loaded = weights.load_config(readers.expand_variables(config.init_from))
     if loaded.vocab_size < tokenizer.vocab_size:
       raise ValueError(
         f"the tokenizer has {tokenizer.vocab_size} tokens, {config.init_from} "
@@ -107,12 +107,17 @@ def decoder_config(
         f"positions of {config.init_from}"
       )
     return dataclasses.replace(loaded, **run)
-  fields = dataclasses.asdict(config.architecture)
+  shape = config.architecture
   return translate.scratch_config(
+    shape.family,
+    num_layers=shape.num_layers,
+    num_heads=shape.num_heads,
+    num_kv_heads=shape.num_kv_heads,
+    embed_dim=shape.embed_dim,
+    mlp_dim=shape.mlp_dim,
     vocab_size=tokenizer.vocab_size,
     max_positions=max_length,
     tie_embeddings=True,
-    **fields,
     **run,
   )
 
@@ -148,9 +153,8 @@ def initial_params(
     Tree of arrays laid out as `shardings`.
   """
   if config.init_from is not None:
-    return weights.load_params(
-      config.init_from, network, key=key, shardings=shardings
-    )
+    folder = readers.expand_variables(config.init_from)
+    return weights.load_params(folder, network, key=key, shardings=shardings)
   token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.bool_)
   init = jax.jit(
     lambda key: model.init(key, token, mask), out_shardings=shardings

@@ -68,7 +68,7 @@ def open_tokenizer(config: DataConfig, folder: str | None) -> tokens.Tokenizer:
       "data.tokenizer must be set for a model that starts from scratch: "
       "'byte' or a folder"
     )
-  return tokens.load_tokenizer(spec)
+  return tokens.load_tokenizer(readers.expand_variables(spec))
 
 
 def load_records(config: DataConfig, files: tuple[str, ...]) -> list[Record]:

@@ -212,6 +212,8 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
     profile: write a trace of a few steps to `workdir/profile`.
   """
   train, data = config.train, config.data
+  if train.export == "best" and not data.eval_files:
+    raise ValueError("train.export='best' needs data.eval_files, got none")
   mesh = meshes.make_mesh(config.mesh)
   stage = build(config, mesh)
   tokenizer = preferences.open_tokenizer(data, config.model.init_from)
@@ -239,7 +241,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   with checkpoint.Checkpoints(
     workdir / "checkpoints",
     keep_last=train.keep_last,
-    keep_best=train.keep_best,
+    keep_best=train.keep_best if data.eval_files else 0,
     best_metric="eval/nll",
   ) as saved:
     step, state = _train(
@@ -298,7 +300,7 @@ def _train(
   stream = batches.batch_iterator(
     source,
     start_step=start,
-    num_steps=train.num_steps,
+    num_steps=train.num_steps - start,
     prefetch=data.prefetch,
   )
   rows = stage.batch["where"].sharding
