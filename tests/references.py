@@ -294,3 +294,42 @@ def optimal_policy(reference, rewards, beta):
 
 def regularised_utility(policy, reference, rewards, beta):
   return np.sum(policy * (rewards - beta * np.log(policy / reference)), axis=-1)
+
+
+# ------------------------------------------------------------------- transport
+
+
+def sinkhorn(a, b, cost, epsilon, num_iters=20_000):
+  """One problem by plain alternating updates of positive masses, float64."""
+  rows, cols = np.flatnonzero(a), np.flatnonzero(b)
+  m = cost[np.ix_(rows, cols)] / epsilon
+  log_a, log_b = np.log(a[rows]), np.log(b[cols])
+  g = np.zeros(len(cols))
+  for _ in range(num_iters):
+    f = -np.logaddexp.reduce(log_b[None] + g[None] - m, axis=1)
+    g = -np.logaddexp.reduce(log_a[:, None] + f[:, None] - m, axis=0)
+  f = -np.logaddexp.reduce(log_b[None] + g[None] - m, axis=1)
+  plan = np.zeros_like(cost)
+  plan[np.ix_(rows, cols)] = np.exp(
+    log_a[:, None] + log_b[None] + f[:, None] + g[None] - m
+  )
+  product = np.outer(a, b)
+  used = plan > 0
+  divergence = np.sum(plan[used] * np.log(plan[used] / product[used]))
+  divergence += product.sum() - plan.sum()
+  return plan, np.sum(plan * cost), np.sum(plan * cost) + epsilon * divergence
+
+
+def transport_cost(a, b, cost):
+  """The unregularised optimum by linear programming."""
+  from scipy.optimize import linprog
+
+  d, e = cost.shape
+  sums = np.zeros((d + e, d * e))
+  for i in range(d):
+    sums[i, i * e : (i + 1) * e] = 1
+  for j in range(e):
+    sums[d + j, j::e] = 1
+  # One row follows from the others; leaving it out absorbs rounding of the sum.
+  out = linprog(cost.ravel(), A_eq=sums[:-1], b_eq=np.concatenate([a, b])[:-1])
+  return out.fun

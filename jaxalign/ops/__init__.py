@@ -20,9 +20,16 @@ from jaxalign.ops.segments import (
   segment_mean,
   segment_sum,
 )
+from jaxalign.ops.transport import (
+  Sinkhorn,
+  sinkhorn,
+  sinkhorn_divergence,
+  wasserstein_1d,
+)
 
 __all__ = [
   "Advantages",
+  "Sinkhorn",
   "backward_recursion",
   "balanced_assignments",
   "gae",
@@ -33,5 +40,8 @@ __all__ = [
   "segment_count",
   "segment_mean",
   "segment_sum",
+  "sinkhorn",
+  "sinkhorn_divergence",
   "unit_rows",
+  "wasserstein_1d",
 ]

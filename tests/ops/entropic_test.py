@@ -1,0 +1,64 @@
+"""The dual solver itself: its gauge, its pace and its half-steps."""
+
+import functools
+
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from jaxalign.ops import entropic
+
+
+@functools.partial(jax.jit, static_argnames="num_iters")
+def solve(a, b, m, num_iters):
+  gamma = entropic.potential(a, b, m, num_iters)
+  return gamma, *entropic.rows(b, gamma, m)
+
+
+class EntropicTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+    rng = np.random.default_rng(0)
+    self.a, self.b = rng.dirichlet(np.ones(6), size=(2, 40))
+    position = np.linspace(0, 1, 6)
+    self.cost = np.abs(position[:, None] - position[None])[None]
+
+  def test_rows_by_hand(self):
+    b, gamma, m = np.array([0.25, 0.75, 0.0]), np.array([0.0, 1.0, 9e9]), 2.0
+    phi, w = entropic.rows(b, gamma, np.full((1, 3), m))
+    weights = np.array([0.25, 0.75 * np.e, 0.0])
+    np.testing.assert_allclose(w[0], weights / weights.sum(), rtol=1e-12)
+    np.testing.assert_allclose(phi, m - np.log(weights.sum()), rtol=1e-12)
+
+  def test_potentials_solve_both_equations_in_the_stated_gauge(self):
+    m = self.cost / 0.05
+    gamma, phi, _ = solve(self.a, self.b, m, 50)
+    np.testing.assert_allclose(np.sum(self.b * gamma, -1), 0.0, atol=1e-12)
+    ratio = np.exp(phi[:, :, None] + gamma[:, None] - m)
+    np.testing.assert_allclose(
+      np.einsum("nij,nj->ni", ratio, self.b), 1.0, rtol=1e-10
+    )
+    np.testing.assert_allclose(
+      np.einsum("nij,ni->nj", ratio, self.a), 1.0, rtol=1e-9
+    )
+
+  @parameterized.parameters((0.05, 12), (0.002, 30))
+  def test_few_iterations_reach_rounding(self, epsilon, num_iters):
+    m = self.cost / epsilon
+    _, _, w = solve(self.a, self.b, m, num_iters)
+    error = np.einsum("ni,nij->nj", self.a, w) - self.b
+    self.assertLess(np.max(np.sum(np.abs(error), -1)), 1e-11)
+
+  def test_more_iterations_leave_less_error(self):
+    errors = []
+    for num_iters in (1, 4, 12):
+      _, _, w = solve(self.a, self.b, self.cost / 0.05, num_iters)
+      column = np.einsum("ni,nij->nj", self.a, w)
+      errors.append(np.mean(np.abs(column - self.b)))
+    self.assertGreater(errors[0], 10 * errors[1])
+    self.assertGreater(errors[1], 10 * errors[2])
+
+
+if __name__ == "__main__":
+  absltest.main()
