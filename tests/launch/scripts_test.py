@@ -146,12 +146,17 @@ class ScriptsTest(parameterized.TestCase):
     self.assertEndsWith(asked[0], "--config.train.num_steps=5")
     self.assertIn("report.html", output)
 
-  def test_tests_after_a_local_run_keep_its_extras(self):
-    self.script("launch/local.sh")
-    self.assertEqual(
-      self.installs(),
-      ["torch==2.13.0", "[train,serve,test,lint,parity]", "[tpu]"],
+  def test_a_gpu_adds_its_extra_and_forgets_no_other(self):
+    self.installs()
+    smi = self.root / "gpu" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text("#!/usr/bin/env bash\n")
+    smi.chmod(0o755)
+    asked, _ = self.script(
+      "launch/local.sh", PATH=f"{smi.parent}:{os.environ['PATH']}"
     )
+    self.assertTrue(any(line.endswith("[cuda]") for line in asked))
+    self.assertEqual(self.installs(), [])
 
   def test_local_run_writes_where_it_is_told(self):
     asked, _ = self.script("launch/local.sh", WORKDIR="gs://bucket/run")
