@@ -75,7 +75,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     clip_norm=1.0,
   )
   cfg.train = dict(
-    num_steps=210,
+    num_steps=105,
     batch_size=32,  # pairs per step over all devices
     accumulation=1,
     parallel="jit",
