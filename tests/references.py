@@ -333,3 +333,49 @@ def transport_cost(a, b, cost):
   # One row follows from the others; leaving it out absorbs rounding of the sum.
   out = linprog(cost.ravel(), A_eq=sums[:-1], b_eq=np.concatenate([a, b])[:-1])
   return out.fun
+
+
+# -------------------------------------------------------------------- min norm
+
+
+def min_norm_weights(gram):
+  """The quadratic programme over the simplex, by SciPy."""
+  from scipy.optimize import minimize
+
+  size = len(gram)
+  scale = np.min(np.diag(gram))
+  out = minimize(
+    lambda x: x @ gram @ x / scale,
+    np.full(size, 1 / size),
+    jac=lambda x: 2 * gram @ x / scale,
+    method="SLSQP",
+    bounds=[(0, 1)] * size,
+    constraints=[dict(type="eq", fun=lambda x: x.sum() - 1)],
+    options=dict(maxiter=1000, ftol=1e-15),
+  )
+  return out.x
+
+
+def frank_wolfe_weights(gram, num_steps=1000):
+  """The papers' solver: best pair first, then steps towards one vertex."""
+  size = len(gram)
+  best = (np.inf, None)
+  for i in range(size):
+    for j in range(i + 1, size):
+      a, b, c = gram[i, i], gram[i, j], gram[j, j]
+      if b >= min(a, c):
+        share = 1.0 if a <= c else 0.0
+      else:
+        share = (c - b) / (a + c - 2 * b)
+      weights = share * np.eye(size)[i] + (1 - share) * np.eye(size)[j]
+      best = min(best, (weights @ gram @ weights, tuple(weights)))
+  weights = np.array(best[1])
+  for _ in range(num_steps):
+    vertex = np.eye(size)[np.argmin(gram @ weights)]
+    a, b = weights @ gram @ weights, weights @ gram @ vertex
+    c = vertex @ gram @ vertex
+    if b >= a:
+      break
+    share = 0.0 if b >= c else (c - b) / (a + c - 2 * b)
+    weights = share * weights + (1 - share) * vertex
+  return weights

@@ -9,6 +9,7 @@ from jaxalign.ops.masked import (
   masked_var,
   masked_whiten,
 )
+from jaxalign.ops.min_norm import min_norm_weights
 from jaxalign.ops.returns import (
   Advantages,
   backward_recursion,
@@ -36,6 +37,7 @@ __all__ = [
   "masked_mean",
   "masked_var",
   "masked_whiten",
+  "min_norm_weights",
   "next_counted",
   "segment_count",
   "segment_mean",

@@ -102,13 +102,17 @@ def balanced_assignments(
   scores, queue = checks.floating(scores=scores, queue=queue)
   log_rows, where = _clean(scores, where)
   log_queue, queue_where = _clean(queue, queue_where)
-  for _ in range(num_iters):
-    here = _log_column_sums(log_rows, where, axis_name)
-    there = _log_column_sums(log_queue, queue_where, None)
-    some = jnp.any(queue_where)
-    full = jnp.where(some, jnp.logaddexp(here, there), here)
-    log_rows = jax.nn.log_softmax(log_rows - full, axis=-1)
-    log_queue = jax.nn.log_softmax(log_queue - full, axis=-1)
+
+  def scale(
+    _: int, logs: tuple[jax.Array, jax.Array]
+  ) -> tuple[jax.Array, jax.Array]:
+    here = _log_column_sums(logs[0], where, axis_name)
+    there = _log_column_sums(logs[1], queue_where, None)
+    full = jnp.where(jnp.any(queue_where), jnp.logaddexp(here, there), here)
+    rows, queue = (jax.nn.log_softmax(x - full, axis=-1) for x in logs)
+    return rows, queue
+
+  log_rows, _ = jax.lax.fori_loop(0, num_iters, scale, (log_rows, log_queue))
   return jnp.exp(log_rows)
 
 

@@ -100,9 +100,9 @@ def _newton_step(
   rounding = 4 * float(np.finfo(b.dtype).eps)
   near = gain >= jnp.max(gain, axis=-1, keepdims=True) - rounding
   best = jnp.argmin(jnp.where(near, error, jnp.inf), axis=-1)[..., None]
-  pick = lambda x: jnp.take_along_axis(x, best, axis=-1)[..., 0]
   step = jnp.take_along_axis(steps, best[..., None, :], axis=-1)[..., 0]
-  return step, pick(gain), pick(error)
+  gain = jnp.take_along_axis(gain, best, axis=-1)[..., 0]
+  return step, gain, jnp.take_along_axis(error, best, axis=-1)[..., 0]
 
 
 def _solve(
@@ -117,14 +117,16 @@ def _solve(
   """
   spread = jnp.max(m, axis=(-2, -1)) - jnp.min(m, axis=(-2, -1))
   start = jnp.maximum(spread / 2, 1.0) + 0 * jnp.sum(a, -1) + 0 * jnp.sum(b, -1)
-  ratio = jnp.minimum(0.5, start ** (-2 / num_iters))
+  ratio = jnp.minimum(0.5, jnp.power(start, -2 / num_iters))
   rounding = 8 * float(np.finfo(b.dtype).eps)
 
   def heat(time: jax.Array) -> jax.Array:
-    return jnp.maximum(start * ratio ** jnp.maximum(time, 0.0), 1.0)
+    cooled = start * jnp.power(ratio, jnp.maximum(time, 0.0))
+    return jnp.maximum(cooled, 1.0)
 
   def going(state: tuple[Any, ...]) -> jax.Array:
-    return (state[0] < num_iters) & ~jnp.all(state[-1])
+    more: jax.Array = (state[0] < num_iters) & ~jnp.all(state[-1])
+    return more
 
   def iteration(state: tuple[Any, ...]) -> tuple[Any, ...]:
     t, g, previous, last_error, done = state

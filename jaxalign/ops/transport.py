@@ -166,11 +166,13 @@ def sinkhorn_divergence(
     Feydy et al., "Interpolating between optimal transport and MMD using
     Sinkhorn divergences", 2019, eq. (3).
   """
-  cost = lambda x, y, c: (
-    sinkhorn(x, y, c, epsilon=epsilon, num_iters=num_iters).regularised_cost
-  )
-  self_terms = cost(a, a, cost_aa) + cost(b, b, cost_bb)
-  return cost(a, b, cost_ab) - self_terms / 2
+
+  def regularised(x: jax.Array, y: jax.Array, cost: jax.Array) -> jax.Array:
+    out = sinkhorn(x, y, cost, epsilon=epsilon, num_iters=num_iters)
+    return out.regularised_cost
+
+  self_terms = regularised(a, a, cost_aa) + regularised(b, b, cost_bb)
+  return regularised(a, b, cost_ab) - self_terms / 2
 
 
 def wasserstein_1d(
