@@ -379,3 +379,24 @@ def frank_wolfe_weights(gram, num_steps=1000):
     share = 0.0 if b >= c else (c - b) / (a + c - 2 * b)
     weights = share * weights + (1 - share) * vertex
   return weights
+
+
+# ---------------------------------------------------------------------- MORE
+
+
+def reward_head_gradients(
+  chosen_features, rejected_features, gaps, source, num_sources
+):
+  """Eq. (8) at the head: −mean σ(−gap) (z_chosen − z_rejected) per source."""
+  out = np.zeros((num_sources, chosen_features.shape[1]))
+  for k in range(num_sources):
+    pairs = np.flatnonzero(source == k)
+    for n in pairs:
+      difference = chosen_features[n] - rejected_features[n]
+      out[k] -= sigmoid(-gaps[n]) * difference / len(pairs)
+  return out
+
+
+def more_weights(gradients):
+  unit = gradients / np.linalg.norm(gradients, axis=1, keepdims=True)
+  return min_norm_weights(unit @ unit.T)
