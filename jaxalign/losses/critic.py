@@ -1,0 +1,143 @@
+"""A critic that predicts the law of the final label, not only its mean.
+
+With one reward at the end and no discount, the return's law is a mixture of
+final labels' laws, so the temporal-difference target of a distribution is a
+mixture of later predictions and needs no projection onto atoms.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxalign.ops import checks
+from jaxalign.ops.returns import backward_recursion, next_counted
+
+
+def categorical_returns(
+  value_probs: jax.Array,
+  final_probs: jax.Array,
+  *,
+  gae_lambda: float,
+  where: jax.Array | None = None,
+) -> jax.Array:
+  """λ-returns of a distribution over labels.
+
+    G_t = (1 − λ) V_n + λ G_n,   V_n = G_n = final_probs after the last step
+
+  where n is the next step that counts.
+
+  Args:
+    value_probs: V, predicted law at each step, float [..., T, d].
+    final_probs: law of the label of the finished response, float [..., d].
+    gae_lambda: λ, Python float in [0, 1].
+    where: bool [..., T], True counts, all by default. Gaps may hold anything.
+
+  Returns:
+    G, [..., T, d], rows on the simplex if the inputs are, 0 where masked.
+
+  Raises:
+    TypeError: an array is not floating point or `where` is not bool.
+    ValueError: shapes do not fit, or gae_lambda is out of range.
+
+  References:
+    Bellemare et al., "A distributional perspective on reinforcement learning",
+    2017.
+  """
+  if not 0.0 <= gae_lambda <= 1.0:
+    raise ValueError(f"gae_lambda must be in [0, 1], got {gae_lambda}")
+  shape = jnp.shape(value_probs)
+  if len(shape) < 2 or jnp.shape(final_probs) != shape[:-2] + shape[-1:]:
+    raise ValueError(
+      "final_probs must be [..., d] for value_probs [..., T, d], got "
+      f"final_probs {jnp.shape(final_probs)} for value_probs {shape}"
+    )
+  if where is None:
+    where = jnp.ones(shape[:-1], jnp.bool_)
+  checks.boolean(where=where)
+  if jnp.shape(where) != shape[:-1]:
+    raise ValueError(f"where must be {shape[:-1]}, got {jnp.shape(where)}")
+  probs, final = checks.floating(
+    value_probs=value_probs, final_probs=final_probs
+  )
+  probs = jnp.where(where[..., None], probs, 0.0)
+  # Time last, as the recursions want it; a label is one more batch axis.
+  values = jnp.swapaxes(probs, -1, -2)
+  counted = jnp.broadcast_to(where[..., None, :], values.shape)
+  following = next_counted(values, where=counted, final_value=final)
+  # The finished response is one more step, which every chain ends on.
+  scale = jnp.where(counted, jnp.full_like(values, gae_lambda), 1.0)
+  shift = jnp.where(counted, (1 - gae_lambda) * following, 0.0)
+  returns = backward_recursion(
+    jnp.concatenate([scale, jnp.zeros_like(final)[..., None]], axis=-1),
+    jnp.concatenate([shift, final[..., None]], axis=-1),
+  )[..., :-1]
+  return jnp.where(where[..., None], jnp.swapaxes(returns, -1, -2), 0.0)
+
+
+def categorical_advantages(
+  value_probs: jax.Array, returns: jax.Array, utilities: jax.Array
+) -> jax.Array:
+  """Utility that the returns promise beyond the prediction.
+
+    A_t = Σ_i u_i (G_ti − V_ti)
+
+  Args:
+    value_probs: V, float [..., d].
+    returns: G of `categorical_returns`, float [..., d].
+    utilities: u, utility of each label, float [d].
+
+  Returns:
+    Advantages in utility units, [...].
+
+  Raises:
+    TypeError: an array is not floating point.
+    ValueError: shapes do not fit.
+  """
+  checks.same_shape(value_probs=value_probs, returns=returns)
+  if jnp.shape(utilities) != jnp.shape(value_probs)[-1:]:
+    raise ValueError(
+      f"utilities must be {jnp.shape(value_probs)[-1:]}, got "
+      f"{jnp.shape(utilities)}"
+    )
+  probs, returns, utilities = checks.floating(
+    value_probs=value_probs, returns=returns, utilities=utilities
+  )
+  return (returns - probs) @ utilities
+
+
+def categorical_critic_loss(
+  value_logits: jax.Array,
+  returns: jax.Array,
+  *,
+  where: jax.Array | None = None,
+) -> jax.Array:
+  """Cross-entropy of predicted label laws against their λ-returns, in nats.
+
+    l_t = −Σ_i G_ti log softmax(logits_t)_i
+
+  Args:
+    value_logits: float [..., d].
+    returns: G of `categorical_returns`, float [..., d]; to be passed as
+      constants.
+    where: bool [...], True counts, all by default.
+
+  Returns:
+    Loss per token, [...], 0 where masked. Its least value is the entropy of
+    G, not 0.
+
+  Raises:
+    TypeError: an array is not floating point or `where` is not bool.
+    ValueError: shapes do not fit.
+  """
+  checks.same_shape(value_logits=value_logits, returns=returns)
+  logits, returns = checks.floating(value_logits=value_logits, returns=returns)
+  if where is None:
+    where = jnp.ones(logits.shape[:-1], jnp.bool_)
+  checks.boolean(where=where)
+  if jnp.shape(where) != logits.shape[:-1]:
+    raise ValueError(
+      f"where must be {logits.shape[:-1]}, got {jnp.shape(where)}"
+    )
+  counted = where[..., None]
+  logits = jnp.where(counted, logits, 0.0)
+  returns = jnp.where(counted, returns, 0.0)
+  return -jnp.sum(returns * jax.nn.log_softmax(logits, axis=-1), axis=-1)

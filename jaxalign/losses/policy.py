@@ -1,0 +1,230 @@
+"""Proximal policy optimisation: clipped losses, group advantages, corrections.
+
+Per token and unreduced. A log-ratio is held within ±20 before it is
+exponentiated, with zero gradient beyond: e²⁰ is 5·10⁸, where a ratio has long
+stopped to mean anything, and an overflow would spread to the whole batch.
+Padding is the caller's: a NaN in it has to be replaced before, not after.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxalign.ops import checks
+
+_LOG_RATIO_LIMIT = 20.0
+_ADVANTAGES = ("grpo", "rloo", "dr_grpo")
+
+
+def _ratio(log_ratio: jax.Array) -> jax.Array:
+  return jnp.exp(jnp.clip(log_ratio, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT))
+
+
+def _clip_range(clip_eps: float) -> None:
+  if not clip_eps > 0.0:
+    raise ValueError(f"clip_eps must be positive, got {clip_eps}")
+
+
+def clipped_policy_loss(
+  log_probs: jax.Array,
+  old_log_probs: jax.Array,
+  advantages: jax.Array,
+  *,
+  clip_eps: float = 0.2,
+  dual_clip: float | None = None,
+) -> jax.Array:
+  """Clipped surrogate of the policy gradient, in reward units.
+
+    ρ = π(y_t) / π_old(y_t)
+    l = max(−ρ A, −clip(ρ, 1 − ε, 1 + ε) A)
+    with dual clip c:   l = min(l, −c A) where A < 0
+
+  Args:
+    log_probs: log-probability of each token now, float [...].
+    old_log_probs: the same when the token was drawn, float [...].
+    advantages: A, float [...]; to be passed as constants.
+    clip_eps: ε > 0, Python float.
+    dual_clip: c > 1, Python float, bounds the loss of a token that became
+      likely and turned out bad; None is off.
+
+  Returns:
+    Loss per token, [...]. Where the clip holds, the gradient is 0 to every
+    order.
+
+  Raises:
+    TypeError: an array is not floating point.
+    ValueError: shapes differ, or clip_eps or dual_clip is out of range.
+
+  References:
+    Schulman et al., "Proximal policy optimization algorithms", 2017,
+    equation 7.
+    Ye et al., "Mastering complex control in MOBA games with deep reinforcement
+    learning", 2020, equation 5: the dual clip.
+  """
+  _clip_range(clip_eps)
+  if dual_clip is not None and not dual_clip > 1.0:
+    raise ValueError(f"dual_clip must be above 1, got {dual_clip}")
+  arrays = dict(
+    log_probs=log_probs,
+    old_log_probs=old_log_probs,
+    advantages=advantages,
+  )
+  checks.same_shape(**arrays)
+  log_probs, old, advantages = checks.floating(**arrays)
+  ratio = _ratio(log_probs - old)
+  clipped = jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps)
+  loss = jnp.maximum(-ratio * advantages, -clipped * advantages)
+  if dual_clip is not None:
+    bounded = jnp.minimum(loss, -dual_clip * advantages)
+    loss = jnp.where(advantages < 0, bounded, loss)
+  return loss
+
+
+def policy_clipped(
+  log_probs: jax.Array,
+  old_log_probs: jax.Array,
+  advantages: jax.Array,
+  *,
+  clip_eps: float = 0.2,
+) -> jax.Array:
+  """Which tokens the clip has cut off from the gradient.
+
+  Args:
+    log_probs: log-probability of each token now, float [...].
+    old_log_probs: the same when the token was drawn, float [...].
+    advantages: A, float [...].
+    clip_eps: ε > 0, Python float.
+
+  Returns:
+    bool [...]: ρ > 1 + ε with A > 0, or ρ < 1 − ε with A < 0. Its masked mean
+    is the clip fraction.
+
+  Raises:
+    TypeError: an array is not floating point.
+    ValueError: shapes differ, or clip_eps is not positive.
+  """
+  _clip_range(clip_eps)
+  arrays = dict(
+    log_probs=log_probs,
+    old_log_probs=old_log_probs,
+    advantages=advantages,
+  )
+  checks.same_shape(**arrays)
+  log_probs, old, advantages = checks.floating(**arrays)
+  ratio = _ratio(log_probs - old)
+  return ((ratio > 1 + clip_eps) & (advantages > 0)) | (
+    (ratio < 1 - clip_eps) & (advantages < 0)
+  )
+
+
+def clipped_value_loss(
+  values: jax.Array,
+  old_values: jax.Array,
+  returns: jax.Array,
+  *,
+  clip_eps: float = 0.2,
+) -> jax.Array:
+  """Squared error of a value that may not leave its old one too fast.
+
+    l = ½ max((V − G)², (clip(V, V_old − ε, V_old + ε) − G)²)
+
+  Args:
+    values: V, float [...].
+    old_values: V_old when the rollout was made, float [...].
+    returns: G, float [...]; to be passed as constants.
+    clip_eps: ε > 0 in reward units, Python float.
+
+  Returns:
+    Loss per token in squared reward units, [...], with the ½.
+
+  Raises:
+    TypeError: an array is not floating point.
+    ValueError: shapes differ, or clip_eps is not positive.
+
+  References:
+    Huang et al., "The 37 implementation details of proximal policy
+    optimization", 2022, detail 9.
+  """
+  _clip_range(clip_eps)
+  arrays = dict(values=values, old_values=old_values, returns=returns)
+  checks.same_shape(**arrays)
+  values, old, returns = checks.floating(**arrays)
+  clipped = jnp.clip(values, old - clip_eps, old + clip_eps)
+  return 0.5 * jnp.maximum(
+    jnp.square(values - returns), jnp.square(clipped - returns)
+  )
+
+
+def group_relative_advantages(
+  rewards: jax.Array, *, kind: str = "grpo"
+) -> jax.Array:
+  """Advantage of each response over the others to the same prompt.
+
+    grpo      (r − mean) / (std + 1e-6), std with G − 1
+    rloo      r − mean of the others = (r − mean) G / (G − 1)
+    dr_grpo   r − mean
+
+  Args:
+    rewards: rewards of G ≥ 2 responses to a prompt, float [..., G].
+    kind: "grpo", "rloo" or "dr_grpo".
+
+  Returns:
+    Advantages, [..., G]; equal rewards give 0 with zero gradient.
+
+  Raises:
+    TypeError: rewards are not floating point.
+    ValueError: the kind is unknown, or there are fewer than two responses.
+
+  References:
+    Shao et al., "DeepSeekMath", 2024, section 4.1: grpo.
+    Ahmadian et al., "Back to basics", 2024, equation 9: rloo.
+    Liu et al., "Understanding R1-Zero-like training", 2025: dr_grpo.
+  """
+  checks.one_of(_ADVANTAGES, kind=kind)
+  if jnp.ndim(rewards) < 1 or jnp.shape(rewards)[-1] < 2:
+    raise ValueError(
+      "rewards must have a last axis of at least 2 responses, got shape "
+      f"{jnp.shape(rewards)}"
+    )
+  (rewards,) = checks.floating(rewards=rewards)
+  size = rewards.shape[-1]
+  centred = rewards - jnp.mean(rewards, axis=-1, keepdims=True)
+  if kind == "dr_grpo":
+    return centred
+  if kind == "rloo":
+    return centred * (size / (size - 1))
+  variance = jnp.sum(jnp.square(centred), axis=-1, keepdims=True) / (size - 1)
+  spread = variance > 0  # the root's slope at 0 is infinite
+  std = jnp.where(spread, jnp.sqrt(jnp.where(spread, variance, 1.0)), 0.0)
+  return centred / (std + 1e-6)
+
+
+def truncated_importance_weights(
+  log_probs: jax.Array, sampler_log_probs: jax.Array, *, limit: float = 2.0
+) -> jax.Array:
+  """Correction for tokens drawn by another program than the one that learns.
+
+    w = min(π_learner(y_t) / π_sampler(y_t), C)
+
+  Args:
+    log_probs: the learner's log-probability of each token under the weights
+      it was drawn with, float [...].
+    sampler_log_probs: what the sampler reported, float [...].
+    limit: C > 0, Python float.
+
+  Returns:
+    Weights per token, [...], without gradient; they multiply a policy loss.
+
+  Raises:
+    TypeError: an array is not floating point.
+    ValueError: shapes differ, or limit is not positive.
+
+  References:
+    Ionides, "Truncated importance sampling", 2008.
+  """
+  if not limit > 0.0:
+    raise ValueError(f"limit must be positive, got {limit}")
+  arrays = dict(log_probs=log_probs, sampler_log_probs=sampler_log_probs)
+  checks.same_shape(**arrays)
+  log_probs, sampler = checks.floating(**arrays)
+  ratio = jax.lax.stop_gradient(_ratio(log_probs - sampler))
+  return jnp.minimum(ratio, limit)

@@ -1,0 +1,150 @@
+"""A distributional critic against a loop and against the scalar critic."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from jaxalign.losses import (
+  categorical_advantages,
+  categorical_critic_loss,
+  categorical_returns,
+)
+from jaxalign.ops import gae
+from tests import references, transforms
+
+
+class CriticTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+    rng = np.random.default_rng(0)
+    self.probs = rng.dirichlet(np.ones(4), size=(3, 6))
+    self.final = rng.dirichlet(np.ones(4), size=3)
+    self.where = rng.random((3, 6)) < 0.6
+    self.where[0] = True
+    self.where[1] = False
+    self.utilities = np.array([1.0, 0.5, -0.2, -1.0])
+
+  @parameterized.parameters(0.0, 0.7, 1.0)
+  def test_returns_match_reference(self, gae_lambda):
+    got = jax.jit(
+      functools.partial(categorical_returns, gae_lambda=gae_lambda)
+    )(self.probs, self.final, where=self.where)
+    want = [
+      references.categorical_returns(v, f, gae_lambda, w)
+      for v, f, w in zip(self.probs, self.final, self.where, strict=True)
+    ]
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(got.sum(axis=-1), self.where * 1.0, atol=1e-12)
+
+  def test_advantages_are_those_of_a_scalar_critic(self):
+    # Reward at the end only and no discount: utilities commute with λ-returns.
+    returns = categorical_returns(
+      self.probs, self.final, gae_lambda=0.6, where=self.where
+    )
+    got = categorical_advantages(
+      np.where(self.where[..., None], self.probs, 0), returns, self.utilities
+    )
+    scalar = gae(
+      np.zeros((3, 6)),
+      self.probs @ self.utilities,
+      discount=1.0,
+      gae_lambda=0.6,
+      where=self.where,
+      final_value=self.final @ self.utilities,
+    )
+    np.testing.assert_allclose(got, scalar.advantages, atol=1e-12)
+
+  def test_last_step_alone_is_trained_on_the_label(self):
+    returns = categorical_returns(
+      self.probs[:1], self.final[:1], gae_lambda=0.0
+    )
+    np.testing.assert_allclose(returns[0, -1], self.final[0])
+    np.testing.assert_allclose(returns[0, :-1], self.probs[0, 1:])
+
+  def test_loss_is_least_at_the_returns(self):
+    returns = self.probs[0]
+    loss = categorical_critic_loss(np.log(returns), returns)
+    np.testing.assert_allclose(
+      loss, -np.sum(returns * np.log(returns), axis=-1)
+    )
+    grad = jax.grad(lambda x: jnp.sum(categorical_critic_loss(x, returns)))
+    np.testing.assert_allclose(grad(jnp.log(returns)), 0.0, atol=1e-12)
+    shifted = categorical_critic_loss(np.log(returns) + 3, returns)
+    np.testing.assert_allclose(shifted, loss)
+
+  def test_garbage_under_the_mask(self):
+    logits = np.log(self.probs)
+    returns = categorical_returns(
+      self.probs, self.final, gae_lambda=0.6, where=self.where
+    )
+
+    def total(x):
+      out = categorical_returns(
+        jax.nn.softmax(x), self.final, gae_lambda=0.6, where=self.where
+      )
+      loss = categorical_critic_loss(x, returns, where=self.where)
+      return jnp.sum(loss) + jnp.sum(out**2)
+
+    total = jax.jit(jax.value_and_grad(total))
+    want = total(jnp.asarray(logits))
+    garbage = jnp.where(self.where[..., None], logits, jnp.nan)
+    got = total(garbage)
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-12)
+    counted = self.where[..., None] & np.ones(4, bool)
+    np.testing.assert_allclose(got[1][counted], want[1][counted], rtol=1e-9)
+    np.testing.assert_array_equal(
+      categorical_critic_loss(garbage, returns, where=self.where)[1], 0.0
+    )
+
+  def test_derivatives_and_transforms(self):
+    returns = functools.partial(
+      categorical_returns, gae_lambda=0.6, where=self.where
+    )
+    loss = functools.partial(categorical_critic_loss, where=self.where)
+    transforms.assert_second_order(returns, self.probs, self.final)
+    transforms.assert_jit_and_vmap(returns, self.probs, self.final)
+    transforms.assert_second_order(loss, np.log(self.probs), self.probs)
+    transforms.assert_jit_and_vmap(loss, np.log(self.probs), self.probs)
+    arguments = (self.probs, self.probs[::-1], self.utilities)
+    transforms.assert_second_order(categorical_advantages, *arguments)
+    transforms.assert_jit_and_vmap(categorical_advantages, *arguments)
+    transforms.assert_finite(
+      categorical_critic_loss, self.probs * 1e4, self.probs
+    )
+
+  def test_dtypes(self):
+    half = jnp.full((2, 4), 0.25, jnp.bfloat16)
+    for out in (
+      categorical_returns(half, half[0], gae_lambda=0.5),
+      categorical_critic_loss(half, half),
+      categorical_advantages(half, half, half[0]),
+    ):
+      self.assertEqual(out.dtype, jnp.float32)
+
+  def test_errors(self):
+    with self.assertRaisesRegex(ValueError, r"final_probs must be \[..., d\]"):
+      categorical_returns(self.probs, self.final[:2], gae_lambda=0.5)
+    with self.assertRaisesRegex(ValueError, "gae_lambda.*-1"):
+      categorical_returns(self.probs, self.final, gae_lambda=-1.0)
+    with self.assertRaisesRegex(ValueError, r"where must be \(3, 6\)"):
+      categorical_returns(
+        self.probs, self.final, gae_lambda=0.5, where=self.where[:2]
+      )
+    with self.assertRaisesRegex(TypeError, "where must be bool"):
+      categorical_critic_loss(self.probs, self.probs, where=self.where * 1.0)
+    with self.assertRaisesRegex(ValueError, r"where must be \(3, 6\)"):
+      categorical_critic_loss(self.probs, self.probs, where=self.where[:2])
+    with self.assertRaisesRegex(ValueError, r"returns \(1, 6, 4\)"):
+      categorical_critic_loss(self.probs, self.probs[:1])
+    with self.assertRaisesRegex(ValueError, r"utilities must be \(4,\)"):
+      categorical_advantages(self.probs, self.probs, self.utilities[:2])
+    with self.assertRaisesRegex(TypeError, "value_probs must be floating"):
+      categorical_returns(self.probs.astype(int), self.final, gae_lambda=0.5)
+
+
+if __name__ == "__main__":
+  absltest.main()
