@@ -1,5 +1,13 @@
 """What is reported and never optimised: jax and numpy only."""
 
+from jaxalign.metrics.bounds import (
+  alignment_gap,
+  alignment_gap_bound,
+  distinctiveness,
+  optimal_policy,
+  regularised_utility,
+  reward_mismatch_bound,
+)
 from jaxalign.metrics.calibration import (
   NoiseFloor,
   ReliabilityCurve,
@@ -8,6 +16,10 @@ from jaxalign.metrics.calibration import (
   expected_calibration_error,
   maximum_calibration_error,
   reliability_curve,
+)
+from jaxalign.metrics.maxmin_dual import (
+  MaxMinSolution,
+  maxmin_policy,
 )
 from jaxalign.metrics.preference import (
   Interval,
@@ -21,17 +33,25 @@ from jaxalign.metrics.preference import (
 
 __all__ = [
   "Interval",
+  "MaxMinSolution",
   "NoiseFloor",
   "ReliabilityCurve",
   "WorstGroup",
   "adaptive_calibration_error",
+  "alignment_gap",
+  "alignment_gap_bound",
   "bootstrap_interval",
   "brier_score",
   "calibration_noise_floor",
+  "distinctiveness",
   "expected_calibration_error",
   "maximum_calibration_error",
+  "maxmin_policy",
   "negative_log_likelihood",
+  "optimal_policy",
   "preference_accuracy",
+  "regularised_utility",
   "reliability_curve",
+  "reward_mismatch_bound",
   "worst_group",
 ]
