@@ -76,7 +76,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   )
   cfg.train = dict(
     num_steps=105,
-    batch_size=32,  # pairs per step over all devices
+    batch_size=16,  # pairs per step over all devices
     accumulation=1,
     parallel="jit",
     eval_every=105,

@@ -60,7 +60,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   cfg.optimizer = dict(
     learning_rate=2e-3,
     schedule="cosine",
-    warmup_steps=20,
+    warmup_steps=15,
     b1=0.9,
     b2=0.99,
     eps=1e-8,
@@ -68,7 +68,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     clip_norm=1.0,
   )
   cfg.train = dict(
-    num_steps=310,
+    num_steps=155,
     batch_size=64,  # pairs per step over all devices
     accumulation=1,
     parallel="jit",
