@@ -7,8 +7,8 @@ python -m jaxalign.experiments.evaluate --config=configs/evaluate.py \
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +16,14 @@ import numpy as np
 from etils import epath
 
 from jaxalign import metrics
-from jaxalign.algorithms import reward
-from jaxalign.data import baselines, batches, tokens
+from jaxalign.data import baselines
 from jaxalign.experiments import (
-  backbone,
   configuration,
   pages,
   preferences,
   program,
+  scoring,
 )
-from jaxalign.models import activations, heads, weights
-from jaxalign.models.config import DecoderConfig
 from jaxalign.runtime import hosts
 from jaxalign.runtime import mesh as meshes
 
@@ -76,145 +73,13 @@ class Config:
   mesh: meshes.MeshConfig
 
 
-class Stage(NamedTuple):
-  """The compiled half of evaluation, also used by `train_reward` and `score`.
-
-  Attributes:
-    step: jitted `(params, batch) -> (rewards [B, N, H], index [B], where [B])`,
-      the same on every host.
-    state: abstract parameters with shardings.
-    batch: abstract batch of the largest bucket with shardings.
-    network: the decoder's description.
-    passes: what a step computes, for counting FLOPs.
-  """
-
-  step: Callable[..., Any]
-  state: Any
-  batch: dict[str, jax.ShapeDtypeStruct]
-  network: DecoderConfig
-  passes: str = "forward"
-
-  def lower(self) -> jax.stages.Lowered:
-    """The step for its abstract arguments, ready to compile."""
-    return self.step.lower(self.state, self.batch)
-
-
-def build(config: Config, mesh: jax.sharding.Mesh) -> Stage:
+def build(config: Config, mesh: jax.sharding.Mesh) -> scoring.Stage:
   """The compiled half of the stage for the first of `config.models`."""
-  network = load_network(config.models[0], config.dtype)
+  network = scoring.load_network(config.models[0], config.dtype)
   length = max(config.data.buckets)
-  return build_score(
+  return scoring.build(
     network, mesh, config.mesh.rules, config.eval.batch_size, length
   )
-
-
-def build_score(
-  network: DecoderConfig,
-  mesh: jax.sharding.Mesh,
-  rules: tuple[tuple[str, str | None], ...],
-  batch_size: int,
-  length: int,
-) -> Stage:
-  """A stage that scores batches with one reward model.
-
-  Args:
-    network: the model's description.
-    mesh: devices, real or abstract.
-    rules: overrides of the logical table.
-    batch_size: pairs per forward over all devices.
-    length: tokens of the largest bucket.
-
-  Returns:
-    The stage.
-  """
-  meshes.check_batch(batch_size, 1, mesh)
-  model = heads.reward_model(network)
-  params = backbone.abstract_params(model)
-  shardings = meshes.parameter_shardings(model.axes, params, mesh, rules)
-  score = reward.make_score(model.apply)
-  rewards_and_rows = lambda params, batch: (
-    score(params, batch),
-    batch["index"],
-    batch["where"],
-  )
-  step = jax.jit(
-    activations.laid_out(rewards_and_rows, mesh, meshes.logical_table(rules)),
-    in_shardings=(shardings, meshes.batch_sharding(mesh)),
-    out_shardings=meshes.replicated(mesh),
-  )
-  shapes = batches.pair_shapes(batch_size, length)
-  return Stage(
-    step,
-    meshes.with_shardings(params, shardings),
-    meshes.batch_shapes(shapes, mesh),
-    network,
-  )
-
-
-def load_network(path: str, dtype: str) -> DecoderConfig:
-  """The description of a reward model's folder, computing in `dtype`.
-
-  Raises:
-    ValueError: the folder holds a language model.
-  """
-  network = dataclasses.replace(weights.load_config(path), dtype=dtype)
-  if network.num_outputs is None:
-    raise ValueError(f"{path} holds a language model, not a reward model")
-  return network
-
-
-def rewards_of(
-  stage: Stage,
-  params: Any,
-  pairs: preferences.Pairs,
-  data: preferences.DataConfig,
-  tokenizer: tokens.Tokenizer,
-  *,
-  num_responses: int = 2,
-) -> np.ndarray:
-  """Rewards of every pair, in the order of the dataset.
-
-  Args:
-    stage: from `build_score`.
-    params: the model's parameters.
-    pairs: what to score.
-    data: buckets and prefetch.
-    tokenizer: for the padding id.
-    num_responses: how many of each pair's responses to score.
-
-  Returns:
-    float32 [N, num_responses, H], chosen first.
-  """
-  rows = stage.batch["where"].sharding
-  source = preferences.make_batches(
-    data, pairs, tokenizer, len(stage.batch["where"]), seed=0, shuffle=False
-  )
-  shape = (len(pairs.dataset), num_responses, stage.network.num_outputs)
-  rewards = np.full(shape, np.nan, np.float32)
-  stream = batches.batch_iterator(
-    source, start_step=0, num_steps=len(source), prefetch=data.prefetch
-  )
-  for batch in stream:
-    for name in ("tokens", "mask"):
-      batch[name] = batch[name][:, :num_responses]
-    scores, index, where = hosts.fetch(
-      stage.step(params, hosts.global_batch(batch, rows))
-    )
-    rewards[index[where]] = scores[where]
-  return rewards
-
-
-def quick_scores(rewards: np.ndarray) -> dict[str, float]:
-  """Accuracy and NLL of [N, 2, H] rewards, for the training curve."""
-  chosen, rejected = rewards[:, 0, 0], rewards[:, 1, 0]
-  values = {
-    "accuracy": metrics.preference_accuracy(chosen, rejected),
-    "nll": metrics.negative_log_likelihood(chosen - rejected),
-  }
-  return {
-    f"eval/{name}": float(total) / float(count)
-    for name, (total, count) in values.items()
-  }
 
 
 SCORES = ("accuracy", "nll", "brier", "ece")
@@ -401,15 +266,17 @@ def run(config: Config, workdir: epath.Path) -> None:
     pairs = preferences.load_pairs(
       config.data, config.data.eval_files, tokenizer
     )
-    stage = build_score(
-      load_network(path, config.dtype),
+    stage = scoring.build(
+      scoring.load_network(path, config.dtype),
       mesh,
       config.mesh.rules,
       config.eval.batch_size,
       max(config.data.buckets),
     )
-    params = load_params(stage, path)
-    rewards[path] = rewards_of(stage, params, pairs, config.data, tokenizer)
+    params = scoring.load_params(stage, path)
+    rewards[path] = scoring.rewards_of(
+      stage, params, pairs, config.data, tokenizer
+    )
   train_pairs = None
   if config.data.train_files:
     train_pairs = preferences.load_pairs(
@@ -418,12 +285,6 @@ def run(config: Config, workdir: epath.Path) -> None:
   write_evaluation(
     workdir, rewards, pairs, train_pairs, config.eval, config.seed
   )
-
-
-def load_params(stage: Stage, path: str) -> Any:
-  """A model's parameters, laid out as the stage wants them."""
-  shardings = jax.tree.map(lambda leaf: leaf.sharding, stage.state)
-  return weights.load_params(path, stage.network, shardings=shardings)
 
 
 def main() -> None:

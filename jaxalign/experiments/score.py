@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxalign.experiments import evaluate, preferences, program
+from jaxalign.experiments import preferences, program, scoring
 from jaxalign.runtime import artefact, hosts, storage
 from jaxalign.runtime import mesh as meshes
 
@@ -43,10 +43,10 @@ class Config:
   mesh: meshes.MeshConfig
 
 
-def build(config: Config, mesh: jax.sharding.Mesh) -> evaluate.Stage:
-  """The compiled half of the stage; see `evaluate.build_score`."""
-  return evaluate.build_score(
-    evaluate.load_network(config.model, config.dtype),
+def build(config: Config, mesh: jax.sharding.Mesh) -> scoring.Stage:
+  """The compiled half of the stage; see `scoring.build`."""
+  return scoring.build(
+    scoring.load_network(config.model, config.dtype),
     mesh,
     config.mesh.rules,
     config.batch_size,
@@ -68,8 +68,8 @@ def run(config: Config, workdir: epath.Path) -> None:
   tokenizer = preferences.open_tokenizer(config.data, config.model)
   records = preferences.load_records(config.data, config.data.eval_files)
   alone = preferences.each_response(config.data, records, tokenizer)
-  params = evaluate.load_params(stage, config.model)
-  rewards = evaluate.rewards_of(
+  params = scoring.load_params(stage, config.model)
+  rewards = scoring.rewards_of(
     stage, params, alone, config.data, tokenizer, num_responses=1
   )[:, 0].astype(np.float64)
   if config.calibrated:

@@ -7,7 +7,7 @@ python -m jaxalign.experiments.train_reward \
 import dataclasses
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from absl import flags
@@ -16,69 +16,21 @@ from etils import epath
 from jaxalign.algorithms import contract, reward
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.data import batches, tokens
-from jaxalign.experiments import backbone, evaluate, preferences, program
+from jaxalign.experiments import (
+  backbone,
+  evaluate,
+  preferences,
+  program,
+  scoring,
+  training,
+)
 from jaxalign.models import heads
-from jaxalign.models.config import DecoderConfig
-from jaxalign.ops import checks
-from jaxalign.runtime import artefact, checkpoint, hosts, loop, writer
+from jaxalign.runtime import abstract, artefact, checkpoint, hosts, loop, writer
 from jaxalign.runtime import mesh as meshes
 
 log = logging.getLogger("jaxalign")
 
 PROFILE_AFTER, PROFILE_STEPS = 10, 5
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-  """The loop.
-
-  Attributes:
-    num_steps: optimiser steps.
-    batch_size: pairs per step over all devices.
-    accumulation: micro-batches per step; changes memory, not results.
-    parallel: "jit" (sharded) or "pmap" (data parallel).
-    eval_every: steps between evaluations, None for the end only.
-    checkpoint_every: steps between checkpoints; the last step always saves.
-    keep_last: most recent checkpoints kept.
-    keep_best: checkpoints of lowest `eval/nll` kept as well.
-    export: checkpoint that becomes `model/`: "last" or "best".
-    max_bad_steps: steps in a row without finite gradient that stop the run.
-    num_reference: training pairs whose rewards calibrate the exported model.
-  """
-
-  num_steps: int
-  batch_size: int
-  accumulation: int
-  parallel: str
-  eval_every: int | None
-  checkpoint_every: int
-  keep_last: int
-  keep_best: int
-  export: str
-  max_bad_steps: int
-  num_reference: int
-
-  def __post_init__(self) -> None:
-    """Raises ValueError, by name, for a value out of range."""
-    checks.one_of(("jit", "pmap"), parallel=self.parallel)
-    checks.one_of(("last", "best"), export=self.export)
-    for name in (
-      "num_steps",
-      "batch_size",
-      "accumulation",
-      "checkpoint_every",
-      "num_reference",
-    ):
-      if self.__dict__[name] < 1:
-        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
-    if self.eval_every is not None and self.eval_every < 1:
-      raise ValueError(
-        f"eval_every must be >= 1 or None, got {self.eval_every}"
-      )
-    if self.export == "best" and self.keep_best < 1:
-      raise ValueError(
-        f"export='best' needs keep_best >= 1, got {self.keep_best}"
-      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,46 +42,12 @@ class Config:
   model: backbone.BackboneConfig
   loss: reward.PairLossConfig
   optimizer: optimizers.OptimizerConfig
-  train: TrainConfig
+  train: training.TrainConfig
   mesh: meshes.MeshConfig
   eval: evaluate.EvalConfig
 
 
-class Stage(NamedTuple):
-  """What the loop, the compile stage, golden tests and benchmarks all call.
-
-  Attributes:
-    step: jitted `(state, batch, key) -> (state, metrics)`; donates the state.
-    state: abstract TrainState with shardings.
-    batch: abstract batch of the largest bucket with shardings.
-    init: `key -> state`, laid out as `state` says.
-    network: the decoder's description.
-    traces: how often the step was traced.
-    passes: what a step computes, for counting FLOPs.
-  """
-
-  step: Callable[..., Any]
-  state: contract.TrainState
-  batch: dict[str, jax.ShapeDtypeStruct]
-  init: Callable[[jax.Array], contract.TrainState]
-  network: DecoderConfig
-  traces: loop.TraceCounter
-  passes: str = "forward_backward"
-
-  def lower(self) -> jax.stages.Lowered:
-    """The step for its abstract arguments, ready to compile.
-
-    Raises:
-      ValueError: the step runs under pmap, which compiles for devices that are
-        there.
-    """
-    if not hasattr(self.step, "lower"):
-      raise ValueError("train.parallel must be 'jit' to compile ahead of time")
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return self.step.lower(self.state, self.batch, key)
-
-
-def build(config: Config, mesh: jax.sharding.Mesh) -> Stage:
+def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
   """The compiled half of the stage: nothing here touches a dataset.
 
   Args:
@@ -187,10 +105,10 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> Stage:
     )
     return jax.jit(start, out_shardings=shardings)(params)
 
-  return Stage(
+  return training.Stage(
     step=step,
-    state=meshes.with_shardings(jax.eval_shape(start, params), shardings),
-    batch=meshes.batch_shapes(
+    state=abstract.with_shardings(jax.eval_shape(start, params), shardings),
+    batch=abstract.batch_shapes(
       batches.pair_shapes(train.batch_size, max(config.data.buckets)), mesh
     ),
     init=init,
@@ -218,7 +136,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   stage = build(config, mesh)
   tokenizer = preferences.open_tokenizer(data, config.model.init_from)
   pairs = preferences.load_pairs(data, data.train_files, tokenizer)
-  scorer = evaluate.build_score(
+  scorer = scoring.build(
     stage.network,
     mesh,
     config.mesh.rules,
@@ -230,13 +148,13 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
     if data.eval_files
     else None
   )
-  rewards_of = lambda params, pairs: evaluate.rewards_of(
+  rewards_of = lambda params, pairs: scoring.rewards_of(
     scorer, params, pairs, data, tokenizer
   )
   measure = lambda params: (
     None
     if held_out is None
-    else evaluate.quick_scores(rewards_of(params, held_out))
+    else scoring.quick_scores(rewards_of(params, held_out))
   )
   with checkpoint.Checkpoints(
     workdir / "checkpoints",
@@ -280,7 +198,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
 
 def _train(
   config: Config,
-  stage: Stage,
+  stage: training.Stage,
   pairs: preferences.Pairs,
   tokenizer: tokens.Tokenizer,
   measure: Callable[[Any], dict[str, float] | None],
@@ -331,18 +249,18 @@ def _train(
           loss=previous[1]["train/loss"],
         )
       last = step == train.num_steps
-      scoring = last or _every(step, train.eval_every)
-      saving = last or _every(step, train.checkpoint_every)
-      if not scoring and not saving:
+      score_due = last or _every(step, train.eval_every)
+      save_due = last or _every(step, train.checkpoint_every)
+      if not score_due and not save_due:
         continue
       # What a checkpoint's step has measured is on disk before the checkpoint.
       report.write(*guard.flush())
-      scores = measure(state.params) if scoring else None
+      scores = measure(state.params) if score_due else None
       if scores is not None:
         report.write(step, scores)
       report.write_speed(step, report.speed())
       report.flush()
-      if saving:
+      if save_due:
         saved.save(step, state, scores)
   profiler.close()
   log.info("the step was compiled %d times", stage.traces.count)

@@ -56,11 +56,8 @@ def make_mesh(
   """A mesh with axes data, fsdp and tensor, all of type Auto.
 
   Args:
-    config: devices per axis.
+    config: devices per axis; the first data·fsdp·tensor devices are used.
     devices: defaults to all devices of all processes.
-
-  Returns:
-    The mesh over the first data·fsdp·tensor devices.
 
   Raises:
     ValueError: a size is not positive, or the mesh is larger than the devices
@@ -103,9 +100,6 @@ def logical_table(
   Args:
     rules: (logical axis, mesh axis or None for replicated) rows.
 
-  Returns:
-    Mesh axes per logical axis.
-
   Raises:
     ValueError: a row names an unknown logical or mesh axis.
   """
@@ -133,7 +127,7 @@ def partition_spec(
   *,
   path: str,
 ) -> PartitionSpec:
-  """Where one parameter lies, from its logical axes.
+  """Where one parameter lies: a mesh axis, or several, per dimension.
 
   Args:
     names: a logical axis, or None, per dimension.
@@ -141,9 +135,6 @@ def partition_spec(
     mesh: the mesh.
     table: mesh axes per logical axis.
     path: the parameter's name, for errors.
-
-  Returns:
-    One entry per dimension.
 
   Raises:
     ValueError: two dimensions fall on one mesh axis, a dimension is not
@@ -209,17 +200,6 @@ def parameter_shardings(
   )
 
 
-def with_shardings(shapes: Any, shardings: Any) -> Any:
-  """The shapes with a sharding each: what `jit.lower` and a restore take."""
-  return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    shapes,
-    shardings,
-  )
-
-
 def replicated(mesh: Mesh) -> NamedSharding:
   """The same on every device."""
   return NamedSharding(mesh, PartitionSpec())
@@ -228,13 +208,6 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Rows over data and fsdp."""
   return NamedSharding(mesh, PartitionSpec(LOGICAL_AXES["batch"]))
-
-
-def batch_shapes(shapes: Any, mesh: Mesh) -> Any:
-  """The abstract batch with its rows laid over the mesh."""
-  return with_shardings(
-    shapes, jax.tree.map(lambda _: batch_sharding(mesh), shapes)
-  )
 
 
 def check_batch(batch_size: int, accumulation: int, mesh: Mesh) -> None:
@@ -286,8 +259,8 @@ def data_parallel(
   """`update` inside `jax.pmap` over axis "data": state copied, rows split.
 
   The whole step, optimiser included, runs per device; gradients meet in the
-  psum that `make_update(axis_name="data")` puts there. The caller keeps the
-  calling convention of the jitted step: one state, one batch of global rows.
+  psum that `make_update(axis_name="data")` puts there. It is called like the
+  jitted step.
 
   Args:
     update: `(state, batch, key) -> (state, metrics)`, reducing over "data".
@@ -299,16 +272,12 @@ def data_parallel(
   Raises:
     ValueError: the mesh splits parameters, which pmap cannot.
   """
-  if mesh.shape["fsdp"] * mesh.shape["tensor"] > 1:
+  fsdp, tensor = mesh.shape["fsdp"], mesh.shape["tensor"]
+  if fsdp * tensor * jax.process_count() > 1:
     raise ValueError(
-      "train.parallel='pmap' copies the parameters to every device; it needs "
-      f"fsdp=1 and tensor=1, got fsdp={mesh.shape['fsdp']}, "
-      f"tensor={mesh.shape['tensor']}"
-    )
-  if jax.process_count() > 1:
-    raise ValueError(
-      "train.parallel='pmap' runs in one process; use 'jit' for "
-      f"{jax.process_count()} processes"
+      "train.parallel='pmap' copies the parameters to every device of one "
+      f"process, got fsdp={fsdp}, tensor={tensor} and {jax.process_count()} "
+      "processes; use 'jit'"
     )
   devices = list(mesh.devices.flat)
   mapped = jax.pmap(

@@ -10,7 +10,7 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign.algorithms import contract
-from jaxalign.runtime import checkpoint
+from jaxalign.runtime import abstract, checkpoint
 from jaxalign.runtime import mesh as meshes
 
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1))
@@ -33,14 +33,14 @@ def state(seed: int, width: int = 8) -> contract.TrainState:
   )
 
 
-def abstract(mesh, width: int = 8):
+def laid_out(mesh, width: int = 8):
   """The shapes of `state` laid out over a mesh."""
   shapes = jax.eval_shape(lambda: state(0, width))
   per_param = meshes.parameter_shardings(AXES, shapes.params, mesh)
   shardings = contract.like_params(
     OPTIMIZER, shapes.params, per_param, meshes.replicated(mesh)
   )
-  return meshes.with_shardings(shapes, shardings)
+  return abstract.with_shardings(shapes, shardings)
 
 
 class CheckpointsTest(absltest.TestCase):
@@ -70,20 +70,20 @@ class CheckpointsTest(absltest.TestCase):
         )
     with self.open() as saved:
       self.assertEqual((saved.latest(), saved.best()), (5, 2))
-      self.assert_trees_equal(saved.restore(2, abstract(self.mesh)), state(2))
+      self.assert_trees_equal(saved.restore(2, laid_out(self.mesh)), state(2))
       with self.assertRaises(FileNotFoundError):
-        saved.restore(3, abstract(self.mesh))
+        saved.restore(3, laid_out(self.mesh))
 
   def test_restores_on_another_topology(self):
     with self.open() as saved:
       laid = jax.tree.map(
         lambda leaf, to: jax.device_put(leaf, to.sharding),
         state(3),
-        abstract(self.mesh),
+        laid_out(self.mesh),
       )
       saved.save(3, laid, None)
     for sizes in ((1, 1, 1), (1, 4, 1), (8, 1, 1), (1, 2, 4)):
-      target = abstract(meshes.make_mesh(meshes.MeshConfig(*sizes)))
+      target = laid_out(meshes.make_mesh(meshes.MeshConfig(*sizes)))
       with self.open() as saved:
         restored = saved.restore(3, target)
       self.assert_trees_equal(restored, state(3))
@@ -104,7 +104,7 @@ class CheckpointsTest(absltest.TestCase):
       saved.save(2, state(2), None)
       saved.wait()
       self.assertEqual(saved.latest(), 2)
-      self.assert_trees_equal(saved.restore(2, abstract(self.mesh)), state(2))
+      self.assert_trees_equal(saved.restore(2, laid_out(self.mesh)), state(2))
 
   def test_arrays_may_be_donated_once_save_returns(self):
     double = jax.jit(
@@ -115,7 +115,7 @@ class CheckpointsTest(absltest.TestCase):
       saved.save(4, moving, None)
       double(moving)
       saved.wait()
-      self.assert_trees_equal(saved.restore(4, abstract(self.mesh)), state(4))
+      self.assert_trees_equal(saved.restore(4, laid_out(self.mesh)), state(4))
 
   def test_another_model_names_the_first_parameter_that_differs(self):
     with self.open() as saved:
@@ -123,7 +123,7 @@ class CheckpointsTest(absltest.TestCase):
       with self.assertRaisesRegex(
         ValueError, r"params/bias is \(8,\) in the checkpoint and \(16,\)"
       ):
-        saved.restore(1, abstract(self.mesh, width=16))
+        saved.restore(1, laid_out(self.mesh, width=16))
 
   def test_saving_a_step_twice_is_an_error(self):
     with self.open() as saved:

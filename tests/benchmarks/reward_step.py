@@ -1,0 +1,196 @@
+r"""The reward step against torch and against this machine's matmul rate.
+
+    python -m tests.benchmarks.reward_step
+
+One GPT-2 of about 19M parameters, 40 pairs of 64 tokens, float32, AdamW: our
+built step and a torch sequence classifier with the same weights take turns in
+one process. Prints JSON: medians with their quartiles, ratios between what ran
+in this very process, compile seconds, the compiler's memory figures, and the
+FLOPs that the TPU compiler counts for one layer over the formula.
+"""
+
+import json
+import os
+import pathlib
+import runpy
+import statistics
+import sys
+import tempfile
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxalign.experiments import configuration, train_reward
+from jaxalign.models import weights
+from jaxalign.runtime import hosts, inspect
+from jaxalign.runtime import mesh as meshes
+
+ROOT = pathlib.Path(__file__).parents[2]
+PAIRS, LENGTH, ROUNDS = 40, 64, 7
+
+
+def config(num_layers: int = 6, unroll: int = 1) -> train_reward.Config:
+  """The crowd config with a larger network."""
+  path = ROOT / "configs/rm_bt_crowd.py"
+  cfg = runpy.run_path(str(path))["get_config"]()
+  cfg.data.update(max_length=LENGTH, buckets=(LENGTH,))
+  cfg.model.architecture.update(
+    family="gpt2",
+    num_layers=num_layers,
+    num_heads=8,
+    num_kv_heads=8,
+    embed_dim=512,
+    mlp_dim=2048,
+  )
+  cfg.model.unroll = unroll
+  cfg.train.update(batch_size=PAIRS, num_steps=1000)
+  cfg.optimizer.update(schedule="constant", warmup_steps=0)
+  cfg.mesh.data = 1
+  return configuration.to_dataclass(train_reward.Config, cfg)
+
+
+def rows() -> dict[str, np.ndarray]:
+  """A full batch of random bytes, nothing padded."""
+  tokens = np.random.default_rng(0).integers(0, 256, (PAIRS, 2, LENGTH))
+  return {
+    "tokens": tokens.astype(np.int32),
+    "mask": np.ones((PAIRS, 2, LENGTH), bool),
+    "where": np.ones(PAIRS, bool),
+    "chosen_prob": np.ones(PAIRS, np.float32),
+    "margin": np.zeros(PAIRS, np.float32),
+    "source": np.zeros(PAIRS, np.int32),
+    "group": np.zeros(PAIRS, np.int32),
+    "row": np.arange(PAIRS, dtype=np.int32),
+    "index": np.arange(PAIRS, dtype=np.int32),
+  }
+
+
+def clock(function) -> float:
+  start = time.perf_counter()
+  function()
+  return time.perf_counter() - start
+
+
+def spread(times: list[float]) -> dict[str, float]:
+  low, middle, high = statistics.quantiles(times, n=4)
+  return {"median_s": middle, "q1_s": low, "q3_s": high}
+
+
+def torch_step(folder: str):
+  """AdamW steps of torch's classifier on the same batch, or None."""
+  try:
+    import torch
+    import transformers
+  except ImportError:
+    return None
+  model = transformers.GPT2ForSequenceClassification.from_pretrained(folder)
+  model.train()
+  for module in model.modules():
+    if isinstance(module, torch.nn.Dropout):
+      module.p = 0.0
+  optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01)
+  tokens = torch.tensor(rows()["tokens"].swapaxes(0, 1).reshape(-1, LENGTH))
+  mask = torch.ones_like(tokens)
+
+  def step() -> None:
+    optimizer.zero_grad()
+    rewards = model(tokens, attention_mask=mask).logits[:, 0]
+    chosen, rejected = rewards.chunk(2)
+    loss = -torch.nn.functional.logsigmoid(chosen - rejected).mean()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+
+  return step
+
+
+def tpu_layer_flops() -> dict[str, float] | str:
+  """FLOPs the TPU compiler counts for one layer, over the formula's.
+
+  Two layers minus one, unrolled and without remat, forward and backward.
+  """
+  try:
+    device = inspect.tpu_topology("v5e:1x1")[:1]
+  except RuntimeError as error:
+    return f"not measured: {error}"
+  counted, formula = [], []
+  for layers in (1, 2):
+    built = train_reward.build(
+      config(layers, unroll=layers),
+      meshes.make_mesh(meshes.MeshConfig(1, 1, 1), device),
+    )
+    counted.append(built.lower().compile().cost_analysis()["flops"])
+    formula.append(
+      inspect.decoder_flops(
+        built.network,
+        PAIRS * 2 * LENGTH,
+        LENGTH,
+        passes=built.passes,
+        num_outputs=1,
+      )
+    )
+  layer = counted[1] - counted[0], formula[1] - formula[0]
+  return {
+    "counted": layer[0],
+    "formula": layer[1],
+    "ratio": layer[0] / layer[1],
+  }
+
+
+def main() -> None:
+  mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1), jax.devices()[:1])
+  built = train_reward.build(config(), mesh)
+  start = time.perf_counter()
+  compiled = built.lower().compile()
+  compile_seconds = time.perf_counter() - start
+  state = built.init(jax.random.key(0))
+  batch = hosts.global_batch(rows(), meshes.batch_sharding(mesh))
+  key = jax.random.key(1)
+  with tempfile.TemporaryDirectory() as folder:
+    weights.save_pretrained(folder, hosts.fetch(state.params), built.network)
+    theirs = torch_step(folder)
+
+  def ours() -> None:
+    nonlocal state
+    state, metrics = compiled(state, batch, key)
+    jax.block_until_ready(metrics)
+
+  square = jax.random.normal(key, (4096, 4096), jnp.float32)
+  multiply = jax.jit(jnp.matmul)
+  matmul = lambda: jax.block_until_ready(multiply(square, square))
+  turns = {"ours": ours, "matmul": matmul}
+  if theirs is not None:
+    turns["torch"] = theirs
+  times: dict[str, list[float]] = {name: [] for name in turns}
+  for turn in range(ROUNDS + 1):
+    for name, function in turns.items():
+      seconds = clock(function)
+      if turn:  # the first of each warms up
+        times[name].append(seconds)
+  median = {name: statistics.median(values) for name, values in times.items()}
+  tokens = PAIRS * 2 * LENGTH
+  flops = inspect.decoder_flops(
+    built.network, tokens, LENGTH, passes=built.passes, num_outputs=1
+  )
+  peak = 2 * 4096**3 / median["matmul"]
+  result = {
+    "parameters": sum(x.size for x in jax.tree.leaves(built.state.params)),
+    "cores": os.cpu_count(),
+    "python": sys.version.split()[0],
+    "jax": jax.__version__,
+    "step": {name: spread(values) for name, values in times.items()},
+    "tokens_per_second": tokens / median["ours"],
+    "share_of_matmul_rate": flops / median["ours"] / peak,
+    "matmul_gflops_per_second": peak / 1e9,
+    "over_torch": median["torch"] / median["ours"] if theirs else None,
+    "compile_seconds": compile_seconds,
+    "memory_bytes": inspect.memory_report(compiled)._asdict(),
+    "tpu_layer_flops": tpu_layer_flops(),
+  }
+  sys.stdout.write(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,256 @@
+"""Scores of known rewards, then a saved model through the whole stage."""
+
+import json
+import runpy
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+from etils import epath
+
+from jaxalign.data import tokens
+from jaxalign.data.record import Record
+from jaxalign.experiments import (
+  configuration,
+  evaluate,
+  preferences,
+  score,
+  scoring,
+)
+from jaxalign.models import heads, translate, weights
+from jaxalign.runtime import artefact
+from jaxalign.runtime import mesh as meshes
+from tests import checkout
+
+EVAL = evaluate.EvalConfig(batch_size=8, num_bins=10, num_samples=200)
+
+
+def save_model(seed: int) -> str:
+  """A folder with a tiny random reward model on bytes."""
+  tokenizer = tokens.byte_tokenizer()
+  network = translate.scratch_config(
+    "llama",
+    vocab_size=tokenizer.vocab_size,
+    num_layers=1,
+    num_heads=2,
+    embed_dim=8,
+    mlp_dim=16,
+    max_positions=64,
+    tie_embeddings=True,
+    num_outputs=1,
+    pad_id=tokenizer.pad_id,
+    bos_id=tokenizer.bos_id,
+    eos_id=tokenizer.eos_id,
+  )
+  model = heads.reward_model(network)
+  token = jnp.zeros((1, 1), jnp.int32)
+  params = model.init(jax.random.key(seed), token, token == 0)
+  folder = tempfile.mkdtemp()
+  artefact.save(
+    folder,
+    params,
+    network,
+    tokenizer,
+    artefact.Description(
+      kind="reward",
+      heads=("reward",),
+      max_length=64,
+      calibration={"mean": [1.0], "std": [2.0]},
+      utilities=None,
+      mixture_weights=None,
+      provenance={},
+    ),
+  )
+  return folder
+
+
+def write_pairs(name: str, rows: list[dict]) -> str:
+  path = epath.Path(tempfile.mkdtemp()) / name
+  path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+  return str(path)
+
+
+PAIRS = [
+  {
+    "prompt": f"Q{i}:",
+    "chosen": " yes" * (1 + i % 3),
+    "rejected": " no" * (1 + i % 4),
+    "source": "even" if i % 2 == 0 else "odd",
+  }
+  for i in range(22)
+]
+
+
+def reward_of(folder: str, prompt: str, response: str) -> float:
+  """The reward of one text, by hand and without any padding."""
+  apply, params, _ = weights.load_reward_model(folder)
+  tokenizer = tokens.load_tokenizer(folder)
+  ids = tokenizer.encode(prompt + response)
+  row = np.array([[tokenizer.bos_id, *ids, tokenizer.eos_id]], np.int32)
+  return float(apply(params, row, np.ones_like(row, bool))[0, 0])
+
+
+def config_of(name: str, **changes):
+  cfg = runpy.run_path(str(checkout.ROOT / f"configs/{name}.py"))[
+    "get_config"
+  ]()
+  cfg.data.update(max_length=64, buckets=(32, 64))
+  cfg.mesh.data = 1
+  for key, value in changes.items():
+    section, _, leaf = key.rpartition("__")
+    (cfg[section] if section else cfg)[leaf] = value
+  return cfg
+
+
+class ScoresTest(parameterized.TestCase):
+  def test_known_gaps(self):
+    gaps = np.array([1.0, -1.0, 2.0, 0.0], np.float32)
+    scores = evaluate.gap_scores(gaps, EVAL, jax.random.key(0))
+    p = 1 / (1 + np.exp(-gaps.astype(np.float64)))
+    self.assertEqual(scores["num_pairs"], 4)
+    self.assertAlmostEqual(scores["accuracy"]["value"], 2.5 / 4, places=6)
+    self.assertAlmostEqual(scores["nll"]["value"], -np.log(p).mean(), places=6)
+    self.assertAlmostEqual(
+      scores["brier"]["value"], ((1 - p) ** 2).mean(), places=6
+    )
+    # Both orders of each pair in ten bins of predicted probability.
+    both, won = np.r_[p, 1 - p], np.r_[np.ones(4), np.zeros(4)]
+    bins = np.minimum((both * 10).astype(int), 9)
+    ece = sum(
+      abs(won[bins == b].mean() - both[bins == b].mean()) * np.mean(bins == b)
+      for b in set(bins)
+    )
+    self.assertAlmostEqual(scores["ece"]["value"], ece, places=5)
+    for name in evaluate.SCORES:
+      self.assertLessEqual(scores[name]["low"], scores[name]["high"])
+
+  def test_interval_narrows_with_more_pairs(self):
+    rng = np.random.default_rng(0)
+    width = lambda n: (lambda s: s["accuracy"]["high"] - s["accuracy"]["low"])(
+      evaluate.gap_scores(
+        rng.normal(0.5, 1, n).astype(np.float32), EVAL, jax.random.key(0)
+      )
+    )
+    self.assertBetween(width(100) / width(1600), 2.5, 6.0)
+
+
+class StageTest(absltest.TestCase):
+  def test_two_models_two_sources(self):
+    folders = (save_model(0), save_model(1))
+    cfg = config_of(
+      "evaluate",
+      models=folders,
+      data__eval_files=(write_pairs("pairs.jsonl", PAIRS),),
+      data__train_files=(write_pairs("more.jsonl", PAIRS),),
+      eval__num_samples=50,
+    )
+    config = configuration.to_dataclass(evaluate.Config, cfg)
+    workdir = epath.Path(tempfile.mkdtemp())
+    evaluate.run(config, workdir)
+    result = json.loads((workdir / "eval.json").read_text())
+    self.assertEqual(set(result["models"]), set(folders))
+    for folder in folders:
+      gaps = np.array(
+        [
+          reward_of(folder, row["prompt"], row["chosen"])
+          - reward_of(folder, row["prompt"], row["rejected"])
+          for row in PAIRS
+        ]
+      )
+      by_source = result["models"][folder]
+      for name, rows in (
+        ("all", slice(None)),
+        ("even", slice(0, None, 2)),
+        ("odd", slice(1, None, 2)),
+      ):
+        self.assertAlmostEqual(
+          by_source[name]["nll"]["value"],
+          np.log1p(np.exp(-gaps[rows])).mean(),
+          places=4,
+        )
+    self.assertEqual(set(result["baselines"]), {"all", "even", "odd"})
+    page = (workdir / "report.html").read_text()
+    self.assertIn("noise floor", page)
+
+  def test_rewards_do_not_depend_on_batch_or_mesh(self):
+    folder = save_model(2)
+    tokenizer = tokens.load_tokenizer(folder)
+    cfg = config_of("evaluate")
+    data = configuration.to_dataclass(preferences.DataConfig, cfg.data)
+    records = [
+      Record(prompt=r["prompt"], responses=(r["chosen"], r["rejected"]))
+      for r in PAIRS
+    ]
+    dataset = tokens.encode_pairs(records, tokenizer, max_length=64)
+    pairs = preferences.Pairs(records, dataset, {})
+    network = scoring.load_network(folder, "float32")
+    rewards = []
+    for sizes, batch_size in (((1, 1, 1), 22), ((8, 1, 1), 8), ((2, 4, 1), 16)):
+      mesh = meshes.make_mesh(meshes.MeshConfig(*sizes))
+      stage = scoring.build(network, mesh, (), batch_size, 64)
+      params = scoring.load_params(stage, folder)
+      rewards.append(scoring.rewards_of(stage, params, pairs, data, tokenizer))
+    self.assertTrue(np.isfinite(rewards[0]).all())
+    np.testing.assert_allclose(rewards[1], rewards[0], atol=1e-5)
+    np.testing.assert_allclose(rewards[2], rewards[0], atol=1e-5)
+
+  def test_a_language_model_is_refused(self):
+    folder = save_model(3)
+    file = epath.Path(folder) / "config.json"
+    described = json.loads(file.read_text())
+    described["architectures"] = ["LlamaForCausalLM"]
+    file.write_text(json.dumps(described))
+    with self.assertRaisesRegex(ValueError, "not a reward model"):
+      scoring.load_network(folder, "float32")
+
+  def test_nothing_to_evaluate_is_an_error(self):
+    cfg = config_of("evaluate", models=())
+    config = configuration.to_dataclass(evaluate.Config, cfg)
+    with self.assertRaisesRegex(ValueError, "must name at least one each"):
+      evaluate.run(config, epath.Path(tempfile.mkdtemp()))
+
+
+class ScoreTest(absltest.TestCase):
+  def scored(self, **changes):
+    folder = save_model(4)
+    rows = [
+      {"prompt": "Q:", "responses": [" a", " bb", " ccc"], "id": "three"},
+      {"prompt": "Q:", "chosen": " a", "rejected": " dddd"},
+    ]
+    cfg = config_of(
+      "score",
+      model=folder,
+      data__eval_files=(write_pairs("mine.jsonl", rows),),
+      batch_size=2,
+      **changes,
+    )
+    workdir = epath.Path(tempfile.mkdtemp())
+    score.run(configuration.to_dataclass(score.Config, cfg), workdir)
+    lines = (workdir / "scores.jsonl").read_text().splitlines()
+    return folder, [json.loads(line) for line in lines]
+
+  def test_every_response_of_every_record(self):
+    folder, rows = self.scored()
+    self.assertEqual([len(row["rewards"]) for row in rows], [3, 2])
+    self.assertEqual(rows[0]["id"], "three")
+    for row in rows:
+      for response, reward in zip(
+        row["responses"], row["rewards"], strict=True
+      ):
+        self.assertAlmostEqual(
+          reward[0], reward_of(folder, "Q:", response), places=5
+        )
+
+  def test_calibrated_rewards(self):
+    folder, rows = self.scored(calibrated=True)
+    self.assertAlmostEqual(
+      rows[0]["rewards"][0][0],
+      (reward_of(folder, "Q:", " a") - 1.0) / 2.0,
+      places=5,
+    )
+
+
+if __name__ == "__main__":
+  absltest.main()
