@@ -87,82 +87,88 @@ SCORES = ("accuracy", "nll", "brier", "ece")
 
 @functools.partial(jax.jit, static_argnames=("num_bins", "num_samples"))
 def _score_gaps(
-  gaps: jax.Array, key: jax.Array, *, num_bins: int, num_samples: int
+  gaps: jax.Array,
+  members: jax.Array,
+  key: jax.Array,
+  num_bins: int,
+  num_samples: int,
 ) -> tuple[jax.Array, metrics.Interval, metrics.NoiseFloor]:
-  """SCORES of [n] gaps, their bootstrap interval, and the ECE noise floor."""
+  """SCORES of S subsets of [N] gaps, their intervals, the ECE noise floors.
 
-  def scores(gaps: jax.Array) -> jax.Array:
+  All subsets ride on one resampling of the pairs, so one program serves them.
+  """
+
+  def scores(gaps: jax.Array, where: jax.Array) -> jax.Array:
     sums = (
-      metrics.preference_accuracy(gaps, jnp.zeros_like(gaps)),
-      metrics.negative_log_likelihood(gaps),
-      metrics.brier_score(gaps),
+      metrics.preference_accuracy(gaps, jnp.zeros_like(gaps), where=where),
+      metrics.negative_log_likelihood(gaps, where=where),
+      metrics.brier_score(gaps, where=where),
     )
-    ece = metrics.expected_calibration_error(gaps, num_bins=num_bins)
-    return jnp.stack([*(total / count for total, count in sums), ece])
+    ece = metrics.expected_calibration_error(
+      gaps, num_bins=num_bins, where=where
+    )
+    means = [total / jnp.maximum(count, 1) for total, count in sums]
+    return jnp.stack([*means, ece])
 
+  # Rows of `members` are drawn with their pairs, so they lead.
+  of_all = jax.vmap(scores, (None, 1))
   boot_key, floor_key = jax.random.split(key)
   interval = metrics.bootstrap_interval(
-    scores, gaps, key=boot_key, num_samples=num_samples
+    of_all, gaps, members.T, key=boot_key, num_samples=num_samples
   )
-  floor = metrics.calibration_noise_floor(
-    gaps, key=floor_key, num_bins=num_bins, num_samples=num_samples
+  floor = jax.lax.map(
+    lambda one: metrics.calibration_noise_floor(
+      gaps, key=one[1], num_bins=num_bins, num_samples=num_samples, where=one[0]
+    ),
+    (members, jax.random.split(floor_key, len(members))),
   )
-  return scores(gaps), interval, floor
-
-
-def gap_scores(
-  gaps: np.ndarray, config: EvalConfig, key: jax.Array
-) -> dict[str, Any]:
-  """All scores of some pairs with 95 % intervals and the ECE noise floor.
-
-  Args:
-    gaps: chosen minus rejected rewards, float32 [n].
-    config: bins and resamples.
-    key: typed key of resampling.
-
-  Returns:
-    `num_pairs`, and per score `value`, `low`, `high`; `ece` also has the
-    `noise_floor` a perfectly calibrated model would show at this n: `mean`,
-    and the 5 % and 95 % quantiles `low` and `high`.
-  """
-  values, interval, floor = jax.device_get(
-    _score_gaps(
-      gaps, key, num_bins=config.num_bins, num_samples=config.num_samples
-    )
-  )
-  summary: dict[str, Any] = {"num_pairs": len(gaps)}
-  for i, name in enumerate(SCORES):
-    summary[name] = {
-      "value": float(values[i]),
-      "low": float(interval.low[i]),
-      "high": float(interval.high[i]),
-    }
-  summary["ece"]["noise_floor"] = {
-    k: float(v) for k, v in floor._asdict().items()
-  }
-  return summary
+  return of_all(gaps, members.T), interval, floor
 
 
 def summarise(
-  pairs: preferences.Pairs, rewards: np.ndarray, config: EvalConfig, seed: int
+  gaps: np.ndarray,
+  subsets: Mapping[str, np.ndarray],
+  config: EvalConfig,
+  seed: int,
 ) -> dict[str, Any]:
-  """Scores over all pairs and per source.
+  """All scores of subsets of the pairs, with 95 % intervals.
 
   Args:
-    pairs: the held-out pairs.
-    rewards: float32 [N, 2, H].
+    gaps: chosen minus rejected rewards, float32 [N].
+    subsets: row numbers by name.
     config: bins and resamples.
     seed: of resampling.
 
   Returns:
-    {"all": scores, source name: scores, ...}; a single source is not repeated.
+    Per subset `num_pairs` and per score `value`, `low`, `high`; `ece` also has
+    the `noise_floor` a perfectly calibrated model would show at this n: `mean`,
+    and the 5 % and 95 % quantiles `low` and `high`.
   """
-  gaps = rewards[:, 0, 0] - rewards[:, 1, 0]
-  key = jax.random.key(seed)
-  return {
-    name: gap_scores(gaps[rows], config, jax.random.fold_in(key, k))
-    for k, (name, rows) in enumerate(_subsets(pairs).items())
-  }
+  members = np.zeros((len(subsets), len(gaps)), bool)
+  for row, indices in zip(members, subsets.values(), strict=True):
+    row[indices] = True
+  values, interval, floor = jax.device_get(
+    _score_gaps(
+      gaps,
+      members,
+      jax.random.key(seed),
+      num_bins=config.num_bins,
+      num_samples=config.num_samples,
+    )
+  )
+  summary: dict[str, Any] = {}
+  for k, (subset, indices) in enumerate(subsets.items()):
+    summary[subset] = {"num_pairs": len(indices)}
+    for i, name in enumerate(SCORES):
+      summary[subset][name] = {
+        "value": float(values[k, i]),
+        "low": float(interval.low[k, i]),
+        "high": float(interval.high[k, i]),
+      }
+    summary[subset]["ece"]["noise_floor"] = {
+      name: float(value[k]) for name, value in floor._asdict().items()
+    }
+  return summary
 
 
 def _subsets(pairs: preferences.Pairs) -> dict[str, np.ndarray]:
@@ -209,7 +215,7 @@ def write_evaluation(
   train_pairs: preferences.Pairs | None,
   config: EvalConfig,
   seed: int,
-) -> dict[str, Any]:
+) -> None:
   """Writes eval.json and report.html; safe to repeat.
 
   Args:
@@ -219,13 +225,12 @@ def write_evaluation(
     train_pairs: for the bag-of-words baseline, or None.
     config: bins and resamples.
     seed: of resampling.
-
-  Returns:
-    The content of eval.json.
   """
   result = {
     "models": {
-      name: summarise(pairs, values, config, seed)
+      name: summarise(
+        values[:, 0, 0] - values[:, 1, 0], _subsets(pairs), config, seed
+      )
       for name, values in rewards.items()
     },
     "baselines": baseline_scores(pairs, train_pairs),
@@ -233,18 +238,10 @@ def write_evaluation(
   }
   if hosts.is_main():
     configuration.write_json(workdir / "eval.json", result)
-    history = workdir / "metrics.jsonl"
-    pages.write(
-      workdir / "report.html",
-      result,
-      rewards,
-      config.num_bins,
-      history if history.exists() else None,
-    )
+    pages.write(workdir, result, rewards, config.num_bins)
     for name, scores in result["models"].items():
       log.info("%s: %s", name, pages.in_words(scores["all"]))
     log.info("report: %s", workdir / "report.html")
-  return result
 
 
 def run(config: Config, workdir: epath.Path) -> None:

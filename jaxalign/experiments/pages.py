@@ -31,20 +31,18 @@ def in_words(scores: Mapping[str, Any]) -> str:
 
 
 def write(
-  path: epath.Path,
+  workdir: epath.Path,
   result: Mapping[str, Any],
   rewards: Mapping[str, np.ndarray],
   num_bins: int,
-  history: epath.Path | None,
 ) -> None:
-  """Writes report.html.
+  """Writes report.html, with the training curves if there was training.
 
   Args:
-    path: the page.
+    workdir: gets the page, and may hold metrics.jsonl.
     result: content of eval.json.
     rewards: float32 [N, 2, H] per model name.
     num_bins: bins of the reliability diagram.
-    history: metrics.jsonl of the training run, or None.
   """
   sections: list[report.Table | report.Figure | report.Text] = [
     _scores(result),
@@ -74,13 +72,14 @@ def write(
         "Chosen minus rejected; a long wrong side is confident error.",
       ),
     ]
-  rows = [] if history is None else writer.read_rows(history)
+  history = workdir / "metrics.jsonl"
+  rows = writer.read_rows(history) if history.exists() else []
   if rows:
     sections.append(
       report.Figure("Training", curves.training_curves(rows), "Per step.")
     )
   report.write_report(
-    path,
+    workdir / "report.html",
     title="Reward model evaluation",
     summary="\n\n".join(
       f"{name}: {in_words(scores['all'])}"

@@ -107,7 +107,10 @@ def config_of(name: str, **changes):
 class ScoresTest(parameterized.TestCase):
   def test_known_gaps(self):
     gaps = np.array([1.0, -1.0, 2.0, 0.0], np.float32)
-    scores = evaluate.gap_scores(gaps, EVAL, jax.random.key(0))
+    # A second subset, and a pair in neither, change nothing of the first.
+    more = np.array([*gaps, 3.0, -7.0], np.float32)
+    subsets = {"known": np.arange(4), "other": np.array([4])}
+    scores = evaluate.summarise(more, subsets, EVAL, 0)["known"]
     p = 1 / (1 + np.exp(-gaps.astype(np.float64)))
     self.assertEqual(scores["num_pairs"], 4)
     self.assertAlmostEqual(scores["accuracy"]["value"], 2.5 / 4, places=6)
@@ -127,13 +130,18 @@ class ScoresTest(parameterized.TestCase):
       self.assertLessEqual(scores[name]["low"], scores[name]["high"])
 
   def test_interval_narrows_with_more_pairs(self):
-    rng = np.random.default_rng(0)
-    width = lambda n: (lambda s: s["accuracy"]["high"] - s["accuracy"]["low"])(
-      evaluate.gap_scores(
-        rng.normal(0.5, 1, n).astype(np.float32), EVAL, jax.random.key(0)
-      )
+    gaps = np.random.default_rng(0).normal(0.5, 1, 1600).astype(np.float32)
+    subsets = {"few": np.arange(100), "many": np.arange(1600)}
+    summary = evaluate.summarise(gaps, subsets, EVAL, 0)
+    few, many = (
+      summary[name]["accuracy"]["high"] - summary[name]["accuracy"]["low"]
+      for name in ("few", "many")
     )
-    self.assertBetween(width(100) / width(1600), 2.5, 6.0)
+    self.assertBetween(few / many, 2.5, 6.0)
+    self.assertLess(
+      summary["many"]["ece"]["noise_floor"]["mean"],
+      summary["few"]["ece"]["noise_floor"]["mean"],
+    )
 
 
 class StageTest(absltest.TestCase):
