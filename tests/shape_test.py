@@ -7,6 +7,8 @@ from absl.testing import absltest
 from tests import checkout
 
 MAX_LINES = 300
+# A test goes through the whole list of CONTRIBUTING.md for one module.
+MAX_TEST_LINES = 500
 MIRRORED = (
   "ops",
   "losses",
@@ -21,9 +23,10 @@ MIRRORED = (
 def too_long(name: str, text: str) -> list[str]:
   """A complaint about a file that holds two ideas, or nothing."""
   lines = text.count("\n")
-  if lines <= MAX_LINES:
+  allowed = MAX_TEST_LINES if name.startswith("tests/") else MAX_LINES
+  if lines <= allowed:
     return []
-  return [f"{name} has {lines} lines, allowed {MAX_LINES}"]
+  return [f"{name} has {lines} lines, allowed {allowed}"]
 
 
 def lacks_test(path: str, tests: dict[str, str]) -> list[str]:

@@ -25,9 +25,9 @@ class ReliabilityCurve(NamedTuple):
 class NoiseFloor(NamedTuple):
   """Calibration error that sampling alone produces."""
 
-  mean: jax.Array
-  low: jax.Array  # 5 % quantile
-  high: jax.Array  # 95 % quantile
+  mean: jax.Array  # float [...]
+  low: jax.Array  # 5 % quantile, float [...]
+  high: jax.Array  # 95 % quantile, float [...]
 
 
 def _predictions(

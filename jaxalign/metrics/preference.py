@@ -19,8 +19,8 @@ class WorstGroup(NamedTuple):
 class Interval(NamedTuple):
   """Both ends of an interval, in the unit of the statistic."""
 
-  low: jax.Array
-  high: jax.Array
+  low: jax.Array  # float [...]
+  high: jax.Array  # float [...]
 
 
 def _mask(x: jax.Array, where: jax.Array | None) -> jax.Array:
@@ -135,7 +135,7 @@ def worst_group(
     where: bool [K], True counts, all by default.
 
   Returns:
-    `index` int32 [] and `value` [], the first group on ties. With no group
+    `index` int32 and `value`, [...] = [] each, the first on ties. With no group
     counted the index is −1 and the value NaN: there is nothing to report. A
     counted NaN is reported as the worst.
 
