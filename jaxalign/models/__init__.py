@@ -1,7 +1,5 @@
 """Decoder, reward heads and weights; the only folder that imports flax."""
 
-from flax.linen import logical_axis_rules
-
 from jaxalign.models.config import DecoderConfig, RopeScaling
 from jaxalign.models.heads import (
   LanguageOutput,
@@ -31,7 +29,6 @@ __all__ = [
   "load_config",
   "load_params",
   "load_reward_model",
-  "logical_axis_rules",
   "model_of",
   "reward_model",
   "save_pretrained",

@@ -135,6 +135,16 @@ def attend(
   # Finite, not -inf: a row of -inf alone is NaN under softmax.
   lowest = 0.7 * float(jnp.finfo(wide).min)
   logits = jnp.where(mask[:, :, None], logits * width**-0.5, lowest)
-  probs = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
-  mixed = jnp.einsum("bkgts,bskd->btkgd", probs, value)
-  return mixed.reshape(batch, length, heads, width)
+  # The softmax is divided out after mixing: one [T, S] array to keep for the
+  # backward pass instead of two, and a division per output, not per pair.
+  peak = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+  odds = jnp.exp(logits - peak)
+  total = jnp.sum(odds, axis=-1)
+  mixed = jnp.einsum(
+    "bkgts,bskd->btkgd",
+    odds.astype(value.dtype),
+    value,
+    preferred_element_type=wide,
+  )
+  mixed = mixed / jnp.moveaxis(total, -1, 1)[..., None]
+  return mixed.astype(value.dtype).reshape(batch, length, heads, width)

@@ -44,6 +44,38 @@ def row_dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
   return jnp.where(jax.vmap(draw)(keys), x / (1.0 - rate), 0.0)
 
 
+def along_last(vector: jax.Array, x: jax.Array) -> jax.Array:
+  """A vector [D] with as many axes as x [..., D]."""
+  return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
+
+
+# The backward pass of what follows starts again from the inputs. It costs no
+# product, and the intermediate results, several times the size of the input,
+# are neither written nor read back: on a CPU that traffic took longer than the
+# products of the backward pass.
+lean = functools.partial(jax.checkpoint, prevent_cse=False)
+
+
+@functools.partial(lean, static_argnums=2)
+def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
+  """Divides x [..., D] by its root mean square, in the type of `scale`."""
+  x = x.astype(scale.dtype)
+  power = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+  return x * jax.lax.rsqrt(power + eps) * along_last(scale, x)
+
+
+@functools.partial(lean, static_argnums=3)
+def layer_norm(
+  x: jax.Array, scale: jax.Array, bias: jax.Array, eps: float
+) -> jax.Array:
+  """Brings x [..., D] to mean 0 and variance 1, in the type of `scale`."""
+  x = x.astype(scale.dtype)
+  x = x - jnp.mean(x, axis=-1, keepdims=True)
+  power = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+  x = x * jax.lax.rsqrt(power + eps)
+  return x * along_last(scale, x) + along_last(bias, x)
+
+
 class Norm(nn.Module):
   """LayerNorm or RMSNorm over the last axis, in at least float32."""
 
@@ -60,16 +92,11 @@ class Norm(nn.Module):
       x.shape[-1:],
       jnp.dtype(config.param_dtype),
     ).astype(wide)
-    lift = lambda p: p.reshape((1,) * (x.ndim - 1) + p.shape)
-    x = x.astype(wide)
-    if config.norm == "layer":
-      x = x - jnp.mean(x, axis=-1, keepdims=True)
-    power = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-    x = x * jax.lax.rsqrt(power + config.norm_eps)
-    x = x * lift(parameter("scale", nn.initializers.ones))
-    if config.norm == "layer":
-      x = x + lift(parameter("bias", nn.initializers.zeros))
-    return x
+    scale = parameter("scale", nn.initializers.ones)
+    if config.norm == "rms":
+      return rms_norm(x, scale, config.norm_eps)
+    bias = parameter("bias", nn.initializers.zeros)
+    return layer_norm(x, scale, bias, config.norm_eps)
 
 
 class Dense(nn.Module):
@@ -84,7 +111,11 @@ class Dense(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps x [..., in] to [..., out]."""
+    """Maps x [N, in] to [N, out].
+
+    Tokens of all rows share one axis: the weight gradient then contracts one
+    axis, for which XLA needs no transposed copy of the activations.
+    """
     dtype = jnp.dtype(self.config.dtype)
     param_dtype = jnp.dtype(self.config.param_dtype)
     init = nn.initializers.normal(self.scale * x.shape[-1] ** -0.5)
@@ -106,7 +137,7 @@ class Dense(nn.Module):
         (self.features,),
         param_dtype,
       )
-      y = y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + bias.shape)
+      y = y + along_last(bias.astype(y.dtype), y)
     return y
 
 
@@ -122,8 +153,9 @@ class Attention(nn.Module):
     mask: jax.Array,
     angles: tuple[jax.Array, jax.Array] | None,
   ) -> jax.Array:
-    """Maps x [B, T, D] to [B, T, D]; mask [B, 1, T, T]."""
+    """Maps x [B * T, D] to [B * T, D]; mask [B, 1, T, T]."""
     config = self.config
+    shape = mask.shape[0], mask.shape[-1]
 
     def heads(name: str, number: int, axis: str) -> jax.Array:
       y = Dense(
@@ -133,7 +165,7 @@ class Attention(nn.Module):
         config.qkv_bias,
         name=name,
       )(x)
-      y = y.reshape(*x.shape[:2], number, config.head_dim)
+      y = y.reshape(*shape, number, config.head_dim)
       return nn.with_logical_constraint(y, ("batch", None, axis, None))
 
     query = heads("query", config.num_heads, "heads")
@@ -150,7 +182,7 @@ class Attention(nn.Module):
       config.out_bias,
       scale=(2 * config.num_layers) ** -0.5,
       name="out",
-    )(mixed.reshape(*x.shape[:2], -1))
+    )(mixed.reshape(x.shape[0], -1))
 
 
 class Mlp(nn.Module):
@@ -160,7 +192,7 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps x [B, T, D] to [B, T, D]."""
+    """Maps x [N, D] to [N, D]."""
     config = self.config
     wide = functools.partial(
       Dense, config, config.mlp_dim, ("embed", "mlp"), config.mlp_bias
@@ -168,10 +200,11 @@ class Mlp(nn.Module):
     activation = ACTIVATIONS[config.activation]
     hidden = wide(name="up")(x)
     if config.gated:
-      hidden = activation(wide(name="gate")(x)) * hidden
+      gate = wide(name="gate")(x)
+      hidden = lean(lambda g, h: activation(g) * h)(gate, hidden)
     else:
-      hidden = activation(hidden)
-    hidden = nn.with_logical_constraint(hidden, ("batch", None, "mlp"))
+      hidden = lean(activation)(hidden)
+    hidden = nn.with_logical_constraint(hidden, ("batch", "mlp"))
     return Dense(
       config,
       config.embed_dim,
@@ -204,11 +237,14 @@ class Block(nn.Module):
       fold = jax.vmap(jax.random.fold_in, (0, None))
       pairs = jax.vmap(jax.random.split)(fold(dropout_keys, index))
       attention_keys, mlp_keys = pairs[:, 0], pairs[:, 1]
-    normed = Norm(config, name="attention_norm")(x).astype(dtype)
+    # One array for all products that read it, or each would keep its own.
+    flat = lambda normed: normed.astype(dtype).reshape(-1, config.embed_dim)
+    normed = flat(Norm(config, name="attention_norm")(x))
     branch = Attention(config, name="attention")(normed, mask, angles)
+    branch = branch.reshape(x.shape)
     x = x + row_dropout(branch, attention_keys, config.dropout)
-    normed = Norm(config, name="mlp_norm")(x).astype(dtype)
-    branch = Mlp(config, name="mlp")(normed)
+    normed = flat(Norm(config, name="mlp_norm")(x))
+    branch = Mlp(config, name="mlp")(normed).reshape(x.shape)
     x = x + row_dropout(branch, mlp_keys, config.dropout)
     return nn.with_logical_constraint(x, ("batch", None, None)), None
 
@@ -235,20 +271,22 @@ class Embedding(nn.Module):
 
   def __call__(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
     """Looks up tokens [B, T], giving [B, T, D] in the compute dtype."""
-    # An id outside the vocabulary gives NaN, which no step survives, and not
-    # some other token's row.
-    look = functools.partial(jnp.take, axis=0, mode="fill")
+    # An id outside the vocabulary, below 0 too, gives NaN, which no training
+    # step survives, and not some other token's row.
+    look = lambda table, at: table.at[at].get(
+      mode="fill", fill_value=jnp.nan, wrap_negative_indices=False
+    )
     x = look(self.tokens, tokens)
     if self.config.positions == "learned":
       x = x + look(self.positions, positions)
     return x.astype(jnp.dtype(self.config.dtype))
 
   def logits(self, hidden: jax.Array) -> jax.Array:
-    """Scores hidden [B, T, D] against every token's embedding, [B, T, V]."""
+    """Scores hidden [N, D] against every token's embedding, [N, V]."""
     dtype = jnp.dtype(self.config.dtype)
     return jax.lax.dot_general(
       hidden.astype(dtype),
       self.tokens.astype(dtype),
-      (((hidden.ndim - 1,), (1,)), ((), ())),
+      (((1,), (1,)), ((), ())),
       preferred_element_type=wide_dtype(self.config),
     )

@@ -78,8 +78,9 @@ class DecoderConfig:
     dtype: type of the matrix products; norms, softmax and heads use at least
       float32.
     param_dtype: type in which parameters are stored.
-    remat: what the backward pass recomputes: "none", "dots" (all but the
-      products with weights) or "full" (all but each layer's input).
+    remat: what the backward pass takes again beside norms and activations:
+      "none", "dots" (attention too, so that products with weights are all that
+      is kept) or "full" (all but each layer's input).
     unroll: layers per iteration of the layer scan.
     num_outputs: rewards per sequence; None for a language model.
     value_head: a language model also gives a value per token.

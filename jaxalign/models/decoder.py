@@ -28,8 +28,11 @@ class Decoder(nn.Module):
         "dots": policies.dots_with_no_batch_dims_saveable,
         "full": policies.nothing_saveable,
       }[config.remat]
-      # The scan already keeps XLA from merging the two computations.
-      block = nn.remat(block, policy=policy, prevent_cse=False)
+      # A loop keeps XLA from merging the two computations; without one,
+      # when all layers are unrolled, it would undo the rematerialisation.
+      block = nn.remat(
+        block, policy=policy, prevent_cse=config.unroll == config.num_layers
+      )
     self.embed = blocks.Embedding(config)
     self.layers = nn.scan(
       block,
@@ -59,7 +62,7 @@ class Decoder(nn.Module):
       [B, T, D] in the compute dtype.
 
     Raises:
-      TypeError, ValueError: tokens or mask have the wrong type or shape, or T
+      TypeError, ValueError: an argument has the wrong type or shape, or T
         exceeds `max_positions`.
     """
     config = self.config
@@ -71,6 +74,11 @@ class Decoder(nn.Module):
       raise ValueError(
         f"tokens are {tokens.shape[1]} long, the model takes at most "
         f"max_positions = {config.max_positions}"
+      )
+    if dropout_keys is not None and dropout_keys.shape != tokens.shape[:1]:
+      raise ValueError(
+        "dropout_keys must be typed keys, one per row of tokens "
+        f"{tokens.shape}, got shape {dropout_keys.shape}"
       )
     positions = attention.positions_of(mask)
     x = self.embed(jnp.where(mask, tokens, 0), positions)

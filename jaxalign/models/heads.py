@@ -148,10 +148,10 @@ class LanguageNetwork(decoder.Decoder):
     """Next-token logits of tokens [B, T]."""
     residual = self.residual(tokens, mask, dropout_keys)
     hidden = self.final_norm(residual)
-    if self.config.tie_embeddings:
-      logits = self.embed.logits(hidden)
-    else:
-      logits = self.lm_head(hidden)
+    tied = self.config.tie_embeddings
+    read = self.embed.logits if tied else self.lm_head
+    logits = read(hidden.reshape(-1, hidden.shape[-1]))
+    logits = logits.reshape(*tokens.shape, -1)
     logits = nn.with_logical_constraint(logits, ("batch", None, "vocab"))
     values = self.value(hidden)[..., 0] if self.config.value_head else None
     return LanguageOutput(logits, hidden, values)
