@@ -10,7 +10,11 @@ synthetic crowd. Beside it: chance 0.500, always-longer 0.643, a bag of words
 0.744. At 2,165 held-out pairs the standard error of an accuracy near 0.74 is
 0.009, so two runs that differ by less than 0.026 are not told apart.
 
-Measured: not yet run.
+Measured over seeds 0, 1, 2 (mean ± sample standard deviation): accuracy
+0.685 ± 0.009, NLL 0.595 ± 0.004, ECE 0.022 ± 0.006 from scratch and 0.692 ±
+0.006, 0.576 ± 0.005, 0.018 ± 0.004 pretrained, against an ECE noise floor of
+0.016. Half an epoch, about 190 s a run on two CPU cores, commit acbc4be;
+intervals are in docs/results.md.
 """
 
 import ml_collections
