@@ -12,9 +12,9 @@ held-out pairs the standard error of an accuracy near 0.6 is 0.019, so two runs
 that differ by less than 0.054 are not told apart.
 
 Measured over seeds 0, 1, 2 (mean ± sample standard deviation): accuracy
-0.495 ± 0.021 from scratch and 0.515 ± 0.014 pretrained: half an epoch teaches this network nothing that can be told from chance. About
-215 s a run on two CPU cores, commit acbc4be; sources and intervals are in
-docs/results.md.
+0.495 ± 0.021 from scratch and 0.515 ± 0.014 pretrained: half an epoch teaches
+this network nothing that can be told from chance. About 215 s a run on two CPU
+cores, commit acbc4be; sources and intervals are in docs/results.md.
 """
 
 import ml_collections
