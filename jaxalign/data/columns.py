@@ -69,6 +69,14 @@ def count(name: str, value: Any) -> int:
   return int(result)
 
 
+def place(name: str, value: Any) -> int:
+  """0 for shown first, 1 for shown second."""
+  result = count(name, value)
+  if result > 1:
+    raise ValueError(f"{name} must be 0 or 1, got {result}")
+  return result
+
+
 def flag(name: str, value: Any) -> bool:
   """True or false."""
   if not isinstance(value, bool):
@@ -147,6 +155,7 @@ PARSERS: dict[str, Callable[[str, Any], Any]] = {
   "source": label,
   "annotator": label,
   "group": label,
+  "position": place,
   "id": label,
 }
 PER_RESPONSE: dict[str, Callable[[Any, int], Any]] = {

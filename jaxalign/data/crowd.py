@@ -2,93 +2,16 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxalign.data import textworld
+from jaxalign.data.crowd_config import CrowdConfig, with_knobs
 from jaxalign.data.record import Record
 from jaxalign.ops import checks
 
-TASTES = ("warmth", "brevity", "none")
 SPLITS = ("train", "test")
-
-
-@dataclasses.dataclass(frozen=True)
-class CrowdConfig:
-  """Who votes on what.
-
-  A member of group g prefers response a to b with probability
-    (1 - label_noise) sigmoid((u_g(a) - u_g(b)) / temperature)
-      + label_noise / 2
-    u_g = scale ((1 - overlap) taste_g + overlap topic)
-  with the qualities of `textworld`; taste "none" votes by a fair coin.
-
-  Attributes:
-    groups: names.
-    tastes: what each group wants: "warmth", "brevity" or "none".
-    shares: of each group among annotators, sum 1.
-    scale: utility per unit of quality.
-    temperature: of the votes, > 0.
-    overlap: weight in [0, 1] of what all groups agree on, staying on topic.
-    label_noise: share in [0, 1) of votes replaced by a fair coin.
-    num_annotators: people in the training split.
-    num_test_annotators: other people, in the test split.
-    pairs_per_annotator: votes each of them casts.
-    votes_per_pair: people, of any group, shown the same pair.
-    aggregate: one record per pair with its votes, instead of one per vote.
-    seed: of texts, people and votes.
-  """
-
-  groups: tuple[str, ...] = ("warm", "brief")
-  tastes: tuple[str, ...] = ("warmth", "brevity")
-  shares: tuple[float, ...] = (0.8, 0.2)
-  scale: float = 4.0
-  temperature: float = 0.5
-  overlap: float = 0.2
-  label_noise: float = 0.0
-  num_annotators: int = 200
-  num_test_annotators: int = 50
-  pairs_per_annotator: int = 20
-  votes_per_pair: int = 1
-  aggregate: bool = False
-  seed: int = 0
-
-  def __post_init__(self) -> None:
-    """Raises ValueError, by name, for knobs out of range."""
-    if not len(self.groups) == len(self.tastes) == len(self.shares) > 0:
-      raise ValueError(
-        "groups, tastes and shares must have one entry per group, got "
-        f"{len(self.groups)}, {len(self.tastes)} and {len(self.shares)}"
-      )
-    for taste in self.tastes:
-      checks.one_of(TASTES, tastes=taste)
-    if min(self.shares) <= 0.0 or abs(sum(self.shares) - 1.0) > 1e-6:
-      raise ValueError(
-        f"shares must be positive and sum to 1, got {self.shares}"
-      )
-    if self.temperature <= 0.0 or self.scale <= 0.0:
-      raise ValueError(
-        "temperature and scale must be > 0, got "
-        f"{self.temperature} and {self.scale}"
-      )
-    if not 0.0 <= self.overlap <= 1.0:
-      raise ValueError(f"overlap must be in [0, 1], got {self.overlap}")
-    if not 0.0 <= self.label_noise < 1.0:
-      raise ValueError(f"label_noise must be in [0, 1), got {self.label_noise}")
-    for name in ("pairs_per_annotator", "votes_per_pair"):
-      if self.__getattribute__(name) < 1:
-        raise ValueError(
-          f"{name} must be >= 1, got {self.__getattribute__(name)}"
-        )
-    for name in ("num_annotators", "num_test_annotators"):
-      number = self.__getattribute__(name)
-      if number % self.votes_per_pair or number < len(self.groups):
-        raise ValueError(
-          f"{name} must be divisible by votes_per_pair and at least the number "
-          f"of groups, got {number}, {self.votes_per_pair} and "
-          f"{len(self.groups)}"
-        )
-
 
 PRESETS: dict[str, CrowdConfig] = {
   "two_groups": CrowdConfig(),
@@ -99,6 +22,14 @@ PRESETS: dict[str, CrowdConfig] = {
     tastes=("warmth", "brevity", "none"),
     shares=(0.6, 0.2, 0.2),
   ),
+  "three_groups": CrowdConfig(
+    groups=("warm", "brief", "exact"),
+    tastes=("warmth", "brevity", "topic"),
+    shares=(0.5, 0.3, 0.2),
+    overlap=0.0,
+  ),
+  # The majority of the last sitting no longer wants what it wanted at first.
+  "drift": CrowdConfig(drift=1.0),
   "votes": CrowdConfig(votes_per_pair=10, aggregate=True),
 }
 
@@ -110,9 +41,25 @@ def preset(name: str, *, seed: int = 0) -> CrowdConfig:
 
 
 def records_of(spec: str, *, seed: int) -> list[Record]:
-  """The records of NAME[:split], by default the training split."""
-  name, _, split = spec.partition(":")
-  return draw_records(preset(name, seed=seed), split=split or "train")
+  """The records of NAME[,KNOB=VALUE...][:split], by default of "train".
+
+  A knob is a number or true or false, or one word or number per group joined
+  by slashes: `two_groups,overlap=0.5,shares=0.9/0.1:test`.
+
+  Args:
+    spec: a preset's name, changes to it and the split.
+    seed: of texts, people and votes.
+
+  Returns:
+    See `draw_records`.
+
+  Raises:
+    ValueError: an unknown preset, knob or split, or a value out of range.
+  """
+  crowd, _, split = spec.partition(":")
+  name, *knobs = crowd.split(",")
+  config = with_knobs(preset(name, seed=seed), knobs)
+  return draw_records(config, split=split or "train")
 
 
 def draw_records(config: CrowdConfig, *, split: str) -> list[Record]:
@@ -123,21 +70,23 @@ def draw_records(config: CrowdConfig, *, split: str) -> list[Record]:
     split: "train" or "test": other people about other things.
 
   Returns:
-    One record per vote with its annotator, group and source (the group's name);
-    with `aggregate` one per pair with its votes and source "crowd".
+    One record per vote with its annotator, group, source (the group's name) and
+    the position at which the chosen response was shown; with `aggregate` one
+    per pair with its votes and source "crowd". They come in the order of
+    `record_times`.
   """
   checks.one_of(SPLITS, split=split)
   rng = np.random.default_rng([config.seed, SPLITS.index(split)])
-  num_people = (
-    config.num_annotators if split == "train" else config.num_test_annotators
-  )
+  num_people = _num_people(config, split)
   group_of = rng.permutation(_group_of(config.shares, num_people))
   records = []
-  for sitting in range(config.pairs_per_annotator):
+  for sitting, time in enumerate(_sitting_times(config, split)):
     panels = rng.permutation(num_people).reshape(-1, config.votes_per_pair)
     for number, people in enumerate(panels, sitting * len(panels)):
       prompt, *responses = textworld.draw_pair(rng, split)
-      first_wins = vote_probs(config, prompt, responses[0], responses[1])
+      first_wins = vote_probs(
+        config, prompt, responses[0], responses[1], time=time
+      )
       wins = rng.random(len(people)) < first_wins[group_of[people]]
       name = f"{split}-{number:06d}"
       if config.aggregate:
@@ -153,10 +102,71 @@ def draw_records(config: CrowdConfig, *, split: str) -> list[Record]:
             source=group,
             annotator=f"{split}-{person:04d}",
             group=group,
+            position=0 if win else 1,
             id=f"{name}-{person:04d}",
           )
         )
   return records
+
+
+def record_times(config: CrowdConfig, *, split: str) -> np.ndarray:
+  """When each of `draw_records` was asked, float64 [N] in [0, 1]."""
+  times = _sitting_times(config, split)
+  num_people = _num_people(config, split)
+  per_sitting = (
+    num_people // config.votes_per_pair if config.aggregate else num_people
+  )
+  return np.repeat(times, per_sitting)
+
+
+def _sitting_times(config: CrowdConfig, split: str) -> np.ndarray:
+  """The training split runs from 0 to 1; the test split is asked at the end."""
+  checks.one_of(SPLITS, split=split)
+  number = config.pairs_per_annotator
+  return np.linspace(0, 1, number) if split == "train" else np.ones(number)
+
+
+def _num_people(config: CrowdConfig, split: str) -> int:
+  if split == "train":
+    return config.num_annotators
+  return config.num_test_annotators
+
+
+class Demonstration(NamedTuple):
+  """A prompt and a response to it, for supervised training."""
+
+  prompt: str
+  response: str
+
+
+def draw_demonstrations(
+  config: CrowdConfig, *, split: str, number: int
+) -> list[Demonstration]:
+  """Answers of every quality, good and bad alike, as a base policy has them.
+
+  Nobody has chosen among them, so a policy trained on them knows the world's
+  language and none of the crowd's tastes.
+
+  Args:
+    config: the crowd, for its seed.
+    split: "train" or "test"; no prompt is in both.
+    number: how many to draw, >= 1.
+
+  Returns:
+    The demonstrations; repetitions are as rare as the world is large, 576
+    prompts a split with 980 responses each.
+
+  Raises:
+    ValueError: `number` is below 1.
+  """
+  checks.one_of(SPLITS, split=split)
+  if number < 1:
+    raise ValueError(f"number must be >= 1, got {number}")
+  # A stream of its own: asking for demonstrations changes no vote.
+  rng = np.random.default_rng([config.seed, SPLITS.index(split), 1])
+  return [
+    Demonstration(*textworld.draw_pair(rng, split)[:2]) for _ in range(number)
+  ]
 
 
 def _group_of(shares: Sequence[float], num_people: int) -> np.ndarray:
@@ -188,21 +198,54 @@ def _counted(
   )
 
 
-def utilities(config: CrowdConfig, prompt: str, response: str) -> np.ndarray:
-  """Utility of a response to each group, float64 [K]; 0 for taste "none"."""
+def utilities(
+  config: CrowdConfig, prompt: str, response: str, *, time: float = 1.0
+) -> np.ndarray:
+  """Utility of a response to each group, float64 [K]; 0 for taste "none".
+
+  Args:
+    config: the crowd.
+    prompt: a question of the text world.
+    response: any text.
+    time: 0 at the start of the training split, 1 at its end and in the test
+      split.
+
+  Returns:
+    The utilities.
+  """
   quality = dict(
     zip(textworld.QUALITIES, textworld.qualities(prompt, response), strict=True)
   )
-  own = np.array([quality.get(taste, 0.0) for taste in config.tastes])
+  old = np.array([quality.get(taste, 0.0) for taste in config.tastes])
+  moved = config.drift * time
+  own = (1 - moved) * old + moved * np.roll(old, -1)
   mixed = (1 - config.overlap) * own + config.overlap * quality["topic"]
   votes = np.array([taste != "none" for taste in config.tastes])
   return np.where(votes, config.scale * mixed, 0.0)
 
 
 def vote_probs(
-  config: CrowdConfig, prompt: str, first: str, second: str
+  config: CrowdConfig,
+  prompt: str,
+  first: str,
+  second: str,
+  *,
+  time: float = 1.0,
 ) -> np.ndarray:
-  """Probability that a member of each group prefers `first`, float64 [K]."""
-  gap = utilities(config, prompt, first) - utilities(config, prompt, second)
+  """Probability that a member of each group prefers `first`, float64 [K].
+
+  Args:
+    config: the crowd.
+    prompt: a question of the text world.
+    first: a response.
+    second: another.
+    time: see `utilities`.
+
+  Returns:
+    The probabilities.
+  """
+  gap = utilities(config, prompt, first, time=time) - utilities(
+    config, prompt, second, time=time
+  )
   clear = 1 / (1 + np.exp(-gap / config.temperature))
   return (1 - config.label_noise) * clear + config.label_noise / 2

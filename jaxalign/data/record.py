@@ -30,6 +30,7 @@ class Record:
     source: the data set or collection the preference comes from.
     annotator: who was asked.
     group: the annotator's group, or the kind of prompt.
+    position: place at which the annotator saw `responses[0]`, 0 for first.
     ratings: per attribute one number per response, or a single number that
       rates the first response alone.
     labels: distributions over d classes, one per response, or a single one for
@@ -51,6 +52,7 @@ class Record:
   source: str | None = None
   annotator: str | None = None
   group: str | None = None
+  position: int | None = None
   ratings: Mapping[str, tuple[float, ...]] | None = None
   labels: tuple[tuple[float, ...], ...] | None = None
   id: str | None = None
@@ -85,7 +87,15 @@ T = TypeVar("T")
 FIELDS = tuple(field.name for field in dataclasses.fields(Record))
 COLUMNS = (*FIELDS, "chosen", "rejected")
 VOTES = ("votes_chosen", "votes_rejected", "votes_tie")
-PAIR_COLUMNS = ("chosen_prob", *VOTES, "n_votes", "tie", "margin", "strength")
+PAIR_COLUMNS = (
+  "chosen_prob",
+  *VOTES,
+  "n_votes",
+  "tie",
+  "margin",
+  "strength",
+  "position",
+)
 
 
 def parse_record(row: Mapping[str, Any], *, where: str) -> Record:

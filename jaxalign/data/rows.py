@@ -29,6 +29,7 @@ JSON_COLUMNS = (
   "margin",
   "strength",
   "strength_std",
+  "position",
   "ratings",
   "labels",
 )

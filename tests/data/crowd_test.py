@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.data import crowd
+from jaxalign.data import crowd, textworld
 from jaxalign.data.record import parse_record
 
 SMALL = crowd.CrowdConfig(num_annotators=20, num_test_annotators=10)
@@ -36,6 +36,22 @@ class UtilitiesTest(parameterized.TestCase):
     config = dataclasses.replace(SMALL, overlap=1.0)
     probs = crowd.vote_probs(config, PROMPT, WARM, " It depends.")
     self.assertEqual(probs[0], probs[1])
+
+  def test_drift_hands_each_taste_to_the_group_before(self):
+    config = dataclasses.replace(
+      crowd.preset("three_groups"),
+      drift=0.5,
+      tastes=("warmth", "topic", "none"),
+    )
+    answer = " Happy to help! It depends."
+    # Warmth 0, topic -1 and nothing: at the start each group's own, at the end
+    # half of it and half of the next group's; a fair coin stays one.
+    for time, expected in ((0.0, (0, -1, 0)), (1.0, (-0.5, -0.5, 0))):
+      np.testing.assert_allclose(
+        crowd.utilities(config, PROMPT, answer, time=time),
+        4 * np.array(expected),
+        atol=1e-12,
+      )
 
   def test_a_group_without_taste_flips_a_coin(self):
     config = crowd.preset("noise_group")
@@ -87,6 +103,47 @@ class DrawTest(parameterized.TestCase):
     error = inverse.std() / np.sqrt(len(inverse))
     self.assertAlmostEqual(inverse.mean(), 2.0, delta=4 * error)
 
+  def test_votes_drift_over_the_training_split_and_stay_there(self):
+    config = dataclasses.replace(
+      SMALL, num_annotators=100, num_test_annotators=100, drift=1.0
+    )
+    agreement = {}
+    for split in crowd.SPLITS:
+      records = crowd.draw_records(config, split=split)
+      times = crowd.record_times(config, split=split)
+      self.assertLen(times, len(records))
+      # How probable the choices would be had nothing changed since the start.
+      probs = np.array(
+        [
+          crowd.vote_probs(config, r.prompt, *r.responses, time=0.0)[
+            config.groups.index(r.group)
+          ]
+          for r in records
+        ]
+      )
+      agreement[split] = [probs[times < 0.3], probs[times > 0.7]]
+    early, late = map(np.mean, agreement["train"])
+    self.assertGreater(early, 0.75)
+    self.assertLess(late, 0.6)
+    self.assertEmpty(agreement["test"][0])
+    self.assertLess(agreement["test"][1].mean(), 0.5)
+
+  @parameterized.parameters(False, True)
+  def test_times_belong_to_records(self, aggregate):
+    config = dataclasses.replace(SMALL, votes_per_pair=5, aggregate=aggregate)
+    records = crowd.draw_records(config, split="train")
+    times = crowd.record_times(config, split="train")
+    panels = config.num_annotators // 5
+    number = np.array([int(r.id.split("-")[1]) for r in records])
+    np.testing.assert_allclose(times, number // panels / 19)
+
+  def test_the_chosen_response_was_shown_first_half_of_the_time(self):
+    records = crowd.draw_records(
+      dataclasses.replace(SMALL, num_annotators=200), split="train"
+    )
+    share = np.mean([record.position for record in records])
+    self.assertAlmostEqual(share, 0.5, delta=4 * 0.5 / np.sqrt(4000))
+
   def test_aggregated_votes_are_counted(self):
     config = dataclasses.replace(SMALL, votes_per_pair=10, aggregate=True)
     records = crowd.draw_records(config, split="train")
@@ -135,12 +192,65 @@ class DrawTest(parameterized.TestCase):
     self.assertEqual(counts.tolist(), expected)
 
 
+class DemonstrationsTest(absltest.TestCase):
+  def draw(self, split, number, **changes):
+    config = dataclasses.replace(SMALL, **changes)
+    return crowd.draw_demonstrations(config, split=split, number=number)
+
+  def test_enough_for_a_language_model(self):
+    drawn = self.draw("train", 20_000)
+    self.assertLen({d.prompt for d in drawn}, 576)
+    self.assertGreater(len(set(drawn)), 17_000)
+    values = np.array([textworld.qualities(*d) for d in drawn])
+    for taste in values.T:  # every quality in both directions
+      self.assertGreater((taste > 0).mean(), 0.1)
+      self.assertGreater((taste < 0).mean(), 0.1)
+
+  def test_no_prompt_is_in_both_splits(self):
+    train, test = ({d.prompt for d in self.draw(s, 3000)} for s in crowd.SPLITS)
+    self.assertEmpty(train & test)
+
+  def test_more_of_them_begin_the_same_and_other_seeds_do_not(self):
+    few = self.draw("train", 20)
+    self.assertEqual(self.draw("train", 40)[:20], few)
+    self.assertNotEqual(self.draw("train", 20, seed=1), few)
+
+  def test_none_is_an_error(self):
+    with self.assertRaisesRegex(ValueError, "number must be >= 1, got 0"):
+      self.draw("train", 0)
+
+
+class PresetsTest(absltest.TestCase):
+  def test_three_groups_differ_pairwise(self):
+    config = crowd.preset("three_groups")
+    records = crowd.draw_records(config, split="train")
+    probs = np.array(
+      [crowd.vote_probs(config, r.prompt, *r.responses) for r in records]
+    )
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+      self.assertGreater(np.abs(probs[:, i] - probs[:, j]).mean(), 0.2)
+
+  def test_knobs_are_read_from_the_source(self):
+    spec = "two_groups,shares=0.6/0.4,num_test_annotators=10,label_noise=0.5"
+    config = dataclasses.replace(
+      crowd.preset("two_groups", seed=3),
+      shares=(0.6, 0.4),
+      num_test_annotators=10,
+      label_noise=0.5,
+    )
+    self.assertEqual(
+      crowd.records_of(f"{spec}:test", seed=3),
+      crowd.draw_records(config, split="test"),
+    )
+
+
 class KnobsTest(parameterized.TestCase):
   @parameterized.parameters(
     ({"shares": (1.0,)}, "one entry per group, got 2, 2 and 1"),
     ({"shares": (0.8, 0.3)}, "shares must be positive and sum to 1"),
     ({"shares": (1.0, 0.0)}, "shares must be positive"),
     ({"tastes": ("warmth", "music")}, "tastes must be one of brevity, none"),
+    ({"drift": -0.1}, r"drift must be in \[0, 1\], got -0.1"),
     ({"temperature": 0.0}, "temperature and scale must be > 0, got 0.0"),
     ({"overlap": 1.5}, r"overlap must be in \[0, 1\], got 1.5"),
     ({"label_noise": 1.0}, r"label_noise must be in \[0, 1\), got 1.0"),

@@ -79,6 +79,7 @@ class ParseTest(parameterized.TestCase):
     ({"margin": math.inf}, "margin must be finite, got inf"),
     ({"strength": 10**400}, "strength must be finite, got 1000"),
     ({"strength_std": -1}, "strength_std must be >= 0, got -1"),
+    ({"position": 2}, "position must be 0 or 1, got 2"),
     ({"tie": 1}, "tie must be true or false, got int 1"),
     ({"tie": True, "chosen_prob": 0.7}, "tie is true but chosen_prob is 0.7"),
     (
@@ -190,6 +191,7 @@ def records(draw):
     margin=draw(numbers) if num == 2 else None,
     strength=draw(numbers) if num == 2 else None,
     strength_std=draw(st.none() | st.floats(0, 9)) if num == 2 else None,
+    position=draw(st.sampled_from([None, 0, 1])) if num == 2 else None,
     source=draw(names),
     annotator=draw(names),
     group=draw(names),
