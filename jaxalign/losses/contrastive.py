@@ -89,7 +89,7 @@ def simcse_loss(
   # no finite gradient, and the row is dropped below.
   counted = counted | ~jnp.any(counted)
   logits = jnp.where(
-    counted[None], first @ candidates.T / temperature, -jnp.inf
+    counted[None], _cosines(first, candidates) / temperature, -jnp.inf
   )
   positive = jnp.sum(first * second, axis=-1) / temperature
   return jnp.where(where, jax.nn.logsumexp(logits, axis=-1) - positive, 0.0)
@@ -136,7 +136,7 @@ def ntxent_loss(
   if axis_name is not None:
     index = index + jax.lax.axis_index(axis_name) * rows.shape[0]
   others, other_labels, counted = _gathered((rows, labels, where), axis_name)
-  logits = rows @ others.T / temperature
+  logits = _cosines(rows, others) / temperature
   alike = labels[:, None] == other_labels[None]
   everyone = jnp.arange(others.shape[0], dtype=jnp.int32)
   itself = index[:, None] == everyone[None]
@@ -211,13 +211,14 @@ def swav_loss(
   centres = unit_rows(prototypes)
 
   def log_prediction(rows: jax.Array) -> jax.Array:
-    return jax.nn.log_softmax(rows @ centres.T / temperature, axis=-1)
+    return jax.nn.log_softmax(_cosines(rows, centres) / temperature, axis=-1)
 
   def assignment(rows: jax.Array, earlier: jax.Array | None) -> jax.Array:
     if earlier is not None:
-      earlier = unit_rows(earlier).astype(rows.dtype) @ centres.T / epsilon
+      earlier = unit_rows(earlier).astype(rows.dtype)
+      earlier = _cosines(earlier, centres) / epsilon
     return balanced_assignments(
-      rows @ centres.T / epsilon,
+      _cosines(rows, centres) / epsilon,
       num_iters=num_iters,
       where=where,
       queue=earlier,
@@ -254,6 +255,15 @@ def _views(
   first = jnp.where(where[:, None], first, 0.0)
   second = jnp.where(where[:, None], second, 0.0)
   return unit_rows(first), unit_rows(second), jnp.asarray(where)
+
+
+def _cosines(rows: jax.Array, others: jax.Array) -> jax.Array:
+  """Inner products of unit rows, [N, M].
+
+  Accelerators round the inputs of a float32 matmul unless told otherwise, and
+  a temperature of 0.05 makes twenty of every such error.
+  """
+  return jnp.matmul(rows, others.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def _gathered(

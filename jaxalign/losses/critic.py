@@ -101,7 +101,10 @@ def categorical_advantages(
   probs, returns, utilities = checks.floating(
     value_probs=value_probs, returns=returns, utilities=utilities
   )
-  return (returns - probs) @ utilities
+  # Accelerators round the inputs of a float32 matmul unless told otherwise.
+  return jnp.matmul(
+    returns - probs, utilities, precision=jax.lax.Precision.HIGHEST
+  )
 
 
 def categorical_critic_loss(
