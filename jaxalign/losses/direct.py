@@ -104,6 +104,8 @@ def group_robust_dpo_loss(
     2024, algorithm 1.
   """
   checks.rank(1, chosen_log_probs=chosen_log_probs, weights=weights)
+  checks.integer(group=group)
+  checks.same_shape(chosen_log_probs=chosen_log_probs, group=group)
   log_probs, where = checks.counted(
     where,
     chosen_log_probs=chosen_log_probs,

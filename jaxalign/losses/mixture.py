@@ -18,6 +18,14 @@ def _joint_log_likelihood(
   """The joint log π_k + Σ_{n∈u} log σ(gap_nk), [U, K]; −inf where π_k = 0."""
   checks.rank(2, gaps=gaps)
   checks.rank(1, user=user, mixture_weights=mixture_weights)
+  checks.integer(user=user)
+  if jnp.shape(user) != jnp.shape(gaps)[:1]:
+    raise ValueError(
+      f"user must be {jnp.shape(gaps)[:1]} for gaps {jnp.shape(gaps)}, got "
+      f"{jnp.shape(user)}"
+    )
+  if num_users < 1:
+    raise ValueError(f"num_users must be at least 1, got {num_users}")
   if jnp.shape(gaps)[1:] != jnp.shape(mixture_weights):
     raise ValueError(
       "mixture_weights must have one entry per column of gaps, got "

@@ -112,7 +112,7 @@ class FlipMaskTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-    (0.1, 10, 1), (0.3, 10, 3), (0.29, 10, 2), (1, 3, 3)
+    (0.1, 10, 1), (0.3, 10, 3), (0.29, 100, 29), (1, 3, 3)
   )
   def test_count_survives_binary_fractions(self, fraction, size, count):
     strength = np.linspace(1, 0, size, dtype=np.float32)

@@ -209,8 +209,10 @@ class GroupRobustDpoTest(parameterized.TestCase):
     )
 
   def test_errors(self):
-    with self.assertRaisesRegex(TypeError, "segment must be integer"):
+    with self.assertRaisesRegex(TypeError, "group must be integer"):
       self.loss(*self.arrays, group=np.ones(16), weights=self.weights)
+    with self.assertRaisesRegex(ValueError, r"\(16,\), group \(3,\)"):
+      self.loss(*self.arrays, group=self.group[:3], weights=self.weights)
     with self.assertRaisesRegex(ValueError, "weights must have 1 axes"):
       self.loss(*self.arrays, group=self.group, weights=np.ones((3, 1)))
     with self.assertRaisesRegex(TypeError, "where must be bool"):

@@ -196,13 +196,14 @@ class MixtureTest(parameterized.TestCase):
   @parameterized.parameters(
     (TypeError, "gaps must be floating", dict(gaps=np.ones((8, 3), int))),
     (ValueError, "gaps must have 2 axes", dict(gaps=np.ones(8))),
-    (TypeError, "segment must be integer", dict(user=np.ones(8))),
+    (TypeError, "user must be integer", dict(user=np.ones(8))),
+    (ValueError, r"user must be \(8,\) for gaps", dict(user=USER[:3])),
     (
       ValueError,
       r"one entry per column.*\(2,\)",
       dict(mixture_weights=np.ones(2) / 2),
     ),
-    (ValueError, "num_segments.*0", dict(num_users=0)),
+    (ValueError, "num_users must be at least 1, got 0", dict(num_users=0)),
     (TypeError, "where must be bool", dict(where=np.ones(8))),
     (ValueError, r"user \(8,\), where \(3,\)", dict(where=WHERE[:3])),
   )
