@@ -78,8 +78,11 @@ def _newton_step(
   )
   factor = jnp.linalg.cholesky(hessian, symmetrize_input=False)
   right = ((b - column) / _or_one(root))[..., None]
-  solution = jax.scipy.linalg.cho_solve((factor, True), right)[..., 0]
-  step = solution / _or_one(root)
+  for transposed in (False, True):
+    right = jax.lax.linalg.triangular_solve(
+      factor, right, left_side=True, lower=True, transpose_a=transposed
+    )
+  step = right[..., 0] / _or_one(root)
   step = jnp.where((b > 0) & jnp.isfinite(step), step, 0.0)
   longest = jnp.max(jnp.abs(step), axis=-1, keepdims=True)
   limits = jnp.reshape(

@@ -127,11 +127,10 @@ def gae(
     rewards.dtype, jnp.promote_types(discount.dtype, final.dtype)
   )
   zeros = jnp.zeros(rewards.shape, dtype)
-  rewards = jnp.where(where, rewards.astype(dtype), zeros)
   values = jnp.where(where, values.astype(dtype), zeros)
   discount = jnp.where(where, discount.astype(dtype), zeros)
   following = next_counted(values, where=where, final_value=final.astype(dtype))
-  delta = rewards + discount * following - values
+  delta = rewards.astype(dtype) + discount * following - values
   # A gap hands on what stands behind it: x_t = x_{t+1}.
   advantages = backward_recursion(
     jnp.where(where, discount * gae_lambda, jnp.ones_like(zeros)),
