@@ -400,3 +400,56 @@ def reward_head_gradients(
 def more_weights(gradients):
   unit = gradients / np.linalg.norm(gradients, axis=1, keepdims=True)
   return min_norm_weights(unit @ unit.T)
+
+
+# ---------------------------------------------------------------------- DPRM
+
+
+def cvar_utility(probs, utilities, alpha, num_points=200_000):
+  """Mean of the lower α quantiles, by sampling the quantile function."""
+  order = np.argsort(utilities)
+  edges = np.cumsum(probs[order])
+  u = (np.arange(num_points) + 0.5) / num_points * alpha
+  index = np.minimum(np.searchsorted(edges, u), len(probs) - 1)
+  return utilities[order][index].mean()
+
+
+def targeted_label_smoothing(probs, epsilon, prior=None, cost=None):
+  top = int(np.argmax(probs))
+  others = [i for i in range(len(probs)) if i != top]
+  key = lambda i: (
+    -probs[i],
+    0 if prior is None else -prior[i],
+    0 if cost is None else cost[top][i],
+    i,
+  )
+  runner_up = min(others, key=key)
+  out = np.array(probs, np.float64)
+  excess = max(out[top] - (1 - epsilon), 0.0)
+  out[top] -= excess
+  out[runner_up] += excess
+  return out
+
+
+def quantile_regression_loss(quantiles, targets, levels, huber=None):
+  total = 0.0
+  for quantile, level in zip(quantiles, levels, strict=True):
+    terms = []
+    for target in targets:
+      delta = target - quantile
+      size = abs(delta)
+      if huber is not None:
+        size = delta**2 / 2 if size <= huber else huber * (size - huber / 2)
+      terms.append(abs(level - (delta < 0)) * size)
+    total += np.mean(terms)
+  return total
+
+
+def categorical_preference_loss(chosen_logits, rejected_logits):
+  """Atoms in rising order: the chance of a higher one plus half of a tie."""
+  p, q = (np.exp(x) / np.exp(x).sum() for x in (chosen_logits, rejected_logits))
+  win = 0.0
+  for i in range(len(p)):
+    for j in range(len(q)):
+      win += p[i] * q[j] * (1.0 if i > j else 0.5 if i == j else 0.0)
+  return -np.log(win)

@@ -43,6 +43,15 @@ from jaxalign.losses.kl import (
   kl_estimate,
   log_prob_mismatch,
 )
+from jaxalign.losses.labels import (
+  HELPFUL_HARMLESS_LABELS,
+  LabelSet,
+  add_votes,
+  additive_label_set,
+  helpful_harmless_label_set,
+  label_posterior,
+  targeted_label_smoothing,
+)
 from jaxalign.losses.meta import (
   adam_precondition,
   lookahead_gradient,
@@ -85,12 +94,16 @@ from jaxalign.losses.welfare import (
 
 __all__ = [
   "FeatureQueue",
+  "HELPFUL_HARMLESS_LABELS",
   "KLController",
+  "LabelSet",
   "LogProbMismatch",
   "PreferenceStrength",
   "PreferenceTargets",
   "adam_precondition",
   "adaptive_kl_update",
+  "add_votes",
+  "additive_label_set",
   "bradley_terry_loss",
   "categorical_advantages",
   "categorical_critic_loss",
@@ -110,9 +123,11 @@ __all__ = [
   "group_relative_advantages",
   "group_robust_dpo_loss",
   "group_utilities",
+  "helpful_harmless_label_set",
   "init_feature_queue",
   "init_kl_controller",
   "kl_estimate",
+  "label_posterior",
   "log_prob_mismatch",
   "lookahead_gradient",
   "luce_choice_loss",
@@ -137,6 +152,7 @@ __all__ = [
   "soft_min_weights",
   "soft_preference_loss",
   "swav_loss",
+  "targeted_label_smoothing",
   "token_rewards",
   "truncated_importance_weights",
   "unit_precondition",
