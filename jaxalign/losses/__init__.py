@@ -92,6 +92,11 @@ from jaxalign.losses.shaping import (
   repeated_ngram_fraction,
   token_rewards,
 )
+from jaxalign.losses.uncertain import (
+  categorical_preference_loss,
+  mean_variance_loss,
+  quantile_regression_loss,
+)
 from jaxalign.losses.welfare import (
   exponentiated_weights,
   group_utilities,
@@ -116,6 +121,7 @@ __all__ = [
   "bradley_terry_loss",
   "categorical_advantages",
   "categorical_critic_loss",
+  "categorical_preference_loss",
   "categorical_returns",
   "clipped_policy_loss",
   "clipped_scores",
@@ -146,6 +152,7 @@ __all__ = [
   "luce_choice_loss",
   "margin_targets",
   "maxmin_weights",
+  "mean_variance_loss",
   "missing_eos_penalty",
   "mixed_transport_loss",
   "mixture_log_likelihood",
@@ -157,6 +164,7 @@ __all__ = [
   "policy_clipped",
   "preference_strength",
   "push_features",
+  "quantile_regression_loss",
   "repeated_ngram_fraction",
   "reward_centering_penalty",
   "reward_spread",
