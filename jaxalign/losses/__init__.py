@@ -42,6 +42,11 @@ from jaxalign.losses.feature_queue import (
   init_feature_queue,
   push_features,
 )
+from jaxalign.losses.head_gradients import (
+  gradient_ema,
+  head_gradients,
+  reward_head_gradients,
+)
 from jaxalign.losses.kl import (
   KLController,
   LogProbMismatch,
@@ -70,6 +75,12 @@ from jaxalign.losses.meta import (
 from jaxalign.losses.mixture import (
   mixture_log_likelihood,
   user_responsibilities,
+)
+from jaxalign.losses.multi_objective import (
+  MoreDiagnostics,
+  more_diagnostics,
+  more_weights,
+  source_weighted_loss,
 )
 from jaxalign.losses.pairwise import (
   bradley_terry_loss,
@@ -112,6 +123,7 @@ __all__ = [
   "KLController",
   "LabelSet",
   "LogProbMismatch",
+  "MoreDiagnostics",
   "PreferenceStrength",
   "PreferenceTargets",
   "adam_precondition",
@@ -138,9 +150,11 @@ __all__ = [
   "flip_mask",
   "flip_targets",
   "full_kl",
+  "gradient_ema",
   "group_relative_advantages",
   "group_robust_dpo_loss",
   "group_utilities",
+  "head_gradients",
   "helpful_harmless_label_set",
   "init_feature_queue",
   "init_kl_controller",
@@ -156,6 +170,8 @@ __all__ = [
   "missing_eos_penalty",
   "mixed_transport_loss",
   "mixture_log_likelihood",
+  "more_diagnostics",
+  "more_weights",
   "ntxent_loss",
   "optimal_transport_loss",
   "overlong_penalty",
@@ -167,6 +183,7 @@ __all__ = [
   "quantile_regression_loss",
   "repeated_ngram_fraction",
   "reward_centering_penalty",
+  "reward_head_gradients",
   "reward_spread",
   "sample_min_rewards",
   "simcse_loss",
@@ -174,6 +191,7 @@ __all__ = [
   "smooth_targets",
   "soft_min_weights",
   "soft_preference_loss",
+  "source_weighted_loss",
   "swav_loss",
   "targeted_label_smoothing",
   "token_rewards",
