@@ -1,5 +1,11 @@
 """What is reported and never optimised: jax and numpy only."""
 
+from jaxalign.metrics.agreement import (
+  diversity_matrix,
+  preference_agreement,
+  preference_diversity,
+  reward_drift,
+)
 from jaxalign.metrics.bounds import (
   alignment_gap,
   alignment_gap_bound,
@@ -44,14 +50,18 @@ __all__ = [
   "brier_score",
   "calibration_noise_floor",
   "distinctiveness",
+  "diversity_matrix",
   "expected_calibration_error",
   "maximum_calibration_error",
   "maxmin_policy",
   "negative_log_likelihood",
   "optimal_policy",
   "preference_accuracy",
+  "preference_agreement",
+  "preference_diversity",
   "regularised_utility",
   "reliability_curve",
+  "reward_drift",
   "reward_mismatch_bound",
   "worst_group",
 ]
