@@ -59,7 +59,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     dropout=0.0,
     dtype="float32",
     remat="none",
-    unroll=1,
+    unroll=5,  # all layers: faster than their scan on a CPU
   )
   cfg.loss = dict(
     labels="hard",
@@ -78,12 +78,12 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     clip_norm=1.0,
   )
   cfg.train = dict(
-    num_steps=105,
+    num_steps=630,  # three epochs
     batch_size=16,  # pairs per step over all devices
     accumulation=1,
     parallel="jit",
-    eval_every=105,
-    checkpoint_every=105,
+    eval_every=630,
+    checkpoint_every=210,
     keep_last=2,
     keep_best=1,
     export="last",
@@ -103,6 +103,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
       tokenizer="byte",
     )
     cfg.model.architecture.update(num_layers=1, embed_dim=32, mlp_dim=64)
+    cfg.model.unroll = 1
     cfg.optimizer.warmup_steps = 2
     cfg.train.update(
       num_steps=20, batch_size=8, eval_every=10, checkpoint_every=10

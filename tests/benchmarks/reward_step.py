@@ -4,9 +4,13 @@ r"""The reward step against torch and against this machine's matmul rate.
 
 One GPT-2 of about 19M parameters, 40 pairs of 64 tokens, float32, AdamW: our
 built step and a torch sequence classifier with the same weights take turns in
-one process. Prints JSON: medians with their quartiles, ratios between what ran
-in this very process, compile seconds, the compiler's memory figures, and the
-FLOPs that the TPU compiler counts for one layer over the formula.
+one process, with a pause before each turn: the threads of either library wait
+by spinning, and would take a core from the other. Ours runs once scanned over
+layers and once unrolled. Prints JSON: medians with their quartiles, ratios
+between what ran in this very process, compile seconds, the compiler's memory
+figures, and the FLOPs that the TPU compiler counts for one layer over the
+formula. On Linux start it with GLIBC_TUNABLES as launch/environment.sh sets it,
+or both libraries spend a varying share of each step on page faults.
 """
 
 import json
@@ -29,9 +33,12 @@ from jaxalign.runtime import mesh as meshes
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAIRS, LENGTH, ROUNDS = 40, 64, 7
+LAYERS = 6
+PAUSE = 0.5  # seconds
+OURS = ("scanned", "unrolled")
 
 
-def config(num_layers: int = 6, unroll: int = 1) -> train_reward.Config:
+def config(num_layers: int = LAYERS, unroll: int = 1) -> train_reward.Config:
   """The crowd config with a larger network."""
   path = ROOT / "configs/rm_bt_crowd.py"
   cfg = runpy.run_path(str(path))["get_config"]()
@@ -68,6 +75,7 @@ def rows() -> dict[str, np.ndarray]:
 
 
 def clock(function) -> float:
+  time.sleep(PAUSE)
   start = time.perf_counter()
   function()
   return time.perf_counter() - start
@@ -139,28 +147,36 @@ def tpu_layer_flops() -> dict[str, float] | str:
   }
 
 
-def main() -> None:
+def our_step(unroll: int):
+  """The built step with its state, ready to be called again and again."""
   mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1), jax.devices()[:1])
-  built = train_reward.build(config(), mesh)
+  built = train_reward.build(config(unroll=unroll), mesh)
   start = time.perf_counter()
   compiled = built.lower().compile()
-  compile_seconds = time.perf_counter() - start
+  seconds = time.perf_counter() - start
   state = built.init(jax.random.key(0))
   batch = hosts.global_batch(rows(), meshes.batch_sharding(mesh))
-  key = jax.random.key(1)
+
+  def step() -> None:
+    nonlocal state
+    state, metrics = compiled(state, batch, jax.random.key(1))
+    jax.block_until_ready(metrics)
+
+  return built, compiled, seconds, state, step
+
+
+def main() -> None:
+  built, compiled, compile_seconds, state, scanned = our_step(unroll=1)
   with tempfile.TemporaryDirectory() as folder:
     weights.save_pretrained(folder, hosts.fetch(state.params), built.network)
     theirs = torch_step(folder)
+  del state  # the first step is given its buffers
+  _, _, unrolled_seconds, _, unrolled = our_step(unroll=LAYERS)
 
-  def ours() -> None:
-    nonlocal state
-    state, metrics = compiled(state, batch, key)
-    jax.block_until_ready(metrics)
-
-  square = jax.random.normal(key, (4096, 4096), jnp.float32)
+  square = jax.random.normal(jax.random.key(2), (4096, 4096), jnp.float32)
   multiply = jax.jit(jnp.matmul)
   matmul = lambda: jax.block_until_ready(multiply(square, square))
-  turns = {"ours": ours, "matmul": matmul}
+  turns = {"scanned": scanned, "unrolled": unrolled, "matmul": matmul}
   if theirs is not None:
     turns["torch"] = theirs
   times: dict[str, list[float]] = {name: [] for name in turns}
@@ -181,11 +197,15 @@ def main() -> None:
     "python": sys.version.split()[0],
     "jax": jax.__version__,
     "step": {name: spread(values) for name, values in times.items()},
-    "tokens_per_second": tokens / median["ours"],
-    "share_of_matmul_rate": flops / median["ours"] / peak,
+    "tokens_per_second": {way: tokens / median[way] for way in OURS},
+    "share_of_matmul_rate": {way: flops / median[way] / peak for way in OURS},
     "matmul_gflops_per_second": peak / 1e9,
-    "over_torch": median["torch"] / median["ours"] if theirs else None,
-    "compile_seconds": compile_seconds,
+    "over_torch": {way: median["torch"] / median[way] for way in OURS}
+    if theirs
+    else None,
+    "compile_seconds": dict(
+      zip(OURS, (compile_seconds, unrolled_seconds), strict=True)
+    ),
     "memory_bytes": inspect.memory_report(compiled)._asdict(),
     "tpu_layer_flops": tpu_layer_flops(),
   }
