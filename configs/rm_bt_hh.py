@@ -78,12 +78,12 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     clip_norm=1.0,
   )
   cfg.train = dict(
-    num_steps=630,  # three epochs
+    num_steps=210,  # one epoch
     batch_size=16,  # pairs per step over all devices
     accumulation=1,
     parallel="jit",
-    eval_every=630,
-    checkpoint_every=210,
+    eval_every=210,
+    checkpoint_every=105,
     keep_last=2,
     keep_best=1,
     export="last",

@@ -24,7 +24,10 @@ def define_flags(*, workdir_required: bool = True) -> None:
   config_flags.DEFINE_config_file("config", None, "FILE.py[:variant].")
   flags.DEFINE_string("workdir", None, "Folder for everything the run writes.")
   flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of process 0; set it to run on many hosts."
+    "coordinator",
+    None,
+    "HOST:PORT of process 0; set it to run on many hosts. 'auto' finds all "
+    "processes by itself on Cloud TPU and under SLURM.",
   )
   flags.DEFINE_integer("num_processes", None, "Processes of the run.")
   flags.DEFINE_integer("process_id", None, "This process, from 0.")
@@ -34,6 +37,40 @@ def define_flags(*, workdir_required: bool = True) -> None:
   flags.mark_flag_as_required("config")
   if workdir_required:
     flags.mark_flag_as_required("workdir")
+
+
+def join_hosts(
+  *,
+  coordinator: str | None,
+  num_processes: int | None,
+  process_id: int | None,
+  timeout_s: int,
+) -> None:
+  """Joins the run's other processes, if a coordinator is named.
+
+  Args:
+    coordinator: HOST:PORT, "auto" to have JAX find it, None for one process.
+    num_processes: processes of the run.
+    process_id: this one, from 0.
+    timeout_s: seconds to wait for all of them.
+
+  Raises:
+    ValueError: a number without a HOST:PORT to meet at.
+  """
+  numbers = num_processes, process_id
+  if coordinator in (None, "auto") and numbers != (None, None):
+    raise ValueError(
+      f"--num_processes={num_processes} and --process_id={process_id} need "
+      f"--coordinator=HOST:PORT, got {coordinator!r}"
+    )
+  if coordinator is None:
+    return
+  hosts.initialize(
+    coordinator=None if coordinator == "auto" else coordinator,
+    num_processes=num_processes,
+    process_id=process_id,
+    timeout_s=timeout_s,
+  )
 
 
 def main(
@@ -53,13 +90,12 @@ def main(
         f"unknown argument {argv[1]!r}; options begin with --"
       )
     values = flags.FLAGS
-    if values.coordinator is not None:
-      hosts.initialize(
-        coordinator=values.coordinator,
-        num_processes=values.num_processes,
-        process_id=values.process_id,
-        timeout_s=values.host_timeout,
-      )
+    join_hosts(
+      coordinator=values.coordinator,
+      num_processes=values.num_processes,
+      process_id=values.process_id,
+      timeout_s=values.host_timeout,
+    )
     # Ours on one host; of the libraries only what went wrong.
     absl_logging.set_verbosity(absl_logging.WARNING)
     log.setLevel(logging.INFO if hosts.is_main() else logging.WARNING)

@@ -225,7 +225,8 @@ def _train(
   guard = loop.StepGuard(train.max_bad_steps)
   profiler = loop.Profiler(
     workdir / "profile" if profile else None,
-    start + PROFILE_AFTER,
+    max(1, min(PROFILE_AFTER, train.num_steps - start - PROFILE_STEPS + 1))
+    + start,
     PROFILE_STEPS,
   )
   with writer.MetricWriter(
@@ -236,9 +237,10 @@ def _train(
   ) as report:
     for step, batch in enumerate(stream, start + 1):
       profiler.before(step)
-      state, metrics = stage.step(
-        state, hosts.global_batch(batch, rows), step_key
-      )
+      with jax.profiler.StepTraceAnnotation("train", step_num=step):
+        state, metrics = stage.step(
+          state, hosts.global_batch(batch, rows), step_key
+        )
       profiler.after(step, state)
       previous = guard.exchange(step, metrics, batch["index"])
       if previous is not None:

@@ -167,6 +167,21 @@ class TrainRewardTest(absltest.TestCase):
       result["models"]["model"]["all"]["nll"]["value"], scores[best], places=5
     )
 
+  def test_a_profile_holds_steps_after_the_first(self):
+    config = smoke_config(data__eval_files=(), train__num_steps=8)
+    workdir = epath.Path(tempfile.mkdtemp())
+    train_reward.run(config, workdir, profile=True)
+    (trace,) = workdir.glob("profile/plugins/profile/*/*.xplane.pb")
+    data = jax.profiler.ProfileData.from_serialized_xspace(trace.read_bytes())
+    steps = [
+      dict(event.stats)["step_num"]
+      for plane in data.planes
+      for line in plane.lines
+      for event in line.events
+      if event.name == "train"
+    ]
+    self.assertEqual(steps, [4, 5, 6, 7, 8])
+
   def test_a_batch_that_does_not_fit_the_mesh_fails_before_compiling(self):
     config = smoke_config(train__batch_size=12)
     mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))

@@ -1,5 +1,7 @@
 """The mesh and the one table from logical axes to it."""
 
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,6 +107,14 @@ class DataParallelTest(absltest.TestCase):
     np.testing.assert_array_equal(state, x.sum(0))
     self.assertEqual(float(metrics["rows"]), 2.0)
     self.assertTrue(state.is_fully_replicated)
+
+  def test_many_processes_are_refused(self):
+    mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
+    with (
+      mock.patch.object(jax, "process_count", return_value=2),
+      self.assertRaisesRegex(ValueError, "pmap.*one process.* 2 processes"),
+    ):
+      meshes.data_parallel(lambda state, batch, key: state, mesh)
 
   def test_a_mesh_that_splits_parameters_is_refused(self):
     mesh = meshes.make_mesh(meshes.MeshConfig(4, 2, 1))
