@@ -30,36 +30,43 @@ def positions_of(mask: jax.Array) -> jax.Array:
   return jnp.maximum(counts - 1, 0)
 
 
-def attention_mask(mask: jax.Array) -> jax.Array:
-  """Which key each query may read: attended and not in its future.
+def attention_mask(mask: jax.Array, *, window: int | None = None) -> jax.Array:
+  """Which key each query may read: attended, near and not in its future.
 
   Args:
     mask: bool [B, T].
+    window: attended keys that a query may look back on, its own included; None
+      for all of them.
 
   Returns:
     bool [B, 1, T, T], query then key.
   """
   length = mask.shape[-1]
   causal = jnp.tril(jnp.ones((length, length), jnp.bool_))
-  return causal[None, None] & mask[:, None, None, :]
+  seen = causal[None, None] & mask[:, None, None, :]
+  if window is None or window >= length:
+    return seen
+  at = positions_of(mask)
+  near = at[:, None, :, None] - at[:, None, None, :] < window
+  return seen & near
 
 
 def rotary_frequencies(
-  head_dim: int, theta: float, scaling: RopeScaling | None
+  rotary_dim: int, theta: float, scaling: RopeScaling | None
 ) -> np.ndarray:
-  """Radians per position of each pair of a head, float64 [head_dim / 2].
+  """Radians per position of each pair of a head, float64 [rotary_dim / 2].
 
-    f[i] = theta ** (-2 i / head_dim), then slowed down as `scaling` says.
+    f[i] = theta ** (-2 i / rotary_dim), then slowed down as `scaling` says.
 
   Args:
-    head_dim: width of one head, even.
+    rotary_dim: entries of each head that are rotated, even.
     theta: base of the wavelengths.
     scaling: None leaves them as they are.
 
   Returns:
     Constants: nothing here is traced.
   """
-  frequencies = theta ** -(np.arange(0, head_dim, 2) / head_dim)
+  frequencies = theta ** -(np.arange(0, rotary_dim, 2) / rotary_dim)
   if scaling is None:
     return frequencies
   if scaling.kind == "linear":
@@ -79,11 +86,11 @@ def rotary_angles(
 
   Args:
     positions: int [B, T].
-    frequencies: radians per position, [head_dim / 2].
+    frequencies: radians per position, [rotary_dim / 2].
     dtype: float32 or wider.
 
   Returns:
-    (cos, sin), [B, T, 1, head_dim / 2] each, to broadcast over heads.
+    (cos, sin), [B, T, 1, rotary_dim / 2] each, to broadcast over heads.
   """
   frequencies = jnp.asarray(frequencies, dtype)[None, None, None]
   angles = positions.astype(dtype)[:, :, None, None] * frequencies
@@ -91,11 +98,12 @@ def rotary_angles(
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-  """Rotates the two halves of each head against each other.
+  """Rotates the two halves of each head's first entries against each other.
 
   Args:
     x: queries or keys [B, T, H, head_dim].
-    cos: [B, T, 1, head_dim / 2], float32 or wider.
+    cos: [B, T, 1, rotary_dim / 2], float32 or wider; entries of a head from
+      `rotary_dim` on stay as they are.
     sin: likewise.
 
   Returns:
@@ -105,8 +113,12 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
     Su et al., "RoFormer: enhanced transformer with rotary position embedding",
     2021, equation 34, with the pairs laid out as halves.
   """
-  first, second = jnp.split(x.astype(cos.dtype), 2, axis=-1)
-  rotated = (first * cos - second * sin, second * cos + first * sin)
+  half = cos.shape[-1]
+  wide = x.astype(cos.dtype)
+  first, second, rest = jnp.split(wide, (half, 2 * half), axis=-1)
+  rotated = [first * cos - second * sin, second * cos + first * sin]
+  if rest.shape[-1]:
+    rotated.append(rest)
   return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 

@@ -80,6 +80,7 @@ class Norm(nn.Module):
   """LayerNorm or RMSNorm over the last axis, in at least float32."""
 
   config: DecoderConfig
+  kind: str | None = None  # None is that of the config
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -93,7 +94,7 @@ class Norm(nn.Module):
       jnp.dtype(config.param_dtype),
     ).astype(wide)
     scale = parameter("scale", nn.initializers.ones)
-    if config.norm == "rms":
+    if (config.norm if self.kind is None else self.kind) == "rms":
       return rms_norm(x, scale, config.norm_eps)
     bias = parameter("bias", nn.initializers.zeros)
     return layer_norm(x, scale, bias, config.norm_eps)
@@ -171,6 +172,10 @@ class Attention(nn.Module):
     query = heads("query", config.num_heads, "heads")
     key = heads("key", config.num_kv_heads, "kv_heads")
     value = heads("value", config.num_kv_heads, "kv_heads")
+    if config.qk_norm:
+      narrow = query.dtype
+      query = Norm(config, "rms", name="query_norm")(query).astype(narrow)
+      key = Norm(config, "rms", name="key_norm")(key).astype(narrow)
     if angles is not None:
       query = attention.rotate(query, *angles)
       key = attention.rotate(key, *angles)
@@ -242,10 +247,11 @@ class Block(nn.Module):
     normed = flat(Norm(config, name="attention_norm")(x))
     branch = Attention(config, name="attention")(normed, mask, angles)
     branch = branch.reshape(x.shape)
-    x = x + row_dropout(branch, attention_keys, config.dropout)
-    normed = flat(Norm(config, name="mlp_norm")(x))
+    after = x + row_dropout(branch, attention_keys, config.dropout)
+    source = x if config.parallel_residual else after
+    normed = flat(Norm(config, name="mlp_norm")(source))
     branch = Mlp(config, name="mlp")(normed).reshape(x.shape)
-    x = x + row_dropout(branch, mlp_keys, config.dropout)
+    x = after + row_dropout(branch, mlp_keys, config.dropout)
     return nn.with_logical_constraint(x, ("batch", None, None)), None
 
 
@@ -267,7 +273,8 @@ class Embedding(nn.Module):
     )
     self.tokens = table("tokens", config.vocab_size, "vocab")
     if config.positions == "learned":
-      self.positions = table("positions", config.max_positions, "positions")
+      rows = config.max_positions + config.position_offset
+      self.positions = table("positions", rows, "positions")
 
   def __call__(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
     """Looks up tokens [B, T], giving [B, T, D] in the compute dtype."""
@@ -278,7 +285,7 @@ class Embedding(nn.Module):
     )
     x = look(self.tokens, tokens)
     if self.config.positions == "learned":
-      x = x + look(self.positions, positions)
+      x = x + look(self.positions, positions + self.config.position_offset)
     return x.astype(jnp.dtype(self.config.dtype))
 
   def logits(self, hidden: jax.Array) -> jax.Array:

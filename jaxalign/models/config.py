@@ -66,9 +66,16 @@ class DecoderConfig:
     norm_eps: added to the variance.
     activation: "gelu", "gelu_tanh", "silu" or "relu".
     gated: the MLP is down(act(gate(x)) * up(x)) rather than down(act(up(x))).
+    parallel_residual: attention and MLP of a block both read its input, and
+      their results are added to it together.
     positions: "rotary" (halves rotated against each other) or "learned".
+    position_offset: rows of the learned table before that of position 0.
     rope_theta: base of the rotary wavelengths.
     rope_scaling: how they are stretched, None for not at all.
+    rotary_fraction: share of each head that is rotated, its first entries.
+    sliding_window: keys a query may look back on, its own included; None for
+      all of them.
+    qk_norm: queries and keys are RMS-normalised per head, before any rotation.
     qkv_bias: query, key and value projections have a bias.
     out_bias: the attention output projection has a bias.
     mlp_bias: the MLP projections have a bias.
@@ -107,9 +114,14 @@ class DecoderConfig:
   norm_eps: float = 1e-5
   activation: str = "silu"
   gated: bool = True
+  parallel_residual: bool = False
   positions: str = "rotary"
+  position_offset: int = 0
   rope_theta: float = 10_000.0
   rope_scaling: RopeScaling | None = None
+  rotary_fraction: float = 1.0
+  sliding_window: int | None = None
+  qk_norm: bool = False
   qkv_bias: bool = False
   out_bias: bool = False
   mlp_bias: bool = False
@@ -141,6 +153,11 @@ class DecoderConfig:
     self._check_types()
     self._check_ranges()
 
+  @property
+  def rotary_dim(self) -> int:
+    """Entries of each head that are rotated."""
+    return int(self.head_dim * self.rotary_fraction)
+
   def _check_types(self) -> None:
     for name in (
       "vocab_size",
@@ -152,10 +169,13 @@ class DecoderConfig:
       "unroll",
     ):
       _positive(name, getattr(self, name))
-    if self.num_outputs is not None:
-      _positive("num_outputs", self.num_outputs)
+    for name in ("num_outputs", "sliding_window"):
+      if getattr(self, name) is not None:
+        _positive(name, getattr(self, name))
     for name in (
       "gated",
+      "parallel_residual",
+      "qk_norm",
       "qkv_bias",
       "out_bias",
       "mlp_bias",
@@ -164,7 +184,7 @@ class DecoderConfig:
     ):
       if not isinstance(getattr(self, name), bool):
         raise TypeError(f"{name} must be a bool, got {getattr(self, name)!r}")
-    for name in ("norm_eps", "rope_theta", "dropout"):
+    for name in ("norm_eps", "rope_theta", "rotary_fraction", "dropout"):
       value = getattr(self, name)
       if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, got {value!r}")
@@ -181,9 +201,20 @@ class DecoderConfig:
         "num_heads must be a multiple of num_kv_heads, got "
         f"{self.num_heads} and {self.num_kv_heads}"
       )
-    if self.positions == "rotary" and self.head_dim % 2:
+    if not 0 < self.rotary_fraction <= 1:
       raise ValueError(
-        f"head_dim must be even for rotary positions, got {self.head_dim}"
+        f"rotary_fraction must be in (0, 1], got {self.rotary_fraction}"
+      )
+    if self.positions == "rotary" and (
+      self.rotary_dim % 2 or not self.rotary_dim
+    ):
+      raise ValueError(
+        "head_dim * rotary_fraction must be even for rotary positions, got "
+        f"{self.head_dim} * {self.rotary_fraction}"
+      )
+    if self.position_offset < 0:
+      raise ValueError(
+        f"position_offset must be >= 0, got {self.position_offset}"
       )
     if self.unroll > self.num_layers:
       raise ValueError(

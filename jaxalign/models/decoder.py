@@ -90,12 +90,12 @@ class Decoder(nn.Module):
     angles = None
     if config.positions == "rotary":
       frequencies = attention.rotary_frequencies(
-        config.head_dim, config.rope_theta, config.rope_scaling
+        config.rotary_dim, config.rope_theta, config.rope_scaling
       )
       angles = attention.rotary_angles(
         positions, frequencies, blocks.wide_dtype(config)
       )
     index = jnp.arange(config.num_layers, dtype=jnp.int32)
-    seen = attention.attention_mask(mask)
+    seen = attention.attention_mask(mask, window=config.sliding_window)
     x, _ = self.layers(x, index, seen, angles, dropout_keys)
     return x

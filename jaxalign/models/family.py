@@ -40,11 +40,28 @@ class Tensor(NamedTuple):
     ours: paths in the parameter tree; several lie side by side on the tensor's
       output axis.
     transpose: theirs is [out, in], ours [in, out].
+    by_head: several of ours take turns on the output axis, head by head.
   """
 
   theirs: str
   ours: tuple[str, ...]
   transpose: bool = False
+  by_head: bool = False
+
+
+class Rope(NamedTuple):
+  """Where a family says how it rotates, beside `rope_parameters`.
+
+  Attributes:
+    theta: older field of the base of the wavelengths.
+    fraction: older field of the share of a head that is rotated; None where
+      that is all of it.
+    default_fraction: the share where neither place names it.
+  """
+
+  theta: str = "rope_theta"
+  fraction: str | None = None
+  default_fraction: float = 1.0
 
 
 class Family(NamedTuple):
@@ -58,12 +75,14 @@ class Family(NamedTuple):
     fields: config fields.
     fixed: DecoderConfig field -> the value that the family hard-wires, or a
       function of the config that gives it.
-    allowed: config.json field -> values under which the function is ours.
+    allowed: config.json field -> values under which the function is ours; of a
+      list, every entry must be among them.
     ignored: config.json fields that do not touch the function.
     tensors: the tensors.
     ignored_tensors: regular expression of buffers that hold no parameters.
     written: further config.json fields -> value, or a function of the config,
       where the default of transformers would not do.
+    rope: fields of the rotation, None without one.
   """
 
   model_type: str
@@ -77,6 +96,7 @@ class Family(NamedTuple):
   tensors: tuple[Tensor, ...]
   ignored_tensors: str
   written: Mapping[str, Any]
+  rope: Rope | None = None
 
 
 ACTIVATIONS = {

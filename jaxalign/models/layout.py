@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxalign.models import heads, translate
 from jaxalign.models.config import DecoderConfig
@@ -16,14 +17,16 @@ class Part(NamedTuple):
   Attributes:
     row: the row of the family table.
     shape: our shape, with the layer axis if there is one.
-    start: first index on the tensor's output axis.
+    start: where we begin on the tensor's output axis, or in each head's share.
     total: length of the tensor's output axis.
+    turns: shares of the output axis, one per head where `row.by_head`, else 1.
   """
 
   row: Tensor
   shape: tuple[int, ...]
   start: int
   total: int
+  turns: int
 
   @property
   def layered(self) -> bool:
@@ -42,11 +45,11 @@ class Part(NamedTuple):
     return shape[::-1] if self.row.transpose else shape
 
   @property
-  def index(self) -> tuple[slice, ...]:
-    """The part of the tensor that is ours."""
-    cut = slice(self.start, self.start + self.inner[-1])
-    index = (*(slice(None) for _ in self.inner[:-1]), cut)
-    return index[::-1] if self.row.transpose else index
+  def columns(self) -> np.ndarray:
+    """Where on the tensor's output axis each of our columns lies, int [out]."""
+    width = self.inner[-1] // self.turns
+    turns = np.arange(self.turns)[:, None] * (self.total // self.turns)
+    return (turns + self.start + np.arange(width)[None]).reshape(-1)
 
   def names(self) -> list[str]:
     """Names of the tensors, in the order of the layers."""
@@ -83,6 +86,21 @@ def flat(params: Any) -> dict[str, Any]:
   return {"/".join(key.key for key in keys): leaf for keys, leaf in leaves}
 
 
+def flat_axes(axes: Any) -> dict[str, tuple[str | None, ...]]:
+  """Logical axes by path of the parameter, as `flat` has the leaves.
+
+  Args:
+    axes: `Model.axes`.
+
+  Returns:
+    Path -> names.
+  """
+  leaves, _ = jax.tree_util.tree_flatten_with_path(
+    axes, is_leaf=lambda x: isinstance(x, tuple)
+  )
+  return {"/".join(key.key for key in keys): names for keys, names in leaves}
+
+
 def parts(config: DecoderConfig) -> dict[str, Part]:
   """Where each parameter of a config lies in a checkpoint of its family.
 
@@ -101,9 +119,11 @@ def parts(config: DecoderConfig) -> dict[str, Part]:
   for row in family.tensors:
     if not all(path in shapes for path in row.ours):
       continue
+    turns = config.num_heads if row.by_head else 1
     widths = [shapes[path][-1] for path in row.ours]
     for i, path in enumerate(row.ours):
-      found[path] = Part(row, shapes[path], sum(widths[:i]), sum(widths))
+      start = sum(widths[:i]) // turns
+      found[path] = Part(row, shapes[path], start, sum(widths), turns)
   for path in shapes:
     if path not in found:
       raise ValueError(

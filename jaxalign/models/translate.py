@@ -1,25 +1,12 @@
 """config.json to DecoderConfig and back, as the family tables say."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from jaxalign.models.config import DecoderConfig, RopeScaling
+from jaxalign.models import rope_fields
+from jaxalign.models.config import DecoderConfig
 from jaxalign.models.families import FAMILIES
 from jaxalign.models.family import Family, Field, Required
-
-ROPE_FIELDS = ("rope_parameters", "rope_scaling", "rope_theta")
-ROPE_WORDS = {
-  "factor": "factor",
-  "low_freq_factor": "low_freq_factor",
-  "high_freq_factor": "high_freq_factor",
-  "original_max_position_embeddings": "original_max_positions",
-}
-ROPE_KEYS = {
-  "default": (),
-  "linear": ("factor",),
-  "llama3": tuple(ROPE_WORDS),
-}
 
 
 def family_of(config: DecoderConfig) -> Family:
@@ -53,7 +40,7 @@ def scratch_config(family: str, **fields: Any) -> DecoderConfig:
   """A config of a family for a model that starts from nothing.
 
   Args:
-    family: "llama" or "gpt2".
+    family: a key of `families.FAMILIES`, such as "llama" or "gpt2".
     **fields: fields of DecoderConfig; those that the family hard-wires are set
       for you.
 
@@ -114,9 +101,14 @@ def from_json(theirs: Mapping[str, Any], where: str) -> DecoderConfig:
   fields |= {k: v for k, v in family.fixed.items() if not callable(v)}
   for field in family.fields:
     value = _read(field, theirs, where)
-    fields |= dict.fromkeys(field.ours, value)
-  if family.fixed["positions"] == "rotary":
-    fields |= _read_rope(theirs, where)
+    for name in field.ours:
+      # Two of their fields may be one of ours.
+      if fields.setdefault(name, value) != value:
+        raise ValueError(
+          f"{where}: {field.theirs} must be {fields[name]}, got {value}"
+        )
+  if family.rope is not None:
+    fields |= rope_fields.read_rope(theirs, family.rope, where)
   fields["num_outputs"] = _num_outputs(theirs, family, where)
   try:
     config = DecoderConfig(**fields)
@@ -159,8 +151,8 @@ def to_json(config: DecoderConfig) -> dict[str, Any]:
     if field.words is not None:
       value = next(word for word, ours in field.words.items() if ours == value)
     theirs[field.theirs] = value
-  if config.positions == "rotary":
-    theirs |= _write_rope(config)
+  if family.rope is not None:
+    theirs |= rope_fields.write_rope(config, family.rope)
   if config.num_outputs is not None:
     if config.pad_id is None:
       raise ValueError(
@@ -188,11 +180,14 @@ def _refuse_unknown(
 ) -> None:
   """Nothing that could change the function may pass unread."""
   known = {field.theirs for field in family.fields} | family.ignored
-  if family.fixed["positions"] == "rotary":
-    known |= set(ROPE_FIELDS)
+  if family.rope is not None:
+    known |= {*rope_fields.ROPE_PLACES, family.rope.theta, family.rope.fraction}
   for name, value in theirs.items():
     if name in family.allowed:
-      if value is not None and value not in family.allowed[name]:
+      entries = value if isinstance(value, list) else [value]
+      if value is not None and any(
+        entry not in family.allowed[name] for entry in entries
+      ):
         allowed = ", ".join(map(repr, family.allowed[name]))
         raise ValueError(f"{where}: {name} must be {allowed}, got {value!r}")
     elif name not in known and value is not None:
@@ -234,48 +229,3 @@ def _num_outputs(
     f"{where}: architectures must be [{family.language!r}] or "
     f"[{family.reward!r}], got {architectures!r}"
   )
-
-
-def _read_rope(theirs: Mapping[str, Any], where: str) -> dict[str, Any]:
-  """Theta and scaling, from `rope_parameters` or the older two fields."""
-  name = "rope_parameters"
-  if theirs.get(name) is None:
-    name = "rope_scaling"
-  rope = dict(theirs.get(name) or {})
-  theta = rope.pop("rope_theta", None)
-  top = theirs.get("rope_theta")
-  if theta is not None and top is not None and theta != top:
-    raise ValueError(f"{where}: rope_theta is {top} and in {name} {theta}")
-  theta = next((t for t in (theta, top) if t is not None), 10_000.0)
-  older = rope.pop("type", "default")
-  kind = rope.pop("rope_type", older)
-  if kind not in ROPE_KEYS:
-    raise ValueError(
-      f"{where}: rope_type in {name} must be one of {', '.join(ROPE_KEYS)}, "
-      f"got {kind!r}"
-    )
-  if set(rope) != set(ROPE_KEYS[kind]):
-    raise ValueError(
-      f"{where}: {name} of rope_type {kind!r} must hold "
-      f"{list(ROPE_KEYS[kind])}, got {sorted(rope)}"
-    )
-  scaling = None
-  if kind != "default":
-    ours = {ROPE_WORDS[key]: value for key, value in rope.items()}
-    scaling = RopeScaling(kind, **ours)
-  return {"rope_theta": theta, "rope_scaling": scaling}
-
-
-def _write_rope(config: DecoderConfig) -> dict[str, Any]:
-  """Both forms: transformers 5 reads the first, older readers the others."""
-  rope: dict[str, Any] = {"rope_type": "default"}
-  if config.rope_scaling is not None:
-    kept = dataclasses.asdict(config.rope_scaling)
-    rope = {"rope_type": kept["kind"]} | {
-      key: kept[ROPE_WORDS[key]] for key in ROPE_KEYS[kept["kind"]]
-    }
-  return {
-    "rope_parameters": rope | {"rope_theta": config.rope_theta},
-    "rope_theta": config.rope_theta,
-    "rope_scaling": None if config.rope_scaling is None else rope,
-  }

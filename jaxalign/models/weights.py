@@ -9,7 +9,6 @@ import functools
 import json
 import os
 import pathlib
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,13 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.models import heads, layout, translate
+from jaxalign.models import heads, layout, reading, translate
 from jaxalign.models.config import DecoderConfig, available_dtype
-from jaxalign.models.safetensor_files import TensorFiles, write_folder
+from jaxalign.models.safetensor_files import (
+  MAX_SHARD_BYTES,
+  TensorFiles,
+  write_folder,
+)
 
 Path = str | os.PathLike[str]
 Apply = Callable[[heads.Params, jax.Array, jax.Array], jax.Array]
-FRESH_HEADS = ("score.weight", "value.weight")
 
 
 def load_config(path: Path) -> DecoderConfig:
@@ -60,8 +62,8 @@ def load_params(
 ) -> heads.Params:
   """The parameters of a Hugging Face folder, in our layout.
 
-  Each parameter is read, converted to `param_dtype` and placed before the next
-  one is read, so the host holds one at a time.
+  Each device's share is read and placed by itself, layer by layer, so that the
+  host holds no more than a tensor beside the parameters.
 
   Args:
     path: the folder.
@@ -84,7 +86,9 @@ def load_params(
   dtype = available_dtype("param_dtype", config.param_dtype)
   parts = layout.parts(config)
   files = TensorFiles(path)
-  names = _match(files, parts, config, path, may_draw=key is not None)
+  names = reading.match_tensors(
+    files, parts, config, path, may_draw=key is not None
+  )
   shapes = layout.abstract_params(config)
   places = dict.fromkeys(parts)
   if shardings is not None:
@@ -93,10 +97,12 @@ def load_params(
   arrays = []
   for leaf in layout.flat(shapes):
     if parts[leaf].names()[0] in names:
-      array = _read(files, parts[leaf], names, dtype)
+      array = reading.read_parameter(
+        files, parts[leaf], names, dtype, places[leaf]
+      )
     else:
-      array = _draw(config, leaf, key)
-    arrays.append(_place(array, places[leaf]))
+      array = _place(_draw(config, leaf, key), places[leaf])
+    arrays.append(array)
   return jax.tree.unflatten(jax.tree.structure(shapes), arrays)
 
 
@@ -158,12 +164,13 @@ def save_pretrained(
 
   The files are written under other names and renamed when complete. A reward
   model is read by transformers at the last token that is not `pad_id`: keep a
-  `pad_id` that occurs in no text, or let the mask decide, as we do.
+  `pad_id` that occurs in no text, or let the mask decide, as we do. Above 5 GB
+  there are several files with an index, written one after the other.
 
   Args:
     path: the folder, made if it is not there; other files in it stay.
     params: nested dict of arrays, all on this host.
-    config: what they belong to, of family "llama" or "gpt2".
+    config: what they belong to, of a known family.
 
   Raises:
     ValueError: params do not fit the config, the family cannot express it, or
@@ -174,16 +181,24 @@ def save_pretrained(
   leaves = layout.flat(params)
   _check_leaves(leaves, parts)
   dtype = np.dtype(config.param_dtype)
-  tensors: dict[str, np.ndarray] = {}
+  sources: dict[str, tuple[layout.Part, int]] = {}
   for row in dict.fromkeys(part.row for part in parts.values()):
-    arrays = [np.asarray(leaves[leaf]) for leaf in row.ours]
-    whole = np.concatenate(arrays, axis=-1) if len(arrays) > 1 else arrays[0]
     part = parts[row.ours[0]]
-    for layer, name in enumerate(part.names()):
-      tensor = whole[layer] if part.layered else whole
-      tensor = tensor.T if row.transpose else tensor
-      tensors[name] = np.ascontiguousarray(tensor, dtype)
-  write_folder(path, tensors, theirs)
+    sources |= {name: (part, i) for i, name in enumerate(part.names())}
+
+  def make(name: str) -> np.ndarray:
+    first, layer = sources[name]
+    whole = np.empty((*first.inner[:-1], first.total), dtype)
+    for leaf in first.row.ours:
+      array = leaves[leaf][layer] if first.layered else leaves[leaf]
+      whole[..., parts[leaf].columns] = np.asarray(array)
+    return np.ascontiguousarray(whole.T if first.row.transpose else whole)
+
+  sizes = {
+    name: int(np.prod(part.tensor_shape)) * dtype.itemsize
+    for name, (part, _) in sources.items()
+  }
+  write_folder(path, sizes, make, theirs, max_shard_bytes=MAX_SHARD_BYTES)
 
 
 @functools.cache
@@ -203,73 +218,6 @@ def _typed(config: DecoderConfig, dtype: str) -> DecoderConfig:
   return dataclasses.replace(config, dtype=dtype, param_dtype=param_dtype)
 
 
-def _match(
-  files: TensorFiles,
-  parts: Mapping[str, layout.Part],
-  config: DecoderConfig,
-  path: Path,
-  *,
-  may_draw: bool,
-) -> dict[str, str]:
-  """Full name -> name in the file, with every tensor accounted for."""
-  family = translate.family_of(config)
-  there = files.names()
-  names: dict[str, str] = {}
-  for part in parts.values():
-    for full in part.names():
-      short = full.removeprefix(family.prefix)
-      name = full if full in there else short
-      if name not in there:
-        if full in FRESH_HEADS and may_draw:
-          continue
-        hint = "; pass a key to draw that head" if full in FRESH_HEADS else ""
-        raise ValueError(f"{path}: tensor {full} is missing{hint}")
-      if files.shape(name) != part.tensor_shape:
-        raise ValueError(
-          f"{files.file_of(name)}: tensor {name} must have shape "
-          f"{part.tensor_shape}, got {files.shape(name)}"
-        )
-      names[full] = name
-  left = there - set(names.values())
-  if "lm_head.weight" in left:
-    left -= {"lm_head.weight"}
-    if config.num_outputs is None:
-      _check_tied(files, names[parts["embed/tokens"].row.theirs])
-  for name in sorted(left):
-    if not re.fullmatch(family.ignored_tensors, name):
-      raise ValueError(
-        f"{files.file_of(name)}: tensor {name} does not belong to a "
-        f"{translate.architecture(config)} with this config.json"
-      )
-  return names
-
-
-def _check_tied(files: TensorFiles, embedding: str) -> None:
-  """A head stored beside the embedding it is tied to must be its copy."""
-  whole = (slice(None), slice(None))
-  head = files.read("lm_head.weight", whole)
-  if not np.array_equal(head, files.read(embedding, whole)):
-    raise ValueError(
-      f"{files.file_of('lm_head.weight')}: tensor lm_head.weight differs from "
-      f"{embedding}, but tie_word_embeddings is true in config.json"
-    )
-
-
-def _read(
-  files: TensorFiles,
-  part: layout.Part,
-  names: Mapping[str, str],
-  dtype: np.dtype,
-) -> np.ndarray:
-  """One parameter, converted and transposed as it is copied."""
-  array = np.empty(part.shape, dtype)
-  for layer, full in enumerate(part.names()):
-    tensor = files.read(names[full], part.index)
-    target = array[layer] if part.layered else array
-    target[...] = tensor.T if part.row.transpose else tensor
-  return array
-
-
 def _draw(config: DecoderConfig, leaf: str, key: jax.Array) -> jax.Array:
   """One freshly initialised parameter; the compiler drops all others."""
   tokens = jnp.zeros((1, 1), jnp.int32)
@@ -277,9 +225,9 @@ def _draw(config: DecoderConfig, leaf: str, key: jax.Array) -> jax.Array:
   return jax.jit(lambda k: layout.flat(init(k, tokens, tokens == 0))[leaf])(key)
 
 
-def _place(array: np.ndarray | jax.Array, sharding: Any) -> jax.Array:
+def _place(array: jax.Array, sharding: Any) -> jax.Array:
   if sharding is None:
-    return jnp.asarray(array)
+    return array
   host = np.asarray(array)
   return jax.make_array_from_callback(host.shape, sharding, lambda i: host[i])
 

@@ -71,6 +71,37 @@ class PositionsTest(parameterized.TestCase):
       attention.positions_of(mask), [[0, 0, 1, 1, 2, 2], [0, 1, 2, 3, 4, 5]]
     )
 
+  def test_a_window_counts_attended_tokens(self):
+    mask = jnp.asarray([[1, 1, 0, 1, 1, 0]], bool)
+    seen = attention.attention_mask(mask, window=2)[0, 0]
+    np.testing.assert_array_equal(
+      np.asarray(seen)[np.asarray(mask[0])],
+      np.array(
+        [
+          [1, 0, 0, 0, 0, 0],
+          [1, 1, 0, 0, 0, 0],
+          [0, 1, 0, 1, 0, 0],
+          [0, 0, 0, 1, 1, 0],
+        ],
+        bool,
+      ),
+    )
+    np.testing.assert_array_equal(
+      attention.attention_mask(mask, window=6), attention.attention_mask(mask)
+    )
+
+  def test_only_the_first_entries_of_a_head_are_turned(self):
+    frequencies = attention.rotary_frequencies(4, 100.0, None)
+    angles = attention.rotary_angles(
+      jnp.asarray([[3]]), frequencies, jnp.dtype(jnp.float32)
+    )
+    x = jnp.arange(1.0, 7.0).reshape(1, 1, 1, 6)
+    got = attention.rotate(x, *angles)
+    np.testing.assert_array_equal(got[..., 4:], x[..., 4:])
+    np.testing.assert_array_equal(
+      got[..., :4], attention.rotate(x[..., :4], *angles)
+    )
+
   def test_scores_depend_on_the_distance_alone(self):
     with jax.enable_x64(True):
       rng = np.random.default_rng(0)

@@ -17,6 +17,8 @@ def tiny(family: str, **changes):
     "tie_embeddings": True,
     "pad_id": 0,
   }
+  if family == "opt":  # one field of theirs says all three
+    fields |= {"qkv_bias": True, "out_bias": True, "mlp_bias": True}
   return translate.scratch_config(family, **fields | changes)
 
 

@@ -24,6 +24,8 @@ LLAMA = dict(
   num_key_value_heads=2,
   max_position_embeddings=64,
   pad_token_id=PAD,
+  bos_token_id=1,
+  eos_token_id=2,
 )
 GPT2 = dict(
   vocab_size=VOCAB,
@@ -35,6 +37,18 @@ GPT2 = dict(
   eos_token_id=2,
   pad_token_id=PAD,
 )
+NEOX = {k: v for k, v in LLAMA.items() if k != "num_key_value_heads"}
+OPT = {k: v for k, v in NEOX.items() if k != "intermediate_size"}
+# Name of the family -> (prefix of the classes of transformers, fields).
+BASES = {
+  "llama": ("Llama", LLAMA),
+  "gpt2": ("GPT2", GPT2),
+  "gpt_neox": ("GPTNeoX", NEOX),
+  "opt": ("OPT", OPT | dict(ffn_dim=24)),
+  "mistral": ("Mistral", LLAMA),
+  "qwen2": ("Qwen2", LLAMA),
+  "qwen3": ("Qwen3", LLAMA | dict(head_dim=6)),
+}
 LLAMA3_ROPE = dict(
   rope_type="llama3",
   rope_theta=500.0,
@@ -43,18 +57,28 @@ LLAMA3_ROPE = dict(
   high_freq_factor=4.0,
   original_max_position_embeddings=16,
 )
+FROM_SCRATCH = {
+  "gpt2": dict(activation="gelu"),
+  "gpt_neox": dict(
+    rotary_fraction=0.5, qkv_bias=True, out_bias=True, activation="gelu"
+  ),
+  "opt": dict(qkv_bias=True, out_bias=True, mlp_bias=True, activation="relu"),
+  "mistral": dict(num_kv_heads=2, sliding_window=4),
+  "qwen3": dict(num_kv_heads=1),
+}
+LINEAR_ROPE = dict(rope_type="linear", rope_theta=500.0, factor=2.0)
 
 
-def build(kind, fields):
-  """A torch model with every parameter random, biases and norms included."""
-  config_class, model_class = {
-    "llama_lm": ("LlamaConfig", "LlamaForCausalLM"),
-    "llama_rm": ("LlamaConfig", "LlamaForSequenceClassification"),
-    "gpt2_lm": ("GPT2Config", "GPT2LMHeadModel"),
-    "gpt2_rm": ("GPT2Config", "GPT2ForSequenceClassification"),
-  }[kind]
-  config = getattr(transformers, config_class)(**fields)
-  model = getattr(transformers, model_class)(config).eval()
+def build(family, fields):
+  """A torch model with every parameter random, biases and norms included.
+
+  With `num_labels` among the fields it is a classifier.
+  """
+  prefix, base = BASES[family]
+  config = getattr(transformers, f"{prefix}Config")(**base | fields)
+  language = "LMHeadModel" if family == "gpt2" else "ForCausalLM"
+  suffix = "ForSequenceClassification" if "num_labels" in fields else language
+  model = getattr(transformers, f"{prefix}{suffix}")(config).eval()
   torch.manual_seed(0)
   with torch.no_grad():
     for parameter in model.parameters():
@@ -71,14 +95,17 @@ def padded():
   return np.where(mask, tokens, PAD), mask
 
 
-def torch_logits(model, tokens, mask):
+def torch_outputs(model, tokens, mask):
+  """Logits, and the hidden states that the head reads."""
   positions = np.maximum(mask.cumsum(-1) - 1, 0)
   with torch.no_grad():
-    return model(
+    out = model(
       input_ids=torch.tensor(tokens).long(),
       attention_mask=torch.tensor(mask).long(),
       position_ids=torch.tensor(positions),
-    ).logits.numpy()
+      output_hidden_states=True,
+    )
+  return out.logits.numpy(), out.hidden_states[-1].numpy()
 
 
 def auto(folder, config):
@@ -100,38 +127,82 @@ class ParityTest(parameterized.TestCase):
     self.back = str(pathlib.Path(self.folder, "back"))
     self.tokens, self.mask = padded()
 
-  def assert_close(self, config, got, expected, atol):
+  def assert_close(self, config, got, expected):
     if config.num_outputs is None:
       got, expected = np.asarray(got)[self.mask], expected[self.mask]
-    np.testing.assert_allclose(got, expected, atol=atol, rtol=1e-5)
+    np.testing.assert_allclose(got, expected, atol=1e-5, rtol=1e-5)
 
   @parameterized.named_parameters(
-    ("llama_gqa_biases", "llama_lm", dict(attention_bias=True, mlp_bias=True)),
-    ("llama_tied", "llama_lm", dict(tie_word_embeddings=True)),
-    ("llama_long_context", "llama_lm", dict(rope_parameters=LLAMA3_ROPE)),
-    ("llama_wide_heads", "llama_rm", dict(head_dim=6, num_labels=1)),
-    ("gpt2", "gpt2_lm", dict(activation_function="gelu_new")),
-    ("gpt2_untied", "gpt2_lm", dict(tie_word_embeddings=False, n_inner=24)),
-    ("gpt2_three_outputs", "gpt2_rm", dict(num_labels=3)),
-    ("llama_two_outputs", "llama_rm", dict(rms_norm_eps=1e-3)),
+    ("llama_gqa_biases", "llama", dict(attention_bias=True, mlp_bias=True)),
+    ("llama_tied", "llama", dict(tie_word_embeddings=True)),
+    ("llama_long_context", "llama", dict(rope_parameters=LLAMA3_ROPE)),
+    ("llama_wide_heads", "llama", dict(head_dim=6, num_labels=1)),
+    ("llama_two_outputs", "llama", dict(rms_norm_eps=1e-3, num_labels=2)),
+    ("gpt2", "gpt2", dict(activation_function="gelu_new")),
+    ("gpt2_untied", "gpt2", dict(tie_word_embeddings=False, n_inner=24)),
+    ("gpt2_three_outputs", "gpt2", dict(num_labels=3)),
+    ("neox", "gpt_neox", dict(rotary_pct=0.5)),
+    ("neox_all_of_a_head", "gpt_neox", dict(rotary_pct=1.0, num_labels=1)),
+    (
+      "neox_sequential_tied",
+      "gpt_neox",
+      dict(
+        rotary_pct=0.5, use_parallel_residual=False, tie_word_embeddings=True
+      ),
+    ),
+    (
+      "neox_without_biases",
+      "gpt_neox",
+      dict(attention_bias=False, rotary_pct=0.5),
+    ),
+    (
+      "neox_linear_rope",
+      "gpt_neox",
+      dict(rope_parameters=LINEAR_ROPE | dict(partial_rotary_factor=0.5)),
+    ),
+    ("opt", "opt", dict()),
+    ("opt_untied", "opt", dict(tie_word_embeddings=False)),
+    ("opt_score", "opt", dict(num_labels=1, activation_function="gelu")),
+    ("mistral_window", "mistral", dict(sliding_window=5)),
+    ("mistral", "mistral", dict(sliding_window=None, head_dim=6)),
+    ("mistral_score", "mistral", dict(num_labels=1)),
+    ("qwen2", "qwen2", dict(rope_parameters=LLAMA3_ROPE)),
+    ("qwen2_tied", "qwen2", dict(tie_word_embeddings=True)),
+    ("qwen2_score", "qwen2", dict(num_labels=2)),
+    ("qwen3", "qwen3", dict(rope_parameters=LINEAR_ROPE)),
+    (
+      "qwen3_tied",
+      "qwen3",
+      dict(attention_bias=True, tie_word_embeddings=True),
+    ),
+    ("qwen3_score", "qwen3", dict(num_labels=1)),
   )
-  def test_there_and_back(self, kind, fields):
-    base = LLAMA if kind.startswith("llama") else GPT2
-    torch_model = build(kind, base | fields)
-    expected = torch_logits(torch_model, self.tokens, self.mask)
+  def test_there_and_back(self, family, fields):
+    torch_model = build(family, fields)
+    expected, states = torch_outputs(torch_model, self.tokens, self.mask)
     # Shards small enough that the index is used.
     torch_model.save_pretrained(self.folder, max_shard_size="6KB")
     config = models.load_config(self.folder)
+    self.assertEqual(config.family, family)
     apply, params, config = ours(config)(self.folder)
-    got = jax.jit(apply)(params, self.tokens, self.mask)
-    self.assert_close(config, got, expected, 1e-5)
+    out = jax.jit(models.model_of(config).apply)(params, self.tokens, self.mask)
+    got = apply(params, self.tokens, self.mask)
+    self.assert_close(config, got, expected)
+    if config.num_outputs is None:
+      self.assert_close(config, out.logits, expected)
+      self.assert_close(config, out.hidden, states)
+    else:
+      self.assert_close(config, out.rewards, expected)
+      last = np.max(np.where(self.mask, np.arange(24), 0), axis=-1)
+      pooled = states[np.arange(4), last]
+      self.assert_close(config, out.features, pooled)
 
     models.save_pretrained(self.back, params, config)
     self.assertEqual(models.load_config(self.back), config)
-    again = torch_logits(auto(self.back, config), self.tokens, self.mask)
+    again, _ = torch_outputs(auto(self.back, config), self.tokens, self.mask)
     np.testing.assert_array_equal(again, expected)
 
-  @parameterized.parameters("llama", "gpt2")
+  @parameterized.parameters(*BASES)
   def test_a_model_from_scratch_loads_in_torch(self, family):
     config = models.scratch_config(
       family,
@@ -144,14 +215,15 @@ class ParityTest(parameterized.TestCase):
       dropout=0.1,
       num_outputs=2,
       pad_id=PAD,
-      **({"activation": "gelu"} if family == "gpt2" else {}),
+      **FROM_SCRATCH.get(family, {}),
     )
     model = models.reward_model(config)
     params = model.init(jax.random.key(0), self.tokens, self.mask)
     models.save_pretrained(self.folder, params, config)
-    expected = torch_logits(auto(self.folder, config), self.tokens, self.mask)
+    torch_model = auto(self.folder, config)
+    expected, _ = torch_outputs(torch_model, self.tokens, self.mask)
     got = jax.jit(model.apply)(params, self.tokens, self.mask).rewards
-    self.assert_close(config, got, expected, 1e-5)
+    self.assert_close(config, got, expected)
     self.assertEqual(models.load_config(self.folder), config)
 
 

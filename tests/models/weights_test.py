@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import tempfile
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxalign import models
-from jaxalign.models import layout, safetensor_files
+from jaxalign.models import layout, safetensor_files, weights
 
 LLAMA = models.scratch_config(
   "llama",
@@ -37,6 +38,18 @@ GPT2 = models.scratch_config(
   activation="gelu_tanh",
   tie_embeddings=True,
   dropout=0.1,
+)
+NEOX = models.scratch_config(
+  "gpt_neox",
+  vocab_size=11,
+  num_layers=2,
+  num_heads=2,
+  embed_dim=8,
+  mlp_dim=6,
+  max_positions=16,
+  qkv_bias=True,
+  out_bias=True,
+  rotary_fraction=0.5,
 )
 QUERY = "model.layers.1.self_attn.q_proj.weight"
 TOKENS = np.array([[1, 2, 3, 4]], np.int32)
@@ -102,6 +115,7 @@ class FolderTest(parameterized.TestCase):
   @parameterized.parameters(
     LLAMA,
     GPT2,
+    NEOX,
     dataclasses.replace(GPT2, tie_embeddings=False, value_head=True),
     dataclasses.replace(LLAMA, num_outputs=2, pad_id=0, eos_id=(2, 3)),
     dataclasses.replace(LLAMA, rope_scaling=models.RopeScaling("linear", 2.0)),
@@ -116,14 +130,24 @@ class FolderTest(parameterized.TestCase):
       ["config.json", "model.safetensors"],
     )
 
-  def test_shardings_are_applied_leaf_by_leaf(self):
-    params = self.save()
-    mesh = Mesh(np.array(jax.devices()[:2]), "x", axis_types=(AxisType.Auto,))
-    split = lambda leaf: NamedSharding(
-      mesh, PartitionSpec(*("x" if n == 8 else None for n in leaf.shape[:1]))
+  @parameterized.parameters(LLAMA, GPT2, NEOX)
+  def test_shardings_are_applied_leaf_by_leaf(self, config):
+    params = self.save(config)
+    mesh = Mesh(
+      np.array(jax.devices()[:4]).reshape(2, 2),
+      ("x", "y"),
+      axis_types=(AxisType.Auto,) * 2,
     )
+    # The last two axes where they can be cut, never that of the layers.
+    names = {8: "x", 6: "y", 4: "y"}
+
+    def split(leaf):
+      spec = [names.get(n) for n in leaf.shape]
+      repeated = [n if n not in spec[:i] else None for i, n in enumerate(spec)]
+      return NamedSharding(mesh, PartitionSpec(*repeated))
+
     shardings = jax.tree.map(split, params)
-    loaded = models.load_params(self.folder, LLAMA, shardings=shardings)
+    loaded = models.load_params(self.folder, config, shardings=shardings)
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
     self.assertEqual(
       jax.tree.map(lambda leaf: leaf.sharding, loaded), shardings
@@ -217,6 +241,13 @@ class FolderTest(parameterized.TestCase):
     file.write_bytes(whole[:-5])
     self.assert_refused("model.safetensors: not a complete safetensors file")
 
+  def test_a_model_beyond_the_size_of_a_file_is_sharded(self):
+    with mock.patch.object(weights, "MAX_SHARD_BYTES", 500):
+      params = self.save(NEOX)
+    self.assertGreater(len(list(self.folder.glob("model-*"))), 2)
+    loaded = models.load_params(self.folder, NEOX)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+
   def test_shards(self):
     params = self.save()
     tensors = safetensors.numpy.load_file(
@@ -270,7 +301,10 @@ class FolderTest(parameterized.TestCase):
     params = self.save()
     with self.assertRaises(TypeError):
       safetensor_files.write_folder(
-        self.folder, {"a": np.ones(2, np.float32)}, {"bad": object()}
+        self.folder,
+        {"a": 8},
+        lambda _: np.ones(2, np.float32),
+        {"bad": object()},
       )
     loaded = models.load_params(self.folder, models.load_config(self.folder))
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
