@@ -6,33 +6,14 @@ that says why the row cannot be read. JSONL and CSV are parsed here, because a
 general loader turns a missing field into None and a number into text.
 """
 
-import csv
-import gzip
-import json
 import os
-import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-Row = tuple[str, Mapping[str, Any] | ValueError]
+from jaxalign.data.csv_rows import read_csv
+from jaxalign.data.lines import BrokenFile, Lines, parse_json
 
-# CSV cells are text; these columns hold JSON values.
-JSON_COLUMNS = (
-  "responses",
-  "chosen_prob",
-  "votes_chosen",
-  "votes_rejected",
-  "votes_tie",
-  "n_votes",
-  "tie",
-  "margin",
-  "strength",
-  "strength_std",
-  "position",
-  "ratings",
-  "labels",
-)
+Row = tuple[str, Mapping[str, Any] | ValueError]
 
 
 def read_file(path: str) -> Iterator[Row]:
@@ -54,61 +35,16 @@ def read_file(path: str) -> Iterator[Row]:
   raise ValueError(f"{path}: extension must be one of {', '.join(_READERS)}")
 
 
-class _Lines:
-  """Decoded lines of a file, plain or gzip, that know their number.
-
-  A line that is not UTF-8 raises and the next call goes on behind it, so that
-  bad lines can be skipped.
-  """
-
-  def __init__(self, path: str) -> None:
-    self.path = path
-    self.number = 0
-    opener: Callable[..., Any] = gzip.open if path.endswith(".gz") else open
-    self.file = opener(path, "rb")
-
-  def __enter__(self) -> "_Lines":
-    return self
-
-  def __exit__(self, *error: object) -> None:
-    self.file.close()
-
-  def __iter__(self) -> Iterator[str]:
-    return self
-
-  def __next__(self) -> str:
-    try:
-      line = self.file.readline()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-      raise BrokenFile(
-        f"{self.path}:{self.number + 1}: broken gzip file: {error}"
-      ) from None
-    if not line:
-      raise StopIteration
-    self.number += 1
-    try:
-      # A byte order mark begins files written by spreadsheets.
-      return line.decode("utf-8-sig" if self.number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-      raise ValueError(
-        f"not UTF-8 at byte {error.start + 1} of the line"
-      ) from None
-
-
-class BrokenFile(ValueError):
-  """Nothing behind this point of a file can be read, so nothing is skipped."""
-
-
 def read_jsonl(path: str) -> Iterator[Row]:
   """One JSON object per line; blank lines are allowed."""
-  with _Lines(path) as lines:
+  with Lines(path) as lines:
     while True:
       row: Mapping[str, Any] | ValueError
       try:
         line = next(lines)
         if not line.strip():
           continue
-        row = _parse_json(line)
+        row = parse_json(line)
         if not isinstance(row, dict):
           raise ValueError("the line must hold a JSON object")
       except StopIteration:
@@ -118,94 +54,6 @@ def read_jsonl(path: str) -> Iterator[Row]:
       except ValueError as error:
         row = error
       yield f"{path}:{lines.number}", row
-
-
-def _parse_json(text: str) -> Any:
-  try:
-    return _DECODER.decode(text)
-  except json.JSONDecodeError as error:
-    raise ValueError(
-      f"malformed JSON at column {error.colno}: {error.msg}"
-    ) from None
-  except RecursionError:
-    raise ValueError("malformed JSON: nested too deeply") from None
-
-
-def _no_constant(name: str) -> None:
-  raise ValueError(f"numbers must be finite, got {name}")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  row = dict(pairs)
-  if len(row) < len(pairs):
-    names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
-    raise ValueError(f"key {twice!r} appears twice in one object")
-  return row
-
-
-_DECODER = json.JSONDecoder(
-  parse_constant=_no_constant, object_pairs_hook=_unique
-)
-
-
-def read_csv(path: str) -> Iterator[Row]:
-  """A header and one record per row; an empty cell is null."""
-  # Long prompts exceed the default cell limit of 128 KiB.
-  csv.field_size_limit(sys.maxsize)
-  with _Lines(path) as lines:
-    reader = csv.reader(lines, strict=True)
-    try:
-      header = _header(next(reader, None))
-    except BrokenFile:
-      raise
-    except (csv.Error, ValueError) as error:
-      raise BrokenFile(f"{path}:1: {error}") from None
-    while True:
-      first = lines.number + 1
-      row: Mapping[str, Any] | ValueError
-      try:
-        cells = next(reader)
-        if not cells:
-          continue
-        row = _cells(header, cells)
-      except StopIteration:
-        return
-      except BrokenFile:
-        raise
-      except (csv.Error, ValueError) as error:
-        row = ValueError(str(error))
-      yield f"{path}:{first}", row
-
-
-def _header(cells: list[str] | None) -> list[str]:
-  if not cells:
-    raise ValueError("the first line must hold the column names")
-  for name in cells:
-    if cells.count(name) > 1:
-      raise ValueError(f"column {name!r} appears twice in the header")
-  return cells
-
-
-def _cells(header: list[str], cells: list[str]) -> dict[str, Any]:
-  if len(cells) != len(header):
-    raise ValueError(
-      f"a row must have {len(header)} cells like the header, got {len(cells)}"
-    )
-  row: dict[str, Any] = {}
-  for name, cell in zip(header, cells, strict=True):
-    if not cell:
-      row[name] = None
-    elif name in JSON_COLUMNS:
-      try:
-        row[name] = _parse_json(cell.lower() if name == "tie" else cell)
-      except ValueError:
-        raise ValueError(
-          f"{name} must be a number, true, false or JSON, got {cell[:40]!r}"
-        ) from None
-    else:
-      row[name] = cell
-  return row
 
 
 def read_parquet(path: str) -> Iterator[Row]:
@@ -220,13 +68,16 @@ def read_parquet(path: str) -> Iterator[Row]:
   )
 
 
-def read_hub(name: str, subset: str | None, split: str) -> Iterator[Row]:
+def read_hub(
+  name: str, subset: str | None, split: str, *, streaming: bool = False
+) -> Iterator[Row]:
   """The rows of a data set on the Hugging Face hub or in a local folder.
 
   Args:
     name: OWNER/NAME, or a folder.
     subset: configuration, None for the default one.
     split: e.g. "train".
+    streaming: read while rows arrive, without a copy in the cache.
 
   Returns:
     An iterator over `(where, row)`; it raises ValueError, beginning with the
@@ -235,7 +86,10 @@ def read_hub(name: str, subset: str | None, split: str) -> Iterator[Row]:
   import datasets
 
   return _numbered(
-    f"hub:{name}", lambda: datasets.load_dataset(name, subset, split=split)
+    f"hub:{name}",
+    lambda: datasets.load_dataset(
+      name, subset, split=split, streaming=streaming
+    ),
   )
 
 

@@ -178,6 +178,18 @@ class DatasetsTest(parameterized.TestCase):
       self.assertEqual(row["prompt"], expected, spec)
       self.assertEqual(where, f"hub:{name}:1")
 
+  def test_streaming_reads_the_same_rows_and_keeps_no_copy(self):
+    name = self.folder / "set"
+    name.mkdir()
+    rows_given = [{"prompt": f"Q{i}", "n": i} for i in range(5)]
+    text = "".join(json.dumps(row) + "\n" for row in rows_given)
+    (name / "train.jsonl").write_text(text)
+    streamed = list(rows.read_hub(str(name), None, "train", streaming=True))
+    self.assertEmpty(list(self.folder.glob("cache/**/*.arrow")))
+    self.assertEqual([row for _, row in streamed], rows_given)
+    self.assertEqual(list(rows.read_hub(str(name), None, "train")), streamed)
+    self.assertNotEmpty(list(self.folder.glob("cache/**/*.arrow")))
+
   def test_a_name_that_cannot_be_loaded(self):
     with self.assertRaisesRegex(ValueError, "^hub:nobody/nothing:1: "):
       list(rows.read_hub("nobody/nothing", None, "train"))
