@@ -142,7 +142,28 @@ def labels(value: Any, num_responses: int) -> tuple[tuple[float, ...], ...]:
   return tuple(result)
 
 
+def label_votes(value: Any, num_responses: int) -> tuple[tuple[int, ...], ...]:
+  """People per class, for every response or for the first."""
+  if not isinstance(value, (list, tuple)) or not value:
+    raise ValueError(f"label_votes must be a list of counts, got {kind(value)}")
+  rows = tuple(value) if isinstance(value[0], (list, tuple)) else (value,)
+  if len(rows) not in (1, num_responses):
+    raise ValueError(
+      "label_votes must hold 1 row of counts or one per response "
+      f"({num_responses}), got {len(rows)}"
+    )
+  result = []
+  for row in rows:
+    if not isinstance(row, (list, tuple)) or len(row) != len(rows[0]):
+      raise ValueError("label_votes must be counts of the same classes")
+    result.append(tuple(count("label_votes", entry) for entry in row))
+    if not sum(result[-1]):
+      raise ValueError("label_votes of a response are all 0")
+  return tuple(result)
+
+
 PARSERS: dict[str, Callable[[str, Any], Any]] = {
+  "num_ranked": count,
   "chosen_prob": probability,
   "votes_chosen": count,
   "votes_rejected": count,
@@ -161,4 +182,5 @@ PARSERS: dict[str, Callable[[str, Any], Any]] = {
 PER_RESPONSE: dict[str, Callable[[Any, int], Any]] = {
   "ratings": ratings,
   "labels": labels,
+  "label_votes": label_votes,
 }

@@ -10,12 +10,18 @@ from jaxalign.data.transcripts import Text, Turn
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Record:
-  """A prompt and 2..K responses, the preferred one first. None means absent.
+  """A prompt and its responses, the preferred one first. None means absent.
+
+  Two responses are a pair, more a ranking; a single one is a demonstration, or
+  a response that people rated by itself.
 
   Attributes:
     prompt: text, or the chat turns before the response.
     responses: best first; a response of one assistant turn is its text, one of
       several turns (a multi-turn continuation) stays turns.
+    num_ranked: leading responses whose order is known, the others being no
+      better than these in no known order: 1 for a best-of-n choice; absent for
+      a full ranking.
     chosen_prob: probability in [0, 1] that `responses[0]` is preferred to
       `responses[1]`.
     votes_chosen: people who preferred `responses[0]`.
@@ -35,11 +41,14 @@ class Record:
       rates the first response alone.
     labels: distributions over d classes, one per response, or a single one for
       the first response alone.
+    label_votes: people who chose each of the d classes, in the same form; they
+      make `labels` where those are absent.
     id: name of the pair.
   """
 
   prompt: Text
   responses: tuple[Text, ...]
+  num_ranked: int | None = None
   chosen_prob: float | None = None
   votes_chosen: int | None = None
   votes_rejected: int | None = None
@@ -55,6 +64,7 @@ class Record:
   position: int | None = None
   ratings: Mapping[str, tuple[float, ...]] | None = None
   labels: tuple[tuple[float, ...], ...] | None = None
+  label_votes: tuple[tuple[int, ...], ...] | None = None
   id: str | None = None
 
   @property
@@ -126,19 +136,22 @@ def parse_record(row: Mapping[str, Any], *, where: str) -> Record:
 def expand_rankings(records: Sequence[Record]) -> list[Record]:
   """Every ranking of K > 2 responses as its K (K - 1) / 2 pairs, in order.
 
-  Two responses with equal `ratings["overall"]` make a tie. Ratings and labels
-  follow their responses; pairs are named `ID-i-j`. Records of two responses
-  pass through.
+  Of a partial ranking only pairs with a ranked response are made. Two responses
+  with equal `ratings["overall"]` make a tie. Ratings and labels follow their
+  responses; pairs are named `ID-i-j`. Records of fewer responses pass through.
   """
-  pairs = []
-  for record in records:
-    if len(record.responses) == 2:
-      pairs.append(record)
-      continue
-    for i in range(len(record.responses)):
-      for j in range(i + 1, len(record.responses)):
-        pairs.append(_pair(record, i, j))
-  return pairs
+  return [pair for record in records for pair in pairs_of(record)]
+
+
+def pairs_of(record: Record) -> list[Record]:
+  """The pairs of one ranking; see `expand_rankings`."""
+  number = len(record.responses)
+  if number <= 2:
+    return [record]
+  ranked = number if record.num_ranked is None else record.num_ranked
+  return [
+    _pair(record, i, j) for i in range(ranked) for j in range(i + 1, number)
+  ]
 
 
 def _pair(record: Record, i: int, j: int) -> Record:
@@ -155,6 +168,10 @@ def _pair(record: Record, i: int, j: int) -> Record:
     responses=(record.responses[i], record.responses[j]),
     ratings=ratings if ratings else None,
     labels=None if record.labels is None else _pick(record.labels, i, j),
+    label_votes=(
+      None if record.label_votes is None else _pick(record.label_votes, i, j)
+    ),
+    num_ranked=None,
     tie=True if len(overall) == 2 and overall[0] == overall[1] else None,
     id=None if record.id is None else f"{record.id}-{i}-{j}",
   )
@@ -193,8 +210,34 @@ def _parse(row: Mapping[str, Any]) -> Record:
   for name, parse_all in columns.PER_RESPONSE.items():
     if name in given:
       values[name] = parse_all(given[name], len(responses))
+  if "label_votes" in values:
+    _check_classes(values)
+    values.setdefault("labels", _shares(values["label_votes"]))
+  if not 1 <= values.get("num_ranked", 1) <= len(responses):
+    raise ValueError(
+      f"num_ranked must be in [1, {len(responses)}], got {values['num_ranked']}"
+    )
   values |= _votes(values, len(responses))
   return Record(prompt=prompt, responses=responses, **values)
+
+
+def _check_classes(values: dict[str, Any]) -> None:
+  """Raises ValueError if distributions and their votes do not go together."""
+  votes, labels = values["label_votes"], values.get("labels")
+  if labels is not None and (
+    len(labels) != len(votes) or len(labels[0]) != len(votes[0])
+  ):
+    raise ValueError(
+      "labels and label_votes must have the same form, got "
+      f"{len(labels)} x {len(labels[0])} and {len(votes)} x {len(votes[0])}"
+    )
+
+
+def _shares(
+  votes: tuple[tuple[int, ...], ...],
+) -> tuple[tuple[float, ...], ...]:
+  """Vote counts as distributions."""
+  return tuple(tuple(n / sum(row) for n in row) for row in votes)
 
 
 def _votes(given: dict[str, Any], num_responses: int) -> dict[str, int]:
@@ -211,7 +254,7 @@ def _votes(given: dict[str, Any], num_responses: int) -> dict[str, int]:
     ValueError: votes, `tie`, `chosen_prob` and K contradict each other.
   """
   of_pairs = [name for name in PAIR_COLUMNS if name in given]
-  if num_responses > 2 and of_pairs:
+  if num_responses != 2 and of_pairs:
     raise ValueError(
       f"{of_pairs[0]} belongs to a pair, got {num_responses} responses"
     )

@@ -36,8 +36,10 @@ def parse_texts(row: dict[str, Any]) -> tuple[Text, tuple[Text, ...]]:
     texts = row["responses"]
     if not isinstance(texts, (list, tuple)):
       raise ValueError(f"responses must be a list, got {columns.kind(texts)}")
-    if len(texts) < 2:
-      raise ValueError(f"responses must hold 2 or more, got {len(texts)}")
+    if not texts:
+      raise ValueError("responses must hold 1 or more, got 0")
+    if len(texts) == 1 and "prompt" not in row:
+      raise ValueError("missing field 'prompt': a single response implies none")
     named = {f"responses[{i}]": text for i, text in enumerate(texts)}
   else:
     for name in ("chosen", "rejected"):

@@ -7,7 +7,12 @@ from absl.testing import absltest, parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxalign.data.record import Record, expand_rankings, parse_record
+from jaxalign.data.record import (
+  Record,
+  expand_rankings,
+  pairs_of,
+  parse_record,
+)
 from jaxalign.data.transcripts import Turn
 
 PAIR = {"prompt": "Q", "chosen": " a", "rejected": " b"}
@@ -112,8 +117,51 @@ class ParseTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, r"^f.jsonl:7: .*" + message):
       parse(**columns)
 
+  def test_a_single_response_is_a_demonstration_or_rated(self):
+    row = {"prompt": "Q", "responses": ["a"]}
+    self.assertEqual(parse_record(row, where="f:1").responses, ("a",))
+    row |= {"label_votes": [3, 0, 1], "ratings": {"clear": 2}}
+    record = parse_record(row, where="f:1")
+    self.assertEqual(record.label_votes, ((3, 0, 1),))
+    self.assertEqual(record.labels, ((0.75, 0.0, 0.25),))
+    self.assertEqual(record.ratings, {"clear": (2.0,)})
+    with self.assertRaisesRegex(ValueError, "^f:1: missing field 'prompt'"):
+      parse_record({**row, "prompt": None}, where="f:1")
+    with self.assertRaisesRegex(ValueError, "tie belongs to a pair, got 1 res"):
+      parse_record({**row, "tie": True}, where="f:1")
+
+  def test_a_distribution_that_someone_computed_beats_the_votes(self):
+    record = parse(
+      label_votes=[[1, 1], [2, 0]], labels=[[0.6, 0.4], [0.9, 0.1]]
+    )
+    self.assertEqual(record.labels, ((0.6, 0.4), (0.9, 0.1)))
+    self.assertEqual(record.label_votes, ((1, 1), (2, 0)))
+
   @parameterized.parameters(
-    ({"responses": ["a"]}, "responses must hold 2 or more, got 1"),
+    ({"label_votes": []}, "label_votes must be a list of counts, got a list"),
+    ({"label_votes": 3}, "label_votes must be a list of counts, got int 3"),
+    ({"label_votes": [0, 0]}, "label_votes of a response are all 0"),
+    ({"label_votes": [0.5, 1]}, "label_votes must be a whole number"),
+    ({"label_votes": [[1], [1, 2]]}, "label_votes must be counts of the same"),
+    ({"label_votes": [[1, 1]] * 3}, "one per response .2., got 3"),
+    (
+      {"label_votes": [1, 1], "labels": [0.2, 0.3, 0.5]},
+      "the same form, got 1 x 3 and 1 x 2",
+    ),
+    (
+      {"label_votes": [1, 1], "labels": [[0.5, 0.5], [1, 0]]},
+      "the same form, got 2 x 2 and 1 x 2",
+    ),
+    ({"num_ranked": 0}, r"num_ranked must be in \[1, 2\], got 0"),
+    ({"num_ranked": 3}, r"num_ranked must be in \[1, 2\], got 3"),
+    ({"num_ranked": True}, "num_ranked must be a number, got a boolean"),
+  )
+  def test_refusals_of_votes_and_ranks(self, columns, message):
+    with self.assertRaisesRegex(ValueError, r"^f.jsonl:7: .*" + message):
+      parse(**columns)
+
+  @parameterized.parameters(
+    ({"responses": []}, "responses must hold 1 or more, got 0"),
     ({"responses": "ab"}, "responses must be a list, got text"),
     ({"tie": True}, "tie belongs to a pair, got 3 responses"),
     ({"chosen_prob": 0.5}, "chosen_prob belongs to a pair"),
@@ -125,6 +173,19 @@ class ParseTest(parameterized.TestCase):
 
 
 class RankingTest(absltest.TestCase):
+  def test_a_choice_says_nothing_about_the_losers(self):
+    row = {**RANKING, "num_ranked": 1, "label_votes": [1, 3]}
+    pairs = pairs_of(parse_record(row, where="f:1"))
+    self.assertEqual([p.responses for p in pairs], [("a", "b"), ("a", "c")])
+    self.assertEqual({p.num_ranked for p in pairs}, {None})
+    self.assertEqual({p.label_votes for p in pairs}, {((1, 3),)})
+    two = pairs_of(parse_record({**row, "num_ranked": 2}, where="f:1"))
+    self.assertEqual(
+      [p.responses for p in two], [("a", "b"), ("a", "c"), ("b", "c")]
+    )
+    # Only the first response has votes.
+    self.assertEqual([p.label_votes for p in two], [((1, 3),)] * 2 + [None])
+
   def test_becomes_all_pairs_and_equal_ratings_tie(self):
     record = parse_record(
       {
