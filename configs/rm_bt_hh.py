@@ -37,12 +37,18 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
       "$JAXALIGN_DATA/hh_helpful/pairs_test.jsonl.gz",
       "$JAXALIGN_DATA/hh_harmless/pairs_test.jsonl.gz",
     ),
+    split_by=ml_collections.config_dict.placeholder(str),
+    eval_fraction=ml_collections.config_dict.placeholder(float),
     tokenizer=ml_collections.config_dict.placeholder(str),
+    chat_template=ml_collections.config_dict.placeholder(str),
     max_length=256,  # tokens, prompt and response together
     buckets=(128, 192, 256),  # padded lengths, one compilation each
     on_bad_record="error",
     extra_columns=(),
     crowd_seed=0,
+    streaming=False,
+    mixing="proportional",
+    pairs_per_source=ml_collections.config_dict.placeholder(int),
     prefetch=4,  # batches
   )
   cfg.data.tokenizer = "$JAXALIGN_DATA/stories260k_lm"

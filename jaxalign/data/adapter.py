@@ -7,6 +7,9 @@ from typing import Any
 from jaxalign.data import columns
 from jaxalign.data.rows import Row
 
+Tables = Mapping[str, list[Any]]
+Convert = Callable[[Mapping[str, Any]], dict[str, Any] | list[dict[str, Any]]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
@@ -16,40 +19,61 @@ class Adapter:
     ignore: columns left out; any other unknown column stays an error.
     rename: its column -> the schema's.
     reads: columns that `row` or `stream` turn into the schema's.
-    row: one row of `reads` -> one row of the schema.
+    ignore_prefixes: beginnings of columns left out.
+    row: one row of `reads` -> one row of the schema, or several.
     stream: the same over all rows, to join those of one prompt.
+    beside: names of files that lie beside a file and are read whole.
+    join: their rows, by name -> a function such as `row`.
   """
 
   ignore: tuple[str, ...] = ()
   rename: Mapping[str, str] = dataclasses.field(default_factory=dict)
   reads: tuple[str, ...] = ()
-  row: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+  ignore_prefixes: tuple[str, ...] = ()
+  row: Convert | None = None
   stream: Callable[[Iterable[Row]], Iterator[Row]] | None = None
+  beside: tuple[str, ...] = ()
+  join: Callable[[Tables], Convert] | None = None
 
   def apply(
-    self, found: Iterable[Row], extra_columns: frozenset[str] = frozenset()
+    self,
+    found: Iterable[Row],
+    extra_columns: frozenset[str] = frozenset(),
+    tables: Tables | None = None,
   ) -> Iterator[Row]:
     """Rows in the schema's columns.
 
     Args:
       found: rows in the data set's columns.
       extra_columns: more columns to leave out.
+      tables: the rows of every file in `beside`.
 
     Yields:
       `(where, row)`.
+
+    Raises:
+      ValueError: `tables` lacks what is joined.
     """
     kept = self._kept(found, extra_columns.union(self.ignore))
     if self.stream is not None:
       yield from self.stream(kept)
       return
+    convert = self.row
+    if self.join is not None:
+      convert = self.join(
+        {name: need_list(tables or {}, name) for name in self.beside}
+      )
     for where, row in kept:
-      if self.row is None or isinstance(row, ValueError):
+      if convert is None or isinstance(row, ValueError):
         yield where, row
         continue
       try:
-        yield where, self.row(row)
+        made = convert(row)
       except ValueError as error:
         yield where, error
+        continue
+      for one in made if isinstance(made, list) else [made]:
+        yield where, one
 
   def _kept(
     self, found: Iterable[Row], ignored: frozenset[str]
@@ -59,7 +83,11 @@ class Adapter:
       if isinstance(row, ValueError):
         yield where, row
         continue
-      names = [name for name in row if name not in ignored]
+      names = [
+        name
+        for name in row
+        if name not in ignored and not name.startswith(self.ignore_prefixes)
+      ]
       unknown = [
         name for name in names if self.reads and name not in self.reads
       ]

@@ -1,6 +1,6 @@
-"""Every named adapter: folders of pairs, and data sets of the hub."""
+"""Every named adapter: folders, files in folders, and data sets of the hub."""
 
-from jaxalign.data import hub_rows, hub_trees
+from jaxalign.data import folder_ratings, folder_votes, hub_rows, hub_trees
 from jaxalign.data.adapter import Adapter
 
 # The vote share of these folders is no gap in reward units.
@@ -26,6 +26,8 @@ FOLDERS: dict[str, Adapter] = {
 ADAPTERS: dict[str, Adapter] = {
   "plain": PLAIN,
   **FOLDERS,
+  **folder_votes.ADAPTERS,
+  **folder_ratings.ADAPTERS,
   **hub_rows.ADAPTERS,
   **hub_trees.ADAPTERS,
 }

@@ -3,14 +3,16 @@
 import dataclasses
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import grain
 import numpy as np
 
-from jaxalign.data.tokens import PairDataset
+from jaxalign.data import orders
+from jaxalign.ops import checks
 
 PREFETCH_THREADS = 2
+MIXINGS = ("proportional", "stratified", "sequential")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,40 +30,59 @@ def pair_shapes(batch_size: int, length: int) -> dict[str, ArraySpec]:
   return {
     "tokens": tokens(np.int32),
     "mask": tokens(np.bool_),
-    "where": rows(np.bool_),
     "chosen_prob": rows(np.float32),
     "margin": rows(np.float32),
     "source": rows(np.int32),
     "group": rows(np.int32),
+    "where": rows(np.bool_),
     "row": rows(np.int32),
     "index": rows(np.int32),
   }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Epoch:
-  """Pairs per batch, -1 for padding, int64 [steps, B]; bucket per batch."""
+class Dataset(Protocol):
+  """Rows that can be put into a batch: pairs, rankings, packed texts.
 
-  pairs: np.ndarray
-  length: np.ndarray
+  Attributes:
+    source: number of each row's source, int32 [N].
+    source_names: their names.
+  """
+
+  source: np.ndarray
+  source_names: tuple[str, ...]
+
+  def __len__(self) -> int:
+    """Number of rows, N."""
+
+  @property
+  def widths(self) -> np.ndarray:
+    """Tokens of the longest sequence of each row, int64 [N]."""
+
+  def collate(
+    self, rows: np.ndarray, length: int, pad_id: int
+  ) -> dict[str, np.ndarray]:
+    """Fresh arrays of some rows, padded to `length` tokens."""
 
 
-class PairBatches:
+class Batches:
   """Padded batches of one process, indexed by step.
 
-  Pairs are grouped by length, so that a batch is padded to its bucket and every
-  bucket compiles once. With `shuffle` an epoch is a permutation of the pairs
-  from (seed, epoch): what does not fill a batch of its bucket moves up to the
-  next larger one, the batches come in random order, and the N mod B pairs at
-  the end of the permutation are left out, other ones each epoch. Without
-  `shuffle` an epoch holds every pair once, in the order of the dataset within
-  each bucket, shortest bucket first; the last batch of a bucket is filled up
-  with copies of its last pair whose `where` is False and `index` -1.
+  Rows are grouped by length, so that a batch is padded to its bucket and every
+  bucket compiles once. With `shuffle` an epoch is drawn from (seed, epoch):
 
-  `batches[step]` is the batch of any step >= 0, in any epoch: a dict with
-    tokens [B, 2, T] int32 and mask [B, 2, T] bool, chosen response first;
+    proportional  one permutation of all rows; the N mod B rows at its end are
+                  left out, other ones each epoch
+    stratified    B / K rows of each of the K sources in every batch; an epoch
+                  resamples each source to `pairs_per_source` rows
+    sequential    one source after another, in the order of their names
+
+  Without `shuffle` an epoch holds every row once, in the order of the dataset
+  within each bucket, shortest bucket first; the last batch of a bucket is
+  filled up with copies of its last row whose `where` is False and `index` -1.
+
+  `batches[step]` is the batch of any step >= 0, in any epoch: a dict with the
+  arrays of `dataset.collate` and
     where [B] bool, False on rows that fill up;
-    chosen_prob, margin [B] float32; source, group [B] int32;
     row [B] int32, position in the batch over all processes;
     index [B] int32, position in the dataset.
   B is this process's share, a contiguous block of `batch_size` rows. All arrays
@@ -70,32 +91,39 @@ class PairBatches:
 
   def __init__(
     self,
-    dataset: PairDataset,
+    dataset: Dataset,
     *,
     batch_size: int,
     buckets: Sequence[int],
     pad_id: int,
     seed: int,
     shuffle: bool,
+    mixing: str = "proportional",
+    pairs_per_source: int | None = None,
     process_index: int = 0,
     process_count: int = 1,
   ) -> None:
     """Checks that everything fits, then builds nothing yet.
 
     Args:
-      dataset: pairs of tokens.
-      batch_size: pairs per step over all processes.
-      buckets: padded lengths in tokens; the largest holds every pair.
+      dataset: rows of tokens.
+      batch_size: rows per step over all processes.
+      buckets: padded lengths in tokens; the largest holds every row.
       pad_id: id under the mask.
       seed: of the order; without effect when not shuffled.
       shuffle: see the class.
+      mixing: how sources share a shuffled epoch, see the class.
+      pairs_per_source: rows of each source in a stratified epoch; None takes
+        those of the largest source.
       process_index: this process.
       process_count: all processes.
 
     Raises:
-      ValueError: batch and processes, or pairs and buckets, do not fit.
+      ValueError: batch and processes, rows and buckets, or batch and sources
+        do not fit; a source has no row.
     """
-    lengths = dataset.lengths.max(axis=1)
+    checks.one_of(MIXINGS, mixing=mixing)
+    widths = dataset.widths
     buckets = sorted(set(buckets))
     if batch_size < 1 or batch_size % process_count:
       raise ValueError(
@@ -106,15 +134,15 @@ class PairBatches:
       raise ValueError(
         f"process_index must be in [0, {process_count}), got {process_index}"
       )
-    if not buckets or buckets[0] < 1 or buckets[-1] < lengths.max():
+    if not buckets or buckets[0] < 1 or buckets[-1] < widths.max():
       raise ValueError(
         "the largest of buckets must hold the longest pair, "
-        f"{lengths.max()} tokens, got {tuple(buckets)}"
+        f"{widths.max()} tokens, got {tuple(buckets)}"
       )
-    if shuffle and len(dataset) < batch_size:
+    if pairs_per_source is not None and mixing != "stratified":
       raise ValueError(
-        f"batch_size must be <= the number of pairs, got {batch_size} and "
-        f"{len(dataset)}"
+        f"pairs_per_source must be None with mixing={mixing!r}, got "
+        f"{pairs_per_source}"
       )
     self.dataset = dataset
     self.batch_size = batch_size
@@ -122,23 +150,24 @@ class PairBatches:
     self.pad_id = pad_id
     self.seed = seed
     self.shuffle = shuffle
+    self.mixing = mixing
     self.process_index = process_index
     self.process_count = process_count
-    self._bucket_of = np.searchsorted(self.buckets, lengths)
+    self._bucket_of = np.searchsorted(self.buckets, widths)
+    self._rows_per_source = 0
+    self._steps = self._num_steps(pairs_per_source)
     self._lock = threading.Lock()
-    self._epochs: dict[int, _Epoch] = {}
+    self._epochs: dict[int, orders.Epoch] = {}
 
   def __len__(self) -> int:
     """Steps per epoch."""
-    if self.shuffle:
-      return len(self.dataset) // self.batch_size
-    counts = np.bincount(self._bucket_of, minlength=len(self.buckets))
-    return int((-(-counts // self.batch_size)).sum())
+    return self._steps
 
   def __repr__(self) -> str:
     return (
-      f"PairBatches(pairs={len(self.dataset)}, batch_size={self.batch_size}, "
+      f"Batches(rows={len(self.dataset)}, batch_size={self.batch_size}, "
       f"buckets={self.buckets}, seed={self.seed}, shuffle={self.shuffle}, "
+      f"mixing={self.mixing}, "
       f"process={self.process_index}/{self.process_count})"
     )
 
@@ -153,81 +182,82 @@ class PairBatches:
     epoch, at = divmod(int(step), len(self))
     plan = self._epoch(epoch)
     share = self.batch_size // self.process_count
-    rows = np.arange(share) + share * self.process_index
-    return self._batch(plan.pairs[at], rows, int(plan.length[at]))
+    place = np.arange(share) + share * self.process_index
+    rows = plan.rows[at][place]
+    where = rows >= 0
+    # Copies of a real row, so that no row is without a token to attend to.
+    real = np.where(where, rows, plan.rows[at].max())
+    length = self.buckets[plan.bucket[at]]
+    return {
+      **self.dataset.collate(real, length, self.pad_id),
+      "where": where,
+      "row": place.astype(np.int32),
+      "index": rows.astype(np.int32),
+    }
 
-  def _epoch(self, epoch: int) -> _Epoch:
+  def _num_steps(self, rows_per_source: int | None) -> int:
+    """Steps per epoch, or an error with the numbers that do not fit."""
+    if not self.shuffle:
+      counts = np.bincount(self._bucket_of)
+      return int((-(-counts // self.batch_size)).sum())
+    if self.mixing == "proportional":
+      if len(self.dataset) < self.batch_size:
+        raise ValueError(
+          f"batch_size must be <= the number of pairs, got {self.batch_size} "
+          f"and {len(self.dataset)}"
+        )
+      return len(self.dataset) // self.batch_size
+    names = self.dataset.source_names
+    counts = np.bincount(self.dataset.source, minlength=len(names))
+    if not counts.all():
+      raise ValueError(f"source {names[counts.argmin()]!r} has no rows")
+    if self.mixing == "sequential":
+      if counts.min() < self.batch_size:
+        raise ValueError(
+          f"batch_size must be <= the pairs of every source, got "
+          f"{self.batch_size}, and {counts.min()} of "
+          f"{names[counts.argmin()]!r}"
+        )
+      return int((counts // self.batch_size).sum())
+    if self.batch_size % len(names):
+      raise ValueError(
+        "batch_size must be divisible by the number of sources with "
+        f"mixing='stratified', got {self.batch_size} and {len(names)}"
+      )
+    share = self.batch_size // len(names)
+    self._rows_per_source = (
+      int(counts.max()) if rows_per_source is None else rows_per_source
+    )
+    if self._rows_per_source < share:
+      raise ValueError(
+        f"pairs_per_source must be >= {share}, a source's share of a batch, "
+        f"got {self._rows_per_source}"
+      )
+    return self._rows_per_source // share
+
+  def _epoch(self, epoch: int) -> orders.Epoch:
     """The plan of an epoch; the last two are kept for threads at the seam."""
     with self._lock:
       if epoch not in self._epochs:
         for old in [e for e in self._epochs if e < epoch - 1 or e > epoch]:
           del self._epochs[old]
-        plan = self._shuffled(epoch) if self.shuffle else self._in_order()
-        self._epochs[epoch] = plan
+        self._epochs[epoch] = self._plan(epoch)
       return self._epochs[epoch]
 
-  def _shuffled(self, epoch: int) -> _Epoch:
+  def _plan(self, epoch: int) -> orders.Epoch:
+    if not self.shuffle:
+      return orders.in_order(self._bucket_of, self.batch_size)
     rng = np.random.default_rng([self.seed, epoch])
-    order = rng.permutation(len(self.dataset))
-    order = order[: len(self) * self.batch_size]
-    bucket_of = self._bucket_of[order]
-    pairs, lengths = [], []
-    carried = order[:0]
-    for bucket, length in enumerate(self.buckets):
-      ready = np.concatenate([carried, order[bucket_of == bucket]])
-      full = len(ready) // self.batch_size * self.batch_size
-      pairs.append(ready[:full].reshape(-1, self.batch_size))
-      lengths.append(np.full(len(pairs[-1]), length))
-      carried = ready[full:]
-    mixed = rng.permutation(len(self))
-    return _Epoch(np.concatenate(pairs)[mixed], np.concatenate(lengths)[mixed])
-
-  def _in_order(self) -> _Epoch:
-    pairs, lengths = [], []
-    for bucket, length in enumerate(self.buckets):
-      ready = np.flatnonzero(self._bucket_of == bucket)
-      missing = -len(ready) % self.batch_size
-      ready = np.concatenate([ready, np.full(missing, -1)])
-      pairs.append(ready.reshape(-1, self.batch_size))
-      lengths.append(np.full(len(pairs[-1]), length))
-    return _Epoch(np.concatenate(pairs), np.concatenate(lengths))
-
-  def _batch(
-    self, pairs: np.ndarray, rows: np.ndarray, length: int
-  ) -> dict[str, np.ndarray]:
-    dataset = self.dataset
-    where = pairs[rows] >= 0
-    # Copies of a real pair, so that no row is without a token to attend to.
-    chosen = np.where(where, pairs[rows], pairs.max())
-    tokens, mask = _pad(dataset, chosen, length, self.pad_id)
-    return {
-      "tokens": tokens,
-      "mask": mask,
-      "where": where,
-      "chosen_prob": dataset.chosen_prob[chosen],
-      "margin": dataset.margin[chosen],
-      "source": dataset.source[chosen],
-      "group": dataset.group[chosen],
-      "row": rows.astype(np.int32),
-      "index": pairs[rows].astype(np.int32),
-    }
-
-
-def _pad(
-  dataset: PairDataset, pairs: np.ndarray, length: int, pad_id: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Tokens and mask [B, 2, T] of some pairs, padded on the right."""
-  sequences = 2 * pairs[:, None] + np.arange(2)
-  start = dataset.offsets[sequences][..., None]
-  end = dataset.offsets[sequences + 1][..., None]
-  position = start + np.arange(length)
-  mask = position < end
-  values = dataset.values[np.minimum(position, len(dataset.values) - 1)]
-  return np.where(mask, values, np.int32(pad_id)), mask
+    if self.mixing == "proportional":
+      return orders.proportional(self._bucket_of, self.batch_size, rng)
+    given = self._bucket_of, self.dataset.source, self.batch_size
+    if self.mixing == "sequential":
+      return orders.sequential(*given, rng)
+    return orders.stratified(*given, self._rows_per_source, rng)
 
 
 def batch_iterator(
-  batches: PairBatches, *, start_step: int, num_steps: int, prefetch: int
+  batches: Batches, *, start_step: int, num_steps: int, prefetch: int
 ) -> Iterator[dict[str, Any]]:
   """`num_steps` batches from `start_step` on, made ahead by threads.
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxalign.data import readers, tokens
+from jaxalign.data import sources, tokens
 from jaxalign.models import heads, translate, weights
 from jaxalign.models.config import DecoderConfig
 
@@ -95,7 +95,7 @@ def decoder_config(
     "eos_id": tokenizer.eos_id,
   }
   if config.init_from is not None:
-    loaded = weights.load_config(readers.expand_variables(config.init_from))
+    loaded = weights.load_config(sources.expand_variables(config.init_from))
     if loaded.vocab_size < tokenizer.vocab_size:
       raise ValueError(
         f"the tokenizer has {tokenizer.vocab_size} tokens, {config.init_from} "
@@ -153,7 +153,7 @@ def initial_params(
     Tree of arrays laid out as `shardings`.
   """
   if config.init_from is not None:
-    folder = readers.expand_variables(config.init_from)
+    folder = sources.expand_variables(config.init_from)
     return weights.load_params(folder, network, key=key, shardings=shardings)
   token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.bool_)
   init = jax.jit(

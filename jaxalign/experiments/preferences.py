@@ -1,14 +1,17 @@
 """The `data` section of every config that reads preferences."""
 
 import dataclasses
+import itertools
 import logging
-from collections.abc import Mapping
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import jax
 
-from jaxalign.data import batches, readers, tokens
-from jaxalign.data.record import Record, expand_rankings
+from jaxalign.data import batches, readers, sources, splits, tokens
+from jaxalign.data.record import Record
+from jaxalign.ops import checks
 
 log = logging.getLogger("jaxalign")
 
@@ -20,38 +23,79 @@ class DataConfig:
   Attributes:
     train_files: sources to learn from: globs, `hub:NAME[:subset][:split]` or
       `synthetic:NAME[:split]`.
-    eval_files: held-out sources; empty for no evaluation.
+    eval_files: held-out sources; empty for none.
+    split_by: "pair", "prompt" or "annotator", what training and held-out
+      records may not share; None for no check.
+    eval_fraction: share of the units of `split_by` held out of `train_files`
+      where `eval_files` is empty; None for none.
     tokenizer: "byte", a folder that holds a tokenizer, or None for the one of
       the model's folder.
+    chat_template: file with a Jinja template of chat turns instead of the
+      tokenizer's own; None keeps that.
     max_length: tokens of prompt and response together; prompts give way.
     buckets: padded lengths; one compilation each.
     on_bad_record: "error" or "skip" (counted).
     extra_columns: columns beyond the schema to ignore.
     crowd_seed: seed of synthetic sources.
+    streaming: hub data sets are read while they arrive, records are read again
+      where they are needed and tokens lie on disk, so that memory does not
+      grow with the text.
+    mixing: how sources share an epoch: "proportional", "stratified" (the same
+      number of each in every batch) or "sequential".
+    pairs_per_source: pairs of each source in a stratified epoch, resampled;
+      None takes those of the largest source.
     prefetch: batches made ahead of the step.
   """
 
   train_files: tuple[str, ...]
   eval_files: tuple[str, ...]
+  split_by: str | None
+  eval_fraction: float | None
   tokenizer: str | None
+  chat_template: str | None
   max_length: int
   buckets: tuple[int, ...]
   on_bad_record: str
   extra_columns: tuple[str, ...]
   crowd_seed: int
+  streaming: bool
+  mixing: str
+  pairs_per_source: int | None
   prefetch: int
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for values that do not go together."""
+    if self.split_by is not None:
+      checks.one_of(splits.UNITS, split_by=self.split_by)
+    checks.one_of(batches.MIXINGS, mixing=self.mixing)
+    if self.eval_fraction is None:
+      return
+    if self.split_by is None or self.eval_files:
+      raise ValueError(
+        "eval_fraction needs split_by and no eval_files, got "
+        f"{self.eval_fraction}, {self.split_by} and {self.eval_files}"
+      )
+    if not 0.0 < self.eval_fraction < 1.0:
+      raise ValueError(
+        f"eval_fraction must be in (0, 1), got {self.eval_fraction}"
+      )
+
+  @property
+  def holds_out(self) -> bool:
+    """Whether there are held-out records."""
+    return bool(self.eval_files) or self.eval_fraction is not None
 
 
 class Pairs(NamedTuple):
   """Records and their tokens, row for row.
 
   Attributes:
-    records: pairs as read.
+    records: pairs as read; a stream reads them again.
     dataset: their tokens.
     report: what reading and tokenising dropped or cut, name -> count.
   """
 
-  records: list[Record]
+  records: Iterable[Record]
   dataset: tokens.PairDataset
   report: Mapping[str, int]
 
@@ -68,7 +112,13 @@ def open_tokenizer(config: DataConfig, folder: str | None) -> tokens.Tokenizer:
       "data.tokenizer must be set for a model that starts from scratch: "
       "'byte' or a folder"
     )
-  return tokens.load_tokenizer(readers.expand_variables(spec))
+  tokenizer = tokens.load_tokenizer(sources.expand_variables(spec))
+  if config.chat_template is not None:
+    path = pathlib.Path(sources.expand_variables(config.chat_template))
+    if not path.is_file():
+      raise ValueError(f"data.chat_template: {path} is no file")
+    tokenizer.fast.chat_template = path.read_text("utf-8")
+  return tokenizer
 
 
 def load_records(config: DataConfig, files: tuple[str, ...]) -> list[Record]:
@@ -77,25 +127,37 @@ def load_records(config: DataConfig, files: tuple[str, ...]) -> list[Record]:
   Raises:
     ValueError: begins with `FILE:LINE:` for a bad record.
   """
-  return _read(config, files)[0]
+  stream = _stream(config, files)
+  records = list(stream)
+  _log(stream)
+  return records
 
 
-def _read(
-  config: DataConfig, files: tuple[str, ...]
-) -> tuple[list[Record], Mapping[str, int]]:
-  records, report = readers.read_records(
+def _stream(config: DataConfig, files: tuple[str, ...]) -> readers.RecordStream:
+  return readers.RecordStream(
     files,
-    on_bad_record=config.on_bad_record,
-    extra_columns=config.extra_columns,
-    crowd_seed=config.crowd_seed,
+    config.on_bad_record,
+    config.extra_columns,
+    config.crowd_seed,
+    config.streaming,
   )
-  lost = {k: v for k, v in report.counts.items() if v}
-  log.info("%s: %d records, %s", " ".join(files), len(records), lost or "all")
-  return records, report.counts
+
+
+def _log(stream: readers.RecordStream) -> None:
+  """Logs what was read and what was lost on the way."""
+  for source in stream.whole_report().sources:
+    lost = {k: v for k, v in source.dropped.items() if v}
+    if source.skipped:
+      lost["skipped"] = source.skipped
+    log.info("%s: %d records, lost %s", source.spec, source.kept, lost or 0)
 
 
 def load_pairs(
-  config: DataConfig, files: tuple[str, ...], tokenizer: tokens.Tokenizer
+  config: DataConfig,
+  files: tuple[str, ...],
+  tokenizer: tokens.Tokenizer,
+  *,
+  keep: Callable[[Record], bool] | None = None,
 ) -> Pairs:
   """Reads and tokenises the sources `files`.
 
@@ -103,6 +165,7 @@ def load_pairs(
     config: token lengths and the policy for bad records.
     files: sources, see `DataConfig`.
     tokenizer: from `open_tokenizer`.
+    keep: takes only the records that it is true of; None takes all.
 
   Returns:
     The pairs; a ranking of more responses becomes all its pairs.
@@ -110,12 +173,65 @@ def load_pairs(
   Raises:
     ValueError: begins with `FILE:LINE:` for a bad record.
   """
-  records, lost = _read(config, files)
-  pairs = _encode(config, expand_rankings(records), tokenizer, lost)
-  cut = {k: v for k, v in pairs.dataset.counts.items() if v}
-  if cut:
-    log.info("%s", cut)
-  return pairs
+  stream = _stream(config, files)
+  found = readers.PairStream(stream, keep)
+  records = found if config.streaming else list(found)
+  dataset = tokens.encode_pairs(
+    records,
+    tokenizer,
+    max_length=config.max_length,
+    on_disk=config.streaming,
+  )
+  _log(stream)
+  log.info("%d pairs, %s", len(dataset), dict(dataset.counts))
+  lost = stream.whole_report().counts
+  return Pairs(records, dataset, {**lost, **dataset.counts})
+
+
+def load_splits(
+  config: DataConfig, tokenizer: tokens.Tokenizer
+) -> tuple[Pairs, Pairs | None]:
+  """Training pairs and held-out pairs, if the config holds any out.
+
+  Args:
+    config: sources and what training and held-out records may not share.
+    tokenizer: from `open_tokenizer`.
+
+  Returns:
+    Both.
+
+  Raises:
+    ValueError: as `load_pairs`; records of both sides share a unit of
+      `split_by`; a source or group is left without training pairs.
+  """
+  by, fraction = config.split_by, config.eval_fraction
+  if by is None or fraction is None:
+    train = load_pairs(config, config.train_files, tokenizer)
+    if not config.eval_files:
+      return train, None
+    held_out = load_pairs(config, config.eval_files, tokenizer)
+    if by is not None:
+      splits.check_leaks(train.records, held_out.records, by)
+    return train, held_out
+  is_held_out = lambda record: splits.is_held_out(record, by, fraction)
+  train = load_pairs(
+    config,
+    config.train_files,
+    tokenizer,
+    keep=lambda record: not is_held_out(record),
+  )
+  held_out = load_pairs(config, config.train_files, tokenizer, keep=is_held_out)
+  for what in ("source", "group"):
+    names = f"{what}_names"
+    missing = sorted(
+      {*held_out.dataset.__getattribute__(names)}
+      - {*train.dataset.__getattribute__(names)}
+    )
+    if missing:
+      raise ValueError(
+        f"split by {by} leaves no training pair of {what} {missing[0]!r}"
+      )
+  return train, held_out
 
 
 def each_response(
@@ -127,26 +243,24 @@ def each_response(
     for record in records
     for response in record.responses
   ]
-  return _encode(config, alone, tokenizer, {})
+  return _encode(config, alone, tokenizer)
 
 
 def first(
   config: DataConfig, pairs: Pairs, number: int, tokenizer: tokens.Tokenizer
 ) -> Pairs:
   """The first `number` pairs, or all if there are fewer."""
-  return _encode(config, pairs.records[:number], tokenizer, {})
+  records = list(itertools.islice(pairs.records, number))
+  return _encode(config, records, tokenizer)
 
 
 def _encode(
-  config: DataConfig,
-  records: list[Record],
-  tokenizer: tokens.Tokenizer,
-  lost: Mapping[str, int],
+  config: DataConfig, records: list[Record], tokenizer: tokens.Tokenizer
 ) -> Pairs:
   dataset = tokens.encode_pairs(
     records, tokenizer, max_length=config.max_length
   )
-  return Pairs(records, dataset, {**lost, **dataset.counts})
+  return Pairs(records, dataset, dataset.counts)
 
 
 def make_batches(
@@ -157,15 +271,17 @@ def make_batches(
   *,
   seed: int,
   shuffle: bool,
-) -> batches.PairBatches:
+) -> batches.Batches:
   """Batches as a pure function of (seed, step, process)."""
-  return batches.PairBatches(
+  return batches.Batches(
     pairs.dataset,
     batch_size=batch_size,
     buckets=config.buckets,
     pad_id=tokenizer.pad_id,
     seed=seed,
     shuffle=shuffle,
+    mixing=config.mixing,
+    pairs_per_source=config.pairs_per_source,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )

@@ -126,27 +126,24 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   Args:
     config: the resolved config.
     workdir: gets metrics.jsonl, speed.jsonl, checkpoints/, model/ and, with
-      `data.eval_files`, eval.json and report.html.
+      held-out records, eval.json and report.html.
     profile: write a trace of a few steps to `workdir/profile`.
   """
   train, data = config.train, config.data
-  if train.export == "best" and not data.eval_files:
-    raise ValueError("train.export='best' needs data.eval_files, got none")
+  if train.export == "best" and not data.holds_out:
+    raise ValueError(
+      "train.export='best' needs data.eval_files or data.eval_fraction"
+    )
   mesh = meshes.make_mesh(config.mesh)
   stage = build(config, mesh)
   tokenizer = preferences.open_tokenizer(data, config.model.init_from)
-  pairs = preferences.load_pairs(data, data.train_files, tokenizer)
+  pairs, held_out = preferences.load_splits(data, tokenizer)
   scorer = scoring.build(
     stage.network,
     mesh,
     config.mesh.rules,
     config.eval.batch_size,
     max(data.buckets),
-  )
-  held_out = (
-    preferences.load_pairs(data, data.eval_files, tokenizer)
-    if data.eval_files
-    else None
   )
   rewards_of = lambda params, pairs: scoring.rewards_of(
     scorer, params, pairs, data, tokenizer
@@ -159,7 +156,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   with checkpoint.Checkpoints(
     workdir / "checkpoints",
     keep_last=train.keep_last,
-    keep_best=train.keep_best if data.eval_files else 0,
+    keep_best=train.keep_best if data.holds_out else 0,
     best_metric="eval/nll",
   ) as saved:
     step, state = _train(
@@ -189,7 +186,8 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
       workdir,
       {"model": rewards_of(state.params, held_out)},
       held_out,
-      pairs,
+      # A bag of words would hold all texts in memory.
+      None if data.streaming else pairs,
       config.eval,
       config.seed,
     )

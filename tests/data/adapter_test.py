@@ -37,6 +37,26 @@ class AdapterTest(parameterized.TestCase):
     self.assertRegex(str(error), "unknown column 'extra'; the adapter reads")
     self.assertNotIsInstance(apply(table, {"text": "Q"}), ValueError)
 
+  def test_prefixes_are_ignored(self):
+    table = adapter.Adapter(ignore_prefixes=("Q1_",))
+    self.assertEqual(apply(table, {"Q1_x": 1, "Q11": 2}), {"Q11": 2})
+
+  def test_a_row_may_become_several_from_one_place(self):
+    table = adapter.Adapter(row=lambda row: [{"n": i} for i in range(row["k"])])
+    found = list(table.apply([("f:1", {"k": 2}), ("f:2", {"k": 0})]))
+    self.assertEqual(found, [("f:1", {"n": 0}), ("f:1", {"n": 1})])
+
+  def test_a_join_sees_the_tables_it_asks_for(self):
+    def join(tables):
+      texts = {row["key"]: row["text"] for row in tables["texts"]}
+      return lambda row: {"prompt": texts[row["key"]]}
+
+    table = adapter.Adapter(beside=("texts",), join=join)
+    rows = {"texts": [{"key": 1, "text": "Q"}], "unused": []}
+    self.assertEqual(apply(table, {"key": 1}, tables=rows), {"prompt": "Q"})
+    with self.assertRaisesRegex(ValueError, "missing field 'texts'"):
+      apply(table, {"key": 1})
+
   def test_errors_of_reader_and_row_function_pass_on(self):
     def refuse(row):
       raise ValueError("no")

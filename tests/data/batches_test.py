@@ -31,7 +31,7 @@ def make(data=None, **kwargs):
   defaults = dict(
     batch_size=4, buckets=BUCKETS, pad_id=PAD, seed=0, shuffle=True
   )
-  return batches.PairBatches(
+  return batches.Batches(
     dataset() if data is None else data, **{**defaults, **kwargs}
   )
 
@@ -126,6 +126,48 @@ class ShuffledTest(parameterized.TestCase):
         np.testing.assert_array_equal(array, in_order[step][name])
 
 
+class MixingTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("stratified", 6, None), ("stratified", 6, 40), ("sequential", 4, None)
+  )
+  def test_any_step_alone_on_any_process_equals_the_step_in_order(
+    self, mixing, batch_size, pairs_per_source
+  ):
+    data = dataset()
+    new = lambda **kwargs: make(
+      data,
+      mixing=mixing,
+      batch_size=batch_size,
+      pairs_per_source=pairs_per_source,
+      **kwargs,
+    )
+    straight = new()
+    steps = range(3 * len(straight))
+    in_order = [straight[step] for step in steps]
+    for step in np.random.default_rng(0).permutation(steps)[:20]:
+      parts = [new(process_index=i, process_count=2)[int(step)] for i in (0, 1)]
+      for name, array in in_order[step].items():
+        np.testing.assert_array_equal(
+          np.concatenate([part[name] for part in parts]), array
+        )
+
+  def test_stratified_epochs_have_the_steps_they_promise(self):
+    # 17 pairs in the largest of three sources.
+    self.assertLen(make(mixing="stratified", batch_size=6), 17 // 2)
+    source = make(mixing="stratified", batch_size=6, pairs_per_source=40)
+    self.assertLen(source, 20)
+    counts = np.zeros(3, int)
+    for batch in source:
+      counts += np.bincount(batch["source"], minlength=3)
+    np.testing.assert_array_equal(counts, [40, 40, 40])
+
+  def test_sequential_epochs_have_the_steps_they_promise(self):
+    source = make(mixing="sequential")
+    self.assertLen(source, 17 // 4 + 17 // 4 + 16 // 4)
+    found = [set(batch["source"].tolist()) for batch in source]
+    self.assertEqual(found, [{0}] * 4 + [{1}] * 4 + [{2}] * 4)
+
+
 class InOrderTest(parameterized.TestCase):
   @parameterized.parameters(1, 3, 4, 64)
   def test_every_pair_once_in_order_within_its_bucket(self, batch_size):
@@ -199,6 +241,39 @@ class ErrorsTest(parameterized.TestCase):
   def test_what_does_not_fit_is_named_with_its_numbers(self, kwargs, message):
     with self.assertRaisesRegex(ValueError, message):
       make(**kwargs)
+
+  @parameterized.parameters(
+    ({"mixing": "random"}, "mixing must be one of"),
+    ({"pairs_per_source": 9}, "must be None with mixing='proportional', got 9"),
+    (
+      {"mixing": "stratified"},
+      "divisible by the number of sources with mixing='stratified', got 4 and "
+      "3",
+    ),
+    (
+      {"mixing": "stratified", "batch_size": 6, "pairs_per_source": 1},
+      "pairs_per_source must be >= 2, a source's share of a batch, got 1",
+    ),
+    (
+      {"mixing": "sequential", "batch_size": 17},
+      "the pairs of every source, got 17, and 16 of 's2'",
+    ),
+  )
+  def test_sources_that_do_not_fit(self, kwargs, message):
+    with self.assertRaisesRegex(ValueError, message):
+      make(**kwargs)
+
+  @parameterized.parameters("stratified", "sequential")
+  def test_a_source_without_rows_is_an_error_at_start(self, mixing):
+    record = Record(prompt="Q", responses=("a", "b"), source="here")
+    data = tokens.encode_pairs(
+      [record] * 8,
+      tokens.byte_tokenizer(),
+      max_length=32,
+      source_names=("gone", "here"),
+    )
+    with self.assertRaisesRegex(ValueError, "source 'gone' has no rows"):
+      make(data, mixing=mixing)
 
   def test_steps_are_not_negative(self):
     with self.assertRaisesRegex(IndexError, "step must be >= 0, got -1"):

@@ -7,7 +7,7 @@ import tempfile
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.data import readers
+from jaxalign.data import readers, sources
 
 PAIR = {"prompt": "Q", "chosen": "a", "rejected": "b"}
 
@@ -168,7 +168,7 @@ class ReadersTest(parameterized.TestCase):
     ("a/two-words.csv", "two_words"),
   )
   def test_a_source_is_named_alike_in_train_and_test(self, path, name):
-    self.assertEqual(readers.source_of_path(path), name)
+    self.assertEqual(sources.source_of_path(path), name)
 
   def test_a_source_column_beats_the_name_of_the_file(self):
     path = self.write("mine.jsonl", PAIR, {**PAIR, "source": "theirs"})
@@ -181,6 +181,37 @@ class ReadersTest(parameterized.TestCase):
     other = self.read("synthetic:two_groups:test", crowd_seed=4)[0]
     self.assertEqual(first, again)
     self.assertNotEqual(first, other)
+
+  def test_a_stream_reads_again_and_reports_each_pass(self):
+    path = self.write("a.jsonl", PAIR, {"x": 1}, {**PAIR, "chosen": "b"})
+    stream = readers.RecordStream([path], on_bad_record="skip")
+    with self.assertRaisesRegex(ValueError, "reports after a whole pass"):
+      stream.whole_report()
+    first = list(stream)
+    self.assertLen(first, 1)
+    self.assertEqual(stream.whole_report().counts["skipped"], 1)
+    self.write("a.jsonl", PAIR, PAIR)
+    self.assertEqual(list(stream), first * 2)
+    self.assertEqual(stream.whole_report().counts["skipped"], 0)
+
+  def test_a_stream_holds_one_row_at_a_time(self):
+    path = self.write("a.jsonl", PAIR, PAIR, {"x": 1})
+    stream = iter(readers.RecordStream([path]))
+    self.assertEqual(next(stream), next(stream))
+    with self.assertRaisesRegex(ValueError, f"^{path}:3: unknown column"):
+      next(stream)
+
+  def test_pairs_of_a_stream(self):
+    ranking = {"prompt": "Q", "responses": ["c", "d", "e"], "id": "k"}
+    path = self.write("a.jsonl", PAIR, ranking)
+    stream = readers.PairStream(readers.RecordStream([path]))
+    self.assertEqual(
+      [record.responses for record in stream],
+      [("a", "b"), ("c", "d"), ("c", "e"), ("d", "e")],
+    )
+    # What is kept is decided before a ranking is taken apart.
+    kept = readers.PairStream(stream.records, lambda r: r.id == "k")
+    self.assertLen(list(kept), 3)
 
   def test_sources_add_up_in_the_order_given(self):
     first, second = (

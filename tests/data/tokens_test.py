@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.data import tokens
+from jaxalign.data import sequences, tokens
 from jaxalign.data.record import Record
 from jaxalign.data.transcripts import Turn
 from tests.data import real_data
@@ -43,7 +43,7 @@ class EncodeTest(parameterized.TestCase):
     # bos and the prompt; é is two bytes.
     np.testing.assert_array_equal(dataset.prompt_lengths, [[2, 2], [3, 3]])
     np.testing.assert_array_equal(dataset.lengths, [[7, 6], [5, 7]])
-    self.assertEqual(dataset.values.dtype, np.int32)
+    self.assertEqual(dataset.sequences.values.dtype, np.int32)
 
   def test_markers_that_a_tokenizer_lacks_are_left_out(self):
     self.tokenizer = dataclasses.replace(
@@ -114,7 +114,6 @@ class EncodeTest(parameterized.TestCase):
     np.testing.assert_array_equal(dataset.group, [0, -1, -1])
     np.testing.assert_array_equal(dataset.annotator, [0, -1, -1])
     self.assertEqual(dataset.annotator_names, ("p",))
-    self.assertEqual(dataset.ids, (None, "i", None))
     for name in ("chosen_prob", "margin", "strength"):
       self.assertEqual(dataset.__getattribute__(name).dtype, np.float32)
     for name in ("source", "group", "annotator"):
@@ -133,13 +132,13 @@ class EncodeTest(parameterized.TestCase):
       self.encode(record, source_names=("x", "z"))
 
   def test_many_chunks_keep_their_order(self):
-    with absltest.mock.patch.object(tokens, "CHUNK", 3):
+    with absltest.mock.patch.object(sequences, "CHUNK", 3):
       dataset = self.encode(*(pair("Q", str(i), "no") for i in range(10)))
     for i in range(10):
       self.assertEqual(self.sides(dataset, i)[0], [BOS, *f"Q{i}".encode(), EOS])
 
   @parameterized.parameters(
-    ([], 64, "records must hold one pair or more"),
+    ([], 64, "records must hold one or more, got none"),
     ([pair("Q", "a", "b")], 2, "max_length must be > 2, got 2"),
     (
       [pair("Q", "a", "b"), Record(prompt="Q", responses=("a", "b", "c"))],

@@ -8,7 +8,7 @@ import tempfile
 
 import jax
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.data import tokens
@@ -43,7 +43,7 @@ class Killed(Exception):
   """Stands in for the end of the process."""
 
 
-class TrainRewardTest(absltest.TestCase):
+class TrainRewardTest(parameterized.TestCase):
   def run_in(self, config, workdir=None):
     workdir = epath.Path(workdir or tempfile.mkdtemp())
     train_reward.run(config, workdir, profile=False)
@@ -82,8 +82,32 @@ class TrainRewardTest(absltest.TestCase):
     ids = np.array([tokenizer.encode("Q: why?")], np.int32)
     self.assertEqual(apply(params, ids, ids >= 0).shape, (1, 1))
 
-  def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self):
-    config = smoke_config(data__eval_files=())
+  def test_streaming_from_disk_trains_the_same_model(self):
+    mixed = dict(
+      data__eval_files=(),
+      data__mixing="stratified",
+      data__split_by="annotator",
+      data__eval_fraction=0.2,
+    )
+    memory = self.run_in(smoke_config(**mixed))
+    disk = self.run_in(smoke_config(**mixed, data__streaming=True))
+    for name in ("metrics.jsonl", "model/model.safetensors"):
+      self.assertEqual((disk / name).read_bytes(), (memory / name).read_bytes())
+    result, streamed = (
+      json.loads((workdir / "eval.json").read_text())
+      for workdir in (memory, disk)
+    )
+    self.assertEqual(streamed["models"], result["models"])
+    self.assertIn("bag_of_words", result["baselines"]["all"])
+    self.assertNotIn("bag_of_words", streamed["baselines"]["all"])
+
+  @parameterized.parameters(
+    {},
+    {"data__streaming": True, "data__mixing": "stratified"},
+    {"data__mixing": "sequential"},
+  )
+  def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self, **changes):
+    config = smoke_config(data__eval_files=(), **changes)
     straight = self.run_in(config)
     workdir = epath.Path(tempfile.mkdtemp())
     original = writer.MetricWriter.write

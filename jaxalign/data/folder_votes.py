@@ -1,0 +1,258 @@
+"""Adapters of files that hold votes on texts kept in another file."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxalign.data import adapter
+
+Row = Mapping[str, Any]
+
+DIMENSIONS = ("rhetorical", "logical", "dialectical")
+
+
+def dialogue(question: str) -> str:
+  """A question as a prompt in the dialogue form of HH-RLHF."""
+  return f"\n\nHuman: {question}\n\nAssistant:"
+
+
+def pair(prompt: str, texts: list[str], winner: int | None) -> dict[str, Any]:
+  """Two answers, the winner first; without one, a tie in the order given."""
+  first = 0 if winner is None else winner
+  return {
+    "prompt": prompt,
+    "chosen": f" {texts[first]}",
+    "rejected": f" {texts[1 - first]}",
+    "tie": True if winner is None else None,
+  }
+
+
+def find(table: Mapping[Any, Row], key: Any, what: str) -> Row:
+  """The row of another file; ValueError where it has none."""
+  if key not in table:
+    raise ValueError(f"{what} {key} is not in the file beside this one")
+  return table[key]
+
+
+def winner_of(given: Any, names: tuple[Any, Any, Any]) -> int | None:
+  """0 or 1 for the first two of `names`, None for the third, a tie."""
+  if given not in names:
+    raise ValueError(
+      f"a vote must be one of {', '.join(map(str, names))}, got {given!r}"
+    )
+  at = names.index(given)
+  return at if at < 2 else None
+
+
+def _convarg(tables: adapter.Tables) -> adapter.Convert:
+  """One record per worker's vote; the group is the worker's own stance."""
+  arguments = {row["arg_id"]: row for row in tables["arguments"]}
+
+  def convert(row: Row) -> list[dict[str, Any]]:
+    names = [adapter.need_text(row, side) for side in ("arg1", "arg2")]
+    sides = [find(arguments, name, "argument") for name in names]
+    prompt = dialogue(
+      f"Debate: {sides[0]['debate']} Give one argument for the side "
+      f'"{sides[0]["stance"]}".'
+    )
+    texts = [side["text"] for side in sides]
+    made = []
+    for vote in adapter.need_list(row, "votes"):
+      winner = winner_of(adapter.need(vote, "value"), ("a1", "a2", "equal"))
+      made.append(
+        pair(prompt, texts, winner)
+        | {
+          "source": "convarg",
+          "annotator": adapter.need(vote, "worker"),
+          "group": vote.get("worker_stance"),
+          "id": f"{'-'.join(names)}-{vote['worker']}",
+        }
+      )
+    return made
+
+  return convert
+
+
+def _mt_bench(tables: adapter.Tables) -> adapter.Convert:
+  """A judge's vote on the first or the second turn of two models."""
+  conversations = {
+    (row["question_id"], row["model"]): row for row in tables["answers"]
+  }
+
+  def convert(row: Row) -> dict[str, Any]:
+    question, turn = adapter.need(row, "question_id"), adapter.need(row, "turn")
+    texts = []
+    for side in ("model_a", "model_b"):
+      key = question, adapter.need_text(row, side)
+      said = find(conversations, key, "conversation")["conversation"]
+      asked, answered, asked_again, answered_again = (
+        t["content"] for t in said
+      )
+      texts.append(answered)
+      if turn == 2:
+        texts[-1] += f"{dialogue(asked_again)} {answered_again}"
+    winner = winner_of(
+      adapter.need(row, "winner"), ("model_a", "model_b", "tie")
+    )
+    return pair(dialogue(asked), texts, winner) | {
+      "source": "mt_bench",
+      "annotator": adapter.need(row, "judge"),
+      "group": row.get("category"),
+      "id": f"{question}-t{turn}-{row['model_a']}-{row['model_b']}",
+    }
+
+  return convert
+
+
+def _humour(tables: adapter.Tables) -> adapter.Convert:
+  """How many of up to five people found which text funnier."""
+  texts = {str(row["item"]): row for row in tables["items"]}
+
+  def convert(row: Row) -> dict[str, Any]:
+    # A CSV file: everything is text.
+    items = [adapter.need_text(row, f"item_{side}") for side in "ab"]
+    votes = [
+      int(adapter.need_text(row, f"votes_{side}_funnier")) for side in "ab"
+    ]
+    best = 0 if votes[0] >= votes[1] else 1
+    made = pair(
+      dialogue("Tell me a joke."),
+      [find(texts, item, "item")["text"] for item in items],
+      None if votes[0] == votes[1] else best,
+    )
+    return made | {
+      "source": "humour",
+      "votes_chosen": votes[best],
+      "votes_rejected": votes[1 - best],
+      "group": "humour",
+      "id": "-".join(items),
+    }
+
+  return convert
+
+
+def _pandalm(row: Row) -> list[dict[str, Any]]:
+  """One record per annotator; 0 means similar."""
+  asked = [adapter.need_text(row, "instruction")]
+  if row.get("input"):
+    asked.append(adapter.need_text(row, "input"))
+  # Some responses were the words True and False, and became JSON booleans.
+  texts = [str(adapter.need(row, f"response{i}")) for i in (1, 2)]
+  return [
+    pair(
+      dialogue("\n\n".join(asked)),
+      texts,
+      winner_of(adapter.need(row, f"annotator{i}"), (1, 2, 0)),
+    )
+    | {
+      "source": "pandalm",
+      "annotator": f"annotator{i}",
+      "group": row.get("motivation_app"),
+      "id": f"{row.get('idx')}-{row.get('cmp_key')}-{i}",
+    }
+    for i in (1, 2, 3)
+  ]
+
+
+def _qa_feedback(row: Row) -> list[dict[str, Any]]:
+  """Four answers of one policy, compared in pairs; 0 means no preference."""
+  sides = [(1, 2), (1, 3), (1, 4), (2, 3), (2, 4), (3, 4)]
+  votes = adapter.need_list(row, "preference")
+  if len(votes) != len(sides):
+    raise ValueError(f"preference must hold 6 values, got {len(votes)}")
+  prompt = dialogue(adapter.need_text(row, "question"))
+  made = []
+  for (i, j), vote in zip(sides, votes, strict=True):
+    texts = [adapter.need_text(row, f"prediction {k}") for k in (i, j)]
+    made.append(
+      pair(prompt, texts, winner_of(vote, (1, 2, 0)))
+      | {
+        "source": "qa_feedback",
+        "group": "long_form_qa",
+        "id": f"{row.get('id')}-{i}v{j}",
+      }
+    )
+  return made
+
+
+def _webis(tables: adapter.Tables) -> adapter.Convert:
+  """The same pair under three objectives, each a source of its own."""
+  texts = {row["arg"]: row for row in tables["arguments"]}
+  topics = {row["topic_id"]: row for row in tables["topics"]}
+
+  def convert(row: Row) -> list[dict[str, Any]]:
+    names = [adapter.need_text(row, f"arg_{side}") for side in "ab"]
+    topic = find(topics, adapter.need(row, "topic_id"), "topic")["query"]
+    return [
+      pair(
+        dialogue(topic),
+        [find(texts, name, "argument")["text"] for name in names],
+        winner_of(adapter.need(row, dimension), ("A", "B", "Tie")),
+      )
+      | {
+        "source": f"webis_{dimension}",
+        "group": f"topic {row['topic_id']}",
+        "id": f"{'-'.join(names)}-{dimension}",
+      }
+      for dimension in DIMENSIONS
+    ]
+
+  return convert
+
+
+ADAPTERS: dict[str, adapter.Adapter] = {
+  "convarg/votes": adapter.Adapter(
+    ignore=("topic", "gold"),
+    reads=("arg1", "arg2", "votes"),
+    beside=("arguments",),
+    join=_convarg,
+  ),
+  "mt_bench/votes": adapter.Adapter(
+    ignore=("gpt4_winner",),
+    reads=(
+      "question_id",
+      "category",
+      "turn",
+      "model_a",
+      "model_b",
+      "judge",
+      "winner",
+    ),
+    beside=("answers",),
+    join=_mt_bench,
+  ),
+  "humour/votes": adapter.Adapter(
+    reads=("item_a", "item_b", "votes_a_funnier", "votes_b_funnier"),
+    beside=("items",),
+    join=_humour,
+  ),
+  "pandalm/votes": adapter.Adapter(
+    reads=(
+      "idx",
+      "motivation_app",
+      "cmp_key",
+      "instruction",
+      "input",
+      "response1",
+      "response2",
+      "annotator1",
+      "annotator2",
+      "annotator3",
+    ),
+    row=_pandalm,
+  ),
+  "qa_feedback/records": adapter.Adapter(
+    ignore=("passages", "gold", "feedback"),
+    reads=(
+      "id",
+      "question",
+      "preference",
+      *(f"prediction {i}" for i in (1, 2, 3, 4)),
+    ),
+    row=_qa_feedback,
+  ),
+  "webis_argquality/comparisons": adapter.Adapter(
+    reads=("topic_id", "arg_a", "arg_b", *DIMENSIONS),
+    beside=("arguments", "topics"),
+    join=_webis,
+  ),
+}

@@ -1,0 +1,134 @@
+"""From the name of a source to its rows, in the same order every time."""
+
+import glob
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jaxalign.data import adapters, rows
+from jaxalign.data.adapter import Adapter
+
+# Words of a file name that say which part of a data set it is, not which one.
+_PARTS = {"train", "test", "eval", "valid", "validation", "dev", "heldout"}
+_PARTS |= {"pairs", "part", "shard", "of", "data"}
+
+
+def adapted_rows(
+  spec: str, extra_columns: frozenset[str], *, streaming: bool
+) -> Iterator[tuple[str, Mapping[str, Any] | ValueError, str]]:
+  """The rows of one source, in the columns of the schema.
+
+  A source is one of
+    GLOB                        local .jsonl, .csv (or .gz of these), .parquet
+    ADAPTER:GLOB                the same through a named adapter
+    hub:NAME[:subset][:split]   a Hugging Face data set, by default its train
+  with environment variables expanded. Files are read in sorted order.
+
+  Args:
+    spec: the source.
+    extra_columns: columns to ignore.
+    streaming: read a hub data set while it arrives, without a local copy.
+
+  Yields:
+    `(where, row or error, default name of the source)`.
+
+  Raises:
+    ValueError: an unset variable; a glob without files; a broken file.
+  """
+  if spec.startswith("hub:"):
+    name, subset, split = rows.hub_parts(spec.removeprefix("hub:"))
+    adapter = adapters.find("/".join(name.rstrip("/").split("/")[-2:]))
+    found = rows.read_hub(name, subset, split, streaming=streaming)
+    source = name.rstrip("/").rsplit("/", 1)[-1]
+    for where, row in adapter.apply(found, extra_columns):
+      yield where, row, source
+    return
+  named, pattern = _split_adapter(spec)
+  for path in local_files(pattern, spec):
+    adapter = named if named is not None else _adapter_of_path(path)
+    source = source_of_path(path)
+    tables = {name: _table(path, name) for name in adapter.beside}
+    found = rows.read_file(path)
+    for where, row in adapter.apply(found, extra_columns, tables):
+      yield where, row, source
+
+
+def _split_adapter(spec: str) -> tuple[Adapter | None, str]:
+  """The named adapter, if any, and the glob behind it."""
+  prefix, colon, rest = spec.partition(":")
+  if not colon or glob.glob(expand_variables(spec)):
+    return None, spec
+  return adapters.get(prefix), rest
+
+
+def _adapter_of_path(path: str) -> Adapter:
+  """The adapter of a known folder's file, else the plain schema."""
+  folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
+  kind = _kind_and_part(path)[0]
+  return adapters.find(folder if kind == "pairs" else f"{folder}/{kind}")
+
+
+def _kind_and_part(path: str) -> tuple[str, str]:
+  """`votes_train.jsonl.gz` -> "votes", "train"; without a part ""."""
+  stem = os.path.basename(path).split(".")[0]
+  kind, _, part = stem.rpartition("_")
+  if kind and part in _PARTS:
+    return kind, part
+  return ("pairs", stem) if stem.startswith("pairs_") else (stem, "")
+
+
+def _table(path: str, name: str) -> list[Mapping[str, Any]]:
+  """The rows of the file `name` beside `path`, of the same part if it has any.
+
+  Raises:
+    ValueError: no such file, or a row in it that cannot be read.
+  """
+  folder, part = os.path.dirname(path), _kind_and_part(path)[1]
+  for stem in (f"{name}_{part}", name):
+    pattern = os.path.join(glob.escape(folder), f"{stem}.*")
+    for found in sorted(glob.glob(pattern)):
+      return _whole(found)
+  raise ValueError(f"{path} needs a file {name} beside it, there is none")
+
+
+def _whole(path: str) -> list[Mapping[str, Any]]:
+  """All rows of a file, or of a JSON list; ValueError for a bad row."""
+  if path.endswith(".json"):
+    with open(path, encoding="utf-8") as file:
+      return list(json.load(file))
+  table = []
+  for where, row in rows.read_file(path):
+    if isinstance(row, ValueError):
+      raise ValueError(f"{where}: {row}")
+    table.append(row)
+  return table
+
+
+def expand_variables(text: str) -> str:
+  """`text` with $VAR and ${VAR} replaced, `~` too; unset is an error."""
+  expanded = os.path.expandvars(os.path.expanduser(text))
+  unset = re.search(r"\$(\w+|\{\w+\})", expanded)
+  if unset is not None:
+    name = unset.group(1).strip("{}")
+    raise ValueError(f"source {text}: environment variable {name} is not set")
+  return expanded
+
+
+def local_files(pattern: str, spec: str) -> list[str]:
+  """The files of a glob, sorted; none is an error that names `spec`."""
+  found = sorted(glob.glob(expand_variables(pattern), recursive=True))
+  files = [path for path in found if os.path.isfile(path)]
+  if not files:
+    raise ValueError(f"source {spec}: no file matches {pattern}")
+  return files
+
+
+def source_of_path(path: str) -> str:
+  """A data set's name from a file's: `shp_train.jsonl.gz` -> `shp`."""
+  stem = os.path.basename(path).split(".")[0]
+  words = re.split(r"[_\-]+", stem)
+  kept = [w for w in words if w.lower() not in _PARTS and not w.isdigit()]
+  folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
+  return "_".join(kept) or folder or stem

@@ -1,0 +1,94 @@
+"""Memory does not grow with the length of what is read."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import pytest
+from absl.testing import absltest
+
+from tests import checkout
+
+# Peaks in KiB after a short and a long file, read in one process.
+PROGRAM = """
+import resource, sys
+from jaxalign.data import readers, tokenizer, tokens
+
+def peak():
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def read(path):
+  return sum(1 for _ in readers.RecordStream([path]))
+
+def encode(path):
+  return len(tokens.encode_pairs(
+    readers.RecordStream([path]),
+    tokenizer.byte_tokenizer(),
+    max_length=256,
+    on_disk=True,
+  ))
+
+for path in sys.argv[2:]:
+  print({"read": read, "encode": encode}[sys.argv[1]](path), peak())
+"""
+
+
+def write(path: pathlib.Path, number: int) -> None:
+  with path.open("w") as file:
+    for i in range(number):
+      row = {
+        "prompt": f"Question {i}: " + "why " * 20,
+        "chosen": f" because {i}" + " and so on" * 10,
+        "rejected": f" no idea {i}",
+        "annotator": f"person {i % 1000}",
+        "id": i,
+      }
+      file.write(json.dumps(row) + "\n")
+
+
+class MemoryTest(absltest.TestCase):
+  def growth(self, what, short, long):
+    """Bytes that the peak rises by from a short file to a long one."""
+    folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
+    for name, number in (("short", short), ("long", long)):
+      write(folder / f"{name}.jsonl", number)
+    done = subprocess.run(
+      [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        what,
+        str(folder / "short.jsonl"),
+        str(folder / "long.jsonl"),
+      ],
+      cwd=checkout.ROOT,
+      check=True,
+      capture_output=True,
+      text=True,
+    )
+    first, second = (
+      [int(word) for word in line.split()] for line in done.stdout.splitlines()
+    )
+    self.assertEqual((first[0], second[0]), (short, long))
+    return 1024 * (second[1] - first[1])
+
+  def test_reading_ten_times_more_takes_no_more(self):
+    self.assertLess(self.growth("read", 10_000, 100_000), 2e6)
+
+  def test_tokens_on_disk_leave_some_bytes_per_pair_in_memory(self):
+    # A pair of this file has about 330 tokens, 1300 bytes.
+    self.assertLess(self.growth("encode", 10_000, 40_000) / 30_000, 150)
+
+  @pytest.mark.slow
+  def test_a_million_rows_take_no_more_than_ten_thousand(self):
+    self.assertLess(self.growth("read", 10_000, 1_000_000), 2e6)
+
+  @pytest.mark.slow
+  def test_three_hundred_thousand_pairs_on_disk(self):
+    self.assertLess(self.growth("encode", 10_000, 310_000) / 300_000, 150)
+
+
+if __name__ == "__main__":
+  absltest.main()
