@@ -1,0 +1,111 @@
+"""Prompts with one response each, packed into rows for language modelling."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from jaxalign.data import packing, sequences
+from jaxalign.data.record import Record
+from jaxalign.data.sequences import Sequences
+from jaxalign.data.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PackedDataset:
+  """N rows of T tokens, each of one or more texts.
+
+  Attributes:
+    sequences: the texts.
+    rows: which pieces of them make up each row.
+    length: T.
+    source: 0 for every row, int32 [N]: a row may hold texts of several sources.
+    source_names: one name, "packed".
+  """
+
+  sequences: Sequences
+  rows: list[packing.Row]
+  length: int
+  source: np.ndarray
+  source_names: tuple[str, ...] = ("packed",)
+
+  def __len__(self) -> int:
+    """Number of rows."""
+    return len(self.rows)
+
+  @property
+  def widths(self) -> np.ndarray:
+    """T for every row, int64 [N]."""
+    return np.full(len(self.rows), self.length)
+
+  def collate(
+    self, rows: np.ndarray, length: int, pad_id: int
+  ) -> dict[str, np.ndarray]:
+    """Some rows as fresh arrays.
+
+    Args:
+      rows: which rows, int [B].
+      length: tokens per row, at least T.
+      pad_id: id of padding.
+
+    Returns:
+      tokens, segment_ids, positions [B, length] int32 as in `packing.Packed`;
+      mask [B, length] bool, False on padding; loss_mask [B, length] bool, True
+      on the tokens of a response and the eos behind it.
+    """
+    chosen = [self.rows[row] for row in rows]
+    packed = packing.lay_out(
+      chosen,
+      self.sequences.values,
+      self.sequences.offsets,
+      capacity=length,
+      pad_id=pad_id,
+    )
+    return {
+      **packed._asdict(),
+      "mask": packed.segment_ids > 0,
+      "loss_mask": self._answers(chosen, length),
+    }
+
+  def _answers(self, rows: list[packing.Row], length: int) -> np.ndarray:
+    answers = np.zeros((len(rows), length), bool)
+    for n, row in enumerate(rows):
+      at = 0
+      for sequence, start, stop in row:
+        prompt = int(self.sequences.prompt_lengths[sequence])
+        end = at + stop - start
+        answers[n, at + max(prompt - start, 0) : end] = True
+        at = end
+    return answers
+
+
+def pack_records(
+  records: Iterable[Record],
+  tokenizer: Tokenizer,
+  *,
+  length: int,
+  layout: str = "best_fit",
+  on_disk: bool = False,
+) -> PackedDataset:
+  """Tokenises every record's first response behind its prompt, and packs.
+
+  Args:
+    records: read once; the first response is the preferred one.
+    tokenizer: from `load_tokenizer`.
+    length: tokens per row; longer texts lose tokens as in `sequences.encode`.
+    layout: of `packing.pack`.
+    on_disk: keep the ids in a temporary file.
+
+  Returns:
+    The rows.
+  """
+  found = sequences.encode(
+    _first_responses(records), tokenizer, max_length=length, on_disk=on_disk
+  )
+  rows = packing.pack(found.lengths.tolist(), length, layout=layout)
+  return PackedDataset(found, rows, length, np.zeros(len(rows), np.int32))
+
+
+def _first_responses(records: Iterable[Record]) -> Iterator[Record]:
+  for record in records:
+    yield Record(prompt=record.prompt, responses=record.responses[:1])
