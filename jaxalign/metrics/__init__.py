@@ -36,6 +36,7 @@ from jaxalign.metrics.preference import (
   preference_accuracy,
   worst_group,
 )
+from jaxalign.metrics.ties import ties_score
 
 __all__ = [
   "Interval",
@@ -63,5 +64,6 @@ __all__ = [
   "reliability_curve",
   "reward_drift",
   "reward_mismatch_bound",
+  "ties_score",
   "worst_group",
 ]
