@@ -71,6 +71,11 @@ class MaskedTest(parameterized.TestCase):
     np.testing.assert_allclose(
       masked_whiten(x, where=where), [0.0, -1.0, 1.0, 0.0], rtol=1e-12
     )
+    # Rewards 1 to 5 brought to mean 0 and deviation 1, as a gain and a bias.
+    x = np.arange(1.0, 6.0)
+    np.testing.assert_allclose(
+      masked_whiten(x, where=x > 0), 0.7071068 * x - 2.1213203, atol=5e-7
+    )
 
   @parameterized.parameters(*FUNCTIONS)
   def test_what_is_masked_changes_neither_value_nor_gradient(self, fn):
