@@ -1,0 +1,99 @@
+"""Every Python block of the guides runs, and shows what its page says."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+from flax import nnx
+
+from tests import checkout
+
+SCRIPTS = [checkout.relative(path) for path in checkout.files("docs/draw_*.py")]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
+
+
+def run_blocks(page: str) -> dict:
+  """Runs the Python blocks of a page in order, in one namespace.
+
+  Args:
+    page: file below docs/.
+
+  Returns:
+    The names they left behind.
+  """
+  text = (checkout.ROOT / "docs" / page).read_text(encoding="utf-8")
+  names = {}
+  for found in BLOCK.finditer(text):
+    line = text.count("\n", 0, found.start()) + 1
+    # Blank lines in front, so that an error has the page's line number.
+    source = "\n" * line + found[1]
+    exec(compile(source, f"docs/{page}", "exec"), names)  # noqa: S102
+  return names
+
+
+class PagesTest(parameterized.TestCase):
+  def test_one_loss_has_one_gradient_in_all_kinds_of_code(self):
+    names = run_blocks("importing.md")
+    want = names["gradient"]
+    close = lambda got, expected: np.testing.assert_allclose(
+      got, expected, rtol=2e-5, atol=1e-6
+    )
+    for mode in ("pmap_gradient", "shard_gradient"):
+      jax.tree.map(close, names[mode], want)
+    close(names["nnx_gradient"]["hidden"]["kernel"][...], want["w"])
+    close(names["nnx_gradient"]["out"]["kernel"][..., 0], want["v"])
+    for loss in ("shard_loss", "nnx_step_loss"):
+      close(names[loss], names["loss"])
+    close(names["pmap_loss"], np.full(jax.device_count(), names["loss"]))
+
+  def test_tunix_calls_it_with_the_model_and_keywords(self):
+    # The three lines of its trainer that touch a loss function.
+    names = run_blocks("importing.md")
+    model = names["model"]  # after one step of the block above it
+    inputs = names["model_inputs"](names["batch"])
+    (loss, aux), gradient = nnx.value_and_grad(
+      names["tunix_loss"], argnums=0, has_aux=True
+    )(model, **inputs)
+    names["optimizer"].update(model, gradient)
+    self.assertLess(float(names["tunix_loss"](model, **inputs)[0]), float(loss))
+    self.assertIn("margin", aux)
+
+  def test_losses_page_runs(self):
+    run_blocks("losses.md")
+
+  def test_pictures_exist_and_are_named_in_words(self):
+    for page in checkout.files("docs/*.md"):
+      text = page.read_text(encoding="utf-8")
+      for words, target in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text):
+        self.assertTrue((page.parent / target).exists(), f"{page}: {target}")
+        self.assertGreater(len(words.split()), 3, f"{page}: {target}")
+
+  def test_a_broken_block_is_noticed_with_its_line(self):
+    with self.assertRaisesRegex(KeyError, "absent"):
+      exec(compile("\n" * 3 + "{}['absent']", "docs/x.md", "exec"), {})  # noqa: S102
+
+
+class DrawingTest(parameterized.TestCase):
+  @parameterized.parameters(*SCRIPTS)
+  def test_pictures_can_be_drawn_again(self, script):
+    with tempfile.TemporaryDirectory() as folder:
+      subprocess.run(
+        [sys.executable, checkout.ROOT / script, folder],
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(checkout.ROOT)},
+        cwd=folder,
+        capture_output=True,
+      )
+      drawn = set(os.listdir(folder))
+    self.assertNotEmpty(drawn)
+    kept = {p.name for p in (checkout.ROOT / "docs/images").iterdir()}
+    self.assertEmpty(drawn - kept)
+
+
+if __name__ == "__main__":
+  absltest.main()
