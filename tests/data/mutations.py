@@ -229,6 +229,7 @@ WAYS: dict[str, Callable[[Row, np.random.Generator], tuple[bytes, Fate]]] = {
   "both forms": changed("give responses or chosen", responses=["a", "b"]),
   "a text for a number": changed("margin must be a number", margin="0.5"),
   "a boolean for a number": changed("margin must be a number", margin=True),
+  "a number for a flag": changed("tie must be true or false", tie=1),
   "not a number": changed("numbers must be finite", margin=float("nan")),
   "infinite": lambda row, rng: (
     line({**row, "margin": "@@"}).replace(b'"@@"', b"1e999"),
