@@ -116,8 +116,7 @@ def stratified(
     times = -(-rows_per_source // len(own))
     # Whole passes first: the cut falls into the last one.
     passes = [rng.permutation(own) for _ in range(times)]
-    rows = np.concatenate(passes)[:rows_per_source]
-    rows = rng.permutation(rows)[: steps * share]
+    rows = np.concatenate(passes)[: steps * share]
     rows = rows[np.argsort(bucket_of[rows], kind="stable")]
     drawn.append(rows.reshape(steps, share))
   rows = np.stack(drawn, axis=-1).reshape(steps, batch_size)

@@ -73,6 +73,15 @@ class ProportionalTest(absltest.TestCase):
       shown / shown.sum(), [0.6, 0.25, 0.15], atol=0.03
     )
 
+  def test_rows_of_every_length_are_left_out_alike(self):
+    left_out = np.zeros(3)
+    for seed in range(100):
+      rows = orders.proportional(BUCKET, 8, rng(seed)).rows.reshape(-1)
+      missing = np.setdiff1d(np.arange(100), rows)
+      left_out += np.bincount(BUCKET[missing], minlength=3)
+    shares = np.bincount(BUCKET) / 100
+    np.testing.assert_allclose(left_out / left_out.sum(), shares, atol=0.08)
+
   def test_every_row_once_but_for_the_remainder(self):
     epoch = orders.proportional(BUCKET, 8, rng())
     self.assertEqual(epoch.rows.shape, (12, 8))

@@ -57,9 +57,9 @@ class CasesTest(parameterized.TestCase):
       self.assertEqual(array.dtype, np.int32)
 
   def test_the_fullest_row_that_fits_is_taken(self):
-    # Rows have 4 and 2 tokens left when the 2 comes.
-    rows = packing.pack([8, 6, 4, 2], 10)
-    self.assertEqual([[p.sequence for p in r] for r in rows], [[0, 3], [1, 2]])
+    # Rows have 3 and 5 tokens left when the 3 comes.
+    rows = packing.pack([7, 5, 3], 10)
+    self.assertEqual([[p.sequence for p in r] for r in rows], [[0, 2], [1]])
 
   def test_what_does_not_fit_is_named(self):
     with self.assertRaisesRegex(ValueError, "sequence 1 has 5 tokens, allow"):
