@@ -77,6 +77,14 @@ class LossTest(parameterized.TestCase):
         references.transport_cost(probs[i], self.target[i], line),
         atol=1e-9,
       )
+      squared = wasserstein_1d_loss(
+        self.logits[i], self.target[i], np.arange(6.0), power=2
+      )
+      np.testing.assert_allclose(
+        squared,
+        references.transport_cost(probs[i], self.target[i], line**2),
+        atol=1e-9,
+      )
 
   def test_transport_is_close_to_the_exact_cost(self):
     probs = softmax(self.logits)

@@ -115,6 +115,15 @@ class HeadGradientsTest(parameterized.TestCase):
       jax.tree.map(np.testing.assert_array_equal, clean, dirty)
     nothing = self.fn(self.chosen, self.rejected, self.gaps, np.zeros(8, bool))
     np.testing.assert_array_equal(nothing, 0.0)
+    given = jax.jit(
+      lambda s: head_gradients(
+        self.chosen, s, source=SOURCE, num_sources=3, where=where
+      )
+    )
+    slopes = np.ones((8, 2))
+    np.testing.assert_array_equal(
+      given(np.where(where[:, None], slopes, np.nan)), given(slopes)
+    )
 
   def test_permuting_pairs_and_swapping_responses(self):
     order = np.random.default_rng(2).permutation(8)
