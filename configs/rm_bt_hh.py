@@ -84,11 +84,11 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     clip_norm=1.0,
   )
   cfg.train = dict(
-    num_steps=210,  # one epoch
+    num_steps=105,  # half an epoch
     batch_size=16,  # pairs per step over all devices
     accumulation=1,
     parallel="jit",
-    eval_every=210,
+    eval_every=105,
     checkpoint_every=105,
     keep_last=2,
     keep_best=1,

@@ -78,12 +78,12 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     clip_norm=1.0,
   )
   cfg.train = dict(
-    num_steps=311,  # one epoch
+    num_steps=155,  # half an epoch
     batch_size=64,  # pairs per step over all devices
     accumulation=1,
     parallel="jit",
-    eval_every=311,
-    checkpoint_every=311,
+    eval_every=155,
+    checkpoint_every=155,
     keep_last=2,
     keep_best=1,
     export="last",

@@ -18,14 +18,6 @@ dry_run=false
 rest=()
 python=
 
-# On a CPU every step asks for the same large buffers, and by default the C
-# library hands them back to the kernel each time: a fifth of a small model's
-# step went into faulting them in again. One arena, no separate mappings and
-# no trimming keep them. Exported, as the C library reads it at start.
-keep=glibc.malloc.arena_max=1:glibc.malloc.mmap_max=0
-keep=$keep:glibc.malloc.trim_threshold=$((1 << 40))
-export GLIBC_TUNABLES=${GLIBC_TUNABLES:-$keep}
-
 die() {
   printf 'error: %s\n' "$*" >&2
   exit 1

@@ -16,23 +16,41 @@ import optax
 
 Params = Any  # a nested dict of arrays
 Batch = Mapping[str, jax.Array]
+Outputs = Any  # of a forward pass
 Statistics = Any  # a pytree of sums
+Scalars = dict[str, jax.Array]
 Metrics = dict[str, tuple[jax.Array, jax.Array]]  # name -> (total, count)
 
 
+def _no_coupling(sums: Statistics, carry: Any) -> tuple[Any, Any, Scalars]:
+  """The statistics as they are, nothing carried, nothing reported."""
+  return sums, carry, {}
+
+
 class Objective(NamedTuple):
-  """What an algorithm optimises, in two phases.
+  """What an algorithm optimises, in two phases over one forward pass.
+
+  With one micro-batch the two phases share the forward pass; with several it
+  runs once for each, the price of coupling more rows than memory holds.
 
   Attributes:
-    statistics: `(params, micro_batch) -> sums`, a pytree added over
+    forward: `(params, micro_batch) -> outputs`, whatever both phases read.
+    statistics: `(outputs, micro_batch) -> sums`, a pytree added over
       micro-batches and devices. No gradient flows through it.
-    loss: `(params, micro_batch, statistics) -> (loss, metrics)`, where the
+    loss: `(outputs, micro_batch, context) -> (loss, metrics)`, where the
       scalar losses of all micro-batches add up to the loss of the batch and
       metrics are (total, count) pairs that add up as well.
+    context: `(statistics, carry) -> (context, carry, scalars)`, once per step:
+      what the loss reads of the whole batch, what the next step is given, and
+      what is reported of both.
+    carry: what the first step is given, a pytree of arrays.
   """
 
-  statistics: Callable[[Params, Batch], Statistics]
-  loss: Callable[[Params, Batch, Statistics], tuple[jax.Array, Metrics]]
+  forward: Callable[[Params, Batch], Outputs]
+  statistics: Callable[[Outputs, Batch], Statistics]
+  loss: Callable[[Outputs, Batch, Any], tuple[jax.Array, Metrics]]
+  context: Callable[[Statistics, Any], tuple[Any, Any, Scalars]] = _no_coupling
+  carry: Any = ()
 
 
 class TrainState(NamedTuple):
@@ -44,12 +62,14 @@ class TrainState(NamedTuple):
     opt_state: the state of the optax chain.
     bad_steps: consecutive steps not applied for want of a finite loss or
       gradient, int32 [].
+    carry: what the objective hands from step to step, a pytree of arrays.
   """
 
   step: jax.Array
   params: Params
   opt_state: Any
   bad_steps: jax.Array
+  carry: Any = ()
 
 
 Update = Callable[
@@ -58,12 +78,13 @@ Update = Callable[
 
 
 def init_state(
-  params: Params, optimizer: optax.GradientTransformation
+  params: Params, optimizer: optax.GradientTransformation, carry: Any = ()
 ) -> TrainState:
-  """The state before the first step."""
+  """The state before the first step; `carry` is the objective's."""
   # Two zeros: the state is donated, and a buffer can be given away once.
   step, bad_steps = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
-  return TrainState(step, params, optimizer.init(params), bad_steps)
+  carry = jax.tree.map(jnp.array, carry)  # copies, for the same reason
+  return TrainState(step, params, optimizer.init(params), bad_steps, carry)
 
 
 def like_params(
@@ -71,6 +92,7 @@ def like_params(
   params: Params,
   per_param: Any,
   otherwise: Any,
+  carry: Any = (),
 ) -> TrainState:
   """A TrainState that holds, for each leaf, what goes with its parameter.
 
@@ -82,6 +104,7 @@ def like_params(
     params: tree of arrays or shapes.
     per_param: the same tree with an entry (e.g. a sharding) per parameter.
     otherwise: the entry of everything else.
+    carry: the objective's, whose leaves all take `otherwise`.
 
   Returns:
     A TrainState of entries.
@@ -93,7 +116,8 @@ def like_params(
     per_param,
     transform_non_params=lambda _: otherwise,
   )
-  return TrainState(otherwise, per_param, opt_state, otherwise)
+  carry = jax.tree.map(lambda _: otherwise, carry)
+  return TrainState(otherwise, per_param, opt_state, otherwise, carry)
 
 
 def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
@@ -146,8 +170,6 @@ def micro_batches(batch: Batch, number: int) -> Batch:
 
 def _sum_over(function: Callable[[Batch], Any], batches: Batch) -> Any:
   """Sum of `function` over the leading axis of `batches`, one at a time."""
-  if jax.tree.leaves(batches)[0].shape[0] == 1:
-    return function(jax.tree.map(lambda x: x[0], batches))
   one = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batches
   )
@@ -162,12 +184,30 @@ def _sum_over(function: Callable[[Batch], Any], batches: Batch) -> Any:
   return jax.lax.scan(add, zeros, batches)[0]
 
 
+class BatchGradient(NamedTuple):
+  """What one batch gives, summed over micro-batches and devices.
+
+  Attributes:
+    gradient: of the loss, like the parameters.
+    loss: [].
+    metrics: name -> (total, count).
+    carry: for the next step.
+    scalars: what the objective's context reports.
+  """
+
+  gradient: Any
+  loss: jax.Array
+  metrics: Metrics
+  carry: Any
+  scalars: Scalars
+
+
 def make_gradient(
   objective: Objective,
   *,
   accumulation: int = 1,
   axis_name: str | None = None,
-) -> Callable[[Params, Batch], tuple[Any, jax.Array, Metrics]]:
+) -> Callable[[Params, Batch, Any], BatchGradient]:
   """The gradient of the whole batch's loss, however the batch is laid out.
 
   Args:
@@ -177,14 +217,34 @@ def make_gradient(
       are global.
 
   Returns:
-    `(params, batch) -> (gradient, loss, metrics)`, all summed over
-    micro-batches and devices.
+    `(params, batch, carry) -> BatchGradient`.
   """
 
   def everywhere(tree: Any) -> Any:
     return tree if axis_name is None else jax.lax.psum(tree, axis_name)
 
-  def gradient(params: Params, batch: Batch) -> tuple[Any, jax.Array, Metrics]:
+  def finish(sums: Statistics, carry: Any) -> tuple[Any, Any, Scalars]:
+    sums = jax.lax.stop_gradient(everywhere(sums))
+    return jax.lax.stop_gradient(objective.context(sums, carry))
+
+  # No collective carries a gradient, so a device's gradient is its share of
+  # the sum: psum, not pmean, and never the gradient of a psum.
+  def one_pass(params: Params, batch: Batch, carry: Any) -> BatchGradient:
+    def loss(params: Params) -> tuple[jax.Array, Any]:
+      outputs = objective.forward(params, batch)
+      context, new_carry, scalars = finish(
+        objective.statistics(outputs, batch), carry
+      )
+      value, metrics = objective.loss(outputs, batch, context)
+      return value, (metrics, new_carry, scalars)
+
+    (value, (metrics, carry, scalars)), grads = jax.value_and_grad(
+      loss, has_aux=True
+    )(params)
+    grads, value, metrics = everywhere((grads, value, metrics))
+    return BatchGradient(grads, value, metrics, carry, scalars)
+
+  def two_passes(params: Params, batch: Batch, carry: Any) -> BatchGradient:
     batches = micro_batches(batch, accumulation)
 
     # Both phases drop out the same activations: their keys are used twice on
@@ -194,20 +254,28 @@ def make_gradient(
         k: jax.random.clone(v) if k == "key" else v for k, v in batches.items()
       }
 
-    statistics = everywhere(
-      _sum_over(lambda micro: objective.statistics(params, micro), clone())
+    context, carry, scalars = finish(
+      _sum_over(
+        lambda micro: objective.statistics(
+          objective.forward(params, micro), micro
+        ),
+        clone(),
+      ),
+      carry,
     )
-    statistics = jax.lax.stop_gradient(statistics)
-    value_and_gradient = jax.value_and_grad(objective.loss, has_aux=True)
-    (loss, metrics), grads = _sum_over(
-      lambda micro: value_and_gradient(params, micro, statistics), clone()
+    value_and_gradient = jax.value_and_grad(
+      lambda params, micro: objective.loss(
+        objective.forward(params, micro), micro, context
+      ),
+      has_aux=True,
     )
-    # No collective runs inside the loss, so a device's gradient is its share
-    # of the sum: psum, not pmean, and never the gradient of a psum.
-    grads, loss, metrics = everywhere((grads, loss, metrics))
-    return grads, loss, metrics
+    (value, metrics), grads = _sum_over(
+      lambda micro: value_and_gradient(params, micro), clone()
+    )
+    grads, value, metrics = everywhere((grads, value, metrics))
+    return BatchGradient(grads, value, metrics, carry, scalars)
 
-  return gradient
+  return one_pass if accumulation == 1 else two_passes
 
 
 def make_update(
@@ -228,8 +296,8 @@ def make_update(
   Returns:
     `update(state, batch, key) -> (state, metrics)`, pure. `batch["row"]` holds
     global row positions; `batch["key"]` [B] is added for dropout. A step with a
-    non-finite loss or gradient changes neither parameters nor optimiser, but is
-    counted in `bad_steps` and consumes its batch. Metrics are scalars.
+    non-finite loss or gradient changes neither parameters, optimiser nor carry,
+    but is counted in `bad_steps` and consumes its batch. Metrics are scalars.
   """
   gradient = make_gradient(
     objective, accumulation=accumulation, axis_name=axis_name
@@ -239,7 +307,9 @@ def make_update(
     state: TrainState, batch: Batch, key: jax.Array
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     keys = row_keys(jax.random.fold_in(key, state.step), batch["row"])
-    grads, loss, metrics = gradient(state.params, {**batch, "key": keys})
+    grads, loss, metrics, carry, scalars = gradient(
+      state.params, {**batch, "key": keys}, state.carry
+    )
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -250,8 +320,9 @@ def make_update(
       params=jax.tree.map(keep, params, state.params),
       opt_state=jax.tree.map(keep, opt_state, state.opt_state),
       bad_steps=jnp.where(finite, 0, state.bad_steps + 1).astype(jnp.int32),
+      carry=jax.tree.map(keep, carry, state.carry),
     )
-    scalars = {
+    scalars = scalars | {
       k: total / jnp.maximum(n, 1) for k, (total, n) in metrics.items()
     }
     scalars |= {

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -59,35 +59,130 @@ class RewardApply(Protocol):
     """Rewards of tokens [R, T] under mask [R, T]."""
 
 
-def pair_rewards(
-  apply: RewardApply, params: Params, batch: Batch, *, dropout: bool
-) -> tuple[jax.Array, jax.Array]:
-  """Rewards of both responses in one forward of all rows.
+class PairOutputs(NamedTuple):
+  """What a reward model says of both responses of B pairs.
+
+  Attributes:
+    chosen: rewards, [B, H].
+    rejected: rewards, [B, H].
+    chosen_features: what the head read, [B, D].
+    rejected_features: the same, [B, D].
+  """
+
+  chosen: jax.Array
+  rejected: jax.Array
+  chosen_features: jax.Array
+  rejected_features: jax.Array
+
+
+def pair_forward(
+  apply: RewardApply, *, dropout: bool
+) -> Callable[[Params, Batch], PairOutputs]:
+  """Both responses of every pair in one forward pass of all rows.
 
   Args:
-    apply: reward model with one output.
-    params: its parameters.
-    batch: `tokens` int32 [B, 2, T] and `mask` bool [B, 2, T], chosen first;
-      `key` [B] when dropout is on.
+    apply: reward model with H outputs.
     dropout: whether rows are dropped out with keys from `batch["key"]`.
 
   Returns:
-    Chosen and rejected rewards, [B] each.
+    `(params, batch) -> PairOutputs` for a batch with `tokens` int32 and `mask`
+    bool [B, 2, T], chosen first, `where` bool [B], and `key` [B] when dropout
+    is on. Rows that do not count come out 0, with gradient 0.
   """
-  tokens, mask = batch["tokens"], batch["mask"]
-  pairs, responses, length = tokens.shape
-  keys = None
-  if dropout:
-    keys = jax.vmap(jax.random.split, (0, None))(batch["key"], responses)
-    keys = keys.reshape(-1)
-  output = apply(
-    params,
-    tokens.reshape(-1, length),
-    mask.reshape(-1, length),
-    dropout_keys=keys,
-  )
-  rewards = output.rewards.reshape(pairs, responses, -1)[..., 0]
-  return rewards[:, 0], rewards[:, 1]
+
+  def forward(params: Params, batch: Batch) -> PairOutputs:
+    tokens, mask, where = batch["tokens"], batch["mask"], batch["where"]
+    pairs, responses, length = tokens.shape
+    keys = None
+    if dropout:
+      keys = jax.vmap(jax.random.split, (0, None))(batch["key"], responses)
+      keys = keys.reshape(-1)
+    output = apply(
+      params,
+      tokens.reshape(-1, length),
+      mask.reshape(-1, length),
+      dropout_keys=keys,
+    )
+
+    # Before any loss, not after: a NaN there would survive in the gradient.
+    def clean(x: jax.Array) -> jax.Array:
+      return jnp.where(
+        where[:, None, None], x.reshape(pairs, responses, -1), 0.0
+      )
+
+    rewards, features = clean(output.rewards), clean(output.features)
+    return PairOutputs(
+      rewards[:, 0], rewards[:, 1], features[:, 0], features[:, 1]
+    )
+
+  return forward
+
+
+def count_pairs(outputs: Any, batch: Batch) -> jax.Array:
+  """The statistic of a plain mean: how many pairs of a batch count."""
+  del outputs
+  return jnp.sum(batch["where"], dtype=jnp.float32)
+
+
+def pair_losses(
+  chosen: jax.Array, rejected: jax.Array, batch: Batch, config: PairLossConfig
+) -> jax.Array:
+  """The configured loss of each pair, in nats.
+
+  Args:
+    chosen: rewards, [B].
+    rejected: rewards, [B].
+    batch: `margin` and `chosen_prob`, [B], where the config reads them.
+    config: labels, margin, smoothing and centering.
+
+  Returns:
+    Losses, [B].
+  """
+  dtype = chosen.dtype
+  margin = batch["margin"].astype(dtype) if config.margin else 0.0
+  if config.labels == "votes":
+    per_pair = losses.soft_preference_loss(
+      chosen,
+      rejected,
+      chosen_prob=batch["chosen_prob"].astype(dtype),
+      margin=margin,
+    )
+  else:
+    per_pair = losses.bradley_terry_loss(
+      chosen, rejected, margin=margin, flip_rate=config.flip_rate
+    )
+  if config.centering:
+    penalty = losses.reward_centering_penalty(chosen, rejected)
+    per_pair = per_pair + config.centering * penalty
+  return per_pair
+
+
+def pair_metrics(
+  chosen: jax.Array, rejected: jax.Array, where: jax.Array
+) -> Metrics:
+  """What every recipe reports of its rewards, whatever it optimises.
+
+  Args:
+    chosen: rewards, [B].
+    rejected: rewards, [B].
+    where: pairs that count, bool [B].
+
+  Returns:
+    (total, count) of the plain `train/nll`, of accuracy, gap and mean reward.
+  """
+  count = jnp.sum(where, dtype=chosen.dtype)
+
+  def mean_of(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.sum(x, where=where), count
+
+  return {
+    "train/nll": mean_of(losses.bradley_terry_loss(chosen, rejected)),
+    "train/accuracy": metrics.preference_accuracy(
+      chosen, rejected, where=where
+    ),
+    "train/reward_gap": mean_of(chosen - rejected),
+    "train/reward_mean": mean_of((chosen + rejected) / 2),
+  }
 
 
 def bradley_terry(
@@ -101,57 +196,25 @@ def bradley_terry(
     dropout: whether training drops out activations.
 
   Returns:
-    The two phases. The statistic is the number of pairs that count; metrics are
+    The objective. The statistic is the number of pairs that count; metrics are
     means over those pairs, the plain (margin-free, unsmoothed) `train/nll` and
     `train/accuracy` among them.
   """
 
-  def statistics(params: Params, batch: Batch) -> jax.Array:
-    del params
-    return jnp.sum(batch["where"], dtype=jnp.float32)
-
   def loss(
-    params: Params, batch: Batch, num_pairs: jax.Array
+    outputs: PairOutputs, batch: Batch, num_pairs: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    chosen, rejected = pair_rewards(apply, params, batch, dropout=dropout)
-    where = batch["where"]
-    # Rows that do not count are replaced before the loss, not after: a NaN
-    # there would survive in the gradient.
-    chosen = jnp.where(where, chosen, 0.0)
-    rejected = jnp.where(where, rejected, 0.0)
-    dtype = chosen.dtype
-    margin = batch["margin"].astype(dtype) if config.margin else 0.0
-    if config.labels == "votes":
-      per_pair = losses.soft_preference_loss(
-        chosen,
-        rejected,
-        chosen_prob=batch["chosen_prob"].astype(dtype),
-        margin=margin,
-      )
-    else:
-      per_pair = losses.bradley_terry_loss(
-        chosen, rejected, margin=margin, flip_rate=config.flip_rate
-      )
-    if config.centering:
-      penalty = losses.reward_centering_penalty(chosen, rejected)
-      per_pair = per_pair + config.centering * penalty
+    chosen, rejected, where = (
+      outputs.chosen[:, 0],
+      outputs.rejected[:, 0],
+      batch["where"],
+    )
+    per_pair = pair_losses(chosen, rejected, batch, config)
     total = jnp.sum(per_pair, where=where)
-    count = jnp.sum(where, dtype=dtype)
+    count = jnp.maximum(num_pairs.astype(chosen.dtype), 1)
+    return total / count, pair_metrics(chosen, rejected, where)
 
-    def mean_of(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-      return jnp.sum(x, where=where), count
-
-    report = {
-      "train/nll": mean_of(losses.bradley_terry_loss(chosen, rejected)),
-      "train/accuracy": metrics.preference_accuracy(
-        chosen, rejected, where=where
-      ),
-      "train/reward_gap": mean_of(chosen - rejected),
-      "train/reward_mean": mean_of((chosen + rejected) / 2),
-    }
-    return total / jnp.maximum(num_pairs.astype(dtype), 1), report
-
-  return Objective(statistics, loss)
+  return Objective(pair_forward(apply, dropout=dropout), count_pairs, loss)
 
 
 def make_score(

@@ -91,8 +91,9 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
     params,
     meshes.parameter_shardings(model.axes, params, mesh, config.mesh.rules),
     meshes.replicated(mesh),
+    objective.carry,
   )
-  start = lambda params: contract.init_state(params, optimizer)
+  start = lambda params: contract.init_state(params, optimizer, objective.carry)
   step = (
     meshes.data_parallel(update, mesh)
     if pmap

@@ -23,18 +23,17 @@ def couple(params, batch):
 def weighted_variance() -> contract.Objective:
   """Variance of the predictions: the mean is a statistic of the whole batch."""
 
-  def statistics(params, batch):
-    predictions = couple(params, batch)
+  def statistics(predictions, batch):
     return jnp.sum(predictions), jnp.sum(batch["where"], dtype=jnp.float64)
 
-  def loss(params, batch, sums):
+  def loss(predictions, batch, sums):
     total, count = sums
-    residual = couple(params, batch) - total / count
+    residual = predictions - total / count
     error = jnp.where(batch["where"], residual**2 + 0.1 * residual, 0.0)
     report = {"train/error": (jnp.sum(error), jnp.sum(batch["where"]))}
     return jnp.sum(error) / count, report
 
-  return contract.Objective(statistics, loss)
+  return contract.Objective(couple, statistics, loss)
 
 
 def whole_batch_loss(params, batch):
@@ -59,13 +58,12 @@ class UpdateTest(parameterized.TestCase):
       "where": jnp.array([True] * 7 + [False, True] * 4 + [True]),
       "row": jnp.arange(B, dtype=jnp.int32),
     }
-    keyed = self.batch | {
-      "key": contract.row_keys(
-        jax.random.fold_in(self.key, 0), self.batch["row"]
-      )
-    }
-    self.expected = jax.grad(whole_batch_loss)(self.params, keyed)
+    self.expected = jax.grad(whole_batch_loss)(self.params, self.keyed())
     self.optimizer = optax.sgd(0.1)
+
+  def keyed(self):
+    key = jax.random.fold_in(self.key, 0)
+    return self.batch | {"key": contract.row_keys(key, self.batch["row"])}
 
   def step(self, **layout):
     return contract.make_update(weighted_variance(), self.optimizer, **layout)
@@ -118,11 +116,9 @@ class UpdateTest(parameterized.TestCase):
     self.assert_moved_along_gradient(state)
 
   def test_parity_check_sees_a_gradient_eight_times_too_large(self):
-    doubled = contract.Objective(
-      weighted_variance().statistics,
-      lambda *args: jax.tree.map(
-        lambda x: 8 * x, weighted_variance().loss(*args)
-      ),
+    plain = weighted_variance()
+    doubled = plain._replace(
+      loss=lambda *args: jax.tree.map(lambda x: 8 * x, plain.loss(*args))
     )
     update = contract.make_update(doubled, self.optimizer)
     state, _ = update(self.state(), self.batch, self.key)
@@ -170,12 +166,51 @@ class UpdateTest(parameterized.TestCase):
 
   def test_statistics_carry_no_gradient(self):
     leak = contract.Objective(
+      lambda params, batch: params,
       lambda params, batch: jnp.sum(params["w"]),
       lambda params, batch, total: (total * jnp.sum(params["b"]), {}),
     )
-    grads, _, _ = contract.make_gradient(leak)(self.params, self.batch)
-    np.testing.assert_array_equal(grads["w"], np.zeros(D))
-    np.testing.assert_allclose(grads["b"], jnp.sum(self.params["w"]))
+    for accumulation, times in ((1, 1), (4, 16)):
+      gradient = contract.make_gradient(leak, accumulation=accumulation)
+      grads = gradient(self.params, self.keyed(), ()).gradient
+      np.testing.assert_array_equal(grads["w"], np.zeros(D))
+      np.testing.assert_allclose(grads["b"], times * self.params["w"].sum())
+
+  def test_one_micro_batch_runs_one_forward_pass(self):
+    calls = []
+    plain = weighted_variance()
+
+    def forward(params, batch):
+      calls.append(batch["where"].shape[0])
+      return plain.forward(params, batch)
+
+    counted = plain._replace(forward=forward)
+    contract.make_gradient(counted)(self.params, self.keyed(), ())
+    self.assertEqual(calls, [B])
+
+  @parameterized.parameters(1, 4)
+  def test_a_carry_goes_from_step_to_step(self, accumulation):
+    plain = weighted_variance()
+
+    def context(sums, seen):
+      return sums, seen + sums[1], {"train/seen": seen}
+
+    update = jax.jit(
+      contract.make_update(
+        plain._replace(context=context, carry=jnp.float64(2.0)),
+        self.optimizer,
+        accumulation=accumulation,
+      )
+    )
+    state = contract.init_state(self.params, self.optimizer, jnp.float64(2.0))
+    counted = float(self.batch["where"].sum())
+    for step in range(3):
+      state, scalars = update(state, self.batch, self.key)
+      self.assertEqual(float(scalars["train/seen"]), 2.0 + step * counted)
+    bad = self.batch | {"x": self.batch["x"] * jnp.nan}
+    after, _ = update(state, bad, self.key)
+    self.assertEqual(int(after.bad_steps), 1)
+    self.assertEqual(float(after.carry), float(state.carry))
 
 
 class LikeParamsTest(absltest.TestCase):
@@ -187,15 +222,17 @@ class LikeParamsTest(absltest.TestCase):
         optax.linear_schedule(1.0, 0.0, 3), mask={"a": True, "b": False}
       ),
     )
+    carry = {"average": jnp.zeros(2)}
     entries = contract.like_params(
-      optimizer, params, {"a": "A", "b": "B"}, "rest"
+      optimizer, params, {"a": "A", "b": "B"}, "rest", carry
     )
-    state = contract.init_state(params, optimizer)
+    state = contract.init_state(params, optimizer, carry)
     self.assertEqual(jax.tree.structure(entries), jax.tree.structure(state))
     moments = entries.opt_state[1][0]
     self.assertEqual(moments.mu, {"a": "A", "b": "B"})
     self.assertEqual(moments.nu, {"a": "A", "b": "B"})
     self.assertEqual(moments.count, "rest")
+    self.assertEqual(entries.carry, {"average": "rest"})
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ B, T, V = 6, 5, 7
 
 class Output(NamedTuple):
   rewards: jax.Array
+  features: jax.Array
 
 
 def apply(params, tokens, mask, *, dropout_keys=None):
@@ -24,7 +25,7 @@ def apply(params, tokens, mask, *, dropout_keys=None):
     mean = mean * jax.vmap(lambda k: jax.random.uniform(k, (), mean.dtype))(
       dropout_keys
     )
-  return Output(mean[:, None])
+  return Output(mean[:, None], mean[:, None])
 
 
 def sigmoid(x):
@@ -63,7 +64,8 @@ class BradleyTerryTest(parameterized.TestCase):
     )
     batch = self.batch if batch is None else batch
     batch = batch | {"key": contract.row_keys(jax.random.key(3), batch["row"])}
-    return contract.make_gradient(objective, accumulation=2)(self.params, batch)
+    gradient = contract.make_gradient(objective, accumulation=2)
+    return gradient(self.params, batch, ())[:3]
 
   def reference(self, *, flip_rate=0.0, margin=0.0, prob=None, centering=0.0):
     gap = self.chosen - self.rejected - margin

@@ -9,8 +9,14 @@ by spinning, and would take a core from the other. Ours runs once scanned over
 layers and once unrolled. Prints JSON: medians with their quartiles, ratios
 between what ran in this very process, compile seconds, the compiler's memory
 figures, and the FLOPs that the TPU compiler counts for one layer over the
-formula. On Linux start it with GLIBC_TUNABLES as launch/environment.sh sets it,
-or both libraries spend a varying share of each step on page faults.
+formula.
+
+Every step maps and unmaps its scratch memory, and what the kernel takes for
+that varies with what ran before. On Linux these keep it in the process, at the
+price of a heap that stays as large as it ever was:
+
+    GLIBC_TUNABLES=glibc.malloc.arena_max=1:glibc.malloc.mmap_max=0
+    GLIBC_TUNABLES=$GLIBC_TUNABLES:glibc.malloc.trim_threshold=1099511627776
 """
 
 import json

@@ -88,7 +88,7 @@ def train(layout: str, scale: float = 1.0) -> dict[str, np.ndarray]:
   scaled = lambda *args: (lambda loss, report: (scale * loss, report))(
     *plain.loss(*args)
   )
-  objective = contract.Objective(plain.statistics, scaled)
+  objective = plain._replace(loss=scaled)
   optimizer = optimizers.make_optimizer(
     optimizers.OptimizerConfig(
       learning_rate=1e-2,
@@ -110,7 +110,7 @@ def train(layout: str, scale: float = 1.0) -> dict[str, np.ndarray]:
 
   def gradient(params, batch, key):
     keys = contract.row_keys(jax.random.fold_in(key, 0), batch["row"])
-    return raw_gradient(params, {**batch, "key": keys})[0]
+    return raw_gradient(params, {**batch, "key": keys}, ()).gradient
 
   token = np.zeros((1, 1), np.int32)
   params = model.init(jax.random.key(0), token, token == 0)
