@@ -7,15 +7,17 @@ and its gradient is simply added up, so accumulation, device count and padding
 cannot change a result.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxalign.algorithms import micro
+
 Params = Any  # a nested dict of arrays
-Batch = Mapping[str, jax.Array]
+Batch = micro.Batch
 Outputs = Any  # of a forward pass
 Statistics = Any  # a pytree of sums
 Scalars = dict[str, jax.Array]
@@ -137,53 +139,6 @@ def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
   return keys
 
 
-def micro_batches(batch: Batch, number: int) -> Batch:
-  """Deals the rows of a batch out to `number` micro-batches, [A, B / A, ...].
-
-  Rows are dealt in turn, so each device keeps its own rows and a sharded batch
-  is cut without communication.
-
-  Args:
-    batch: arrays [B, ...].
-    number: micro-batches A.
-
-  Returns:
-    Arrays [A, B / A, ...].
-
-  Raises:
-    ValueError: B is not divisible by A.
-  """
-
-  def deal(array: jax.Array) -> jax.Array:
-    size = array.shape[0]
-    if size % number:
-      raise ValueError(
-        f"accumulation must divide the rows of a device's batch, got "
-        f"{size} rows and accumulation {number}"
-      )
-    return jnp.swapaxes(
-      array.reshape(size // number, number, *array.shape[1:]), 0, 1
-    )
-
-  return {name: deal(array) for name, array in batch.items()}
-
-
-def _sum_over(function: Callable[[Batch], Any], batches: Batch) -> Any:
-  """Sum of `function` over the leading axis of `batches`, one at a time."""
-  one = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batches
-  )
-  zeros = jax.tree.map(
-    lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-    jax.eval_shape(function, one),
-  )
-  add = lambda total, batch: (
-    jax.tree.map(jnp.add, total, function(batch)),
-    None,
-  )
-  return jax.lax.scan(add, zeros, batches)[0]
-
-
 class BatchGradient(NamedTuple):
   """What one batch gives, summed over micro-batches and devices.
 
@@ -245,7 +200,7 @@ def make_gradient(
     return BatchGradient(grads, value, metrics, carry, scalars)
 
   def two_passes(params: Params, batch: Batch, carry: Any) -> BatchGradient:
-    batches = micro_batches(batch, accumulation)
+    batches = micro.micro_batches(batch, accumulation)
 
     # Both phases drop out the same activations: their keys are used twice on
     # purpose, which a clone says.
@@ -255,7 +210,7 @@ def make_gradient(
       }
 
     context, carry, scalars = finish(
-      _sum_over(
+      micro.sum_over(
         lambda micro: objective.statistics(
           objective.forward(params, micro), micro
         ),
@@ -269,7 +224,7 @@ def make_gradient(
       ),
       has_aux=True,
     )
-    (value, metrics), grads = _sum_over(
+    (value, metrics), grads = micro.sum_over(
       lambda micro: value_and_gradient(params, micro), clone()
     )
     grads, value, metrics = everywhere((grads, value, metrics))
