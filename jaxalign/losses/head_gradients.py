@@ -49,10 +49,11 @@ def head_gradients(
       f"features, slopes and source must have equal rows, got features "
       f"{features.shape}, slopes {slopes.shape} and source {jnp.shape(source)}"
     )
-  if where is not None:  # before the product: 0 · NaN has a NaN gradient
+  if where is not None:
     checks.boolean(where=where)
+    # Before the product, as 0 · NaN has a NaN gradient. One factor is enough:
+    # the mean drops the product, and this select the gradient of the factor.
     features = jnp.where(where[:, None], features, 0.0)
-    slopes = jnp.where(where[:, None], slopes, 0.0)
   outer = slopes[:, :, None] * features[:, None, :]
   return segment_mean(
     jnp.reshape(outer, (features.shape[0], -1)),
