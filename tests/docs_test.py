@@ -11,6 +11,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from flax import nnx
 
+from jaxalign import losses
 from tests import checkout
 
 SCRIPTS = [checkout.relative(path) for path in checkout.files("docs/draw_*.py")]
@@ -65,6 +66,24 @@ class PagesTest(parameterized.TestCase):
 
   def test_losses_page_runs(self):
     run_blocks("losses.md")
+
+  def test_every_loss_is_on_the_page_and_in_its_table_of_breaks(self):
+    text = (checkout.ROOT / "docs/losses.md").read_text(encoding="utf-8")
+    prose, _, table = text.partition("## One line broken in each")
+    public = [name for name in losses.__all__ if name.islower()]
+    self.assertEmpty([n for n in public if f"`{n}`" not in prose])
+    broken = re.findall(r"^\| `(\w+)` \|", table, re.M)
+    self.assertCountEqual(broken, public)
+
+  def test_the_tests_that_saw_a_break_exist(self):
+    text = (checkout.ROOT / "docs/losses.md").read_text(encoding="utf-8")
+    sources = "".join(
+      path.read_text(encoding="utf-8")
+      for path in checkout.files("tests/losses/*_test.py")
+    )
+    named = re.findall(r"`(test_\w+?)\d*` \|$", text, re.M)
+    self.assertNotEmpty(named)
+    self.assertEmpty([n for n in named if f"def {n}" not in sources])
 
   def test_pictures_exist_and_are_named_in_words(self):
     for page in checkout.files("docs/*.md"):
