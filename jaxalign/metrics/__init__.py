@@ -36,13 +36,26 @@ from jaxalign.metrics.preference import (
   preference_accuracy,
   worst_group,
 )
+from jaxalign.metrics.resolution import (
+  detectable_accuracy_difference,
+  detectable_accuracy_over_chance,
+  detectable_calibration_difference,
+  gaps_of_accuracy,
+)
+from jaxalign.metrics.structure import (
+  Structure,
+  permutation_test,
+  shared_taste_scores,
+)
 from jaxalign.metrics.ties import ties_score
+from jaxalign.metrics.votes import rater_agreement, vote_entropy
 
 __all__ = [
   "Interval",
   "MaxMinSolution",
   "NoiseFloor",
   "ReliabilityCurve",
+  "Structure",
   "WorstGroup",
   "adaptive_calibration_error",
   "alignment_gap",
@@ -50,20 +63,28 @@ __all__ = [
   "bootstrap_interval",
   "brier_score",
   "calibration_noise_floor",
+  "detectable_accuracy_difference",
+  "detectable_accuracy_over_chance",
+  "detectable_calibration_difference",
   "distinctiveness",
   "diversity_matrix",
   "expected_calibration_error",
+  "gaps_of_accuracy",
   "maximum_calibration_error",
   "maxmin_policy",
   "negative_log_likelihood",
   "optimal_policy",
+  "permutation_test",
   "preference_accuracy",
   "preference_agreement",
   "preference_diversity",
+  "rater_agreement",
   "regularised_utility",
   "reliability_curve",
   "reward_drift",
   "reward_mismatch_bound",
+  "shared_taste_scores",
   "ties_score",
+  "vote_entropy",
   "worst_group",
 ]
