@@ -32,7 +32,7 @@ def always_longer_accuracy(records: Sequence[Record]) -> float:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Gaps:
+class GapMatrix:
   """The matrix that takes weights to reward gaps, one row per pair.
 
   Kept as the features of distinct texts, because a crowd is shown the same few
@@ -92,7 +92,7 @@ class BagOfWords:
     Returns:
       The fitted model.
     """
-    matrix = _gaps(records)
+    matrix = gap_matrix(records)
     target = np.array([record.target_prob for record in records])
     weights = ahead = np.zeros(NUM_FEATURES)
     # Largest eigenvalue of X'X by power iteration, a lower bound, so 10 % more.
@@ -112,21 +112,22 @@ class BagOfWords:
 
   def gaps(self, records: Sequence[Record]) -> np.ndarray:
     """Reward of the first response minus that of the second, float64 [N]."""
-    return _gaps(records).times(self.weights)
+    return gap_matrix(records).times(self.weights)
 
   def accuracy(self, records: Sequence[Record]) -> float:
     """Share of pairs whose first response scores higher, ties one half."""
     return float(np.mean((np.sign(self.gaps(records)) + 1) / 2))
 
 
-def _gaps(records: Sequence[Record]) -> _Gaps:
+def gap_matrix(records: Sequence[Record]) -> GapMatrix:
+  """The words of each pair's first response minus those of its second."""
   index: dict[str, int] = {}
   sides = [
     [index.setdefault(text_of(text), len(index)) for text in record.responses]
     for record in records
   ]
-  features = [_features(text) for text in index]
-  return _Gaps(
+  features = [word_features(text) for text in index]
+  return GapMatrix(
     values=np.concatenate([counts for _, counts in features]),
     columns=np.concatenate([grams for grams, _ in features]),
     rows=np.repeat(np.arange(len(index)), [len(g) for g, _ in features]),
@@ -135,7 +136,7 @@ def _gaps(records: Sequence[Record]) -> _Gaps:
   )
 
 
-def _features(text: str) -> tuple[np.ndarray, np.ndarray]:
+def word_features(text: str) -> tuple[np.ndarray, np.ndarray]:
   """Hashed words and pairs of neighbours, and their counts at unit length."""
   words = text.lower().split()
   grams = (*words, *map(" ".join, zip(words, words[1:], strict=False)))
