@@ -1,0 +1,239 @@
+r"""Preferences in, one page about them out, before any training.
+
+python -m jaxalign.experiments.audit --config=configs/audit.py \
+    --config.data.train_files="('train.jsonl',)" \
+    --config.data.eval_files="('test.jsonl',)" --workdir=runs/audit
+"""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from jaxalign.data import baselines, duplicates, readers
+from jaxalign.data import splits as division
+from jaxalign.data.record import Record, expand_rankings
+from jaxalign.experiments import (
+  audit_numbers,
+  audit_page,
+  configuration,
+  findings,
+  group_structure,
+  preferences,
+  program,
+)
+from jaxalign.runtime import hosts
+
+log = logging.getLogger("jaxalign")
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditConfig:
+  """What the audit asks.
+
+  Attributes:
+    num_samples: permutations of the test for group structure.
+    num_rows: pairs that test looks at, drawn at random from more.
+    similarity: Jaccard similarity of word triples from which texts are near.
+    num_bins: bins of the calibration error that is to be measured.
+    accuracy: of the reward models to be compared, in (0.5, 1).
+    disagreement: share of pairs on which exactly one of two models is right.
+  """
+
+  num_samples: int
+  num_rows: int
+  similarity: float
+  num_bins: int
+  accuracy: float
+  disagreement: float
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    for name in ("num_samples", "num_rows", "num_bins"):
+      if self.__getattribute__(name) < 1:
+        raise ValueError(
+          f"{name} must be >= 1, got {self.__getattribute__(name)}"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything `audit` reads.
+
+  Attributes:
+    seed: of permutations and simulated samples.
+    data: `train_files` and `eval_files` are audited, either may be empty; the
+      tokenizer counts tokens.
+    audit: what is asked.
+  """
+
+  seed: int
+  data: preferences.DataConfig
+  audit: AuditConfig
+
+
+class Split(NamedTuple):
+  """One side of the data.
+
+  Attributes:
+    name: "train" or "eval".
+    records: as read.
+    report: what reading lost; of both sides where one source is divided.
+  """
+
+  name: str
+  records: list[Record]
+  report: readers.ReadReport
+
+  @property
+  def pairs(self) -> list[Record]:
+    """Two responses each, rankings expanded."""
+    return [p for p in expand_rankings(self.records) if len(p.responses) == 2]
+
+  @property
+  def rated(self) -> list[Record]:
+    """Single responses that were judged by themselves."""
+    return [record for record in self.records if len(record.responses) == 1]
+
+
+def read(config: Config) -> list[Split]:
+  """The splits that have sources.
+
+  Raises:
+    ValueError: neither has any, or a bad record as `FILE:LINE: reason`.
+  """
+  data = config.data
+  given = {"train": data.train_files, "eval": data.eval_files}
+  splits = []
+  for name, files in given.items():
+    if files:
+      stream = readers.RecordStream(
+        files,
+        data.on_bad_record,
+        data.extra_columns,
+        data.crowd_seed,
+        data.streaming,
+      )
+      splits.append(Split(name, list(stream), stream.whole_report()))
+  if splits and data.split_by is not None and data.eval_fraction is not None:
+    (whole,) = splits
+    sides = division.split_records(
+      whole.records, data.split_by, data.eval_fraction
+    )
+    splits = [
+      Split(name, records, whole.report)
+      for name, records in zip(given, sides, strict=True)
+    ]
+  if not splits:
+    raise ValueError(
+      "data.train_files or data.eval_files must name a source, got none"
+    )
+  return splits
+
+
+def run(config: Config, workdir: epath.Path) -> None:
+  """Writes eval.json and report.html.
+
+  Args:
+    config: the resolved config.
+    workdir: gets both files.
+  """
+  splits = read(config)
+  tokenizer = preferences.open_tokenizer(config.data, None)
+  pairs = {s.name: found for s in splits if (found := s.pairs)}
+  result: dict[str, Any] = {
+    "splits": {
+      split.name: {
+        "sources": _sources(split.report),
+        "records": len(split.records),
+        "rated": audit_numbers.rated(split.rated),
+      }
+      for split in splits
+    },
+    "leakage": None,
+    "structure": [],
+    "resolution": {},
+    "baselines": {},
+  }
+  for name, found in pairs.items():
+    result["splits"][name] |= audit_numbers.describe(
+      found,
+      tokenizer,
+      max_length=config.data.max_length,
+      similarity=config.audit.similarity,
+    )
+  if pairs:
+    result |= _comparisons(config, pairs)
+  result["findings"] = findings.in_words(result)
+  if hosts.is_main():
+    configuration.write_json(workdir / "eval.json", _finite(result))
+    audit_page.write(workdir, result, pairs)
+    for sentence in result["findings"]:
+      log.info("%s", sentence)
+    log.info("report: %s", workdir / "report.html")
+
+
+def _comparisons(
+  config: Config, pairs: Mapping[str, list[Record]]
+) -> dict[str, Any]:
+  """What needs pairs: leakage, structure, resolution and baselines."""
+  held_out = [*pairs.values()][-1]
+  result: dict[str, Any] = {
+    "structure": group_structure.find(
+      next(iter(pairs.values())),
+      num_samples=config.audit.num_samples,
+      num_rows=config.audit.num_rows,
+      seed=config.seed,
+    ),
+    "resolution": audit_numbers.resolution(
+      held_out,
+      accuracy=config.audit.accuracy,
+      disagreement=config.audit.disagreement,
+      num_bins=config.audit.num_bins,
+      seed=config.seed,
+    ),
+    "baselines": {"always_longer": baselines.always_longer_accuracy(held_out)},
+  }
+  if len(pairs) == 2:
+    result["leakage"] = duplicates.find_leakage(
+      pairs["train"], held_out, similarity=config.audit.similarity
+    )._asdict()
+    bag = baselines.BagOfWords.fit(pairs["train"])
+    result["baselines"]["bag_of_words"] = bag.accuracy(held_out)
+  return result
+
+
+def _sources(found: readers.ReadReport) -> list[dict[str, Any]]:
+  """What became of the rows of each source."""
+  return [
+    {
+      "spec": source.spec,
+      "read": source.read,
+      "kept": source.kept,
+      "skipped": source.skipped,
+      "dropped": dict(source.dropped),
+    }
+    for source in found.sources
+  ]
+
+
+def _finite(value: Any) -> Any:
+  """JSON has no NaN: what cannot be shown is null."""
+  if isinstance(value, dict):
+    return {name: _finite(entry) for name, entry in value.items()}
+  if isinstance(value, list):
+    return [_finite(entry) for entry in value]
+  return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def main() -> None:
+  """Runs the stage from the command line."""
+  program.define_flags()
+  program.main(Config, run)
+
+
+if __name__ == "__main__":
+  main()
