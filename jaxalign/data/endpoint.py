@@ -1,0 +1,218 @@
+"""An OpenAI-compatible chat endpoint: the only HTTP client of the library.
+
+Every question is asked until an answer comes or the attempts are used up, no
+faster and no more at a time than allowed. What was answered before is not asked
+again. The key comes from the environment and is hidden in everything that
+leaves this module.
+"""
+
+import asyncio
+import collections
+import dataclasses
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import httpx
+
+from jaxalign.data.questions import (
+  Answer,
+  EndpointConfig,
+  Messages,
+  question_body,
+  question_key,
+  read_key,
+)
+
+# What may pass by itself; any other status will be the same next time.
+TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504, 529)
+
+
+class EndpointError(Exception):
+  """The endpoint refuses every question: a wrong address, key or model."""
+
+
+class _TransientError(Exception):
+  """An attempt that may succeed next time.
+
+  Attributes:
+    kind: what went wrong, a word that is counted.
+    wait_s: what the endpoint asked to wait, if it did.
+  """
+
+  def __init__(self, kind: str, wait_s: float | None = None):
+    super().__init__(kind)
+    self.kind = kind
+    self.wait_s = wait_s
+
+
+def ask_all(
+  config: EndpointConfig,
+  questions: Sequence[Messages],
+  *,
+  known: Mapping[str, Answer],
+  remember: Callable[[str, Answer], None],
+  seed: int = 0,
+) -> tuple[list[Answer | None], dict[str, int]]:
+  """Asks what is not known yet; equal questions once.
+
+  Args:
+    config: the endpoint.
+    questions: messages of {role, content} each.
+    known: answers by `question_key`.
+    remember: called with each new answer as it arrives.
+    seed: of the random part of waiting.
+
+  Returns:
+    The answers in the order asked, None where every attempt failed, and counts:
+    `known`, `asked`, `attempts`, `failed`, and one per kind of failed attempt,
+    such as `http_429`, `timeout`, `connection`, `garbage`.
+
+  Raises:
+    EndpointError: the endpoint refuses for a reason that will not pass.
+    ValueError: the key is missing.
+  """
+  keys = [question_key(config, messages) for messages in questions]
+  wanted = {
+    key: messages
+    for key, messages in zip(keys, questions, strict=True)
+    if key not in known
+  }
+  counts: collections.Counter[str] = collections.Counter(
+    known=len({*keys} - {*wanted}), asked=len(wanted), attempts=0, failed=0
+  )
+  found: dict[str, Answer | None] = {}
+  if wanted:
+    session = _Session(config, read_key(config), remember, counts, seed)
+    found = asyncio.run(session.ask(wanted))
+  return [known[k] if k in known else found[k] for k in keys], dict(counts)
+
+
+@dataclasses.dataclass(eq=False)
+class _Session:
+  """The state of one round of questions."""
+
+  config: EndpointConfig
+  key: str | None
+  remember: Callable[[str, Answer], None]
+  counts: collections.Counter[str]
+  seed: int
+  free_at: float = 0.0  # when the next attempt may start
+
+  async def ask(
+    self, wanted: Mapping[str, Messages]
+  ) -> dict[str, Answer | None]:
+    headers = (
+      {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
+    )
+    found: dict[str, Answer | None] = {}
+    left = iter(wanted.items())
+    async with httpx.AsyncClient(
+      headers=headers, timeout=self.config.timeout_s
+    ) as client:
+
+      async def work() -> None:
+        for key, messages in left:
+          answer = await self._until_answered(client, key, messages)
+          found[key] = answer
+          if answer is not None:
+            self.remember(key, answer)
+
+      workers = min(self.config.concurrency, len(wanted))
+      try:
+        async with asyncio.TaskGroup() as group:
+          for _ in range(workers):
+            group.create_task(work())
+      except ExceptionGroup as several:
+        # All say the same: the first one that ended the round.
+        raise several.exceptions[0] from None
+    return found
+
+  async def _until_answered(
+    self, client: httpx.AsyncClient, key: str, messages: Messages
+  ) -> Answer | None:
+    rng = random.Random(f"{self.seed} {key}")
+    for attempt in range(self.config.max_attempts):
+      await self._wait_for_turn()
+      self.counts["attempts"] += 1
+      try:
+        async with asyncio.timeout(self.config.timeout_s):
+          return await self._attempt(client, messages)
+      except TimeoutError:
+        failure = _TransientError("timeout")
+      except _TransientError as error:
+        failure = error
+      self.counts[failure.kind] += 1
+      if attempt + 1 < self.config.max_attempts:
+        # Jitter, or all who were sent away would come back at once.
+        wait = self.config.backoff_s * 2**attempt * (0.5 + rng.random())
+        if failure.wait_s is not None:
+          wait = max(wait, failure.wait_s)
+        await asyncio.sleep(min(wait, self.config.max_backoff_s))
+    self.counts["failed"] += 1
+    return None
+
+  async def _wait_for_turn(self) -> None:
+    if self.config.requests_per_minute is None:
+      return
+    start = max(self.free_at, time.monotonic())
+    self.free_at = start + 60.0 / self.config.requests_per_minute
+    await asyncio.sleep(start - time.monotonic())
+
+  async def _attempt(
+    self, client: httpx.AsyncClient, messages: Messages
+  ) -> Answer:
+    url = f"{self.config.url.rstrip('/')}/chat/completions"
+    try:
+      response = await client.post(
+        url, json=question_body(self.config, messages)
+      )
+    except httpx.TimeoutException:
+      raise _TransientError("timeout") from None
+    except httpx.TransportError:  # refused, reset or broken off half-way
+      raise _TransientError("connection") from None
+    if response.status_code in TRANSIENT:
+      raise _TransientError(
+        f"http_{response.status_code}",
+        _seconds(response.headers.get("retry-after")),
+      )
+    if response.status_code != 200:
+      said = self._hidden(response.text)[:200]
+      raise EndpointError(
+        f"{url} answers with status {response.status_code}: {said}"
+      )
+    answer = _answer(response)
+    return answer._replace(text=self._hidden(answer.text))
+
+  def _hidden(self, text: str) -> str:
+    return text if self.key is None else text.replace(self.key, "[key]")
+
+
+def _answer(response: httpx.Response) -> Answer:
+  """The first choice of a response; what is no such thing is garbage."""
+  try:
+    content = response.json()
+    choice = content["choices"][0]
+    message = choice["message"]
+    text = message["content"] if message.get("content") is not None else ""
+    refusal = message.get("refusal")
+    usage = content["usage"] if content.get("usage") is not None else {}
+    answer = Answer(
+      text=text,
+      finish=str(choice.get("finish_reason")),
+      refused=bool(refusal) or choice.get("finish_reason") == "content_filter",
+      prompt_tokens=int(usage.get("prompt_tokens", 0)),
+      completion_tokens=int(usage.get("completion_tokens", 0)),
+    )
+    text.encode("utf-8")
+  except (ValueError, LookupError, TypeError, AttributeError):
+    raise _TransientError("garbage") from None
+  return answer
+
+
+def _seconds(header: str | None) -> float | None:
+  """A Retry-After in seconds; the form with a date is not used by anyone."""
+  try:
+    return None if header is None else max(float(header), 0.0)
+  except ValueError:
+    return None

@@ -1,0 +1,135 @@
+"""What a crowd of personas is asked about a response, and what it answered."""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxalign.data import personas, questions
+
+CHARACTERS_PER_TOKEN = 4  # of English, for the estimate alone
+
+
+class Text(NamedTuple):
+  """What is labelled: a response in the place it was given."""
+
+  prompt: str
+  response: str
+
+
+class Estimate(NamedTuple):
+  """What the questions still to be asked will cost, at most.
+
+  Attributes:
+    questions: not answered yet.
+    known: answered in an earlier run.
+    prompt_tokens: of the questions, guessed from their characters.
+    completion_tokens: if every answer is as long as allowed.
+    dollars: at the prices of the config.
+  """
+
+  questions: int
+  known: int
+  prompt_tokens: int
+  completion_tokens: int
+  dollars: float
+
+
+def asked_about(
+  crowd: personas.PersonaFile, text: Text
+) -> list[list[dict[str, str]]]:
+  """The population's question first, then one per persona."""
+  return [
+    personas.prior_question(crowd, *text),
+    *(personas.vote_question(crowd, one, *text) for one in crowd.personas),
+  ]
+
+
+def estimate(
+  config: questions.EndpointConfig,
+  crowd: personas.PersonaFile,
+  texts: Sequence[Text],
+  known: Collection[str],
+  *,
+  price_prompt: float,
+  price_completion: float,
+) -> Estimate:
+  """The cost of what is left to ask, before anything is asked.
+
+  Args:
+    config: the endpoint.
+    crowd: who is asked.
+    texts: about what.
+    known: keys of the questions that have an answer.
+    price_prompt: dollars for a million tokens of questions.
+    price_completion: dollars for a million tokens of answers.
+
+  Returns:
+    The estimate.
+  """
+  characters = asked = answered = 0
+  for text in texts:
+    for messages in asked_about(crowd, text):
+      if questions.question_key(config, messages) in known:
+        answered += 1
+        continue
+      asked += 1
+      characters += sum(len(message["content"]) for message in messages)
+  prompt_tokens = characters // CHARACTERS_PER_TOKEN
+  completion_tokens = asked * config.max_tokens
+  dollars = (
+    prompt_tokens * price_prompt + completion_tokens * price_completion
+  ) / 1e6
+  return Estimate(asked, answered, prompt_tokens, completion_tokens, dollars)
+
+
+class Labelled(NamedTuple):
+  """What the crowd said of one response.
+
+  Attributes:
+    prior: the population's shares, None where there is no valid answer.
+    votes: label from 0 per persona, None where there is no valid vote.
+    outcomes: of the prior's question and of each persona's.
+    alpha: pseudo-counts, None with too few votes or without a prior.
+  """
+
+  prior: tuple[float, ...] | None
+  votes: dict[str, int | None]
+  outcomes: tuple[str, ...]
+  alpha: np.ndarray | None
+
+
+def label(
+  crowd: personas.PersonaFile,
+  answers: Sequence[questions.Answer | None],
+  *,
+  prior_strength: float,
+  min_votes: int,
+) -> Labelled:
+  """The votes on one response.
+
+  Args:
+    crowd: who was asked.
+    answers: to the questions of `asked_about`, in that order.
+    prior_strength: votes that the prior is worth.
+    min_votes: valid votes without which there are no pseudo-counts.
+
+  Returns:
+    What was said.
+  """
+  num_labels = len(crowd.labels)
+  prior_outcome, prior = personas.outcome(
+    answers[0], personas.parse_prior, num_labels
+  )
+  outcomes, votes = [prior_outcome], {}
+  for one, answer in zip(crowd.personas, answers[1:], strict=True):
+    found, votes[one.name] = personas.outcome(
+      answer, personas.parse_vote, num_labels
+    )
+    outcomes.append(found)
+  valid = [vote for vote in votes.values() if vote is not None]
+  alpha = None
+  if prior is not None and len(valid) >= min_votes:
+    counts = np.bincount(valid, minlength=num_labels)
+    alpha = personas.pseudo_counts(prior, counts, prior_strength)
+  return Labelled(prior, votes, tuple(outcomes), alpha)

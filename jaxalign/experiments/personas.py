@@ -1,0 +1,228 @@
+r"""Prompts and responses in, label distributions of a crowd of personas out.
+
+python -m jaxalign.experiments.personas --config=configs/personas.py \
+    --config.endpoint.url=http://localhost:8000/v1 \
+    --config.data.train_files="('my.jsonl',)" --workdir=runs/personas
+"""
+
+import collections
+import dataclasses
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from jaxalign.data import endpoint, personas, questions, sources
+from jaxalign.data.record import Record
+from jaxalign.data.transcripts import text_of
+from jaxalign.experiments import (
+  answer_cache,
+  configuration,
+  persona_votes,
+  personas_page,
+  preferences,
+  program,
+)
+from jaxalign.experiments.persona_votes import Labelled, Text
+from jaxalign.runtime import hosts, storage
+
+log = logging.getLogger("jaxalign")
+
+CHUNK = 64  # texts asked about at once, which bounds memory
+
+
+@dataclasses.dataclass(frozen=True)
+class PersonasConfig:
+  """Who votes, and what their votes are worth.
+
+  Attributes:
+    file: persona file, see `data.personas.load_personas`.
+    prior_strength: votes that the population's own distribution is worth.
+    min_votes: valid votes that a response needs, else it gets no labels.
+    price_prompt: dollars for a million tokens of questions.
+    price_completion: dollars for a million tokens of answers.
+    budget: dollars that the estimate must not exceed, None for no bound.
+  """
+
+  file: str
+  prior_strength: float
+  min_votes: int
+  price_prompt: float
+  price_completion: float
+  budget: float | None
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    for name in ("prior_strength", "price_prompt", "price_completion"):
+      if self.__getattribute__(name) < 0:
+        raise ValueError(
+          f"{name} must be >= 0, got {self.__getattribute__(name)}"
+        )
+    if self.min_votes < 1:
+      raise ValueError(f"min_votes must be >= 1, got {self.min_votes}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything `personas` reads.
+
+  Attributes:
+    seed: of the random part of waiting.
+    data: responses of `train_files` and `eval_files` are labelled.
+    endpoint: whom to ask.
+    personas: who votes.
+  """
+
+  seed: int
+  data: preferences.DataConfig
+  endpoint: questions.EndpointConfig
+  personas: PersonasConfig
+
+
+def run(config: Config, workdir: epath.Path) -> None:
+  """Writes train.jsonl and eval.jsonl with labels, votes.jsonl and a page.
+
+  Running it again asks only what has no answer yet.
+
+  Args:
+    config: the resolved config.
+    workdir: gets the files, and answers.jsonl, which later runs read.
+
+  Raises:
+    ValueError: the estimate exceeds the budget; a bad record or persona file.
+    EndpointError: the endpoint refuses every question.
+  """
+  if not hosts.is_main():
+    return  # one process asks; the others would ask the same
+  crowd = personas.load_personas(sources.expand_variables(config.personas.file))
+  splits = {
+    name: preferences.load_records(config.data, files)
+    for name, files in (
+      ("train", config.data.train_files),
+      ("eval", config.data.eval_files),
+    )
+    if files
+  }
+  if not splits:
+    raise ValueError(
+      "data.train_files or data.eval_files must name a source, got none"
+    )
+  texts = [*dict.fromkeys(_texts(r) for rs in splits.values() for r in rs)]
+  flat = [*dict.fromkeys(text for several in texts for text in several)]
+  with answer_cache.AnswerCache(workdir / "answers.jsonl") as cache:
+    cost = persona_votes.estimate(
+      config.endpoint,
+      crowd,
+      flat,
+      cache.answers,
+      price_prompt=config.personas.price_prompt,
+      price_completion=config.personas.price_completion,
+    )
+    configuration.write_json(workdir / "estimate.json", cost._asdict())
+    log.info(
+      "%d questions (%d answered before), at most %d + %d tokens, $%.2f",
+      *cost,
+    )
+    budget = config.personas.budget
+    if budget is not None and cost.dollars > budget:
+      raise ValueError(
+        f"the estimate of ${cost.dollars:.2f} exceeds personas.budget "
+        f"${budget:.2f}"
+      )
+    found, counts = _ask(config, crowd, flat, cache)
+  lost = {}
+  for name, records in splits.items():
+    rows = _with_labels(records, found)
+    lost[name] = len(records) - len(rows)
+    _write_lines(workdir / f"{name}.jsonl", rows)
+  _write_lines(workdir / "votes.jsonl", [_row(t, f) for t, f in found.items()])
+  result = personas_page.summarise(crowd, list(found.values()), counts, lost)
+  configuration.write_json(workdir / "eval.json", result)
+  personas_page.write(workdir, crowd, result)
+  log.info("%s", personas_page.in_words(result))
+  log.info("report: %s", workdir / "report.html")
+
+
+def _texts(record: Record) -> tuple[Text, ...]:
+  prompt = text_of(record.prompt)
+  return tuple(Text(prompt, text_of(one)) for one in record.responses)
+
+
+def _ask(
+  config: Config,
+  crowd: personas.PersonaFile,
+  texts: Sequence[Text],
+  cache: answer_cache.AnswerCache,
+) -> tuple[dict[Text, Labelled], dict[str, int]]:
+  """Labels of every text and the endpoint's counts, chunk by chunk."""
+  per_text = 1 + len(crowd.personas)
+  found: dict[Text, Labelled] = {}
+  counts: collections.Counter[str] = collections.Counter()
+  for start in range(0, len(texts), CHUNK):
+    chunk = texts[start : start + CHUNK]
+    answers, new = endpoint.ask_all(
+      config.endpoint,
+      [
+        messages
+        for text in chunk
+        for messages in persona_votes.asked_about(crowd, text)
+      ],
+      known=cache.answers,
+      remember=cache.remember,
+      seed=config.seed,
+    )
+    counts.update(new)
+    for answer in answers:
+      if answer is not None:
+        counts["prompt_tokens"] += answer.prompt_tokens
+        counts["completion_tokens"] += answer.completion_tokens
+    for i, text in enumerate(chunk):
+      found[text] = persona_votes.label(
+        crowd,
+        answers[i * per_text : (i + 1) * per_text],
+        prior_strength=config.personas.prior_strength,
+        min_votes=config.personas.min_votes,
+      )
+    log.info("%d of %d responses", len(found), len(texts))
+  return found, dict(counts)
+
+
+def _with_labels(
+  records: Sequence[Record], found: dict[Text, Labelled]
+) -> list[dict[str, Any]]:
+  """Records whose every response has labels, as rows."""
+  rows = []
+  for record in records:
+    alphas = [found[text].alpha for text in _texts(record)]
+    known = [alpha for alpha in alphas if alpha is not None]
+    if len(known) == len(alphas):
+      labels = tuple(tuple((a / a.sum()).tolist()) for a in known)
+      rows.append(dataclasses.replace(record, labels=labels).to_row())
+  return rows
+
+
+def _row(text: Text, found: Labelled) -> dict[str, Any]:
+  return {
+    "prompt": text.prompt,
+    "response": text.response,
+    "prior": found.prior,
+    "votes": found.votes,
+    "alpha": None if found.alpha is None else found.alpha.tolist(),
+  }
+
+
+def _write_lines(path: epath.Path, rows: Sequence[Any]) -> None:
+  text = "".join(f"{json.dumps(row)}\n" for row in rows)
+  storage.write_atomically(path, text.encode())
+
+
+def main() -> None:
+  """Runs the stage from the command line."""
+  program.define_flags()
+  program.main(Config, run)
+
+
+if __name__ == "__main__":
+  main()
