@@ -17,26 +17,42 @@ def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
   return jnp.dtype(dtype) if wide else jnp.dtype(jnp.float32)
 
 
-def positions_of(mask: jax.Array) -> jax.Array:
+def positions_of(
+  mask: jax.Array, segment_ids: jax.Array | None = None
+) -> jax.Array:
   """Position of each token among the attended ones, int32 [B, T].
 
   Args:
     mask: True where a token is attended, bool [B, T].
+    segment_ids: int32 [B, T], texts of a row one after another; None for one
+      text per row.
 
   Returns:
-    cumsum(mask) - 1, and 0 for padding before the first attended token.
+    cumsum(mask) - 1 within the text, and 0 for padding before its first token.
   """
   counts = jnp.cumsum(mask, axis=-1, dtype=jnp.int32)
+  if segment_ids is not None:
+    before = counts - mask.astype(jnp.int32)
+    starts = segment_ids[:, 1:] != segment_ids[:, :-1]
+    starts = jnp.pad(starts, ((0, 0), (1, 0)))
+    counts -= jax.lax.cummax(jnp.where(starts, before, 0), axis=1)
   return jnp.maximum(counts - 1, 0)
 
 
-def attention_mask(mask: jax.Array, *, window: int | None = None) -> jax.Array:
+def attention_mask(
+  mask: jax.Array,
+  *,
+  window: int | None = None,
+  segment_ids: jax.Array | None = None,
+) -> jax.Array:
   """Which key each query may read: attended, near and not in its future.
 
   Args:
     mask: bool [B, T].
     window: attended keys that a query may look back on, its own included; None
       for all of them.
+    segment_ids: int32 [B, T]; a query reads its own text alone. None for one
+      text per row.
 
   Returns:
     bool [B, 1, T, T], query then key.
@@ -44,9 +60,11 @@ def attention_mask(mask: jax.Array, *, window: int | None = None) -> jax.Array:
   length = mask.shape[-1]
   causal = jnp.tril(jnp.ones((length, length), jnp.bool_))
   seen = causal[None, None] & mask[:, None, None, :]
+  if segment_ids is not None:
+    seen &= segment_ids[:, None, :, None] == segment_ids[:, None, None, :]
   if window is None or window >= length:
     return seen
-  at = positions_of(mask)
+  at = positions_of(mask, segment_ids)
   near = at[:, None, :, None] - at[:, None, None, :] < window
   return seen & near
 
@@ -160,3 +178,23 @@ def attend(
   )
   mixed = mixed / jnp.moveaxis(total, -1, 1)[..., None]
   return mixed.astype(value.dtype).reshape(batch, length, heads, width)
+
+
+def fused_attend(
+  query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array
+) -> jax.Array:
+  """`attend` by `jax.nn.dot_product_attention`: cuDNN's kernel on a GPU.
+
+  Args:
+    query: [B, T, H, d]; on a GPU in bfloat16, as the kernel wants.
+    key: [B, S, K, d].
+    value: [B, S, K, d].
+    mask: bool [B, 1, T, S].
+
+  Returns:
+    [B, T, H, d] in the dtype of `value`.
+  """
+  on_gpu = jax.default_backend() == "gpu"
+  return jax.nn.dot_product_attention(
+    query, key, value, mask=mask, implementation="cudnn" if on_gpu else "xla"
+  )

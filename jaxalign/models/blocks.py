@@ -1,12 +1,13 @@
-"""What a decoder is built of: norms, projections, one block, embeddings."""
+"""What a layer is built of: norms, projections, attention, one block."""
 
 import functools
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import attention
+from jaxalign.models import attention, splash
 from jaxalign.models.config import DecoderConfig
 
 ACTIVATIONS = {
@@ -15,7 +16,6 @@ ACTIVATIONS = {
   "silu": jax.nn.silu,
   "relu": jax.nn.relu,
 }
-EMBED_STD = 0.02
 
 
 def wide_dtype(config: DecoderConfig) -> jnp.dtype:
@@ -142,6 +142,28 @@ class Dense(nn.Module):
     return y
 
 
+class Cache(NamedTuple):
+  """Keys and values of one layer.
+
+  Attributes:
+    key: [B, S, K, head_dim], rotated.
+    value: likewise.
+  """
+
+  key: jax.Array
+  value: jax.Array
+
+  def written(
+    self, key: jax.Array, value: jax.Array, slot: jax.Array
+  ) -> "Cache":
+    """The cache with keys and values [B, T, K, head_dim] from `slot` on."""
+    put = lambda whole, part: nn.with_logical_constraint(
+      jax.lax.dynamic_update_slice_in_dim(whole, part, slot, 1),
+      ("batch", None, "kv_heads", None),
+    )
+    return Cache(put(self.key, key), put(self.value, value))
+
+
 class Attention(nn.Module):
   """Self-attention with rotary positions where the config asks for them."""
 
@@ -153,10 +175,17 @@ class Attention(nn.Module):
     x: jax.Array,
     mask: jax.Array,
     angles: tuple[jax.Array, jax.Array] | None,
-  ) -> jax.Array:
-    """Maps x [B * T, D] to [B * T, D]; mask [B, 1, T, T]."""
+    cache: Cache | None = None,
+    slot: jax.Array | None = None,
+  ) -> tuple[jax.Array, Cache]:
+    """Maps x [B * T, D] to [B * T, D]; mask [B, 1, T, T or S].
+
+    Under splash attention `mask` is the number of each token's text, int32
+    [B, T], and 0 for padding. With a cache of S slots the tokens are written to
+    it at `slot` and read it. The cache, or keys and values, come back too.
+    """
     config = self.config
-    shape = mask.shape[0], mask.shape[-1]
+    shape = mask.shape if mask.ndim == 2 else (mask.shape[0], mask.shape[2])
 
     def heads(name: str, number: int, axis: str) -> jax.Array:
       y = Dense(
@@ -179,8 +208,16 @@ class Attention(nn.Module):
     if angles is not None:
       query = attention.rotate(query, *angles)
       key = attention.rotate(key, *angles)
-    mixed = attention.attend(query, key, value, mask)
-    return Dense(
+    decoding = cache is not None
+    cache = cache.written(key, value, slot) if decoding else Cache(key, value)
+    if mask.ndim == 2:
+      window = config.sliding_window
+      mixed = splash.splash_attend(query, *cache, mask, window=window)
+    elif config.attention == "fused" and not decoding:
+      mixed = attention.fused_attend(query, *cache, mask)
+    else:
+      mixed = attention.attend(query, *cache, mask)
+    out = Dense(
       config,
       config.embed_dim,
       ("heads", "embed"),
@@ -188,6 +225,7 @@ class Attention(nn.Module):
       scale=(2 * config.num_layers) ** -0.5,
       name="out",
     )(mixed.reshape(x.shape[0], -1))
+    return out, cache
 
 
 class Mlp(nn.Module):
@@ -224,6 +262,7 @@ class Block(nn.Module):
   """One pre-norm layer, in the (carry, input) form that a scan wants."""
 
   config: DecoderConfig
+  keep_cache: bool = False  # a scan would stack what it returns
 
   @nn.compact
   def __call__(
@@ -233,8 +272,10 @@ class Block(nn.Module):
     mask: jax.Array,
     angles: tuple[jax.Array, jax.Array] | None,
     dropout_keys: jax.Array | None,
-  ) -> tuple[jax.Array, None]:
-    """Adds both residual branches to x [B, T, D]."""
+    cache: Cache | None = None,
+    slot: jax.Array | None = None,
+  ) -> tuple[jax.Array, Cache | None]:
+    """Adds both residual branches to x [B, T, D]; see `Attention`."""
     config = self.config
     dtype = jnp.dtype(config.dtype)
     attention_keys = mlp_keys = None
@@ -245,55 +286,13 @@ class Block(nn.Module):
     # One array for all products that read it, or each would keep its own.
     flat = lambda normed: normed.astype(dtype).reshape(-1, config.embed_dim)
     normed = flat(Norm(config, name="attention_norm")(x))
-    branch = Attention(config, name="attention")(normed, mask, angles)
+    attend = Attention(config, name="attention")
+    branch, cache = attend(normed, mask, angles, cache, slot)
     branch = branch.reshape(x.shape)
     after = x + row_dropout(branch, attention_keys, config.dropout)
     source = x if config.parallel_residual else after
     normed = flat(Norm(config, name="mlp_norm")(source))
     branch = Mlp(config, name="mlp")(normed).reshape(x.shape)
     x = after + row_dropout(branch, mlp_keys, config.dropout)
-    return nn.with_logical_constraint(x, ("batch", None, None)), None
-
-
-class Embedding(nn.Module):
-  """Token embeddings, plus learned positions where the config has them."""
-
-  config: DecoderConfig
-
-  def setup(self) -> None:
-    """Declares the tables."""
-    config = self.config
-    table = lambda name, rows, axis: self.param(
-      name,
-      nn.with_logical_partitioning(
-        nn.initializers.normal(EMBED_STD), (axis, "embed")
-      ),
-      (rows, config.embed_dim),
-      jnp.dtype(config.param_dtype),
-    )
-    self.tokens = table("tokens", config.vocab_size, "vocab")
-    if config.positions == "learned":
-      rows = config.max_positions + config.position_offset
-      self.positions = table("positions", rows, "positions")
-
-  def __call__(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
-    """Looks up tokens [B, T], giving [B, T, D] in the compute dtype."""
-    # An id outside the vocabulary, below 0 too, gives NaN, which no training
-    # step survives, and not some other token's row.
-    look = lambda table, at: table.at[at].get(
-      mode="fill", fill_value=jnp.nan, wrap_negative_indices=False
-    )
-    x = look(self.tokens, tokens)
-    if self.config.positions == "learned":
-      x = x + look(self.positions, positions + self.config.position_offset)
-    return x.astype(jnp.dtype(self.config.dtype))
-
-  def logits(self, hidden: jax.Array) -> jax.Array:
-    """Scores hidden [N, D] against every token's embedding, [N, V]."""
-    dtype = jnp.dtype(self.config.dtype)
-    return jax.lax.dot_general(
-      hidden.astype(dtype),
-      self.tokens.astype(dtype),
-      (((1,), (1,)), ((), ())),
-      preferred_element_type=wide_dtype(self.config),
-    )
+    x = nn.with_logical_constraint(x, ("batch", None, None))
+    return x, cache if self.keep_cache else None

@@ -11,6 +11,7 @@ NORMS = ("layer", "rms")
 ACTIVATIONS = ("gelu", "gelu_tanh", "silu", "relu")
 POSITIONS = ("rotary", "learned")
 ROPE_KINDS = ("linear", "llama3")
+ATTENTIONS = ("dense", "fused", "splash")
 REMATS = ("none", "dots", "full")
 DTYPES = ("bfloat16", "float32", "float64")
 PARAM_DTYPES = ("float32", "float64")
@@ -82,6 +83,8 @@ class DecoderConfig:
     tie_embeddings: the language head is the token embedding.
     dropout: rate on the embeddings and on each residual branch, used only when
       `apply` is given keys.
+    attention: "dense" (any device, differentiable twice), "fused" (cuDNN on a
+      GPU, in bfloat16) or "splash" (Pallas on a TPU). Decoding is dense.
     dtype: type of the matrix products; norms, softmax and heads use at least
       float32.
     param_dtype: type in which parameters are stored.
@@ -127,6 +130,7 @@ class DecoderConfig:
   mlp_bias: bool = False
   tie_embeddings: bool = False
   dropout: float = 0.0
+  attention: str = "dense"
   dtype: str = "float32"
   param_dtype: str = "float32"
   remat: str = "none"
@@ -191,6 +195,7 @@ class DecoderConfig:
     checks.one_of(NORMS, norm=self.norm)
     checks.one_of(ACTIVATIONS, activation=self.activation)
     checks.one_of(POSITIONS, positions=self.positions)
+    checks.one_of(ATTENTIONS, attention=self.attention)
     checks.one_of(REMATS, remat=self.remat)
     checks.one_of(DTYPES, dtype=self.dtype)
     checks.one_of(PARAM_DTYPES, param_dtype=self.param_dtype)

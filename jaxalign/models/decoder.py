@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import attention, blocks
+from jaxalign.models import attention, blocks, embedding
 from jaxalign.models.config import DecoderConfig, available_dtype
 from jaxalign.ops import checks
 
@@ -33,7 +33,7 @@ class Decoder(nn.Module):
       block = nn.remat(
         block, policy=policy, prevent_cse=config.unroll == config.num_layers
       )
-    self.embed = blocks.Embedding(config)
+    self.embed = embedding.Embedding(config)
     self.layers = nn.scan(
       block,
       variable_axes={"params": 0},
@@ -50,6 +50,7 @@ class Decoder(nn.Module):
     tokens: jax.Array,
     mask: jax.Array,
     dropout_keys: jax.Array | None = None,
+    segment_ids: jax.Array | None = None,
   ) -> jax.Array:
     """The residual stream after the last layer, before the final norm.
 
@@ -57,6 +58,8 @@ class Decoder(nn.Module):
       tokens: ids, integer [B, T]; what lies under the mask is never read.
       mask: True where a token is attended, bool [B, T].
       dropout_keys: typed keys [B], or None for no dropout.
+      segment_ids: int [B, T], several texts in a row, one after another, each
+        with a number of its own; None for one text per row.
 
     Returns:
       [B, T, D] in the compute dtype.
@@ -80,7 +83,10 @@ class Decoder(nn.Module):
         "dropout_keys must be typed keys, one per row of tokens "
         f"{tokens.shape}, got shape {dropout_keys.shape}"
       )
-    positions = attention.positions_of(mask)
+    if segment_ids is not None:
+      checks.integer(segment_ids=segment_ids)
+      checks.same_shape(tokens=tokens, segment_ids=segment_ids)
+    positions = attention.positions_of(mask, segment_ids)
     x = self.embed(jnp.where(mask, tokens, 0), positions)
     x = nn.with_logical_constraint(x, ("batch", None, None))
     if dropout_keys is not None:
@@ -96,6 +102,31 @@ class Decoder(nn.Module):
         positions, frequencies, blocks.wide_dtype(config)
       )
     index = jnp.arange(config.num_layers, dtype=jnp.int32)
-    seen = attention.attention_mask(mask, window=config.sliding_window)
+    seen = visible(config, mask, segment_ids)
     x, _ = self.layers(x, index, seen, angles, dropout_keys)
     return x
+
+
+def visible(
+  config: DecoderConfig, mask: jax.Array, segment_ids: jax.Array | None = None
+) -> jax.Array:
+  """What the attention of a config wants to know of padding and texts.
+
+  Args:
+    config: of the decoder.
+    mask: True where a token is attended, bool [B, T].
+    segment_ids: int [B, T], or None for one text per row.
+
+  Returns:
+    bool [B, 1, T, T], query then key; for splash attention int32 [B, T], the
+    number of each token's text from 1 on, 0 for padding.
+  """
+  if config.attention != "splash":
+    return attention.attention_mask(
+      mask, window=config.sliding_window, segment_ids=segment_ids
+    )
+  texts = mask.astype(jnp.int32)
+  if segment_ids is not None:
+    lowest = jnp.min(segment_ids)
+    texts = jnp.where(mask, segment_ids - lowest + 1, 0).astype(jnp.int32)
+  return texts

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import blocks, decoder
+from jaxalign.models import decoder, embedding
 from jaxalign.models.config import DecoderConfig
 
 Params = Any  # a nested dict of arrays
@@ -48,9 +48,11 @@ class Model(NamedTuple):
   Attributes:
     init: `(key, tokens [B, T], mask [B, T]) -> params`; only the shapes of
       tokens and mask are used.
-    apply: `(params, tokens [B, T] int, mask [B, T] bool, *, dropout_keys=None)
-      -> RewardOutput | LanguageOutput`, not jitted; `dropout_keys` are typed
-      keys [B], one per row.
+    apply: `(params, tokens [B, T] int, mask [B, T] bool, *, dropout_keys=None,
+      segment_ids=None) -> RewardOutput | LanguageOutput`, not jitted;
+      `dropout_keys` are typed keys [B], one per row, and `segment_ids` int
+      [B, T] tell texts apart that are packed into one row, as if each had a row
+      of its own.
     axes: the tree of params with a tuple of logical axis names, one per array
       dimension, in place of each array.
   """
@@ -110,8 +112,14 @@ class RewardNetwork(decoder.Decoder):
     tokens: jax.Array,
     mask: jax.Array,
     dropout_keys: jax.Array | None = None,
+    segment_ids: jax.Array | None = None,
   ) -> RewardOutput:
     """Rewards of tokens [B, T]."""
+    if segment_ids is not None:
+      raise ValueError(
+        "segment_ids must be None for a reward model, which reads a row's last "
+        "token: give each text a row of its own"
+      )
     residual = self.residual(tokens, mask, dropout_keys)
     # Pooled before the norm, which would otherwise run over every token.
     at = last_attended(mask)[:, None, None]
@@ -129,13 +137,7 @@ class LanguageNetwork(decoder.Decoder):
     super().setup()
     config = self.config
     if not config.tie_embeddings:
-      self.lm_head = blocks.Dense(
-        config,
-        config.vocab_size,
-        ("embed", "vocab"),
-        False,
-        output_dtype=blocks.wide_dtype(config),
-      )
+      self.lm_head = embedding.language_head(config)
     if config.value_head:
       self.value = Head(config, 1, 0.0)
 
@@ -144,9 +146,10 @@ class LanguageNetwork(decoder.Decoder):
     tokens: jax.Array,
     mask: jax.Array,
     dropout_keys: jax.Array | None = None,
+    segment_ids: jax.Array | None = None,
   ) -> LanguageOutput:
     """Next-token logits of tokens [B, T]."""
-    residual = self.residual(tokens, mask, dropout_keys)
+    residual = self.residual(tokens, mask, dropout_keys, segment_ids)
     hidden = self.final_norm(residual)
     tied = self.config.tie_embeddings
     read = self.embed.logits if tied else self.lm_head
@@ -173,8 +176,10 @@ def _model(network: nn.Module) -> Model:
     mask: jax.Array,
     *,
     dropout_keys: jax.Array | None = None,
+    segment_ids: jax.Array | None = None,
   ) -> Any:
-    return network.apply({"params": params}, tokens, mask, dropout_keys)
+    variables = {"params": params}
+    return network.apply(variables, tokens, mask, dropout_keys, segment_ids)
 
   shape = (1, 1)
   boxed = jax.eval_shape(

@@ -52,6 +52,17 @@ class AttendTest(parameterized.TestCase):
     )
     np.testing.assert_allclose(np.asarray(got, np.float64), expected, atol=0.02)
 
+  def test_fused_equals_dense_where_something_is_attended(self):
+    arrays = [
+      jnp.asarray(x, jnp.float32) for x in (self.query, self.key, self.value)
+    ]
+    where = self.mask.any(-1)[:, 0]
+    np.testing.assert_allclose(
+      np.asarray(attention.fused_attend(*arrays, self.mask))[where],
+      np.asarray(attention.attend(*arrays, self.mask))[where],
+      atol=1e-6,
+    )
+
   @parameterized.parameters(1.0, 1e4)
   def test_gradients_are_finite_where_nothing_is_attended(self, scale):
     with jax.enable_x64(True):
@@ -70,6 +81,22 @@ class PositionsTest(parameterized.TestCase):
     np.testing.assert_array_equal(
       attention.positions_of(mask), [[0, 0, 1, 1, 2, 2], [0, 1, 2, 3, 4, 5]]
     )
+
+  def test_each_text_of_a_row_begins_at_zero(self):
+    mask = jnp.asarray([[1, 1, 1, 1, 1, 0], [0, 1, 1, 0, 1, 1]], bool)
+    texts = jnp.asarray([[1, 1, 2, 2, 2, 0], [1, 1, 1, 2, 2, 2]])
+    np.testing.assert_array_equal(
+      np.where(mask, attention.positions_of(mask, texts), -1),
+      [[0, 1, 0, 1, 2, -1], [-1, 0, 1, -1, 0, 1]],
+    )
+    seen = attention.attention_mask(mask, segment_ids=texts)[:, 0]
+    for row in range(2):
+      expected = (
+        np.tril(np.ones((6, 6), bool))
+        & np.asarray(mask[row])[None]
+        & (texts[row][:, None] == texts[row][None])
+      )
+      np.testing.assert_array_equal(seen[row], expected)
 
   def test_a_window_counts_attended_tokens(self):
     mask = jnp.asarray([[1, 1, 0, 1, 1, 0]], bool)

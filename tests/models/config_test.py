@@ -32,6 +32,7 @@ class DecoderConfigTest(parameterized.TestCase):
     (dict(norm="batch"), ValueError, "norm must be one of layer, rms"),
     (dict(activation="tanh"), ValueError, "activation must be one of .*tanh"),
     (dict(positions="alibi"), ValueError, "positions must be one of"),
+    (dict(attention="flash"), ValueError, "attention must be one of dense, f"),
     (dict(remat="half"), ValueError, "remat must be one of dots, full, none"),
     (dict(dtype="int8"), ValueError, "dtype must be one of bfloat16"),
     (dict(param_dtype="bfloat16"), ValueError, "param_dtype must be one of"),

@@ -39,6 +39,41 @@ class CausalityTest(parameterized.TestCase):
     np.testing.assert_array_equal(reached, np.tril(np.ones((5, 5), bool)))
 
 
+class PackingTest(parameterized.TestCase):
+  @parameterized.parameters(
+    LLAMA, GPT2, dataclasses.replace(LLAMA, sliding_window=3)
+  )
+  def test_texts_in_one_row_are_as_texts_in_rows_of_their_own(self, config):
+    model, params = start(config)
+    rng = np.random.default_rng(0)
+    texts = [
+      rng.integers(0, config.vocab_size, n).astype(np.int32) for n in (5, 1, 7)
+    ]
+    tokens = np.zeros((1, 16), np.int32)
+    segments = np.zeros((1, 16), np.int32)
+    at = 0
+    for number, text in enumerate(texts, 1):
+      tokens[0, at : at + len(text)] = text
+      segments[0, at : at + len(text)] = number
+      at += len(text)
+    apply = jax.jit(model.apply)
+    packed = apply(params, tokens, segments > 0, segment_ids=segments)
+    for number, text in enumerate(texts, 1):
+      alone = apply(params, text[None], np.ones((1, len(text)), bool))
+      np.testing.assert_allclose(
+        packed.logits[segments == number], alone.logits[0], atol=1e-5
+      )
+    without = apply(params, tokens, segments > 0)
+    self.assertGreater(
+      np.abs(without.logits - packed.logits)[0, 6:13].max(), 0.01
+    )
+
+  def test_a_reward_model_refuses_packed_rows(self):
+    model, params = start(REWARD)
+    with self.assertRaisesRegex(ValueError, "segment_ids must be None"):
+      model.apply(params, *rows(), segment_ids=np.ones((3, 6), np.int32))
+
+
 class PrecisionTest(absltest.TestCase):
   def test_bfloat16_is_near_float32_and_rewards_stay_wide(self):
     tokens, mask = rows()

@@ -41,11 +41,14 @@ def watch():
 before = resident()
 thread = threading.Thread(target=watch)
 thread.start()
+start = time.perf_counter()
 params = jax.block_until_ready(models.load_params(folder, config))
+seconds = time.perf_counter() - start
 stop.set()
 thread.join()
 size = sum(x.nbytes for x in jax.tree.leaves(params))
-print(json.dumps({"peak": peak[0] - before - size, "size": size}))
+held = peak[0] - before - size
+print(json.dumps({"peak": held, "size": size, "seconds": seconds}))
 """
 
 

@@ -1,0 +1,135 @@
+"""The decoder token by token: a cache per layer, and no scan over layers."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxalign.models import attention, blocks, decoder, embedding
+from jaxalign.models.config import DecoderConfig
+
+Params = Any  # nested dict of arrays, `layers` a tuple of trees
+
+
+class Prefilled(NamedTuple):
+  """What a prompt leaves behind.
+
+  Attributes:
+    logits: of the token after each row's last attended one, [B, V].
+    caches: keys and values of each layer, `blocks.Cache` of [B, T, K, d].
+    positions: of each slot's token among the attended ones, int32 [B, T]; -1
+      where nothing is attended.
+  """
+
+  logits: jax.Array
+  caches: tuple[blocks.Cache, ...]
+  positions: jax.Array
+
+
+def prefill(
+  config: DecoderConfig, params: Params, tokens: jax.Array, mask: jax.Array
+) -> Prefilled:
+  """Runs the prompts and keeps their keys and values.
+
+  Args:
+    config: of a language model.
+    params: its parameters, `layers` by layer.
+    tokens: int [B, T], padded anywhere.
+    mask: True where a token is attended, bool [B, T].
+
+  Returns:
+    Logits, caches and positions.
+  """
+  positions = attention.positions_of(mask)
+  seen = decoder.visible(config, mask)
+  empty = [None] * config.num_layers
+  tokens = jnp.where(mask, tokens, 0)
+  x, caches = _layers(config, params, tokens, positions, seen, empty, None)
+  # The head reads one token of each row.
+  at = jnp.max(jnp.where(mask, jnp.arange(mask.shape[1])[None], 0), axis=-1)
+  last = jnp.take_along_axis(x, at[:, None, None], axis=1)
+  return Prefilled(
+    _logits(config, params, last), caches, jnp.where(mask, positions, -1)
+  )
+
+
+def step(
+  config: DecoderConfig,
+  params: Params,
+  tokens: jax.Array,
+  positions: jax.Array,
+  caches: tuple[blocks.Cache, ...],
+  cached: jax.Array,
+  slot: jax.Array,
+) -> tuple[jax.Array, tuple[blocks.Cache, ...]]:
+  """Runs one token of each row against the caches and adds it to them.
+
+  Args:
+    config: of a language model.
+    params: its parameters, `layers` by layer.
+    tokens: int [B].
+    positions: of the tokens, int32 [B].
+    caches: keys and values of each layer, [B, S, K, d].
+    cached: position of the token in each slot, int32 [B, S], -1 where there is
+      none; that of the new token included.
+    slot: where the new token goes, int32 scalar, one for all rows.
+
+  Returns:
+    (logits of the next token [B, V], the caches).
+  """
+  seen = (cached >= 0) & (cached <= positions[:, None])
+  if config.sliding_window is not None:
+    seen &= positions[:, None] - cached < config.sliding_window
+  x, caches = _layers(
+    config,
+    params,
+    tokens[:, None],
+    positions[:, None],
+    seen[:, None, None],
+    caches,
+    slot,
+  )
+  return _logits(config, params, x), caches
+
+
+def _layers(
+  config: DecoderConfig,
+  params: Params,
+  tokens: jax.Array,
+  positions: jax.Array,
+  seen: jax.Array,
+  caches: Any,
+  slot: jax.Array | None,
+) -> tuple[jax.Array, tuple[blocks.Cache, ...]]:
+  """The residual stream [B, T, D] after all layers, and their caches."""
+  embed = embedding.Embedding(config)
+  x = embed.apply({"params": params["embed"]}, tokens, positions)
+  angles = None
+  if config.positions == "rotary":
+    frequencies = attention.rotary_frequencies(
+      config.rotary_dim, config.rope_theta, config.rope_scaling
+    )
+    wide = blocks.wide_dtype(config)
+    angles = attention.rotary_angles(positions, frequencies, wide)
+  block = blocks.Block(config, keep_cache=True)
+  kept = []
+  for layer, cache in zip(params["layers"], caches, strict=True):
+    x, cache = block.apply(
+      {"params": layer}, x, None, seen, angles, None, cache, slot
+    )
+    kept.append(cache)
+  return x, tuple(kept)
+
+
+def _logits(config: DecoderConfig, params: Params, x: jax.Array) -> jax.Array:
+  """Logits [B, V] of the residual stream x [B, 1, D], at least float32."""
+  norm = blocks.Norm(config)
+  hidden = norm.apply({"params": params["final_norm"]}, x[:, 0])
+  if config.tie_embeddings:
+    embed = embedding.Embedding(config)
+    logits = embed.apply({"params": params["embed"]}, hidden, method="logits")
+  else:
+    head = embedding.language_head(config)
+    logits = head.apply({"params": params["lm_head"]}, hidden)
+  return nn.with_logical_constraint(logits, ("batch", "vocab"))
