@@ -1,6 +1,8 @@
 """Decoder, reward heads and weights; the only folder that imports flax."""
 
 from jaxalign.models.config import DecoderConfig, RopeScaling
+from jaxalign.models.continuous import generate_queue
+from jaxalign.models.generate import Generation, generate
 from jaxalign.models.heads import (
   LanguageOutput,
   Model,
@@ -9,6 +11,18 @@ from jaxalign.models.heads import (
   model_of,
   reward_model,
 )
+from jaxalign.models.layers import stack_layers, unstack_layers
+from jaxalign.models.log_probs import token_log_probs
+from jaxalign.models.lora import (
+  LoraConfig,
+  adapted,
+  adapter_axes,
+  init_adapters,
+  merge,
+  unmerge,
+)
+from jaxalign.models.peft_files import load_adapters, save_adapters
+from jaxalign.models.sampler import Sampler, local_sampler
 from jaxalign.models.translate import scratch_config
 from jaxalign.models.weights import (
   load_causal_lm,
@@ -20,17 +34,33 @@ from jaxalign.models.weights import (
 
 __all__ = [
   "DecoderConfig",
+  "Generation",
   "LanguageOutput",
+  "LoraConfig",
   "Model",
   "RewardOutput",
   "RopeScaling",
+  "Sampler",
+  "adapted",
+  "adapter_axes",
   "causal_lm",
+  "generate",
+  "generate_queue",
+  "init_adapters",
+  "load_adapters",
   "load_causal_lm",
   "load_config",
   "load_params",
   "load_reward_model",
+  "local_sampler",
+  "merge",
   "model_of",
   "reward_model",
+  "save_adapters",
   "save_pretrained",
   "scratch_config",
+  "stack_layers",
+  "token_log_probs",
+  "unmerge",
+  "unstack_layers",
 ]
