@@ -1,0 +1,283 @@
+r"""A local checkpoint against torch: logits, scores, padding, tokenizer.
+
+python -m jaxalign.experiments.verify --config=configs/verify.py \
+    --config.model=FOLDER --workdir=runs/verify
+"""
+
+import dataclasses
+import logging
+import sys
+import tempfile
+from typing import Any
+
+import jax
+import numpy as np
+import transformers
+from etils import epath
+from rich import console, table
+
+from jaxalign.data import sources, tokens
+from jaxalign.experiments import comparison, configuration, program
+from jaxalign.models import heads, weights
+from jaxalign.models.config import DecoderConfig
+
+log = logging.getLogger("jaxalign")
+
+TEXTS = (
+  "Once upon a time, there was a little cat.",
+  "Is it fair? Most say yes; the others were not asked.",
+  "  two  spaces, a tab\tand\na new line — naïve café, 北京, 🙂",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """What is compared, and how exactly.
+
+  Attributes:
+    seed: of the random tokens.
+    model: Hugging Face folder of a language model or a classifier.
+    rows: random sequences.
+    length: their length in tokens.
+    tolerance: largest difference of a logit, hidden state or score, float32.
+    padding_tolerance: largest difference that padding makes.
+    round_trip: also save the parameters and read them back, bit for bit.
+  """
+
+  seed: int
+  model: str
+  rows: int
+  length: int
+  tolerance: float
+  padding_tolerance: float
+  round_trip: bool
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    for name in ("rows", "length"):
+      if self.__dict__[name] < 2:
+        raise ValueError(f"{name} must be >= 2, got {self.__dict__[name]}")
+    for name in ("tolerance", "padding_tolerance"):
+      if not self.__dict__[name] > 0:
+        raise ValueError(f"{name} must be > 0, got {self.__dict__[name]}")
+
+
+class Reference:
+  """The same folder in torch."""
+
+  def __init__(self, folder: str, config: DecoderConfig) -> None:
+    """Loads it.
+
+    Raises:
+      RuntimeError: torch is not installed.
+    """
+    try:
+      import torch
+    except ImportError as error:
+      raise RuntimeError(
+        "verify compares with torch, which is not installed: pip install "
+        "'jaxalign[parity]'"
+      ) from error
+    self._torch = torch
+    language = config.num_outputs is None
+    kind = (
+      transformers.AutoModelForCausalLM
+      if language
+      else transformers.AutoModelForSequenceClassification
+    )
+    self._model = kind.from_pretrained(
+      folder, dtype=torch.float32, local_files_only=True
+    ).eval()
+    self._pad = config.pad_id
+
+  def outputs(
+    self, ids: np.ndarray, mask: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Logits [B, T, V] or scores [B, H], and last hidden states [B, T, D].
+
+    Rows go one by one without their padding: what torch computes of a sequence
+    alone is what every layout must give.
+    """
+    logits, states = [], []
+    for row, where in zip(ids, mask, strict=True):
+      alone = self._torch.tensor(row[where][None]).long()
+      with self._torch.no_grad():
+        out = self._model(input_ids=alone, output_hidden_states=True)
+      logits.append(out.logits[0].numpy())
+      states.append(out.hidden_states[-1][0].numpy())
+    return np.concatenate(logits), np.concatenate(states)
+
+
+def compare(config: Config, folder: str) -> list[comparison.Check]:
+  """All checks of a folder.
+
+  Args:
+    config: the resolved config.
+    folder: `config.model` with its variables expanded.
+
+  Returns:
+    The checks, passed or not.
+
+  Raises:
+    ValueError: the folder cannot be read at all, by file and field.
+    RuntimeError: torch is not installed.
+  """
+  network = weights.load_config(folder)
+  params = weights.load_params(folder, network)
+  reference = Reference(folder, network)
+  model = heads.model_of(network)
+  apply = jax.jit(model.apply)
+  length = min(config.length, network.max_positions)
+  made = comparison.layouts(network, config.rows, length, config.seed)
+  language = network.num_outputs is None
+  name = "logits" if language else "scores"
+
+  def ours(ids: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `Reference.outputs`, attended tokens only; features for states."""
+    out = apply(params, ids, mask)
+    if language:
+      return np.asarray(out.logits)[mask], np.asarray(out.hidden)[mask]
+    return np.asarray(out.rewards).reshape(-1), np.asarray(out.features)
+
+  theirs, states = reference.outputs(*made["right"])
+  ids, mask = made["right"]
+  got, features = ours(ids, mask)
+  if not language:
+    states = states[np.cumsum(mask.sum(-1)) - 1]
+  checks = [
+    comparison.Check(
+      name, comparison.largest_gap(got, theirs), config.tolerance
+    ),
+    comparison.Check(
+      "hidden states",
+      comparison.largest_gap(features, states),
+      config.tolerance,
+    ),
+  ]
+  for layout in (layout for layout in made if layout != "right"):
+    gap = comparison.largest_gap(ours(*made[layout])[0], got)
+    checks.append(
+      comparison.Check(f"padding: {layout}", gap, config.padding_tolerance)
+    )
+  alone = [ours(ids[i : i + 1], mask[i : i + 1])[0] for i in range(len(ids))]
+  checks.append(
+    comparison.Check(
+      "batch mates",
+      comparison.largest_gap(np.concatenate(alone), got),
+      config.tolerance,
+    )
+  )
+  if config.round_trip:
+    checks.append(
+      comparison.Check("round trip", _round_trip(params, network), 0.0)
+    )
+  return checks + _tokenizer_checks(folder, network, reference, ours, config)
+
+
+def _round_trip(params: Any, network: DecoderConfig) -> float:
+  """Largest change of a parameter that is saved and read back."""
+  with tempfile.TemporaryDirectory() as folder:
+    weights.save_pretrained(folder, params, network)
+    again = weights.load_params(folder, weights.load_config(folder))
+  gaps = jax.tree.map(
+    lambda a, b: comparison.largest_gap(np.asarray(a), np.asarray(b)),
+    params,
+    again,
+  )
+  return max(jax.tree.leaves(gaps))
+
+
+def _tokenizer_checks(
+  folder: str,
+  network: DecoderConfig,
+  reference: Reference,
+  ours: Any,
+  config: Config,
+) -> list[comparison.Check]:
+  """Texts through both tokenizers; no check where the folder has none."""
+  if not any(
+    (epath.Path(folder) / name).exists()
+    for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+  ):
+    log.warning("%s: no tokenizer, so none is compared", folder)
+    return []
+  mine = tokens.load_tokenizer(folder)
+  auto = transformers.AutoTokenizer.from_pretrained(
+    folder, local_files_only=True
+  )
+  plain = [auto(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
+  same = [
+    mine.encode(text) == ids for text, ids in zip(TEXTS, plain, strict=True)
+  ]
+  checks = [
+    comparison.Check(
+      "tokenizer: texts that differ", float(same.count(False)), 0.0
+    ),
+    comparison.Check(
+      "tokenizer: ids beyond the embedding",
+      float(sum(i >= network.vocab_size for ids in plain for i in ids)),
+      0.0,
+    ),
+  ]
+  readable = [ids[: network.max_positions] for ids in plain if ids]
+  if checks[1].passed and readable:
+    width = max(map(len, readable))
+    line = np.zeros((len(readable), width), np.int32)
+    mask = np.zeros(line.shape, bool)
+    for row, ids in enumerate(readable):
+      line[row, : len(ids)], mask[row, : len(ids)] = ids, True
+    if network.pad_id is None or not np.any(line[mask] == network.pad_id):
+      theirs, _ = reference.outputs(line, mask)
+      gap = comparison.largest_gap(ours(line, mask)[0], theirs)
+      checks.append(comparison.Check("texts", gap, config.tolerance))
+  return checks
+
+
+def show(folder: str, checks: list[comparison.Check]) -> None:
+  """Prints the checks as a table."""
+  rows = table.Table(title=folder)
+  for column in ("check", "measured", "at most", ""):
+    rows.add_column(
+      column, justify="left" if column in ("check", "") else "right"
+    )
+  for check in checks:
+    verdict = "pass" if check.passed else "FAIL"
+    rows.add_row(
+      check.name, f"{check.measured:.2g}", f"{check.limit:.2g}", verdict
+    )
+  console.Console().print(rows)
+
+
+def run(config: Config, workdir: epath.Path) -> None:
+  """Writes verify.json and ends with exit status 1 unless all checks pass.
+
+  Args:
+    config: the resolved config.
+    workdir: gets verify.json.
+  """
+  folder = sources.expand_variables(config.model)
+  checks = compare(config, folder)
+  passed = all(check.passed for check in checks)
+  configuration.write_json(
+    workdir / "verify.json",
+    {
+      "model": config.model,
+      "passed": passed,
+      "checks": [
+        check._asdict() | {"passed": check.passed} for check in checks
+      ],
+    },
+  )
+  show(folder, checks)
+  if not passed:
+    sys.exit(1)
+
+
+def main() -> None:
+  """Runs the stage from the command line."""
+  program.define_flags()
+  program.main(Config, run)
+
+
+if __name__ == "__main__":
+  main()
