@@ -73,7 +73,7 @@ class SplashTest(parameterized.TestCase):
     sharded = jax.jit(activations.laid_out(logits, mesh, TABLE))
     everywhere = NamedSharding(mesh, PartitionSpec())
     got = sharded(jax.device_put(params, everywhere))
-    self.assertEqual(shapes, {(2, 6, 2, 2), (2, 6, 1, 2)})
+    self.assertContainsSubset({(2, 6, 2, 2), (2, 6, 1, 2)}, shapes)
     expected = jax.jit(models.causal_lm(LLAMA).apply)(params, tokens, mask)
     expected = expected.logits
     np.testing.assert_allclose(
