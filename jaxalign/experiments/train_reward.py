@@ -250,8 +250,8 @@ def _train(
           loss=previous[1]["train/loss"],
         )
       last = step == train.num_steps
-      score_due = last or _every(step, train.eval_every)
-      save_due = last or _every(step, train.checkpoint_every)
+      score_due = last or training.every(step, train.eval_every)
+      save_due = last or training.every(step, train.checkpoint_every)
       if not score_due and not save_due:
         continue
       # What a checkpoint's step has measured is on disk before the checkpoint.
@@ -266,11 +266,6 @@ def _train(
   profiler.close()
   log.info("the step was compiled %d times", stage.traces.count)
   return train.num_steps, state
-
-
-def _every(step: int, period: int | None) -> bool:
-  """Whether a period ends at this step; None never does."""
-  return period is not None and step % period == 0
 
 
 def main() -> None:

@@ -97,3 +97,8 @@ class Stage(NamedTuple):
       raise ValueError("train.parallel must be 'jit' to compile ahead of time")
     key = jax.eval_shape(lambda: jax.random.key(0))
     return self.step.lower(self.state, self.batch, key)
+
+
+def every(step: int, period: int | None) -> bool:
+  """Whether a period ends at this step; None never does."""
+  return period is not None and step % period == 0

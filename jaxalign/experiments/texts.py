@@ -1,0 +1,126 @@
+"""The `data` section of a config that reads prompts with their answers."""
+
+import dataclasses
+import logging
+
+import jax
+import numpy as np
+
+from jaxalign.data import batches, packed, packing, readers, sources, tokens
+from jaxalign.ops import checks
+
+log = logging.getLogger("jaxalign")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+  """Where texts come from and how they are laid out.
+
+  Attributes:
+    train_files: sources to learn from: globs, `hub:NAME[:subset][:split]` or
+      `synthetic:NAME[:split]`; the first response of a record is its answer.
+    eval_files: held-out sources; empty for none.
+    tokenizer: "byte", a folder that holds a tokenizer, or None for the one of
+      the model's folder.
+    length: tokens per row; longer texts lose the beginning of their prompt.
+    layout: how texts share rows: "best_fit", "best_fit_split" or "wrapped".
+    on_bad_record: "error" or "skip" (counted).
+    extra_columns: columns beyond the schema to ignore.
+    crowd_seed: seed of synthetic sources.
+    prefetch: batches made ahead of the step.
+  """
+
+  train_files: tuple[str, ...]
+  eval_files: tuple[str, ...]
+  tokenizer: str | None
+  length: int
+  layout: str
+  on_bad_record: str
+  extra_columns: tuple[str, ...]
+  crowd_seed: int
+  prefetch: int
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    checks.one_of(packing.LAYOUTS, layout=self.layout)
+    if self.length < 2:
+      raise ValueError(f"length must be >= 2, got {self.length}")
+
+
+def open_tokenizer(config: TextConfig, folder: str | None) -> tokens.Tokenizer:
+  """The tokenizer of the config, else of the model's folder.
+
+  Raises:
+    ValueError: neither is given.
+  """
+  spec = folder if config.tokenizer is None else config.tokenizer
+  if spec is None:
+    raise ValueError(
+      "data.tokenizer must be set for a model that starts from scratch: "
+      "'byte' or a folder"
+    )
+  return tokens.load_tokenizer(sources.expand_variables(spec))
+
+
+def load_texts(
+  config: TextConfig, files: tuple[str, ...], tokenizer: tokens.Tokenizer
+) -> packed.PackedDataset:
+  """Reads, tokenises and packs the sources `files`.
+
+  Raises:
+    ValueError: begins with `FILE:LINE:` for a bad record.
+  """
+  stream = readers.RecordStream(
+    files, config.on_bad_record, config.extra_columns, config.crowd_seed
+  )
+  dataset = packed.pack_records(
+    stream, tokenizer, length=config.length, layout=config.layout
+  )
+  filled = int(dataset.sequences.lengths.sum()) / (len(dataset) * config.length)
+  log.info(
+    "%s: %d texts in %d rows of %d tokens, %.0f %% filled",
+    " ".join(files),
+    len(dataset.sequences),
+    len(dataset),
+    config.length,
+    100 * filled,
+  )
+  return dataset
+
+
+def make_batches(
+  config: TextConfig,
+  dataset: packed.PackedDataset,
+  tokenizer: tokens.Tokenizer,
+  batch_size: int,
+  *,
+  seed: int,
+  shuffle: bool,
+) -> batches.Batches:
+  """Batches as a pure function of (seed, step, process)."""
+  return batches.Batches(
+    dataset,
+    batch_size=batch_size,
+    buckets=(config.length,),
+    pad_id=tokenizer.pad_id,
+    seed=seed,
+    shuffle=shuffle,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+
+
+def text_shapes(batch_size: int, length: int) -> dict[str, batches.ArraySpec]:
+  """Shapes and dtypes of a batch of `batch_size` rows of `length` tokens."""
+  rows = lambda dtype: batches.ArraySpec((batch_size,), np.dtype(dtype))
+  wide = lambda dtype: batches.ArraySpec((batch_size, length), np.dtype(dtype))
+  return {
+    "tokens": wide(np.int32),
+    "segment_ids": wide(np.int32),
+    "positions": wide(np.int32),
+    "mask": wide(np.bool_),
+    "loss_mask": wide(np.bool_),
+    "where": rows(np.bool_),
+    "row": rows(np.int32),
+    "index": rows(np.int32),
+  }
