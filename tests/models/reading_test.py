@@ -20,7 +20,7 @@ from tests import checkout
 # Loads a folder in a process of its own and prints what it held at most beside
 # the parameters; the first pass compiles what is compiled.
 MEASURE = """
-import json, pathlib, sys, threading, time
+import ctypes, gc, json, pathlib, sys, threading, time
 from jaxalign import models
 import jax, jax.numpy as jnp
 
@@ -33,6 +33,8 @@ def resident():
 folder = sys.argv[1]
 config = models.load_config(folder)
 jax.block_until_ready(models.load_params(folder, config))
+gc.collect()
+ctypes.CDLL("libc.so.6").malloc_trim(0)  # or the second load reuses the first
 peak, stop = [0], threading.Event()
 def watch():
   while not stop.is_set():
