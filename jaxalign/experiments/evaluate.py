@@ -197,8 +197,9 @@ def baseline_scores(
   if train_pairs is not None:
     bag = baselines.BagOfWords.fit(train_pairs.records)
   scores = {}
+  held_out = list(pairs.records)  # which may be a stream
   for name, rows in _subsets(pairs).items():
-    records = [pairs.records[i] for i in rows]
+    records = [held_out[i] for i in rows]
     scores[name] = {
       "chance": 0.5,
       "always_longer": baselines.always_longer_accuracy(records),
