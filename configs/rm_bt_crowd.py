@@ -9,7 +9,11 @@ the best accuracy that any single ranking can reach and stay below the ceiling
 of a model that knows each annotator's group; `jaxalign.data.oracle` gives both.
 `:smoke` runs 20 steps of a smaller model.
 
-Measured: not yet run.
+Measured over seeds 0, 1, 2 on one crowd (mean ± sample standard deviation):
+accuracy 0.750 ± 0.004 over all, 0.848 ± 0.006 for the majority and 0.355 ±
+0.005 for the minority, against 0.789 for the best single ranking and 0.878 for
+a model that knows the group. 50 s a run on two CPU cores, commit e29738f;
+docs/results.md has the rest.
 """
 
 import ml_collections
