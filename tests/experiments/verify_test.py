@@ -9,6 +9,7 @@ import sys
 import tempfile
 from unittest import mock
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -18,6 +19,7 @@ from etils import epath
 from jaxalign import models
 from jaxalign.data import tokens
 from jaxalign.experiments import verify
+from jaxalign.models import attention
 from tests import checkout
 from tests.models import families_test
 from tests.models.samples import start
@@ -91,6 +93,16 @@ class VerifyTest(parameterized.TestCase):
     self.assertFalse(checks["logits"].passed)
     self.assertFalse(checks["hidden states"].passed)
     self.assertTrue(checks["padding: left"].passed)
+
+  def test_a_model_whose_positions_count_padding_fails(self):
+    self.save("gpt2")
+    slots = lambda mask, *_: jnp.broadcast_to(
+      jnp.arange(mask.shape[1], dtype=jnp.int32)[None], mask.shape
+    )
+    with mock.patch.object(attention, "positions_of", slots):
+      checks = self.compare(round_trip=False)
+    self.assertTrue(checks["logits"].passed)
+    self.assertFalse(checks["padding: left"].passed)
 
   def test_weights_that_are_not_numbers_fail(self):
     self.save()
