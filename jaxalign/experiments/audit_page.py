@@ -128,7 +128,7 @@ def _length_bias(
     columns=["split", "of", "pairs", "the longer, or the first, was chosen"],
     rows=rows,
     note="95 % intervals by Wilson's score; equal lengths count half. Position "
-    "is known where the data have a `position` column.",
+    "is known where the data have a column for it.",
   )
   return [
     table,

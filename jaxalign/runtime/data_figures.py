@@ -9,6 +9,15 @@ from matplotlib import ticker
 from jaxalign.runtime import canvas
 
 
+def _plain_ticks(axis: Any, steps: Sequence[float]) -> None:
+  """Numbers as people write them, at these multiples of powers of ten."""
+  axis.set_major_locator(ticker.LogLocator(subs=steps))
+  axis.set_major_formatter(
+    ticker.FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 10 else f"{x:g}")
+  )
+  axis.set_minor_formatter(ticker.NullFormatter())
+
+
 def spread(
   series: Mapping[str, Any], *, label: str, bins: int = 40, unit: str = "pairs"
 ) -> bytes:
@@ -49,9 +58,7 @@ def spread(
   else:
     canvas.say_empty(panel)
   panel.set(xlabel=label, ylabel=unit, xscale="log")
-  panel.xaxis.set_major_formatter(
-    ticker.FuncFormatter(lambda x, _: f"{x:,.0f}")
-  )
+  _plain_ticks(panel.xaxis, (1.0, 2.0, 5.0))
   return canvas.to_png(drawn)
 
 
@@ -100,12 +107,7 @@ def win_rates(
     xscale="log",
     ylim=(0, 1),
   )
-  plain = ticker.FuncFormatter(lambda x, _: f"{x:g}")
-  panel.xaxis.set_major_locator(
-    ticker.LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0))
-  )
-  panel.xaxis.set_major_formatter(plain)
-  panel.xaxis.set_minor_formatter(ticker.NullFormatter())
+  _plain_ticks(panel.xaxis, (1.0, 1.5, 2.0, 3.0, 5.0))
   return canvas.to_png(drawn)
 
 
@@ -136,9 +138,8 @@ def ranked_counts(counts: Sequence[int], *, label: str, unit: str) -> bytes:
   else:
     canvas.say_empty(panel)
   panel.set(xlabel=label, ylabel=unit, xscale="log", yscale="log")
-  plain = ticker.FuncFormatter(lambda x, _: f"{x:,.0f}")
-  panel.xaxis.set_major_formatter(plain)
-  panel.yaxis.set_major_formatter(plain)
+  for axis in (panel.xaxis, panel.yaxis):
+    _plain_ticks(axis, (1.0,))
   return canvas.to_png(drawn)
 
 
