@@ -1,5 +1,7 @@
 """A queue of prompts through a few rows gives what each would get alone."""
 
+from unittest import mock
+
 import jax
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -58,6 +60,26 @@ class ContinuousTest(parameterized.TestCase):
     np.testing.assert_array_equal(
       got.tokens, np.where(got.mask, whole.tokens, PAD)
     )
+
+  def test_refilling_takes_fewer_steps(self):
+    _, params = start(LONG)
+    limits = np.array([12, 1, 1, 1, 12, 1, 1, 1, 12])
+    advance, steps = continuous._advance, {}
+    for refill_size in (1, 3):
+      seen = []
+
+      def recorded(*args, seen=seen):
+        before = int(args[4].slot)
+        state = advance(*args)
+        seen.append(int(state.slot) - before)
+        return state
+
+      with mock.patch.object(continuous, "_advance", recorded):
+        run(params, limits=limits, refill_size=refill_size)
+      steps[refill_size] = sum(seen)
+    # Every batch of three holds one long row.
+    self.assertEqual(steps[3], 3 * 11)
+    self.assertLess(steps[1], 0.5 * steps[3])
 
   @parameterized.parameters(
     (dict(refill_size=4), r"refill_size must be in .*\[1, 3\], got 4"),
