@@ -5,6 +5,7 @@ JAX_PLATFORMS=cpu python -m jaxalign.experiments.compile \
 """
 
 import dataclasses
+import math
 import time
 from typing import Any
 
@@ -13,12 +14,12 @@ from etils import epath
 from ml_collections import config_flags
 from rich import console, table
 
-from jaxalign.experiments import configuration, evaluate, train_reward
+from jaxalign.experiments import configuration, evaluate, sft, train_reward
 from jaxalign.ops import checks
 from jaxalign.runtime import inspect
 from jaxalign.runtime import mesh as meshes
 
-STAGES = {"train_reward": train_reward, "evaluate": evaluate}
+STAGES = {"train_reward": train_reward, "evaluate": evaluate, "sft": sft}
 
 
 def compile_step(stage: str, config: Any, topology: str) -> dict[str, Any]:
@@ -46,20 +47,20 @@ def compile_step(stage: str, config: Any, topology: str) -> dict[str, Any]:
   seconds = time.perf_counter() - start
   memory = inspect.memory_report(compiled)
   limit = inspect.hbm_limit(devices[0].device_kind)
-  rows, responses, length = built.batch["tokens"].shape
+  shape = built.batch["tokens"].shape
   return {
     "topology": topology,
     "num_devices": mesh.size,
     "mesh": dict(mesh.shape),
-    "batch": [rows, responses, length],
+    "batch": list(shape),
     "compile_seconds": seconds,
     "hbm_bytes": memory._asdict(),
     "hbm_limit_bytes": limit,
     "fits": memory.total <= limit,
     "flops": inspect.decoder_flops(
       built.network,
-      rows * responses * length,
-      length,
+      math.prod(shape),
+      shape[-1],
       passes=built.passes,
       num_outputs=built.network.num_outputs,
     ),

@@ -17,13 +17,15 @@ if importlib.util.find_spec("libtpu") is None:
   pytest.skip("compiling for a TPU needs libtpu", allow_module_level=True)
 
 
-def compile_for(*arguments: str) -> subprocess.CompletedProcess:
+def compile_for(
+  *arguments: str, config: str = "rm_bt_crowd"
+) -> subprocess.CompletedProcess:
   return subprocess.run(
     [
       sys.executable,
       "-m",
       "jaxalign.experiments.compile",
-      "--config=configs/rm_bt_crowd.py:smoke",
+      f"--config=configs/{config}.py:smoke",
       *arguments,
     ],
     cwd=checkout.ROOT,
@@ -60,6 +62,22 @@ class CompileTest(absltest.TestCase):
     self.assertTrue(result["fits"])
     kinds = {message["kind"] for message in result["collectives"]}
     self.assertIn("all-reduce", kinds)
+
+  def test_tuning_on_packed_texts(self):
+    workdir = pathlib.Path(tempfile.mkdtemp())
+    done = compile_for(
+      "--stage=sft",
+      "--topology=v5e:2x2",
+      "--config.mesh.fsdp=2",
+      f"--workdir={workdir}",
+      config="sft_crowd",
+    )
+    self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+    result = json.loads((workdir / "compile.json").read_text())
+    self.assertEqual(result["batch"], [8, 128])
+    self.assertEqual(result["mesh"], {"data": 2, "fsdp": 2, "tensor": 1})
+    # The head over the vocabulary counts: a reward model has none.
+    self.assertGreater(result["flops"], 3 * 8 * 128 * 2 * 32 * 256)
 
   def test_pmap_is_refused_by_name(self):
     done = compile_for(
