@@ -12,7 +12,8 @@ of a model that knows each annotator's group; `jaxalign.data.oracle` gives both.
 Measured over seeds 0, 1, 2 on one crowd (mean ± sample standard deviation):
 accuracy 0.750 ± 0.004 over all, 0.848 ± 0.006 for the majority and 0.355 ±
 0.005 for the minority, against 0.789 for the best single ranking and 0.878 for
-a model that knows the group. 50 s a run on two CPU cores, commit e29738f;
+a model that knows the group. 82 to 240 s a run beside other work on two CPU
+cores, commit e29738f;
 docs/results.md has the rest.
 """
 
