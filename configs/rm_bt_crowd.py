@@ -59,6 +59,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     remat="none",
     unroll=2,  # all layers: faster than their scan on a CPU
   )
+  cfg.recipe = dict(name="bradley_terry")
   cfg.loss = dict(
     labels="hard",
     flip_rate=0.0,

@@ -7,6 +7,7 @@ count as reading, nor does a dataclass that checks itself.
 import contextlib
 import dataclasses
 import sys
+import typing
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,6 +41,8 @@ def recorded(config: Any) -> Iterator[set[str]]:
     f"{path}.{field.name}".lstrip(".")
     for kind, path in paths.items()
     for field in dataclasses.fields(kind)
+    # What tells one dataclass from its siblings is read where they are made.
+    if typing.get_origin(field.type) is not typing.Literal
   }
 
   def read(instance: Any, name: str) -> Any:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ class MoreConfig:
   """How the sources of a batch are weighted.
 
   Attributes:
+    name: of the recipe.
     num_sources: K; the data must have exactly these.
     weights: "min_norm" for the shortest combination of the head gradients,
       "uniform" for 1/K of each source present, "fixed" for `fixed`.
@@ -37,12 +38,13 @@ class MoreConfig:
       and micro-batch.
   """
 
+  name: Literal["more"]
   num_sources: int
-  weights: str
-  fixed: tuple[float, ...] | None
-  normalise: str | None
-  decay: float | None
-  parts: int
+  weights: str = "min_norm"
+  fixed: tuple[float, ...] | None = None
+  normalise: str | None = "l2"
+  decay: float | None = 0.01
+  parts: int = 1
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for values that do not go together."""

@@ -34,6 +34,7 @@ def pair_shapes(batch_size: int, length: int) -> dict[str, ArraySpec]:
     "margin": rows(np.float32),
     "source": rows(np.int32),
     "group": rows(np.int32),
+    "annotator": rows(np.int32),
     "where": rows(np.bool_),
     "row": rows(np.int32),
     "index": rows(np.int32),

@@ -91,7 +91,7 @@ class PairDataset:
 
     Returns:
       tokens [B, 2, T] int32 and mask [B, 2, T] bool, chosen response first;
-      chosen_prob, margin [B] float32; source, group [B] int32.
+      chosen_prob, margin [B] float32; source, group, annotator [B] int32.
     """
     sides = 2 * rows[:, None] + np.arange(2)
     tokens, mask = self.sequences.padded(sides, length, pad_id)
@@ -102,6 +102,7 @@ class PairDataset:
       "margin": self.margin[rows],
       "source": self.source[rows],
       "group": self.group[rows],
+      "annotator": self.annotator[rows],
     }
 
 

@@ -57,8 +57,15 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
   if origin in (typing.Union, types.UnionType):
     if value is None and type(None) in arguments:
       return None
-    (inner,) = (a for a in arguments if a is not type(None))
-    return _convert(inner, value, path)
+    inner = [a for a in arguments if a is not type(None)]
+    return _convert(_named(inner, value, path), value, path)
+  if origin is typing.Literal:
+    if value not in arguments:
+      raise ValueError(
+        f"{path} must be one of {', '.join(map(repr, arguments))}, got "
+        f"{value!r}"
+      )
+    return value
   if dataclasses.is_dataclass(hint):
     if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
       raise TypeError(f"{path} must be a mapping, got {value!r}")
@@ -86,6 +93,27 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     got = type(value).__name__
     raise TypeError(f"{path} must be {hint.__name__}, got {got} {value!r}")
   return value
+
+
+def _named(kinds: Sequence[Any], value: Any, path: str) -> Any:
+  """The one of several dataclasses whose literal `name` the mapping gives."""
+  if len(kinds) == 1:
+    return kinds[0]
+  if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
+    raise TypeError(f"{path} must be a mapping, got {value!r}")
+  if "name" not in value:
+    raise ValueError(f"missing key {path}.name")
+  by_name = {
+    name: kind
+    for kind in kinds
+    for name in typing.get_args(typing.get_type_hints(kind)["name"])
+  }
+  if value["name"] not in by_name:
+    raise ValueError(
+      f"{path}.name must be one of {', '.join(map(repr, sorted(by_name)))}, "
+      f"got {value['name']!r}"
+    )
+  return by_name[value["name"]]
 
 
 def write_json(path: epath.PathLike, content: Any) -> None:

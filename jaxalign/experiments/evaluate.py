@@ -75,10 +75,17 @@ class Config:
 
 def build(config: Config, mesh: jax.sharding.Mesh) -> scoring.Stage:
   """The compiled half of the stage for the first of `config.models`."""
-  network = scoring.load_network(config.models[0], config.dtype)
-  length = max(config.data.buckets)
+  return _build(config, config.models[0], mesh)
+
+
+def _build(config: Config, path: str, mesh: jax.sharding.Mesh) -> scoring.Stage:
   return scoring.build(
-    network, mesh, config.mesh.rules, config.eval.batch_size, length
+    scoring.load_network(path, config.dtype),
+    mesh,
+    config.mesh.rules,
+    config.eval.batch_size,
+    max(config.data.buckets),
+    scoring.load_readout(path),
   )
 
 
@@ -221,7 +228,7 @@ def write_evaluation(
 
   Args:
     workdir: where to.
-    rewards: float32 [N, 2, H] per model name.
+    rewards: float32 [N, 2, K] per model name.
     pairs: the held-out pairs.
     train_pairs: for the bag-of-words baseline, or None.
     config: bins and resamples.
@@ -264,13 +271,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     pairs = preferences.load_pairs(
       config.data, config.data.eval_files, tokenizer
     )
-    stage = scoring.build(
-      scoring.load_network(path, config.dtype),
-      mesh,
-      config.mesh.rules,
-      config.eval.batch_size,
-      max(config.data.buckets),
-    )
+    stage = _build(config, path, mesh)
     params = scoring.load_params(stage, path)
     rewards[path] = scoring.rewards_of(
       stage, params, pairs, config.data, tokenizer

@@ -51,11 +51,12 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> scoring.Stage:
     config.mesh.rules,
     config.batch_size,
     max(config.data.buckets),
+    scoring.load_readout(config.model),
   )
 
 
 def run(config: Config, workdir: epath.Path) -> None:
-  """Writes `scores.jsonl`: each record with a `rewards` column, [N][H].
+  """Writes `scores.jsonl`: each record with a `rewards` column, [N][K].
 
   A response is scored alone, so its reward depends on no other response.
 

@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from etils import epath
 
 from jaxalign import metrics
-from jaxalign.algorithms import reward
+from jaxalign.algorithms import readout, reward
 from jaxalign.data import batches, tokens
 from jaxalign.experiments import backbone, preferences
 from jaxalign.models import activations, heads, weights
 from jaxalign.models.config import DecoderConfig
-from jaxalign.runtime import abstract, hosts
+from jaxalign.runtime import abstract, artefact, hosts
 from jaxalign.runtime import mesh as meshes
 
 
@@ -21,11 +22,12 @@ class Stage(NamedTuple):
   """The compiled half of `evaluate` and `score`, and of held-out scores.
 
   Attributes:
-    step: jitted `(params, batch) -> (rewards [B, N, H], index [B], where [B])`,
+    step: jitted `(params, batch) -> (rewards [B, N, K], index [B], where [B])`,
       the same on every host.
     state: abstract parameters with shardings.
     batch: abstract batch of the largest bucket with shardings.
     network: the decoder's description.
+    num_rewards: K.
     passes: what a step computes, for counting FLOPs.
   """
 
@@ -33,6 +35,7 @@ class Stage(NamedTuple):
   state: Any
   batch: dict[str, jax.ShapeDtypeStruct]
   network: DecoderConfig
+  num_rewards: int
   passes: str = "forward"
 
   def lower(self) -> jax.stages.Lowered:
@@ -46,6 +49,7 @@ def build(
   rules: tuple[tuple[str, str | None], ...],
   batch_size: int,
   length: int,
+  read: readout.Readout = readout.PLAIN,
 ) -> Stage:
   """A stage that scores batches with one reward model.
 
@@ -55,17 +59,23 @@ def build(
     rules: overrides of the logical table.
     batch_size: pairs per forward over all devices.
     length: tokens of the largest bucket.
+    read: how outputs become rewards.
 
   Returns:
     The stage.
+
+  Raises:
+    ValueError: the batch does not fit the mesh, or the model's outputs not the
+      readout.
   """
+  num_rewards = read.num_rewards(network.num_outputs)
   meshes.check_batch(batch_size, 1, mesh)
   model = heads.reward_model(network)
   params = backbone.abstract_params(model)
   shardings = meshes.parameter_shardings(model.axes, params, mesh, rules)
   score = reward.make_score(model.apply)
   rewards_and_rows = lambda params, batch: (
-    score(params, batch),
+    read(score(params, batch)),
     batch["index"],
     batch["where"],
   )
@@ -80,6 +90,7 @@ def build(
     abstract.with_shardings(params, shardings),
     abstract.batch_shapes(shapes, mesh),
     network,
+    num_rewards,
   )
 
 
@@ -93,6 +104,14 @@ def load_network(path: str, dtype: str) -> DecoderConfig:
   if network.num_outputs is None:
     raise ValueError(f"{path} holds a language model, not a reward model")
   return network
+
+
+def load_readout(path: str) -> readout.Readout:
+  """How a folder says its outputs are read; plain rewards if it is silent."""
+  if not (epath.Path(path) / artefact.DESCRIPTION).exists():
+    return readout.PLAIN
+  described = artefact.load_description(path)
+  return readout.Readout(described.readout, described.utilities)
 
 
 def rewards_of(
@@ -115,13 +134,13 @@ def rewards_of(
     num_responses: how many of each pair's responses to score.
 
   Returns:
-    float32 [N, num_responses, H], chosen first.
+    float32 [N, num_responses, K], chosen first.
   """
   rows = stage.batch["where"].sharding
   source = preferences.make_batches(
     data, pairs, tokenizer, len(stage.batch["where"]), seed=0, shuffle=False
   )
-  shape = (len(pairs.dataset), num_responses, stage.network.num_outputs)
+  shape = (len(pairs.dataset), num_responses, stage.num_rewards)
   rewards = np.full(shape, np.nan, np.float32)
   stream = batches.batch_iterator(
     source, start_step=0, num_steps=len(source), prefetch=data.prefetch
@@ -137,7 +156,7 @@ def rewards_of(
 
 
 def quick_scores(rewards: np.ndarray) -> dict[str, float]:
-  """Accuracy and NLL of [N, 2, H] rewards, for the training curve."""
+  """Accuracy and NLL of [N, 2, K] rewards, for the training curve."""
   chosen, rejected = rewards[:, 0, 0], rewards[:, 1, 0]
   values = {
     "accuracy": metrics.preference_accuracy(chosen, rejected),

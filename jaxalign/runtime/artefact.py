@@ -30,9 +30,10 @@ class Description:
   Attributes:
     kind: "reward" or "policy".
     heads: names of the reward outputs, empty for a policy.
+    readout: how outputs are read as rewards, a kind of `readout.Readout`.
     max_length: longest sequence the model was trained on, in tokens.
-    calibration: mean and standard deviation of each output's reward on the
-      reference responses, or None.
+    calibration: mean and standard deviation of each reward, as it is read from
+      the outputs, on the reference responses, or None.
     utilities: utility per label of a distributional head, or None.
     mixture_weights: share of each head's group, or None.
     provenance: config, step and versions.
@@ -46,6 +47,7 @@ class Description:
   utilities: tuple[float, ...] | None
   mixture_weights: tuple[float, ...] | None
   provenance: Mapping[str, Any]
+  readout: str = "rewards"
   format_version: int = FORMAT_VERSION
 
 
@@ -60,13 +62,13 @@ def provenance(config: Any, step: int) -> dict[str, Any]:
 
 
 def calibration(rewards: np.ndarray) -> dict[str, list[float]]:
-  """Mean and standard deviation of each output on reference responses.
+  """Mean and standard deviation of each reward on reference responses.
 
   Args:
-    rewards: [N, R, H] of N prompts with R responses each.
+    rewards: [N, R, K] of N prompts with R responses each.
 
   Returns:
-    {"mean": [H], "std": [H]}, population statistics.
+    {"mean": [K], "std": [K]}, population statistics.
   """
   outputs = np.asarray(rewards, np.float64).reshape(-1, rewards.shape[-1])
   return {"mean": outputs.mean(0).tolist(), "std": outputs.std(0).tolist()}

@@ -34,6 +34,7 @@ def apply(params, tokens, mask, *, dropout_keys=None):
 
 def config(**changes):
   base = dict(
+    name="more",
     num_sources=K,
     weights="min_norm",
     fixed=None,

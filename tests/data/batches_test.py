@@ -49,7 +49,7 @@ class ContentTest(parameterized.TestCase):
           np.testing.assert_array_equal(batch["tokens"][row, side][mask], ids)
           np.testing.assert_array_equal(mask, np.arange(len(mask)) < len(ids))
           self.assertTrue((batch["tokens"][row, side][~mask] == PAD).all())
-        for name in ("chosen_prob", "margin", "source", "group"):
+        for name in ("chosen_prob", "margin", "source", "group", "annotator"):
           self.assertEqual(
             batch[name][row], data.__getattribute__(name)[i], name
           )

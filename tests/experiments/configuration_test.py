@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import tempfile
+from typing import Literal
 
 import ml_collections
 from absl.testing import absltest, parameterized
@@ -41,6 +42,46 @@ def config(**changes):
     "flag": True,
   }
   return ml_collections.ConfigDict(base | changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+  name: Literal["plain"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rich:
+  name: Literal["rich", "richer"]
+  wealth: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+  kind: Plain | Rich
+
+
+class NamedTest(parameterized.TestCase):
+  def test_the_name_picks_the_dataclass(self):
+    for value, expected in (
+      ({"name": "plain"}, Plain("plain")),
+      ({"name": "richer", "wealth": 4}, Rich("richer", 4)),
+    ):
+      made = configuration.to_dataclass(Chosen, {"kind": value})
+      self.assertEqual(made.kind, expected)
+
+  @parameterized.parameters(
+    ({"name": "poor"}, ValueError, "must be one of 'plain', 'rich', 'richer'"),
+    ({"wealth": 3}, ValueError, "missing key config.kind.name"),
+    ("plain", TypeError, "config.kind must be a mapping, got 'plain'"),
+    ({"name": "plain", "wealth": 3}, ValueError, "unknown key config.kind.wea"),
+  )
+  def test_refuses(self, value, error, message):
+    with self.assertRaisesRegex(error, message):
+      configuration.to_dataclass(Chosen, {"kind": value})
+
+  def test_a_literal_takes_its_values_alone(self):
+    with self.assertRaisesRegex(ValueError, "config.name must be one of 'plai"):
+      configuration.to_dataclass(Plain, {"name": "rich"})
 
 
 class ToDataclassTest(parameterized.TestCase):

@@ -1,0 +1,114 @@
+"""From what a model puts out to rewards: a label's utility, a risk taken."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.scipy import stats
+
+from jaxalign import losses
+from jaxalign.ops import checks
+
+KINDS = ("rewards", "labels", "mean_variance")
+RISKS = ("mean", "cvar", "mean_std")
+
+
+@dataclasses.dataclass(frozen=True)
+class Readout:
+  """How outputs [..., H] become rewards [..., K].
+
+  Attributes:
+    kind: "rewards": each output is a reward, K = H; "labels": outputs are the
+      logits of a distribution over labels; "mean_variance": outputs are the
+      mean and the log standard deviation of a normal reward. The last two give
+      one reward, K = 1.
+    utilities: worth of each label, for "labels" alone.
+    risk: what stands for a distribution: its "mean", its "cvar" (the mean of
+      its worst share `alpha`) or "mean_std" (mean − kappa · deviation).
+    alpha: share in (0, 1], with "cvar" alone.
+    kappa: >= 0, with "mean_std" alone.
+  """
+
+  kind: str = "rewards"
+  utilities: tuple[float, ...] | None = None
+  risk: str = "mean"
+  alpha: float | None = None
+  kappa: float | None = None
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for values that do not go together."""
+    checks.one_of(KINDS, kind=self.kind)
+    checks.one_of(RISKS, risk=self.risk)
+    if (self.utilities is not None) != (self.kind == "labels"):
+      raise ValueError(
+        f"utilities go with kind='labels' alone, got {self.utilities} with "
+        f"{self.kind!r}"
+      )
+    if self.kind == "rewards" and self.risk != "mean":
+      raise ValueError(
+        f"risk must be 'mean' with kind='rewards', got {self.risk!r}: a plain "
+        "reward has no distribution"
+      )
+    for name, risk in (("alpha", "cvar"), ("kappa", "mean_std")):
+      if (self.__dict__[name] is not None) != (self.risk == risk):
+        raise ValueError(
+          f"{name} goes with risk={risk!r} alone, got {self.__dict__[name]} "
+          f"with {self.risk!r}"
+        )
+    if self.alpha is not None and not 0 < self.alpha <= 1:
+      raise ValueError(f"alpha must be in (0, 1], got {self.alpha}")
+    if self.kappa is not None and self.kappa < 0:
+      raise ValueError(f"kappa must be >= 0, got {self.kappa}")
+
+  def num_rewards(self, num_outputs: int) -> int:
+    """K of a model with `num_outputs` outputs.
+
+    Raises:
+      ValueError: the kind wants another number of outputs.
+    """
+    wanted = {
+      "rewards": num_outputs,
+      "labels": len(self.utilities or ()),
+      "mean_variance": 2,
+    }[self.kind]
+    if num_outputs != wanted:
+      raise ValueError(
+        f"a model read as {self.kind!r} must have {wanted} outputs, got "
+        f"{num_outputs}"
+      )
+    return num_outputs if self.kind == "rewards" else 1
+
+  def __call__(self, outputs: jax.Array) -> jax.Array:
+    """Rewards [..., K] of outputs [..., H]."""
+    if self.kind == "rewards":
+      return outputs
+    if self.kind == "labels":
+      return self._of_labels(outputs)[..., None]
+    return self._of_normal(outputs[..., 0], outputs[..., 1])[..., None]
+
+  def _of_labels(self, logits: jax.Array) -> jax.Array:
+    probs = jax.nn.softmax(logits, axis=-1)
+    utilities = jnp.asarray(self.utilities, probs.dtype)
+    if self.risk == "cvar" and self.alpha is not None:
+      return losses.cvar_utility(probs, utilities, alpha=self.alpha)
+    mean = losses.expected_utility(probs, utilities)
+    if self.risk == "mean" or self.kappa is None:
+      return mean
+    gaps = jnp.square(
+      jnp.reshape(utilities, (1,) * mean.ndim + (-1,)) - mean[..., None]
+    )
+    return mean - self.kappa * jnp.sqrt(jnp.sum(probs * gaps, axis=-1))
+
+  def _of_normal(self, mean: jax.Array, log_std: jax.Array) -> jax.Array:
+    if self.risk == "cvar" and self.alpha is not None:
+      if self.alpha == 1:
+        return mean
+      # E[x | x below its alpha quantile] of a normal, in deviations.
+      quantile = stats.norm.ppf(jnp.asarray(self.alpha, mean.dtype))
+      return mean - jnp.exp(log_std) * stats.norm.pdf(quantile) / self.alpha
+    if self.kappa is None:
+      return mean
+    return mean - self.kappa * jnp.exp(log_std)
+
+
+PLAIN = Readout()

@@ -1,0 +1,95 @@
+"""The `recipe` section: which algorithm makes a reward model of preferences.
+
+Each recipe is a dataclass whose `name` tells it from the others. Another
+combination of the same terms is a few lines of Python, not another switch:
+docs/recipes.md composes one.
+"""
+
+import dataclasses
+from typing import Literal
+
+from jaxalign.algorithms import contract, mean_variance, more, readout, reward
+from jaxalign.models import heads
+from jaxalign.models.config import DecoderConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class BradleyTerryConfig:
+  """One reward, one mean over all pairs.
+
+  Attributes:
+    name: of the recipe.
+  """
+
+  name: Literal["bradley_terry"]
+
+
+Recipe = BradleyTerryConfig | more.MoreConfig | mean_variance.MeanVarianceConfig
+
+
+def outputs_of(recipe: Recipe) -> tuple[str, ...]:
+  """Names of the outputs that the model needs."""
+  match recipe:
+    case mean_variance.MeanVarianceConfig():
+      return mean_variance.OUTPUTS
+    case _:
+      return ("reward",)
+
+
+def readout_of(recipe: Recipe) -> readout.Readout:
+  """How the model's outputs are read as rewards."""
+  match recipe:
+    case mean_variance.MeanVarianceConfig():
+      return readout.Readout("mean_variance")
+    case _:
+      return readout.PLAIN
+
+
+def objective_of(
+  recipe: Recipe,
+  loss: reward.PairLossConfig,
+  model: heads.Model,
+  network: DecoderConfig,
+  *,
+  batch_size: int,
+) -> contract.Objective:
+  """What training optimises.
+
+  Args:
+    recipe: the `recipe` section.
+    loss: the `loss` section: how a pair becomes a loss.
+    model: reward model with the outputs of `outputs_of`.
+    network: its description.
+    batch_size: pairs per step over all devices.
+
+  Returns:
+    The objective.
+
+  Raises:
+    ValueError: the recipe has a loss of its own and `loss` asks for another.
+  """
+  dropout = network.dropout > 0
+  match recipe:
+    case BradleyTerryConfig():
+      return reward.bradley_terry(model.apply, loss, dropout=dropout)
+    case more.MoreConfig():
+      return more.more(
+        model.apply,
+        recipe,
+        loss,
+        batch_size=batch_size,
+        num_features=network.embed_dim,
+        dropout=dropout,
+      )
+    case mean_variance.MeanVarianceConfig():
+      _own_loss(recipe.name, loss)
+      return mean_variance.mean_variance(model.apply, recipe, dropout=dropout)
+
+
+def _own_loss(name: str, loss: reward.PairLossConfig) -> None:
+  """Refuses changes of the pair loss where the recipe does not read it."""
+  plain = reward.PairLossConfig("hard", 0.0, None, 0.0)
+  if loss != plain:
+    raise ValueError(
+      f"recipe {name!r} has a loss of its own: loss must be {plain}, got {loss}"
+    )

@@ -1,0 +1,70 @@
+"""Every recipe through the stage: its first steps, and what it leaves.
+
+If a golden test fails, a change altered what training computes. Was that the
+point? If so, say in the commit what moved and why, and put the new numbers
+here; if not, the change is wrong.
+"""
+
+import tempfile
+
+import numpy as np
+from absl.testing import absltest, parameterized
+from etils import epath
+
+from jaxalign.experiments import scoring, train_reward
+from jaxalign.runtime import artefact, writer
+from tests import config_reads
+from tests.experiments.train_reward_test import smoke_config
+
+# Read with certain values of other keys alone.
+CONDITIONAL = {"recipe.fixed"}
+# recipe, changes of the config, (loss, gradient norm) of three steps
+GOLDEN = {
+  "mean_variance": (
+    dict(recipe=dict(name="mean_variance")),
+    ((1.006630, 132.886581), (1.240709, 90.328163), (0.731445, 8.193960)),
+  ),
+  "more": (
+    dict(recipe=dict(name="more", num_sources=2), data__mixing="stratified"),
+    ((0.738016, 19.376425), (0.678784, 22.386181), (0.863285, 15.078632)),
+  ),
+}
+
+
+class RecipesTest(parameterized.TestCase):
+  @parameterized.parameters(*GOLDEN)
+  def test_first_steps_and_artefact(self, name):
+    changes, golden = GOLDEN[name]
+    config = smoke_config(
+      data__eval_files=(), train__num_steps=3, train__eval_every=None, **changes
+    )
+    workdir = epath.Path(tempfile.mkdtemp())
+    with config_reads.recorded(config) as unread:
+      train_reward.run(config, workdir, profile=False)
+    unread = {key for key in unread if key.startswith("recipe")}
+    self.assertContainsSubset(unread, CONDITIONAL)
+    rows = writer.read_rows(workdir / "metrics.jsonl")
+    got = [[row["train/loss"], row["train/gradient_norm"]] for row in rows]
+    np.testing.assert_allclose(got, golden, rtol=1e-4)
+    self.assertContainsSubset(("train/nll", "train/accuracy"), rows[-1])
+    folder = str(workdir / "model")
+    described = artefact.load_description(folder)
+    read = scoring.load_readout(folder)
+    network = scoring.load_network(folder, "float32")
+    self.assertLen(described.heads, network.num_outputs)
+    self.assertLen(
+      described.calibration["mean"], read.num_rewards(network.num_outputs)
+    )
+
+  def test_a_recipe_with_its_own_loss_refuses_changes_of_the_pair_loss(self):
+    config = smoke_config(
+      recipe=dict(name="mean_variance"), loss__flip_rate=0.1
+    )
+    with self.assertRaisesRegex(
+      ValueError, "'mean_variance' has a loss of its own.*flip_rate=0.1"
+    ):
+      train_reward.run(config, epath.Path(tempfile.mkdtemp()), profile=False)
+
+
+if __name__ == "__main__":
+  absltest.main()
