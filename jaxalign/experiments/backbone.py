@@ -16,13 +16,19 @@ class Architecture:
   """A decoder from scratch.
 
   Attributes:
-    family: "llama" (RMSNorm, rotary, SwiGLU) or "gpt2" (LayerNorm, learned
-      positions, GELU); decides how the weights are saved.
+    family: "llama" (RMSNorm, rotary, SwiGLU), "gpt2" (LayerNorm, learned
+      positions, GELU), "gpt_neox", "opt" or another family of
+      `models.families`, with its own activation, biases and rotation; decides
+      how the weights are saved.
     num_layers: blocks.
     num_heads: query heads.
     num_kv_heads: key and value heads, divides num_heads.
     embed_dim: width; head size is embed_dim / num_heads.
     mlp_dim: inner width of the MLP.
+    vocab_size: rows of the token embedding, at least the tokenizer's; None for
+      as many. With it a step can be compiled at the size of a published model
+      whose files are not at hand.
+    tie_embeddings: a language model's head is the token embedding.
   """
 
   family: str
@@ -31,6 +37,8 @@ class Architecture:
   num_kv_heads: int
   embed_dim: int
   mlp_dim: int
+  vocab_size: int | None = None
+  tie_embeddings: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +90,8 @@ def decoder_config(
     A hashable config.
 
   Raises:
-    ValueError: the folder's vocabulary or context is too small for the data.
+    ValueError: the vocabulary or the folder's context is too small for the
+      data.
   """
   run = {
     "dropout": config.dropout,
@@ -96,11 +105,7 @@ def decoder_config(
   }
   if config.init_from is not None:
     loaded = weights.load_config(sources.expand_variables(config.init_from))
-    if loaded.vocab_size < tokenizer.vocab_size:
-      raise ValueError(
-        f"the tokenizer has {tokenizer.vocab_size} tokens, {config.init_from} "
-        f"embeds {loaded.vocab_size}"
-      )
+    _check_vocabulary(tokenizer, loaded.vocab_size, config.init_from)
     if loaded.max_positions < max_length:
       raise ValueError(
         f"data.max_length {max_length} exceeds the {loaded.max_positions} "
@@ -108,18 +113,32 @@ def decoder_config(
       )
     return dataclasses.replace(loaded, **run)
   shape = config.architecture
-  return translate.scratch_config(
-    shape.family,
-    num_layers=shape.num_layers,
-    num_heads=shape.num_heads,
-    num_kv_heads=shape.num_kv_heads,
-    embed_dim=shape.embed_dim,
-    mlp_dim=shape.mlp_dim,
-    vocab_size=tokenizer.vocab_size,
-    max_positions=max_length,
-    tie_embeddings=True,
-    **run,
-  )
+  vocab_size = shape.vocab_size or tokenizer.vocab_size
+  _check_vocabulary(tokenizer, vocab_size, "the architecture")
+  chosen = {
+    "num_layers": shape.num_layers,
+    "num_heads": shape.num_heads,
+    "num_kv_heads": shape.num_kv_heads,
+    "embed_dim": shape.embed_dim,
+    "mlp_dim": shape.mlp_dim,
+    "vocab_size": vocab_size,
+    "max_positions": max_length,
+    "tie_embeddings": shape.tie_embeddings,
+    "norm_eps": 1e-5,
+  }
+  defaults = translate.family_defaults(shape.family)
+  return translate.scratch_config(shape.family, **defaults | chosen | run)
+
+
+def _check_vocabulary(
+  tokenizer: tokens.Tokenizer, embedded: int, origin: str
+) -> None:
+  """Refuses a tokenizer whose ids the embedding has no rows for."""
+  if embedded < tokenizer.vocab_size:
+    raise ValueError(
+      f"the tokenizer has {tokenizer.vocab_size} tokens, {origin} embeds "
+      f"{embedded}"
+    )
 
 
 def abstract_params(model: heads.Model) -> Any:

@@ -7,6 +7,7 @@ from jaxalign.models import rope_fields
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.families import FAMILIES
 from jaxalign.models.family import Family, Field, Required
+from jaxalign.ops import checks
 
 
 def family_of(config: DecoderConfig) -> Family:
@@ -63,6 +64,31 @@ def scratch_config(family: str, **fields: Any) -> DecoderConfig:
   config = DecoderConfig(**{"family": family} | constants | fields)
   family_of(config)
   return config
+
+
+def family_defaults(family: str) -> dict[str, Any]:
+  """What a config.json of a family means where it is silent.
+
+  Args:
+    family: a key of `families.FAMILIES`.
+
+  Returns:
+    Fields of DecoderConfig, without those that follow from other fields.
+
+  Raises:
+    ValueError: the family is unknown.
+  """
+  checks.one_of(FAMILIES, family=family)
+  row = FAMILIES[family]
+  found: dict[str, Any] = {}
+  for field in row.fields:
+    value = field.default
+    if value is None or value is Required or callable(value):
+      continue
+    found |= dict.fromkeys(field.ours, _read(field, {}, family))
+  if row.rope is not None:
+    found |= rope_fields.read_rope({}, row.rope, family)
+  return found
 
 
 def architecture(config: DecoderConfig) -> str:

@@ -59,6 +59,37 @@ class BackboneTest(parameterized.TestCase):
     )
     self.assertEqual((described.dropout, described.remat), (0.1, "full"))
 
+  @parameterized.parameters(
+    ("llama", 32000, dict(activation="silu", norm="rms", qkv_bias=False)),
+    ("gpt2", 50257, dict(activation="gelu_tanh", positions="learned")),
+    (
+      "gpt_neox",
+      50304,
+      dict(rotary_fraction=0.25, parallel_residual=True, activation="gelu"),
+    ),
+    ("opt", 50272, dict(activation="relu", position_offset=2, mlp_bias=True)),
+  )
+  def test_a_published_shape_without_its_files(self, family, size, expected):
+    made = config(
+      architecture=backbone.Architecture(
+        family, 2, 2, 2, 16, 32, vocab_size=size, tie_embeddings=False
+      )
+    )
+    described = network(made)
+    got = {name: getattr(described, name) for name in expected}
+    self.assertEqual(got, expected)
+    self.assertEqual(described.norm_eps, 1e-5)
+    self.assertFalse(described.tie_embeddings)
+    shapes = backbone.abstract_params(heads.reward_model(described))
+    self.assertEqual(shapes["embed"]["tokens"].shape, (size, 16))
+
+  def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(self):
+    made = config(
+      architecture=backbone.Architecture("llama", 1, 2, 2, 16, 32, 258)
+    )
+    with self.assertRaisesRegex(ValueError, "has 259 tokens.*embeds 258"):
+      network(made)
+
   def test_exactly_one_origin(self):
     for changes in ({"init_from": "x"}, {"architecture": None}):
       with self.assertRaisesRegex(ValueError, "exactly one of init_from and"):
