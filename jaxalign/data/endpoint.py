@@ -1,6 +1,6 @@
-"""An OpenAI-compatible chat endpoint: the only HTTP client of the library.
+"""The only HTTP client of the library: JSON in, JSON out, and chat on top.
 
-Every question is asked until an answer comes or the attempts are used up, no
+Every request is made until an answer comes or the attempts are used up, no
 faster and no more at a time than allowed. What was answered before is not asked
 again. The key comes from the environment and is hidden in everything that
 leaves this module.
@@ -12,11 +12,13 @@ import dataclasses
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import httpx
 
 from jaxalign.data.questions import (
   Answer,
+  ConnectionConfig,
   EndpointConfig,
   Messages,
   question_body,
@@ -26,6 +28,9 @@ from jaxalign.data.questions import (
 
 # What may pass by itself; any other status will be the same next time.
 TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504, 529)
+
+
+T = TypeVar("T")
 
 
 class EndpointError(Exception):
@@ -83,42 +88,92 @@ def ask_all(
   )
   found: dict[str, Answer | None] = {}
   if wanted:
-    session = _Session(config, read_key(config), remember, counts, seed)
-    found = asyncio.run(session.ask(wanted))
+    secret = read_key(config)
+
+    def parse(content: Any) -> Answer:
+      answer = _answer(content)
+      return answer._replace(text=_hidden(answer.text, secret))
+
+    found, made = post_all(
+      f"{config.url.rstrip('/')}/chat/completions",
+      config,
+      {key: question_body(config, asked) for key, asked in wanted.items()},
+      parse=parse,
+      remember=remember,
+      seed=seed,
+    )
+    counts.update(made)
   return [known[k] if k in known else found[k] for k in keys], dict(counts)
 
 
-@dataclasses.dataclass(eq=False)
-class _Session:
-  """The state of one round of questions."""
+def post_all(
+  url: str,
+  config: ConnectionConfig,
+  bodies: Mapping[str, Any],
+  *,
+  parse: Callable[[Any], T],
+  remember: Callable[[str, T], None],
+  seed: int = 0,
+) -> tuple[dict[str, T | None], dict[str, int]]:
+  """Posts JSON bodies to one address and parses what comes back.
 
-  config: EndpointConfig
+  Args:
+    url: the address.
+    config: how politely and how stubbornly.
+    bodies: what to post, by any key.
+    parse: makes a result of an answer's JSON; a ValueError, LookupError,
+      TypeError or AttributeError means garbage, which is asked for again.
+    remember: called with each new result as it arrives.
+    seed: of the random part of waiting.
+
+  Returns:
+    The results by key, None where every attempt failed, and counts: `attempts`,
+    `failed`, and one per kind of failed attempt, such as `http_429`, `timeout`,
+    `connection`, `garbage`.
+
+  Raises:
+    EndpointError: the server refuses for a reason that will not pass.
+    ValueError: the key is missing.
+  """
+  counts: collections.Counter[str] = collections.Counter(attempts=0, failed=0)
+  session = _Session(
+    url, config, read_key(config), parse, remember, counts, seed
+  )
+  found = asyncio.run(session.post(bodies)) if bodies else {}
+  return found, dict(counts)
+
+
+@dataclasses.dataclass(eq=False)
+class _Session(Generic[T]):
+  """The state of one round of requests."""
+
+  url: str
+  config: ConnectionConfig
   key: str | None
-  remember: Callable[[str, Answer], None]
+  parse: Callable[[Any], T]
+  remember: Callable[[str, T], None]
   counts: collections.Counter[str]
   seed: int
   free_at: float = 0.0  # when the next attempt may start
 
-  async def ask(
-    self, wanted: Mapping[str, Messages]
-  ) -> dict[str, Answer | None]:
+  async def post(self, bodies: Mapping[str, Any]) -> dict[str, T | None]:
     headers = (
       {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
     )
-    found: dict[str, Answer | None] = {}
-    left = iter(wanted.items())
+    found: dict[str, T | None] = {}
+    left = iter(bodies.items())
     async with httpx.AsyncClient(
       headers=headers, timeout=self.config.timeout_s
     ) as client:
 
       async def work() -> None:
-        for key, messages in left:
-          answer = await self._until_answered(client, key, messages)
-          found[key] = answer
-          if answer is not None:
-            self.remember(key, answer)
+        for key, body in left:
+          result = await self._until_answered(client, key, body)
+          found[key] = result
+          if result is not None:
+            self.remember(key, result)
 
-      workers = min(self.config.concurrency, len(wanted))
+      workers = min(self.config.concurrency, len(bodies))
       try:
         async with asyncio.TaskGroup() as group:
           for _ in range(workers):
@@ -129,15 +184,15 @@ class _Session:
     return found
 
   async def _until_answered(
-    self, client: httpx.AsyncClient, key: str, messages: Messages
-  ) -> Answer | None:
+    self, client: httpx.AsyncClient, key: str, body: Any
+  ) -> T | None:
     rng = random.Random(f"{self.seed} {key}")
     for attempt in range(self.config.max_attempts):
       await self._wait_for_turn()
       self.counts["attempts"] += 1
       try:
         async with asyncio.timeout(self.config.timeout_s):
-          return await self._attempt(client, messages)
+          return await self._attempt(client, body)
       except TimeoutError:
         failure = _TransientError("timeout")
       except _TransientError as error:
@@ -159,14 +214,9 @@ class _Session:
     self.free_at = start + 60.0 / self.config.requests_per_minute
     await asyncio.sleep(start - time.monotonic())
 
-  async def _attempt(
-    self, client: httpx.AsyncClient, messages: Messages
-  ) -> Answer:
-    url = f"{self.config.url.rstrip('/')}/chat/completions"
+  async def _attempt(self, client: httpx.AsyncClient, body: Any) -> T:
     try:
-      response = await client.post(
-        url, json=question_body(self.config, messages)
-      )
+      response = await client.post(self.url, json=body)
     except httpx.TimeoutException:
       raise _TransientError("timeout") from None
     except httpx.TransportError:  # refused, reset or broken off half-way
@@ -177,36 +227,35 @@ class _Session:
         _seconds(response.headers.get("retry-after")),
       )
     if response.status_code != 200:
-      said = self._hidden(response.text)[:200]
+      said = _hidden(response.text, self.key)[:200]
       raise EndpointError(
-        f"{url} answers with status {response.status_code}: {said}"
+        f"{self.url} answers with status {response.status_code}: {said}"
       )
-    answer = _answer(response)
-    return answer._replace(text=self._hidden(answer.text))
+    try:
+      return self.parse(response.json())
+    except (ValueError, LookupError, TypeError, AttributeError):
+      raise _TransientError("garbage") from None
 
-  def _hidden(self, text: str) -> str:
-    return text if self.key is None else text.replace(self.key, "[key]")
+
+def _hidden(text: str, key: str | None) -> str:
+  return text if key is None else text.replace(key, "[key]")
 
 
-def _answer(response: httpx.Response) -> Answer:
-  """The first choice of a response; what is no such thing is garbage."""
-  try:
-    content = response.json()
-    choice = content["choices"][0]
-    message = choice["message"]
-    text = message["content"] if message.get("content") is not None else ""
-    refusal = message.get("refusal")
-    usage = content["usage"] if content.get("usage") is not None else {}
-    answer = Answer(
-      text=text,
-      finish=str(choice.get("finish_reason")),
-      refused=bool(refusal) or choice.get("finish_reason") == "content_filter",
-      prompt_tokens=int(usage.get("prompt_tokens", 0)),
-      completion_tokens=int(usage.get("completion_tokens", 0)),
-    )
-    text.encode("utf-8")
-  except (ValueError, LookupError, TypeError, AttributeError):
-    raise _TransientError("garbage") from None
+def _answer(content: Any) -> Answer:
+  """The first choice of a chat completion; an error for anything else."""
+  choice = content["choices"][0]
+  message = choice["message"]
+  text = message["content"] if message.get("content") is not None else ""
+  refusal = message.get("refusal")
+  usage = content["usage"] if content.get("usage") is not None else {}
+  answer = Answer(
+    text=text,
+    finish=str(choice.get("finish_reason")),
+    refused=bool(refusal) or choice.get("finish_reason") == "content_filter",
+    prompt_tokens=int(usage.get("prompt_tokens", 0)),
+    completion_tokens=int(usage.get("completion_tokens", 0)),
+  )
+  text.encode("utf-8")
   return answer
 
 

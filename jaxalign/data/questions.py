@@ -12,28 +12,20 @@ Messages = Sequence[Mapping[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
-class EndpointConfig:
-  """Whom to ask, and how politely.
+class ConnectionConfig:
+  """How politely a server is asked, and how stubbornly.
 
   Attributes:
-    url: address up to and with the version, such as http://localhost:8000/v1.
-    model: name the endpoint knows it by.
     key_variable: environment variable that holds the key, None for no key.
-    temperature: of sampling, >= 0.
-    max_tokens: of an answer.
-    concurrency: questions under way at a time.
+    concurrency: requests under way at a time.
     requests_per_minute: bound on attempts, None for none.
     timeout_s: seconds until an attempt is given up, however it trickles.
-    max_attempts: per question.
+    max_attempts: per request.
     backoff_s: mean wait before the second attempt; it doubles.
-    max_backoff_s: the longest wait, also where the endpoint asks for more.
+    max_backoff_s: the longest wait, also where the server asks for more.
   """
 
-  url: str
-  model: str
   key_variable: str | None
-  temperature: float
-  max_tokens: int
   concurrency: int
   requests_per_minute: float | None
   timeout_s: float
@@ -43,30 +35,58 @@ class EndpointConfig:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    at = parse.urlsplit(self.url)
-    if at.scheme not in ("http", "https") or not at.netloc:
-      raise ValueError("url must begin with http:// or https:// and a host")
-    if at.username or at.password or at.query:
-      raise ValueError(
-        "url must hold no user, password or query: it is written to files; "
-        "key_variable names where the key is"
-      )
-    for name in ("max_tokens", "concurrency", "max_attempts"):
-      if self.__getattribute__(name) < 1:
-        raise ValueError(
-          f"{name} must be >= 1, got {self.__getattribute__(name)}"
-        )
+    for name in ("concurrency", "max_attempts"):
+      _at_least_1(name, self.__getattribute__(name))
     for name in ("timeout_s", "backoff_s", "max_backoff_s"):
       if self.__getattribute__(name) <= 0:
         raise ValueError(
           f"{name} must be > 0, got {self.__getattribute__(name)}"
         )
     rate = self.requests_per_minute
-    if self.temperature < 0 or (rate is not None and rate <= 0):
-      raise ValueError(
-        "temperature must be >= 0 and requests_per_minute > 0, got "
-        f"{self.temperature} and {rate}"
-      )
+    if rate is not None and rate <= 0:
+      raise ValueError(f"requests_per_minute must be > 0, got {rate}")
+
+
+@dataclasses.dataclass(frozen=True)
+class EndpointConfig(ConnectionConfig):
+  """Whom to ask, and how politely.
+
+  Attributes:
+    url: address up to and with the version, such as http://localhost:8000/v1.
+    model: name the endpoint knows it by.
+    temperature: of sampling, >= 0.
+    max_tokens: of an answer.
+  """
+
+  url: str
+  model: str
+  temperature: float
+  max_tokens: int
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    super().__post_init__()
+    check_url(self.url)
+    _at_least_1("max_tokens", self.max_tokens)
+    if self.temperature < 0:
+      raise ValueError(f"temperature must be >= 0, got {self.temperature}")
+
+
+def check_url(url: str) -> None:
+  """Raises ValueError unless it is an address that may be written to files."""
+  at = parse.urlsplit(url)
+  if at.scheme not in ("http", "https") or not at.netloc:
+    raise ValueError("url must begin with http:// or https:// and a host")
+  if at.username or at.password or at.query:
+    raise ValueError(
+      "url must hold no user, password or query: it is written to files; "
+      "key_variable names where the key is"
+    )
+
+
+def _at_least_1(name: str, value: int) -> None:
+  if value < 1:
+    raise ValueError(f"{name} must be >= 1, got {value}")
 
 
 class Answer(NamedTuple):
@@ -103,7 +123,7 @@ def question_key(config: EndpointConfig, messages: Messages) -> str:
   return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def read_key(config: EndpointConfig) -> str | None:
+def read_key(config: ConnectionConfig) -> str | None:
   """The key from the environment, None where none is wanted.
 
   Raises:
@@ -116,7 +136,7 @@ def read_key(config: EndpointConfig) -> str | None:
   if not key:
     raise ValueError(
       f"environment variable {config.key_variable} must hold the key of the "
-      "endpoint; endpoint.key_variable=None asks without one"
+      "endpoint; key_variable=None asks without one"
     )
   if not (key.isascii() and key.isprintable()):
     raise ValueError(

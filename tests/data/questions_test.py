@@ -53,7 +53,7 @@ class QuestionsTest(parameterized.TestCase):
     ({"concurrency": 0}, "concurrency must be >= 1, got 0"),
     ({"timeout_s": 0.0}, "timeout_s must be > 0, got 0.0"),
     ({"temperature": -1.0}, "temperature must be >= 0"),
-    ({"requests_per_minute": 0.0}, "requests_per_minute > 0, got 0.5 and 0.0"),
+    ({"requests_per_minute": 0.0}, "requests_per_minute must be > 0, got 0.0"),
   )
   def test_a_value_out_of_range_is_named_and_no_secret_quoted(
     self, change, message
