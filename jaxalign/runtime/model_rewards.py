@@ -1,0 +1,252 @@
+"""A reward model's folder as a reward source: tokenised, in buckets, compiled.
+
+Texts are sorted by length and cut into batches, each padded to the bucket of
+its longest text, so that there are as few forward passes as batches and as few
+programs as buckets.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxalign.data import sequences, tokens
+from jaxalign.data.record import Record
+from jaxalign.models import activations, heads, layout, weights
+from jaxalign.models.config import DecoderConfig
+from jaxalign.runtime import artefact, hosts, loop, reward_sources
+from jaxalign.runtime import mesh as meshes
+
+
+class ModelSource:
+  """A reward model with its own tokenizer.
+
+  Attributes:
+    names: of its rewards.
+    mixture_weights: share of each reward's group, None where unknown.
+    traces: how often the forward pass was compiled: once per bucket met.
+    counts: texts that were cut since the start, name -> texts.
+  """
+
+  def __init__(
+    self,
+    network: DecoderConfig,
+    params: Any,
+    tokenizer: tokens.Tokenizer,
+    *,
+    names: tuple[str, ...],
+    mesh: jax.sharding.Mesh,
+    rules: tuple[tuple[str, str | None], ...] = (),
+    batch_size: int,
+    buckets: tuple[int, ...],
+    max_length: int,
+    calibration: tuple[Sequence[float], Sequence[float]] | None = None,
+    mixture_weights: tuple[float, ...] | None = None,
+  ) -> None:
+    """Checks that everything fits; compiles nothing yet.
+
+    Args:
+      network: the model's description.
+      params: its parameters, laid out as `parameter_places` says.
+      tokenizer: the model's own.
+      names: of its K rewards.
+      mesh: devices.
+      rules: overrides of the logical table.
+      batch_size: texts per forward pass over all devices.
+      buckets: padded lengths in tokens, one compilation each.
+      max_length: tokens that a text is cut to, from the left of its prompt; at
+        most the largest bucket.
+      calibration: mean and standard deviation that each reward is measured in,
+        [K] each; None for raw rewards.
+      mixture_weights: share of each reward's group.
+
+    Raises:
+      ValueError: batch, buckets, names or calibration do not fit the model or
+        the mesh.
+    """
+    meshes.check_batch(batch_size, 1, mesh)
+    if batch_size % jax.process_count():
+      raise ValueError(
+        "batch_size must be divisible by the number of processes, got "
+        f"{batch_size} and {jax.process_count()}"
+      )
+    if network.num_outputs != len(names):
+      raise ValueError(
+        f"the model has {network.num_outputs} outputs, {len(names)} are named: "
+        f"{', '.join(names)}"
+      )
+    if not buckets or min(buckets) < 1:
+      raise ValueError(f"buckets must hold positive lengths, got {buckets}")
+    if max(buckets) > network.max_positions:
+      raise ValueError(
+        f"the largest of buckets must be <= {network.max_positions}, the "
+        f"positions of the model, got {buckets}"
+      )
+    self.names = names
+    self.mixture_weights = mixture_weights
+    self.counts = {"truncated_prompts": 0, "truncated_responses": 0}
+    self._params = params
+    self._tokenizer = tokenizer
+    self._batch_size = batch_size
+    self._buckets = tuple(sorted(set(buckets)))
+    self._max_length = min(max_length, self._buckets[-1])
+    self._mean, self._std = _checked_calibration(calibration, names)
+    self._rows = meshes.batch_sharding(mesh)
+    model = heads.reward_model(network)
+    self.traces = loop.TraceCounter(
+      lambda params, ids, mask: model.apply(params, ids, mask).rewards
+    )
+    self._forward = jax.jit(
+      activations.laid_out(self.traces, mesh, meshes.logical_table(rules)),
+      in_shardings=(
+        parameter_places(network, mesh, rules),
+        self._rows,
+        self._rows,
+      ),
+      out_shardings=meshes.replicated(mesh),
+    )
+
+  def __call__(
+    self,
+    prompts: Sequence[reward_sources.Prompt],
+    responses: Sequence[str],
+  ) -> np.ndarray:
+    """Rewards of B responses, float32 [B, K]; see `RewardSource`."""
+    reward_sources.check_texts(prompts, responses)
+    found = np.zeros((len(responses), len(self.names)), np.float32)
+    if not responses:
+      return found
+    texts = sequences.encode(
+      (
+        Record(prompt, (response,))
+        for prompt, response in zip(prompts, responses, strict=True)
+      ),
+      self._tokenizer,
+      max_length=self._max_length,
+    )
+    for name, number in texts.counts.items():
+      self.counts[name] += number
+    order = np.argsort(-texts.lengths, kind="stable")
+    for start in range(0, len(order), self._batch_size):
+      rows = order[start : start + self._batch_size]
+      found[rows] = self._raw(texts, rows)[: len(rows)]
+    calibrated = (found.astype(np.float64) - self._mean) / self._std
+    return reward_sources.checked_rewards(
+      calibrated,
+      num_texts=len(responses),
+      names=self.names,
+      origin="the reward model",
+    )
+
+  def _raw(self, texts: sequences.Sequences, rows: np.ndarray) -> np.ndarray:
+    """Raw rewards of a batch, the last row repeated to fill it, [batch, K]."""
+    longest = int(texts.lengths[rows].max())
+    bucket = next(size for size in self._buckets if size >= longest)
+    filled = np.pad(rows, (0, self._batch_size - len(rows)), mode="edge")
+    share = self._batch_size // jax.process_count()
+    mine = filled[share * jax.process_index() :][:share]
+    ids, mask = texts.padded(mine, bucket, self._tokenizer.pad_id)
+    batch = hosts.global_batch((ids, mask), self._rows)
+    return np.asarray(hosts.fetch(self._forward(self._params, *batch)))
+
+
+def parameter_places(
+  network: DecoderConfig,
+  mesh: jax.sharding.Mesh,
+  rules: tuple[tuple[str, str | None], ...] = (),
+) -> Any:
+  """Where a reward model's parameters lie.
+
+  Args:
+    network: its description.
+    mesh: devices.
+    rules: overrides of the logical table.
+
+  Returns:
+    Tree of params with a sharding in place of each array.
+  """
+  model = heads.reward_model(network)
+  return meshes.parameter_shardings(
+    model.axes, layout.abstract_params(network), mesh, rules
+  )
+
+
+def load_source(
+  folder: str,
+  network: DecoderConfig,
+  *,
+  mesh: jax.sharding.Mesh,
+  rules: tuple[tuple[str, str | None], ...] = (),
+  batch_size: int,
+  buckets: tuple[int, ...],
+  calibrated: bool,
+) -> ModelSource:
+  """A `model/` folder as a source.
+
+  Args:
+    folder: what a training stage wrote.
+    network: of `weights.load_config`, computing in the type wanted.
+    mesh: devices.
+    rules: overrides of the logical table.
+    batch_size: texts per forward pass over all devices.
+    buckets: padded lengths in tokens.
+    calibrated: measure each reward in standard deviations from the mean of the
+      reference responses, as `jaxalign.json` has them.
+
+  Returns:
+    The source. Texts are cut to the length the model was trained on.
+
+  Raises:
+    ValueError: the folder holds no finished reward model or no calibration, or
+      something does not fit.
+  """
+  described = artefact.load_description(folder)
+  if described.kind != "reward":
+    raise ValueError(
+      f"{folder} holds a {described.kind}, a reward source needs a reward model"
+    )
+  fit = None
+  if calibrated:
+    if described.calibration is None:
+      raise ValueError(
+        f"{folder} has no calibration; calibrated=False gives its raw rewards"
+      )
+    fit = (described.calibration["mean"], described.calibration["std"])
+  return ModelSource(
+    network,
+    weights.load_params(
+      folder, network, shardings=parameter_places(network, mesh, rules)
+    ),
+    tokens.load_tokenizer(folder),
+    names=described.heads,
+    mesh=mesh,
+    rules=rules,
+    batch_size=batch_size,
+    buckets=buckets,
+    max_length=described.max_length,
+    calibration=fit,
+    mixture_weights=described.mixture_weights,
+  )
+
+
+def _checked_calibration(
+  calibration: tuple[Sequence[float], Sequence[float]] | None,
+  names: tuple[str, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Mean and deviation per reward, float64 [K] each; 0 and 1 for none."""
+  if calibration is None:
+    return np.zeros(len(names)), np.ones(len(names))
+  mean, std = (np.asarray(part, np.float64) for part in calibration)
+  if mean.shape != (len(names),) or std.shape != mean.shape:
+    raise ValueError(
+      f"calibration must have a mean and a deviation for each of "
+      f"{', '.join(names)}, got {len(mean)} and {len(std)}"
+    )
+  for name, deviation in zip(names, std, strict=True):
+    if not deviation > 0:
+      raise ValueError(
+        f"{name} has standard deviation {deviation} on the reference "
+        "responses: a constant reward cannot be calibrated"
+      )
+  return mean, std

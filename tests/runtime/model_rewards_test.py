@@ -1,0 +1,185 @@
+"""A folder as a reward source against rewards computed by hand."""
+
+import functools
+import json
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+from etils import epath
+
+from jaxalign.data import tokens
+from jaxalign.data.transcripts import Turn
+from jaxalign.models import heads, translate, weights
+from jaxalign.runtime import artefact, model_rewards
+from jaxalign.runtime import mesh as meshes
+
+NAMES = ("warm", "brief")
+CALIBRATION = {"mean": [1.0, -2.0], "std": [2.0, 0.5]}
+CHAT = (Turn("user", "How?"), Turn("assistant", "So."), Turn("user", "Why?"))
+PROMPTS = ["Q: a\nA:", "Q: bb\nA:", CHAT, "", "Q: é\nA:"]
+RESPONSES = [" yes" * (1 + i % 4) for i in range(len(PROMPTS))]
+
+
+@functools.cache
+def folder() -> str:
+  """A saved reward model of two outputs on bytes, random but fixed."""
+  tokenizer = tokens.byte_tokenizer()
+  network = translate.scratch_config(
+    "llama",
+    vocab_size=tokenizer.vocab_size,
+    num_layers=1,
+    num_heads=2,
+    embed_dim=8,
+    mlp_dim=16,
+    max_positions=96,
+    tie_embeddings=True,
+    num_outputs=len(NAMES),
+    pad_id=tokenizer.pad_id,
+    bos_id=tokenizer.bos_id,
+    eos_id=tokenizer.eos_id,
+  )
+  token = jnp.zeros((1, 1), jnp.int32)
+  params = heads.reward_model(network).init(jax.random.key(3), token, token > 0)
+  path = tempfile.mkdtemp()
+  description = dict(
+    kind="reward",
+    heads=NAMES,
+    max_length=64,
+    calibration=CALIBRATION,
+    utilities=None,
+    mixture_weights=(0.75, 0.25),
+    provenance={},
+  )
+  artefact.save(
+    path,
+    params,
+    network,
+    tokenizer,
+    artefact.Description(**description),
+  )
+  return path
+
+
+def described(**changes) -> str:
+  """The same folder with another `jaxalign.json`."""
+  path = epath.Path(tempfile.mkdtemp())
+  for file in epath.Path(folder()).iterdir():
+    file.copy(path / file.name)
+  content = json.loads((path / artefact.DESCRIPTION).read_text())
+  (path / artefact.DESCRIPTION).write_text(json.dumps(content | changes))
+  return str(path)
+
+
+def open_source(path=None, *, devices=1, **changes):
+  options = dict(batch_size=4, buckets=(32, 64), calibrated=True)
+  path = folder() if path is None else path
+  return model_rewards.load_source(
+    path,
+    weights.load_config(path),
+    mesh=meshes.make_mesh(meshes.MeshConfig(devices, 1, 1)),
+    **options | changes,
+  )
+
+
+@functools.cache
+def loaded():
+  apply, params, _ = weights.load_reward_model(folder())
+  return jax.jit(apply), params
+
+
+@functools.cache
+def by_hand(prompt, response, max_length=64) -> np.ndarray:
+  """Raw rewards of one text, without padding or batch, [2]."""
+  apply, params = loaded()
+  tokenizer = tokens.load_tokenizer(folder())
+  text, _ = tokenizer.sequence_text(prompt, response)
+  ids = tokenizer.encode(text)[-(max_length - 2) :]
+  row = np.array([[tokenizer.bos_id, *ids, tokenizer.eos_id]], np.int32)
+  return np.asarray(apply(params, row, np.ones_like(row, bool))[0])
+
+
+class ModelSourceTest(parameterized.TestCase):
+  @parameterized.parameters(1, 2)
+  def test_rewards_as_by_hand(self, devices):
+    source = open_source(devices=devices)
+    self.assertEqual(source.names, NAMES)
+    self.assertEqual(source.mixture_weights, (0.75, 0.25))
+    raw = [by_hand(*text) for text in zip(PROMPTS, RESPONSES, strict=True)]
+    expected = (np.array(raw) - CALIBRATION["mean"]) / CALIBRATION["std"]
+    rewards = source(PROMPTS, RESPONSES)
+    self.assertEqual(rewards.dtype, np.float32)
+    np.testing.assert_allclose(rewards, expected, atol=2e-6)
+    self.assertGreater(np.ptp(rewards, axis=0).min(), 0.1)
+    raw_source = open_source(calibrated=False, devices=devices)
+    np.testing.assert_allclose(raw_source(PROMPTS, RESPONSES), raw, atol=1e-6)
+
+  def test_company_and_order_change_nothing(self):
+    source = open_source()
+    rewards = source(PROMPTS, RESPONSES)
+    order = np.random.default_rng(0).permutation(len(PROMPTS))
+    shuffled = source(
+      [PROMPTS[i] for i in order], [RESPONSES[i] for i in order]
+    )
+    np.testing.assert_allclose(shuffled, rewards[order], atol=2e-6)
+    alone = source(PROMPTS[2:3], RESPONSES[2:3])
+    np.testing.assert_allclose(alone, rewards[2:3], atol=2e-6)
+    self.assertEqual(source([], []).shape, (0, 2))
+
+  def test_one_compilation_per_bucket(self):
+    source = open_source()
+    for number in (1, 5, 3):
+      source(PROMPTS[:number], RESPONSES[:number])
+    self.assertEqual(source.traces.count, 2)
+
+  def test_long_prompts_are_cut_as_in_training_and_counted(self):
+    source = open_source(calibrated=False, buckets=(32, 96))
+    long = "Q: " + "abc" * 40
+    np.testing.assert_allclose(
+      source([long], [" yes"])[0], by_hand(long, " yes"), atol=1e-6
+    )
+    self.assertEqual(
+      source.counts, {"truncated_prompts": 1, "truncated_responses": 0}
+    )
+    shorter = open_source(calibrated=False, buckets=(32,))
+    np.testing.assert_allclose(
+      shorter([long], [" yes"])[0], by_hand(long, " yes", 32), atol=1e-6
+    )
+
+  @parameterized.parameters(
+    (dict(buckets=(32, 128)), r"must be <= 96, the positions .*\(32, 128\)"),
+    (dict(buckets=()), r"positive lengths, got \(\)"),
+    (dict(batch_size=3, devices=2), "divisible by data x fsdp .* got 3 and 2"),
+  )
+  def test_what_does_not_fit_is_said_before_compiling(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      open_source(**changes)
+
+  @parameterized.parameters(
+    (dict(calibration=None), "has no calibration; calibrated=False gives"),
+    (
+      dict(calibration={"mean": [0.0, 0.0], "std": [1.0, 0.0]}),
+      "brief has standard deviation 0.0 .* constant reward",
+    ),
+    (
+      dict(calibration={"mean": [0.0], "std": [1.0]}),
+      "each of warm, brief, got 1 and 1",
+    ),
+    (dict(heads=["one"]), "has 2 outputs, 1 are named: one"),
+    (dict(kind="policy"), "holds a policy, a reward source needs"),
+  )
+  def test_a_description_that_does_not_fit(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      open_source(described(**changes))
+
+  def test_an_unfinished_folder_is_refused(self):
+    path = epath.Path(described())
+    (path / artefact.DESCRIPTION).unlink()
+    with self.assertRaisesRegex(ValueError, "not written by a finished stage"):
+      open_source(str(path))
+
+
+if __name__ == "__main__":
+  absltest.main()
