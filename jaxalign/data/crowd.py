@@ -56,10 +56,18 @@ def records_of(spec: str, *, seed: int) -> list[Record]:
   Raises:
     ValueError: an unknown preset, knob or split, or a value out of range.
   """
-  crowd, _, split = spec.partition(":")
-  name, *knobs = crowd.split(",")
-  config = with_knobs(preset(name, seed=seed), knobs)
-  return draw_records(config, split=split or "train")
+  name, _, split = spec.partition(":")
+  return draw_records(crowd_of(name, seed=seed), split=split or "train")
+
+
+def crowd_of(spec: str, *, seed: int) -> CrowdConfig:
+  """The crowd NAME[,KNOB=VALUE...], see `records_of`.
+
+  Raises:
+    ValueError: an unknown preset or knob, or a value out of range.
+  """
+  name, *knobs = spec.split(",")
+  return with_knobs(preset(name, seed=seed), knobs)
 
 
 def draw_records(config: CrowdConfig, *, split: str) -> list[Record]:

@@ -90,7 +90,8 @@ def ask_all(
   if wanted:
     secret = read_key(config)
 
-    def parse(content: Any) -> Answer:
+    def parse(key: str, content: Any) -> Answer:
+      del key
       answer = _answer(content)
       return answer._replace(text=_hidden(answer.text, secret))
 
@@ -111,7 +112,7 @@ def post_all(
   config: ConnectionConfig,
   bodies: Mapping[str, Any],
   *,
-  parse: Callable[[Any], T],
+  parse: Callable[[str, Any], T],
   remember: Callable[[str, T], None],
   seed: int = 0,
 ) -> tuple[dict[str, T | None], dict[str, int]]:
@@ -121,7 +122,7 @@ def post_all(
     url: the address.
     config: how politely and how stubbornly.
     bodies: what to post, by any key.
-    parse: makes a result of an answer's JSON; a ValueError, LookupError,
+    parse: `(key, JSON of the answer)` to a result; a ValueError, LookupError,
       TypeError or AttributeError means garbage, which is asked for again.
     remember: called with each new result as it arrives.
     seed: of the random part of waiting.
@@ -150,7 +151,7 @@ class _Session(Generic[T]):
   url: str
   config: ConnectionConfig
   key: str | None
-  parse: Callable[[Any], T]
+  parse: Callable[[str, Any], T]
   remember: Callable[[str, T], None]
   counts: collections.Counter[str]
   seed: int
@@ -192,7 +193,7 @@ class _Session(Generic[T]):
       self.counts["attempts"] += 1
       try:
         async with asyncio.timeout(self.config.timeout_s):
-          return await self._attempt(client, body)
+          return await self._attempt(client, key, body)
       except TimeoutError:
         failure = _TransientError("timeout")
       except _TransientError as error:
@@ -214,7 +215,7 @@ class _Session(Generic[T]):
     self.free_at = start + 60.0 / self.config.requests_per_minute
     await asyncio.sleep(start - time.monotonic())
 
-  async def _attempt(self, client: httpx.AsyncClient, body: Any) -> T:
+  async def _attempt(self, client: httpx.AsyncClient, key: str, body: Any) -> T:
     try:
       response = await client.post(self.url, json=body)
     except httpx.TimeoutException:
@@ -232,7 +233,7 @@ class _Session(Generic[T]):
         f"{self.url} answers with status {response.status_code}: {said}"
       )
     try:
-      return self.parse(response.json())
+      return self.parse(key, response.json())
     except (ValueError, LookupError, TypeError, AttributeError):
       raise _TransientError("garbage") from None
 

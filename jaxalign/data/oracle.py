@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxalign.data import baselines, crowd
 from jaxalign.data.record import Record
+from jaxalign.data.transcripts import Text, text_of
 
 
 class Ceiling(NamedTuple):
@@ -35,6 +36,18 @@ def oracle_utilities(
       for r in records
     ]
   )
+
+
+def text_utilities(
+  config: crowd.CrowdConfig, prompts: Sequence[Text], responses: Sequence[str]
+) -> np.ndarray:
+  """Utility of one response per prompt to every group, float64 [B, K]."""
+  found = np.zeros((len(responses), len(config.groups)))
+  for row, (prompt, response) in enumerate(
+    zip(prompts, responses, strict=True)
+  ):
+    found[row] = crowd.utilities(config, text_of(prompt), response)
+  return found
 
 
 def oracle_probs(

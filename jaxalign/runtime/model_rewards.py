@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxalign.algorithms import readout
 from jaxalign.data import sequences, tokens
 from jaxalign.data.record import Record
 from jaxalign.models import activations, heads, layout, weights
@@ -36,6 +37,7 @@ class ModelSource:
     tokenizer: tokens.Tokenizer,
     *,
     names: tuple[str, ...],
+    read: readout.Readout = readout.PLAIN,
     mesh: jax.sharding.Mesh,
     rules: tuple[tuple[str, str | None], ...] = (),
     batch_size: int,
@@ -51,6 +53,7 @@ class ModelSource:
       params: its parameters, laid out as `parameter_places` says.
       tokenizer: the model's own.
       names: of its K rewards.
+      read: how its outputs become rewards.
       mesh: devices.
       rules: overrides of the logical table.
       batch_size: texts per forward pass over all devices.
@@ -71,9 +74,10 @@ class ModelSource:
         "batch_size must be divisible by the number of processes, got "
         f"{batch_size} and {jax.process_count()}"
       )
-    if network.num_outputs != len(names):
+    num_rewards = read.num_rewards(network.num_outputs)
+    if num_rewards != len(names):
       raise ValueError(
-        f"the model has {network.num_outputs} outputs, {len(names)} are named: "
+        f"the model gives {num_rewards} rewards, {len(names)} are named: "
         f"{', '.join(names)}"
       )
     if not buckets or min(buckets) < 1:
@@ -95,7 +99,7 @@ class ModelSource:
     self._rows = meshes.batch_sharding(mesh)
     model = heads.reward_model(network)
     self.traces = loop.TraceCounter(
-      lambda params, ids, mask: model.apply(params, ids, mask).rewards
+      lambda params, ids, mask: read(model.apply(params, ids, mask).rewards)
     )
     self._forward = jax.jit(
       activations.laid_out(self.traces, mesh, meshes.logical_table(rules)),
@@ -181,6 +185,9 @@ def load_source(
   batch_size: int,
   buckets: tuple[int, ...],
   calibrated: bool,
+  risk: str = "mean",
+  alpha: float | None = None,
+  kappa: float | None = None,
 ) -> ModelSource:
   """A `model/` folder as a source.
 
@@ -193,6 +200,9 @@ def load_source(
     buckets: padded lengths in tokens.
     calibrated: measure each reward in standard deviations from the mean of the
       reference responses, as `jaxalign.json` has them.
+    risk: what stands for a predicted distribution, see `readout.Readout`.
+    alpha: see there.
+    kappa: see there.
 
   Returns:
     The source. Texts are cut to the length the model was trained on.
@@ -206,6 +216,9 @@ def load_source(
     raise ValueError(
       f"{folder} holds a {described.kind}, a reward source needs a reward model"
     )
+  read = readout.Readout(
+    described.readout, described.utilities, risk, alpha, kappa
+  )
   fit = None
   if calibrated:
     if described.calibration is None:
@@ -219,7 +232,9 @@ def load_source(
       folder, network, shardings=parameter_places(network, mesh, rules)
     ),
     tokens.load_tokenizer(folder),
-    names=described.heads,
+    # The outputs of a distribution are no rewards: together they are one.
+    names=described.heads if read.kind == "rewards" else ("reward",),
+    read=read,
     mesh=mesh,
     rules=rules,
     batch_size=batch_size,

@@ -165,7 +165,7 @@ class FunctionSource:
 
   Attributes:
     names: of the outputs.
-    mixture_weights: None.
+    mixture_weights: share of each output's group, None where unknown.
   """
 
   def __init__(
@@ -173,6 +173,7 @@ class FunctionSource:
     function: Score,
     *,
     names: tuple[str, ...] = ("reward",),
+    mixture_weights: tuple[float, ...] | None = None,
     max_attempts: int = 1,
     backoff_s: float = 1.0,
     origin: str = "the reward function",
@@ -183,13 +184,14 @@ class FunctionSource:
       function: `(prompts, responses)`, lists of B each, to rewards [B, K], or
         [B] where there is one output; raises OSError for what may pass.
       names: of the K outputs.
+      mixture_weights: share of each output's group.
       max_attempts: calls at most.
       backoff_s: wait before the second one; it doubles.
       origin: what errors call it.
     """
     self.function = function
     self.names = names
-    self.mixture_weights: tuple[float, ...] | None = None
+    self.mixture_weights = mixture_weights
     self.max_attempts = max_attempts
     self.backoff_s = backoff_s
     self.origin = origin

@@ -6,6 +6,7 @@ import numpy as np
 from absl.testing import absltest
 
 from jaxalign.data import crowd, oracle
+from jaxalign.data.transcripts import Turn
 
 
 def accuracy(prefers_first):
@@ -37,6 +38,19 @@ class OracleTest(absltest.TestCase):
       self.assertAlmostEqual(
         hit.mean(), ceiling.shared_per_group[k], delta=error
       )
+
+  def test_texts_alone_have_the_utilities_of_their_records(self):
+    config = crowd.preset("three_groups")
+    records = crowd.draw_records(config, split="test")[:20]
+    prompts = [r.prompt for r in records]
+    prompts[0] = (Turn("user", prompts[0]),)
+    found = oracle.text_utilities(
+      config, prompts, [r.responses[1] for r in records]
+    )
+    np.testing.assert_array_equal(
+      found, oracle.oracle_utilities(config, records)[:, 1]
+    )
+    self.assertEqual(oracle.text_utilities(config, [], []).shape, (0, 3))
 
   def test_labels_do_not_enter(self):
     config = crowd.preset("two_groups")

@@ -101,14 +101,20 @@ def by_hand(prompt, response, max_length=64) -> np.ndarray:
   return np.asarray(apply(params, row, np.ones_like(row, bool))[0])
 
 
+def raw_rewards() -> np.ndarray:
+  """Outputs of the model for all texts, [B, 2]."""
+  texts = zip(PROMPTS, RESPONSES, strict=True)
+  return np.array([by_hand(*text) for text in texts])
+
+
 class ModelSourceTest(parameterized.TestCase):
   @parameterized.parameters(1, 2)
   def test_rewards_as_by_hand(self, devices):
     source = open_source(devices=devices)
     self.assertEqual(source.names, NAMES)
     self.assertEqual(source.mixture_weights, (0.75, 0.25))
-    raw = [by_hand(*text) for text in zip(PROMPTS, RESPONSES, strict=True)]
-    expected = (np.array(raw) - CALIBRATION["mean"]) / CALIBRATION["std"]
+    raw = raw_rewards()
+    expected = (raw - CALIBRATION["mean"]) / CALIBRATION["std"]
     rewards = source(PROMPTS, RESPONSES)
     self.assertEqual(rewards.dtype, np.float32)
     np.testing.assert_allclose(rewards, expected, atol=2e-6)
@@ -167,8 +173,12 @@ class ModelSourceTest(parameterized.TestCase):
       dict(calibration={"mean": [0.0], "std": [1.0]}),
       "each of warm, brief, got 1 and 1",
     ),
-    (dict(heads=["one"]), "has 2 outputs, 1 are named: one"),
+    (dict(heads=["one"]), "gives 2 rewards, 1 are named: one"),
     (dict(kind="policy"), "holds a policy, a reward source needs"),
+    (
+      dict(readout="labels", utilities=[1.0, 2.0, 3.0]),
+      "'labels' must have 3 outputs, got 2",
+    ),
   )
   def test_a_description_that_does_not_fit(self, changes, message):
     with self.assertRaisesRegex(ValueError, message):

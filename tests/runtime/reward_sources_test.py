@@ -178,8 +178,7 @@ class JoinedSourceTest(parameterized.TestCase):
     self.assertIsNone(renamed.mixture_weights)
 
   def test_a_single_source_keeps_its_shares(self):
-    source = FunctionSource(two, names=("a", "b"))
-    source.mixture_weights = (0.9, 0.1)
+    source = FunctionSource(two, names=("a", "b"), mixture_weights=(0.9, 0.1))
     self.assertEqual(JoinedSource([source]).mixture_weights, (0.9, 0.1))
     other = FunctionSource(lengths)
     self.assertIsNone(JoinedSource([source, other]).mixture_weights)
