@@ -27,8 +27,20 @@ stage() {
   printf '\n== %d:%02d  %s\n' $((SECONDS / 60)) $((SECONDS % 60)) "$*"
 }
 
+# The words as a shell would have to read them to get the same words.
+quoted() {
+  local word apostrophe="'\\''" between=
+  for word in "$@"; do
+    if [[ ! $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]]; then
+      word="'${word//\'/$apostrophe}'"
+    fi
+    printf '%s%s' "$between" "$word"
+    between=' '
+  done
+}
+
 run() {
-  printf '+ %s\n' "$*"
+  printf '+ %s\n' "$(quoted "$@")"
   if [[ $dry_run == false ]]; then "$@"; fi
 }
 

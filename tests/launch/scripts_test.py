@@ -169,6 +169,12 @@ class ScriptsTest(parameterized.TestCase):
     self.assertIn("pip install", output)
     self.assertFalse((self.root / ".venv-3.11").exists())
 
+  def test_what_dry_run_prints_can_be_pasted(self):
+    _, output = self.script(
+      "launch/test.sh", "--dry_run", "-k", "it's $HOME or [a b]"
+    )
+    self.assertIn("-k 'it'\\''s $HOME or [a b]'", output)
+
   @parameterized.parameters(
     (("--python", "3.9"), "must be one of 3.11 3.12, got '3.9'"),
     (("--python",), "needs a version"),
