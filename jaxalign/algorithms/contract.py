@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxalign.algorithms import micro
+from jaxalign.algorithms import micro, train_state
+from jaxalign.algorithms.train_state import TrainState
 
-Params = Any  # a nested dict of arrays
 Batch = micro.Batch
+Params = train_state.Params
 Outputs = Any  # of a forward pass
 Statistics = Any  # a pytree of sums
 Scalars = dict[str, jax.Array]
@@ -55,71 +56,15 @@ class Objective(NamedTuple):
   carry: Any = ()
 
 
-class TrainState(NamedTuple):
-  """All that a resumed run needs beside its config.
-
-  Attributes:
-    step: number of batches consumed, int32 [].
-    params: nested dict of arrays.
-    opt_state: the state of the optax chain.
-    bad_steps: consecutive steps not applied for want of a finite loss or
-      gradient, int32 [].
-    carry: what the objective hands from step to step, a pytree of arrays.
-  """
-
-  step: jax.Array
-  params: Params
-  opt_state: Any
-  bad_steps: jax.Array
-  carry: Any = ()
-
-
 Update = Callable[
   [TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]
 ]
 
 
-def init_state(
-  params: Params, optimizer: optax.GradientTransformation, carry: Any = ()
-) -> TrainState:
-  """The state before the first step; `carry` is the objective's."""
-  # Two zeros: the state is donated, and a buffer can be given away once.
-  step, bad_steps = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
-  carry = jax.tree.map(jnp.array, carry)  # copies, for the same reason
-  return TrainState(step, params, optimizer.init(params), bad_steps, carry)
-
-
-def like_params(
-  optimizer: optax.GradientTransformation,
-  params: Params,
-  per_param: Any,
-  otherwise: Any,
-  carry: Any = (),
-) -> TrainState:
-  """A TrainState that holds, for each leaf, what goes with its parameter.
-
-  Moments and other parameter-shaped parts of the optimiser take their
-  parameter's entry; counters take `otherwise`.
-
-  Args:
-    optimizer: an optax chain.
-    params: tree of arrays or shapes.
-    per_param: the same tree with an entry (e.g. a sharding) per parameter.
-    otherwise: the entry of everything else.
-    carry: the objective's, whose leaves all take `otherwise`.
-
-  Returns:
-    A TrainState of entries.
-  """
-  opt_state = optax.tree.map_params(
-    optimizer,
-    lambda _, entry: entry,
-    jax.eval_shape(optimizer.init, params),
-    per_param,
-    transform_non_params=lambda _: otherwise,
-  )
-  carry = jax.tree.map(lambda _: otherwise, carry)
-  return TrainState(otherwise, per_param, opt_state, otherwise, carry)
+def _as_they_are(params: Params, frozen: Any) -> Params:
+  """All parameters are trained."""
+  del frozen
+  return params
 
 
 def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
@@ -239,6 +184,7 @@ def make_update(
   *,
   accumulation: int = 1,
   axis_name: str | None = None,
+  whole: Callable[[Params, Any], Params] = _as_they_are,
 ) -> Update:
   """One optimiser step on one batch, guarded against non-finite gradients.
 
@@ -247,6 +193,8 @@ def make_update(
     optimizer: an optax chain.
     accumulation: micro-batches per step; the result does not depend on it.
     axis_name: the mapped axis inside `jax.pmap`, None under `jit`.
+    whole: `(params, frozen) -> parameters of the network`, from what is trained
+      and what is not.
 
   Returns:
     `update(state, batch, key) -> (state, metrics)`, pure. `batch["row"]` holds
@@ -254,13 +202,18 @@ def make_update(
     non-finite loss or gradient changes neither parameters, optimiser nor carry,
     but is counted in `bad_steps` and consumes its batch. Metrics are scalars.
   """
-  gradient = make_gradient(
-    objective, accumulation=accumulation, axis_name=axis_name
-  )
 
   def update(
     state: TrainState, batch: Batch, key: jax.Array
   ) -> tuple[TrainState, dict[str, jax.Array]]:
+    forward = lambda params, micro_batch: objective.forward(
+      whole(params, state.frozen), micro_batch
+    )
+    gradient = make_gradient(
+      objective._replace(forward=forward),
+      accumulation=accumulation,
+      axis_name=axis_name,
+    )
     keys = row_keys(jax.random.fold_in(key, state.step), batch["row"])
     grads, loss, metrics, carry, scalars = gradient(
       state.params, {**batch, "key": keys}, state.carry
@@ -276,6 +229,7 @@ def make_update(
       opt_state=jax.tree.map(keep, opt_state, state.opt_state),
       bad_steps=jnp.where(finite, 0, state.bad_steps + 1).astype(jnp.int32),
       carry=jax.tree.map(keep, carry, state.carry),
+      frozen=state.frozen,
     )
     scalars = scalars | {
       k: total / jnp.maximum(n, 1) for k, (total, n) in metrics.items()

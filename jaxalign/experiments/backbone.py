@@ -1,14 +1,17 @@
 """The `model` section of a config: a folder to start from, or a new decoder."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 
 from jaxalign.data import sources, tokens
-from jaxalign.models import heads, translate, weights
+from jaxalign.models import heads, lora, peft_files, translate, weights
 from jaxalign.models.config import DecoderConfig
+from jaxalign.models.lora import LoraConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +56,8 @@ class BackboneConfig:
       and rewards stay float32.
     remat: "none", "dots" or "full": what the backward pass recomputes.
     unroll: layers per scan iteration.
+    lora: adapters to train in place of the parameters, which stay as they are;
+      None trains all of them.
   """
 
   init_from: str | None
@@ -61,6 +66,7 @@ class BackboneConfig:
   dtype: str
   remat: str
   unroll: int
+  lora: LoraConfig | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError unless exactly one origin is named."""
@@ -179,3 +185,62 @@ def initial_params(
     lambda key: model.init(key, token, mask), out_shardings=shardings
   )
   return init(key)
+
+
+class Trained(NamedTuple):
+  """What training moves, and the network that follows from it.
+
+  Attributes:
+    axes: logical axes of what is trained, as `Model.axes` has them.
+    params: abstract tree of what is trained.
+    whole: `(params, frozen) -> parameters of the network`.
+  """
+
+  axes: Any
+  params: Any
+  whole: Callable[[Any, Any], Any]
+
+
+def trained(
+  config: BackboneConfig, network: DecoderConfig, model: heads.Model
+) -> Trained:
+  """All parameters of the network, or its adapters alone."""
+  if config.lora is None:
+    return Trained(model.axes, abstract_params(model), lambda params, _: params)
+  low_rank = config.lora
+  return Trained(
+    lora.adapter_axes(network, low_rank),
+    jax.eval_shape(
+      lambda: lora.init_adapters(jax.random.key(0), network, low_rank)
+    ),
+    lambda adapters, base: lora.merge(base, adapters, network, low_rank),
+  )
+
+
+def initial_adapters(
+  key: jax.Array, network: DecoderConfig, config: BackboneConfig
+) -> lora.Adapters:
+  """Adapters that change nothing yet."""
+  return lora.init_adapters(key, network, config.lora)
+
+
+def save_adapters(
+  path: epath.PathLike,
+  config: BackboneConfig,
+  network: DecoderConfig,
+  adapters: lora.Adapters,
+  base: Any,
+) -> None:
+  """Writes trained adapters as a PEFT folder, for `PeftModel` to load.
+
+  Args:
+    path: the folder.
+    config: the `model` section, with `lora` set.
+    network: the decoder's description.
+    adapters: what was trained, on the host.
+    base: the parameters they adapt, on the host.
+  """
+  origin = config.init_from or ""
+  peft_files.save_adapters(
+    path, adapters, base, network, config.lora, base=origin
+  )

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from jaxalign.algorithms import contract
+from jaxalign.algorithms import train_state
 from jaxalign.data import batches
 from jaxalign.experiments import training
 from jaxalign.runtime import checkpoint, hosts, loop, writer
@@ -18,7 +18,7 @@ PROFILE_AFTER, PROFILE_STEPS = 10, 5
 
 Measure = Callable[[Any], dict[str, float]]
 Revise = Callable[
-  [int, contract.TrainState], tuple[contract.TrainState, dict[str, float]]
+  [int, train_state.TrainState], tuple[train_state.TrainState, dict[str, float]]
 ]
 
 
@@ -34,7 +34,7 @@ def fit(
   measure: Measure | None = None,
   revise: Revise | None = None,
   profile: bool = False,
-) -> contract.TrainState:
+) -> train_state.TrainState:
   """Trains from the last checkpoint, or from the start, to the last step.
 
   Args:
@@ -56,7 +56,11 @@ def fit(
   """
   init_key, step_key = jax.random.split(jax.random.key(seed))
   start = saved.latest() or 0
-  state = saved.restore(start, stage.state) if start else stage.init(init_key)
+  state = (
+    training.restore(stage, saved, start, seed)
+    if start
+    else stage.init(init_key)
+  )
   log.info("starting at step %d of %d", start, schedule.num_steps)
   stream = batches.batch_iterator(
     source,
@@ -105,12 +109,12 @@ def fit(
       report.write(*guard.flush())
       scores = None
       if score_due and measure is not None:
-        scores = measure(state.params)
+        scores = measure(stage.whole(state))
         report.write(step, scores)
       report.write_speed(step, report.speed())
       report.flush()
       if save_due:
-        saved.save(step, state, scores)
+        saved.save(step, state._replace(frozen=()), scores)
   profiler.close()
   log.info("the step was compiled %d times", stage.traces.count)
   return state

@@ -65,7 +65,7 @@ def make_measure(
     return -jnp.sum(likely), jnp.sum(counted)
 
   table = meshes.logical_table(rules)
-  shardings = jax.tree.map(lambda leaf: leaf.sharding, stage.state.params)
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, stage.params)
   evaluate = jax.jit(
     activations.laid_out(totals, mesh, table),
     in_shardings=(shardings, meshes.batch_sharding(mesh)),

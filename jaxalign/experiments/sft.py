@@ -57,22 +57,19 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
     config.model, tokenizer, max_length=config.data.length, num_outputs=None
   )
   model = heads.causal_lm(network)
-  optimizer = optimizers.make_optimizer(
-    config.optimizer, num_steps=train.num_steps, axes=model.axes
-  )
   log_probs = likelihood.answer_log_probs(
     network, model, dropout=network.dropout > 0
   )
   return training.assemble(
     language.answer_likelihood(log_probs),
-    optimizer,
+    config.optimizer,
+    train,
     model,
     network,
     config.model,
     texts.text_shapes(train.batch_size, config.data.length),
     mesh,
     rules=config.mesh.rules,
-    accumulation=train.accumulation,
   )
 
 
@@ -126,13 +123,10 @@ def run(config: Config, workdir: epath.Path) -> None:
     mixture_weights=None,
     provenance=artefact.provenance(config, config.train.num_steps),
   )
-  scores = None if measure is None else measure(state.params)
-  params = hosts.fetch(state.params)
-  if hosts.is_main():
-    artefact.save(
-      workdir / "model", params, stage.network, tokenizer, description
-    )
-    if scores is not None:
+  training.export(stage, config.model, state, workdir, tokenizer, description)
+  if measure is not None:
+    scores = measure(stage.whole(state))
+    if hosts.is_main():
       configuration.write_json(workdir / "eval.json", scores)
   hosts.barrier("sft")
 

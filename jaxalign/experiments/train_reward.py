@@ -70,16 +70,14 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
     recipes.objective_of(
       config.recipe, config.loss, model, network, batch_size=train.batch_size
     ),
-    optimizers.make_optimizer(
-      config.optimizer, num_steps=train.num_steps, axes=model.axes
-    ),
+    config.optimizer,
+    train,
     model,
     network,
     config.model,
     batches.pair_shapes(train.batch_size, max(config.data.buckets)),
     mesh,
     rules=config.mesh.rules,
-    accumulation=train.accumulation,
     parallel=train.parallel,
   )
 
@@ -142,28 +140,25 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
     step = train.num_steps
     if train.export == "best":
       step = saved.best()
-      state = saved.restore(step, stage.state)
+      state = training.restore(stage, saved, step, config.seed)
   # On every host: rewards and parameters are gathered from all of them.
+  params = stage.whole(state)
   reference = preferences.first(data, pairs, train.num_reference, tokenizer)
   description = artefact.Description(
     kind="reward",
     heads=recipes.outputs_of(config.recipe),
     readout=read.kind,
     max_length=data.max_length,
-    calibration=artefact.calibration(rewards_of(state.params, reference)),
+    calibration=artefact.calibration(rewards_of(params, reference)),
     utilities=read.utilities,
     mixture_weights=None,
     provenance=artefact.provenance(config, step),
   )
-  params = hosts.fetch(state.params)
-  if hosts.is_main():
-    artefact.save(
-      workdir / "model", params, stage.network, tokenizer, description
-    )
+  training.export(stage, config.model, state, workdir, tokenizer, description)
   if held_out is not None:
     evaluate.write_evaluation(
       workdir,
-      {"model": rewards_of(state.params, held_out)},
+      {"model": rewards_of(params, held_out)},
       held_out,
       # A bag of words would hold all texts in memory.
       None if data.streaming else pairs,

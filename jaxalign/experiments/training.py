@@ -5,15 +5,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-import optax
+from etils import epath
 
-from jaxalign.algorithms import contract
-from jaxalign.data import batches
+from jaxalign.algorithms import contract, train_state
+from jaxalign.algorithms import optimizer as optimizers
+from jaxalign.data import batches, tokens
 from jaxalign.experiments import backbone
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.ops import checks
-from jaxalign.runtime import abstract, loop
+from jaxalign.runtime import abstract, artefact, checkpoint, hosts, loop
 from jaxalign.runtime import mesh as meshes
 
 
@@ -86,16 +87,22 @@ class Stage(NamedTuple):
     step: jitted `(state, batch, key) -> (state, metrics)`; donates the state.
     state: abstract TrainState with shardings.
     batch: abstract batch of the largest bucket with shardings.
+    params: abstract parameters of the network with shardings.
     init: `key -> state`, laid out as `state` says.
+    frozen: `key -> state.frozen` as `init` makes it.
+    whole: `state -> parameters of the network`.
     network: the decoder's description.
     traces: how often the step was traced.
     passes: what a step computes, for counting FLOPs.
   """
 
   step: Callable[..., Any]
-  state: contract.TrainState
+  state: train_state.TrainState
   batch: dict[str, jax.ShapeDtypeStruct]
-  init: Callable[[jax.Array], contract.TrainState]
+  params: Any
+  init: Callable[[jax.Array], train_state.TrainState]
+  frozen: Callable[[jax.Array], Any]
+  whole: Callable[[train_state.TrainState], Any]
   network: DecoderConfig
   traces: loop.TraceCounter
   passes: str = "forward_backward"
@@ -115,7 +122,8 @@ class Stage(NamedTuple):
 
 def assemble(
   objective: contract.Objective,
-  optimizer: optax.GradientTransformation,
+  optimizer: optimizers.OptimizerConfig,
+  schedule: Schedule,
   model: heads.Model,
   network: DecoderConfig,
   config: backbone.BackboneConfig,
@@ -123,63 +131,137 @@ def assemble(
   mesh: jax.sharding.Mesh,
   *,
   rules: tuple[tuple[str, str | None], ...],
-  accumulation: int,
   parallel: str = "jit",
 ) -> Stage:
   """A stage out of what it optimises, how, and over which devices.
 
   Args:
     objective: the two phases of a batch's loss.
-    optimizer: an optax chain.
+    optimizer: the `optimizer` section.
+    schedule: steps and micro-batches.
     model: the network as pure functions.
     network: its description.
-    config: where its parameters come from.
+    config: where its parameters come from and which of them are trained.
     shapes: of the largest batch.
     mesh: devices, real or abstract.
     rules: overrides of the logical table.
-    accumulation: micro-batches per step.
     parallel: "jit" (sharded) or "pmap" (data parallel).
 
   Returns:
     The stage.
   """
   pmap = parallel == "pmap"
+  trained = backbone.trained(config, network, model)
+  chain = optimizers.make_optimizer(
+    optimizer, num_steps=schedule.num_steps, axes=trained.axes
+  )
   update = loop.TraceCounter(
     contract.make_update(
       objective,
-      optimizer,
-      accumulation=accumulation,
+      chain,
+      accumulation=schedule.accumulation,
       axis_name="data" if pmap else None,
+      whole=trained.whole,
     )
   )
   params = backbone.abstract_params(model)
-  shardings = contract.like_params(
-    optimizer,
-    params,
-    meshes.parameter_shardings(model.axes, params, mesh, rules),
+  laid_out = meshes.parameter_shardings(model.axes, params, mesh, rules)
+  adapts = config.lora is not None
+  shardings = train_state.like_params(
+    chain,
+    trained.params,
+    meshes.parameter_shardings(trained.axes, trained.params, mesh, rules),
     meshes.replicated(mesh),
     objective.carry,
+    laid_out if adapts else (),
   )
-  start = lambda params: contract.init_state(params, optimizer, objective.carry)
+  start = lambda params, frozen: train_state.init_state(
+    params, chain, objective.carry, frozen
+  )
 
-  def init(key: jax.Array) -> contract.TrainState:
-    params = backbone.initial_params(
-      config, network, model, key, shardings.params
-    )
-    return jax.jit(start, out_shardings=shardings)(params)
+  def base(key: jax.Array) -> Any:
+    return backbone.initial_params(config, network, model, key, laid_out)
 
+  def init(key: jax.Array) -> train_state.TrainState:
+    place = jax.jit(start, out_shardings=shardings)
+    if not adapts:
+      return place(base(key), ())
+    # A key of its own: the base is that of a run without adapters.
+    key_of_adapters = jax.random.fold_in(jax.random.clone(key), 1)
+    adapters = backbone.initial_adapters(key_of_adapters, network, config)
+    return place(adapters, base(key))
+
+  merge = jax.jit(trained.whole, out_shardings=laid_out)
+  frozen = params if adapts else ()
   return Stage(
     step=(
       meshes.data_parallel(update, mesh)
       if pmap
       else meshes.sharded(update, shardings, mesh, rules)
     ),
-    state=abstract.with_shardings(jax.eval_shape(start, params), shardings),
+    state=abstract.with_shardings(
+      jax.eval_shape(start, trained.params, frozen), shardings
+    ),
     batch=abstract.batch_shapes(shapes, mesh),
+    params=abstract.with_shardings(params, laid_out),
     init=init,
+    frozen=base if adapts else lambda _: (),
+    whole=lambda state: (
+      merge(state.params, state.frozen) if adapts else state.params
+    ),
     network=network,
     traces=update,
   )
+
+
+def restore(
+  stage: Stage, saved: checkpoint.Checkpoints, step: int, seed: int
+) -> train_state.TrainState:
+  """The state of a checkpoint, with what checkpoints do not hold.
+
+  Args:
+    stage: the built step.
+    saved: the checkpoints.
+    step: a complete step.
+    seed: of the run.
+
+  Returns:
+    The state as it was after that step.
+  """
+  init_key, _ = jax.random.split(jax.random.key(seed))
+  state = saved.restore(step, stage.state._replace(frozen=()))
+  return state._replace(frozen=stage.frozen(init_key))
+
+
+def export(
+  stage: Stage,
+  config: backbone.BackboneConfig,
+  state: train_state.TrainState,
+  workdir: epath.Path,
+  tokenizer: tokens.Tokenizer,
+  description: artefact.Description,
+) -> None:
+  """Writes `model/` and, where adapters were trained, `adapters/` beside it.
+
+  Args:
+    stage: the built step.
+    config: the `model` section.
+    state: what was trained.
+    workdir: of the run.
+    tokenizer: saved beside the weights.
+    description: content of `jaxalign.json`.
+  """
+  params = hosts.fetch(stage.whole(state))
+  if config.lora is not None:
+    adapters, base = hosts.fetch((state.params, state.frozen))
+    if hosts.is_main():
+      backbone.save_adapters(
+        workdir / "adapters", config, stage.network, adapters, base
+      )
+  if hosts.is_main():
+    artefact.save(
+      workdir / "model", params, stage.network, tokenizer, description
+    )
 
 
 def every(step: int, period: int | None) -> bool:

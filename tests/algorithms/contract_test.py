@@ -7,7 +7,7 @@ import optax
 from absl.testing import absltest, parameterized
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxalign.algorithms import contract
+from jaxalign.algorithms import contract, train_state
 from jaxalign.runtime import mesh as meshes
 
 B, D = 16, 5
@@ -70,7 +70,7 @@ class UpdateTest(parameterized.TestCase):
 
   def state(self):
     params = jax.tree.map(jnp.copy, self.params)
-    return contract.init_state(params, self.optimizer)
+    return train_state.init_state(params, self.optimizer)
 
   def assert_moved_along_gradient(self, state):
     moved = jax.tree.map(
@@ -132,7 +132,7 @@ class UpdateTest(parameterized.TestCase):
 
   def test_non_finite_step_is_counted_and_not_applied(self):
     update = jax.jit(contract.make_update(weighted_variance(), optax.adam(0.1)))
-    state = contract.init_state(self.params, optax.adam(0.1))
+    state = train_state.init_state(self.params, optax.adam(0.1))
     bad = self.batch | {"x": self.batch["x"].at[0, 0].set(jnp.nan)}
     # Row 0 keeps its first feature with probability one half per step.
     skipped = 0
@@ -202,7 +202,9 @@ class UpdateTest(parameterized.TestCase):
         accumulation=accumulation,
       )
     )
-    state = contract.init_state(self.params, self.optimizer, jnp.float64(2.0))
+    state = train_state.init_state(
+      self.params, self.optimizer, jnp.float64(2.0)
+    )
     counted = float(self.batch["where"].sum())
     for step in range(3):
       state, scalars = update(state, self.batch, self.key)
@@ -211,28 +213,6 @@ class UpdateTest(parameterized.TestCase):
     after, _ = update(state, bad, self.key)
     self.assertEqual(int(after.bad_steps), 1)
     self.assertEqual(float(after.carry), float(state.carry))
-
-
-class LikeParamsTest(absltest.TestCase):
-  def test_moments_take_their_parameters_entry(self):
-    params = {"a": jnp.zeros((2, 3)), "b": jnp.zeros(3)}
-    optimizer = optax.chain(
-      optax.clip_by_global_norm(1.0),
-      optax.adamw(
-        optax.linear_schedule(1.0, 0.0, 3), mask={"a": True, "b": False}
-      ),
-    )
-    carry = {"average": jnp.zeros(2)}
-    entries = contract.like_params(
-      optimizer, params, {"a": "A", "b": "B"}, "rest", carry
-    )
-    state = contract.init_state(params, optimizer, carry)
-    self.assertEqual(jax.tree.structure(entries), jax.tree.structure(state))
-    moments = entries.opt_state[1][0]
-    self.assertEqual(moments.mu, {"a": "A", "b": "B"})
-    self.assertEqual(moments.nu, {"a": "A", "b": "B"})
-    self.assertEqual(moments.count, "rest")
-    self.assertEqual(entries.carry, {"average": "rest"})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from absl.testing import absltest
 
-from jaxalign.algorithms import contract, language
+from jaxalign.algorithms import contract, language, train_state
 
 TEXTS = np.array([[1, 1, 1, 2, 2, 0], [1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
 ANSWERS = np.array(
@@ -76,7 +76,7 @@ class AnswerLikelihoodTest(absltest.TestCase):
       language.answer_likelihood(log_probs), optimizer
     )
     state, metrics = update(
-      contract.init_state(params, optimizer), made, jax.random.key(0)
+      train_state.init_state(params, optimizer), made, jax.random.key(0)
     )
     self.assertEqual(float(metrics["train/loss"]), 0.0)
     self.assertEqual(float(state.params["scale"]), 2.0)

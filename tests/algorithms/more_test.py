@@ -10,7 +10,7 @@ import scipy.optimize
 from absl.testing import absltest, parameterized
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxalign.algorithms import contract, more, reward
+from jaxalign.algorithms import contract, more, reward, train_state
 from jaxalign.runtime import mesh as meshes
 
 B, T, V, D, K = 16, 5, 11, 3, 3
@@ -234,7 +234,7 @@ class MoreTest(parameterized.TestCase):
     key = jax.random.key(2)
 
     def steps(update):
-      state = contract.init_state(
+      state = train_state.init_state(
         jax.tree.map(jnp.copy, self.params), optimizer, objective.carry
       )
       for _ in range(2):

@@ -9,7 +9,7 @@ import sys
 import jax
 import numpy as np
 
-from jaxalign.algorithms import contract, reward
+from jaxalign.algorithms import contract, reward, train_state
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.models import activations, heads, translate
 from jaxalign.runtime import hosts
@@ -114,14 +114,14 @@ def train(layout: str, scale: float = 1.0) -> dict[str, np.ndarray]:
 
   token = np.zeros((1, 1), np.int32)
   params = model.init(jax.random.key(0), token, token == 0)
-  shardings = contract.like_params(
+  shardings = train_state.like_params(
     optimizer,
     params,
     meshes.parameter_shardings(model.axes, params, mesh),
     meshes.replicated(mesh),
   )
   start = jax.jit(
-    lambda params: contract.init_state(params, optimizer),
+    lambda params: train_state.init_state(params, optimizer),
     out_shardings=shardings,
   )
   batch_of = lambda step: hosts.global_batch(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from absl.testing import absltest
 
-from jaxalign.algorithms import contract, reward
+from jaxalign.algorithms import contract, reward, train_state
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.models import heads, weights
 
@@ -131,7 +131,7 @@ class TorchParityTest(absltest.TestCase):
     gradient = jax.jit(contract.make_gradient(objective))
     update = jax.jit(contract.make_update(objective, optimizer))
     start = self.torch_parameters()
-    state = contract.init_state(self.params, optimizer)
+    state = train_state.init_state(self.params, optimizer)
     ours, theirs = [], []
     for step, batch in enumerate(self.batches):
       rows = {

@@ -9,7 +9,7 @@ import optax
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.algorithms import contract
+from jaxalign.algorithms import train_state
 from jaxalign.runtime import abstract, checkpoint
 from jaxalign.runtime import mesh as meshes
 
@@ -17,14 +17,14 @@ OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1))
 AXES = {"kernel": ("embed", "mlp"), "bias": ("mlp",)}
 
 
-def state(seed: int, width: int = 8) -> contract.TrainState:
+def state(seed: int, width: int = 8) -> train_state.TrainState:
   """A state whose moments are not zeros."""
   rng = np.random.default_rng(seed)
   params = {
     "kernel": jnp.array(rng.normal(size=(8, width)), jnp.float32),
     "bias": jnp.array(rng.normal(size=width), jnp.float32),
   }
-  start = contract.init_state(params, OPTIMIZER)
+  start = train_state.init_state(params, OPTIMIZER)
   updates, opt_state = OPTIMIZER.update(params, start.opt_state, params)
   return start._replace(
     params=optax.apply_updates(params, updates),
@@ -37,7 +37,7 @@ def laid_out(mesh, width: int = 8):
   """The shapes of `state` laid out over a mesh."""
   shapes = jax.eval_shape(lambda: state(0, width))
   per_param = meshes.parameter_shardings(AXES, shapes.params, mesh)
-  shardings = contract.like_params(
+  shardings = train_state.like_params(
     OPTIMIZER, shapes.params, per_param, meshes.replicated(mesh)
   )
   return abstract.with_shardings(shapes, shardings)

@@ -1,0 +1,129 @@
+"""Training adapters in place of parameters: what moves, is kept and left."""
+
+import dataclasses
+import tempfile
+
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+from etils import epath
+
+from jaxalign.experiments import sft, train_reward
+from jaxalign.models import lora, peft_files, weights
+from jaxalign.models.lora import LoraConfig
+from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime import writer
+from tests import config_reads
+from tests.experiments import sft_test, train_reward_test
+
+RANK = LoraConfig(rank=2, alpha=4.0, targets=("query", "value"))
+
+
+def smoke_config(**changes) -> train_reward.Config:
+  config = train_reward_test.smoke_config(
+    data__eval_files=(), train__num_steps=4, train__eval_every=None, **changes
+  )
+  model = dataclasses.replace(config.model, lora=RANK)
+  return dataclasses.replace(config, model=model)
+
+
+class Killed(Exception):
+  """Stands in for the end of the process."""
+
+
+class AdaptersTest(parameterized.TestCase):
+  def run_in(self, config, workdir=None):
+    workdir = epath.Path(workdir or tempfile.mkdtemp())
+    train_reward.run(config, workdir, profile=False)
+    return workdir
+
+  def test_the_model_is_the_first_base_and_the_trained_adapters(self):
+    config = smoke_config()
+    with config_reads.recorded(config) as unread:
+      workdir = self.run_in(config)
+    self.assertEmpty({key for key in unread if key.startswith("model")})
+    stage = train_reward.build(config, meshes.make_mesh(config.mesh))
+    first = stage.init(jax.random.split(jax.random.key(config.seed))[0])
+    base = jax.device_get(first.frozen)
+    adapters, low_rank = peft_files.load_adapters(
+      workdir / "adapters", base, stage.network
+    )
+    self.assertEqual(low_rank, dataclasses.replace(RANK))
+    merged = lora.merge(base, adapters, stage.network, low_rank)
+    saved = weights.load_params(str(workdir / "model"), stage.network)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+      jax.device_get(saved),
+      jax.device_get(merged),
+    )
+    # What no adapter touches is the base's, and the adapters have moved.
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      jax.device_get(saved["embed"]),
+      base["embed"],
+    )
+    moved = [
+      np.abs(part["b"]).max() for k, part in adapters.items() if k != "score"
+    ]
+    self.assertGreater(min(moved), 1e-4)
+
+  def test_the_first_step_sees_the_same_loss_as_without_adapters(self):
+    with_adapters = writer.read_rows(
+      self.run_in(smoke_config()) / "metrics.jsonl"
+    )
+    config = smoke_config()
+    plain = dataclasses.replace(
+      config, model=dataclasses.replace(config.model, lora=None)
+    )
+    without = writer.read_rows(self.run_in(plain) / "metrics.jsonl")
+    self.assertEqual(with_adapters[0]["train/loss"], without[0]["train/loss"])
+    self.assertNotEqual(
+      with_adapters[-1]["train/loss"], without[-1]["train/loss"]
+    )
+
+  def test_the_optimiser_and_checkpoints_hold_adapters_alone(self):
+    config = smoke_config()
+    stage = train_reward.build(config, meshes.make_mesh(config.mesh))
+    count = lambda tree: sum(leaf.size for leaf in jax.tree.leaves(tree))
+    adapters = count(stage.state.params)
+    self.assertLess(adapters, count(stage.state.frozen) / 10)
+    self.assertLess(count(stage.state.opt_state), 2 * adapters + 10)
+
+  def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self):
+    config = smoke_config()
+    straight = self.run_in(config)
+    workdir = epath.Path(tempfile.mkdtemp())
+    original = writer.MetricWriter.write
+
+    def dies_at_three(report, step, metrics):
+      original(report, step, metrics)
+      if step == 3:
+        raise Killed
+
+    writer.MetricWriter.write = dies_at_three
+    try:
+      with self.assertRaises(Killed):
+        self.run_in(config, workdir)
+    finally:
+      writer.MetricWriter.write = original
+    self.run_in(config, workdir)
+    for name in ("metrics.jsonl", "model/model.safetensors"):
+      self.assertEqual(
+        (workdir / name).read_bytes(), (straight / name).read_bytes()
+      )
+
+  def test_a_policy_is_tuned_by_adapters_too(self):
+    config = sft_test.smoke_config(
+      data__eval_files=("synthetic:two_groups:test",), train__num_steps=4
+    )
+    config = dataclasses.replace(
+      config, model=dataclasses.replace(config.model, lora=RANK)
+    )
+    workdir = epath.Path(tempfile.mkdtemp())
+    sft.run(config, workdir)
+    self.assertTrue((workdir / "adapters/adapter_config.json").exists())
+    weights.load_causal_lm(str(workdir / "model"))
+
+
+if __name__ == "__main__":
+  absltest.main()
