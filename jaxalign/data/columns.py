@@ -120,26 +120,35 @@ def ratings(value: Any, num_responses: int) -> dict[str, tuple[float, ...]]:
   return result
 
 
-def labels(value: Any, num_responses: int) -> tuple[tuple[float, ...], ...]:
+def labels(
+  value: Any, num_responses: int, name: str = "labels"
+) -> tuple[tuple[float, ...], ...]:
   """Distributions over d classes, one per response or one for the first."""
   if not isinstance(value, (list, tuple)) or not value:
-    raise ValueError(f"labels must be a list of numbers, got {kind(value)}")
+    raise ValueError(f"{name} must be a list of numbers, got {kind(value)}")
   rows = tuple(value) if isinstance(value[0], (list, tuple)) else (value,)
   if len(rows) not in (1, num_responses):
     raise ValueError(
-      "labels must hold 1 distribution or one per response "
+      f"{name} must hold 1 distribution or one per response "
       f"({num_responses}), got {len(rows)}"
     )
   result = []
   for row in rows:
     if not isinstance(row, (list, tuple)) or len(row) != len(rows[0]):
-      raise ValueError("labels must be distributions over the same classes")
-    probs = tuple(probability("labels", entry) for entry in row)
+      raise ValueError(f"{name} must be distributions over the same classes")
+    probs = tuple(probability(name, entry) for entry in row)
     # 1e-3: distributions are often written with four decimals.
     if abs(math.fsum(probs) - 1.0) > 1e-3:
-      raise ValueError(f"labels must sum to 1, got {math.fsum(probs):g}")
+      raise ValueError(f"{name} must sum to 1, got {math.fsum(probs):g}")
     result.append(probs)
   return tuple(result)
+
+
+def label_prior(
+  value: Any, num_responses: int
+) -> tuple[tuple[float, ...], ...]:
+  """What `labels` are, of the distribution before any vote."""
+  return labels(value, num_responses, "label_prior")
 
 
 def label_votes(value: Any, num_responses: int) -> tuple[tuple[int, ...], ...]:
@@ -182,5 +191,6 @@ PARSERS: dict[str, Callable[[str, Any], Any]] = {
 PER_RESPONSE: dict[str, Callable[[Any, int], Any]] = {
   "ratings": ratings,
   "labels": labels,
+  "label_prior": label_prior,
   "label_votes": label_votes,
 }

@@ -6,8 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxalign.data import textworld
+from jaxalign.data import crowd_labels, textworld
 from jaxalign.data.crowd_config import CrowdConfig, with_knobs
+from jaxalign.data.crowd_votes import label_probs as label_probs
+from jaxalign.data.crowd_votes import label_shares as label_shares
+from jaxalign.data.crowd_votes import utilities as utilities
+from jaxalign.data.crowd_votes import vote_probs as vote_probs
 from jaxalign.data.record import Record
 from jaxalign.ops import checks
 
@@ -31,6 +35,10 @@ PRESETS: dict[str, CrowdConfig] = {
   # The majority of the last sitting no longer wants what it wanted at first.
   "drift": CrowdConfig(drift=1.0),
   "votes": CrowdConfig(votes_per_pair=10, aggregate=True),
+  # Two tastes that show in how one and the same response is labelled.
+  "labels": CrowdConfig(
+    shares=(0.6, 0.4), temperature=1.0, labels=True, label_votes=10
+  ),
 }
 
 
@@ -81,7 +89,8 @@ def draw_records(config: CrowdConfig, *, split: str) -> list[Record]:
     One record per vote with its annotator, group, source (the group's name) and
     the position at which the chosen response was shown; with `aggregate` one
     per pair with its votes and source "crowd". They come in the order of
-    `record_times`.
+    `record_times`. With `labels` each response also has the labels that other
+    people, the same for all records of a pair, gave it.
   """
   checks.one_of(SPLITS, split=split)
   rng = np.random.default_rng([config.seed, SPLITS.index(split)])
@@ -114,7 +123,15 @@ def draw_records(config: CrowdConfig, *, split: str) -> list[Record]:
             id=f"{name}-{person:04d}",
           )
         )
-  return records
+  if not config.labels:
+    return records
+  # A stream of its own: asking for labels changes no vote.
+  return crowd_labels.with_labels(
+    config,
+    records,
+    record_times(config, split=split),
+    np.random.default_rng([config.seed, SPLITS.index(split), 2]),
+  )
 
 
 def record_times(config: CrowdConfig, *, split: str) -> np.ndarray:
@@ -204,56 +221,3 @@ def _counted(
     source="crowd",
     id=name,
   )
-
-
-def utilities(
-  config: CrowdConfig, prompt: str, response: str, *, time: float = 1.0
-) -> np.ndarray:
-  """Utility of a response to each group, float64 [K]; 0 for taste "none".
-
-  Args:
-    config: the crowd.
-    prompt: a question of the text world.
-    response: any text.
-    time: 0 at the start of the training split, 1 at its end and in the test
-      split.
-
-  Returns:
-    The utilities.
-  """
-  quality = dict(
-    zip(textworld.QUALITIES, textworld.qualities(prompt, response), strict=True)
-  )
-  old = np.array([quality.get(taste, 0.0) for taste in config.tastes])
-  moved = config.drift * time
-  own = (1 - moved) * old + moved * np.roll(old, -1)
-  mixed = (1 - config.overlap) * own + config.overlap * quality["topic"]
-  votes = np.array([taste != "none" for taste in config.tastes])
-  return np.where(votes, config.scale * mixed, 0.0)
-
-
-def vote_probs(
-  config: CrowdConfig,
-  prompt: str,
-  first: str,
-  second: str,
-  *,
-  time: float = 1.0,
-) -> np.ndarray:
-  """Probability that a member of each group prefers `first`, float64 [K].
-
-  Args:
-    config: the crowd.
-    prompt: a question of the text world.
-    first: a response.
-    second: another.
-    time: see `utilities`.
-
-  Returns:
-    The probabilities.
-  """
-  gap = utilities(config, prompt, first, time=time) - utilities(
-    config, prompt, second, time=time
-  )
-  clear = 1 / (1 + np.exp(-gap / config.temperature))
-  return (1 - config.label_noise) * clear + config.label_noise / 2

@@ -37,6 +37,9 @@ class CrowdConfig:
     pairs_per_annotator: votes each of them casts.
     votes_per_pair: people, of any group, shown the same pair.
     aggregate: one record per pair with its votes, instead of one per vote.
+    labels: whether responses are labelled as well, helpful and harmless or not;
+      see `crowd_votes.label_probs`.
+    label_votes: people who label each response; 0 for the whole crowd.
     seed: of texts, people and votes.
   """
 
@@ -53,6 +56,8 @@ class CrowdConfig:
   pairs_per_annotator: int = 20
   votes_per_pair: int = 1
   aggregate: bool = False
+  labels: bool = False
+  label_votes: int = 0
   seed: int = 0
 
   def __post_init__(self) -> None:
@@ -84,6 +89,11 @@ class CrowdConfig:
         raise ValueError(
           f"{name} must be >= 1, got {self.__getattribute__(name)}"
         )
+    if self.label_votes < 0 or (self.label_votes and not self.labels):
+      raise ValueError(
+        "label_votes must be >= 0, and 0 without labels, got "
+        f"{self.label_votes} with labels={self.labels}"
+      )
     for name in ("num_annotators", "num_test_annotators"):
       number = self.__getattribute__(name)
       if number % self.votes_per_pair or number < len(self.groups):

@@ -43,6 +43,7 @@ class Record:
       the first response alone.
     label_votes: people who chose each of the d classes, in the same form; they
       make `labels` where those are absent.
+    label_prior: distributions expected before any vote, in the same form.
     id: name of the pair.
   """
 
@@ -65,6 +66,7 @@ class Record:
   ratings: Mapping[str, tuple[float, ...]] | None = None
   labels: tuple[tuple[float, ...], ...] | None = None
   label_votes: tuple[tuple[int, ...], ...] | None = None
+  label_prior: tuple[tuple[float, ...], ...] | None = None
   id: str | None = None
 
   @property
@@ -163,14 +165,14 @@ def _pair(record: Record, i: int, j: int) -> Record:
     if (pick := _pick(values, i, j)) is not None
   }
   overall = ratings.get("overall", ())
+  pick = lambda values: None if values is None else _pick(values, i, j)
   return dataclasses.replace(
     record,
     responses=(record.responses[i], record.responses[j]),
     ratings=ratings if ratings else None,
-    labels=None if record.labels is None else _pick(record.labels, i, j),
-    label_votes=(
-      None if record.label_votes is None else _pick(record.label_votes, i, j)
-    ),
+    labels=pick(record.labels),
+    label_votes=pick(record.label_votes),
+    label_prior=pick(record.label_prior),
     num_ranked=None,
     tie=True if len(overall) == 2 and overall[0] == overall[1] else None,
     id=None if record.id is None else f"{record.id}-{i}-{j}",
@@ -210,8 +212,8 @@ def _parse(row: Mapping[str, Any]) -> Record:
   for name, parse_all in columns.PER_RESPONSE.items():
     if name in given:
       values[name] = parse_all(given[name], len(responses))
+  _check_classes(values)
   if "label_votes" in values:
-    _check_classes(values)
     values.setdefault("labels", _shares(values["label_votes"]))
   if not 1 <= values.get("num_ranked", 1) <= len(responses):
     raise ValueError(
@@ -223,13 +225,12 @@ def _parse(row: Mapping[str, Any]) -> Record:
 
 def _check_classes(values: dict[str, Any]) -> None:
   """Raises ValueError if distributions and their votes do not go together."""
-  votes, labels = values["label_votes"], values.get("labels")
-  if labels is not None and (
-    len(labels) != len(votes) or len(labels[0]) != len(votes[0])
-  ):
+  given = [n for n in ("labels", "label_votes", "label_prior") if n in values]
+  forms = [f"{len(values[n])} x {len(values[n][0])}" for n in given]
+  if len({*forms}) > 1:
     raise ValueError(
-      "labels and label_votes must have the same form, got "
-      f"{len(labels)} x {len(labels[0])} and {len(votes)} x {len(votes[0])}"
+      f"{' and '.join(given)} must have the same form, got "
+      f"{' and '.join(forms)}"
     )
 
 

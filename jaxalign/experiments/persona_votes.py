@@ -90,12 +90,14 @@ class Labelled(NamedTuple):
     prior: the population's shares, None where there is no valid answer.
     votes: label from 0 per persona, None where there is no valid vote.
     outcomes: of the prior's question and of each persona's.
+    counts: valid votes per label.
     alpha: pseudo-counts, None with too few votes or without a prior.
   """
 
   prior: tuple[float, ...] | None
   votes: dict[str, int | None]
   outcomes: tuple[str, ...]
+  counts: tuple[int, ...]
   alpha: np.ndarray | None
 
 
@@ -128,8 +130,8 @@ def label(
     )
     outcomes.append(found)
   valid = [vote for vote in votes.values() if vote is not None]
+  counts = np.bincount(np.array(valid, int), minlength=num_labels)
   alpha = None
   if prior is not None and len(valid) >= min_votes:
-    counts = np.bincount(valid, minlength=num_labels)
     alpha = personas.pseudo_counts(prior, counts, prior_strength)
-  return Labelled(prior, votes, tuple(outcomes), alpha)
+  return Labelled(prior, votes, tuple(outcomes), tuple(counts.tolist()), alpha)

@@ -192,14 +192,28 @@ def _ask(
 def _with_labels(
   records: Sequence[Record], found: dict[Text, Labelled]
 ) -> list[dict[str, Any]]:
-  """Records whose every response has labels, as rows."""
+  """Records whose every response has labels, as rows.
+
+  Prior and votes stay beside the labels, for other weights and later votes.
+  """
   rows = []
   for record in records:
-    alphas = [found[text].alpha for text in _texts(record)]
-    known = [alpha for alpha in alphas if alpha is not None]
-    if len(known) == len(alphas):
-      labels = tuple(tuple((a / a.sum()).tolist()) for a in known)
-      rows.append(dataclasses.replace(record, labels=labels).to_row())
+    said = [found[text] for text in _texts(record)]
+    known = [
+      (one.alpha / one.alpha.sum(), one.counts, one.prior)
+      for one in said
+      if one.alpha is not None
+    ]
+    if len(known) < len(said):
+      continue
+    labels, votes, priors = zip(*known, strict=True)
+    labelled = dataclasses.replace(
+      record,
+      labels=tuple(tuple(shares.tolist()) for shares in labels),
+      label_votes=votes,
+      label_prior=priors,
+    )
+    rows.append(labelled.to_row())
   return rows
 
 

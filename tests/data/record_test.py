@@ -136,6 +136,9 @@ class ParseTest(parameterized.TestCase):
     )
     self.assertEqual(record.labels, ((0.6, 0.4), (0.9, 0.1)))
     self.assertEqual(record.label_votes, ((1, 1), (2, 0)))
+    record = parse(label_votes=[[1, 1], [2, 0]], label_prior=[[1, 0], [0, 1]])
+    self.assertEqual(record.label_prior, ((1.0, 0.0), (0.0, 1.0)))
+    self.assertEqual(record.labels, ((0.5, 0.5), (1.0, 0.0)))
 
   @parameterized.parameters(
     ({"label_votes": []}, "label_votes must be a list of counts, got a list"),
@@ -144,6 +147,11 @@ class ParseTest(parameterized.TestCase):
     ({"label_votes": [0.5, 1]}, "label_votes must be a whole number"),
     ({"label_votes": [[1], [1, 2]]}, "label_votes must be counts of the same"),
     ({"label_votes": [[1, 1]] * 3}, "one per response .2., got 3"),
+    ({"label_prior": [0.5, 0.6]}, "label_prior must sum to 1, got 1.1"),
+    (
+      {"label_prior": [0.5, 0.5], "label_votes": [1, 2, 3]},
+      "label_votes and label_prior must have the same form, got 1 x 3 and 1 x",
+    ),
     (
       {"label_votes": [1, 1], "labels": [0.2, 0.3, 0.5]},
       "the same form, got 1 x 3 and 1 x 2",

@@ -88,13 +88,21 @@ class StageTest(absltest.TestCase):
       (v["prompt"], v["response"]): v for v in self.rows("votes.jsonl")
     }
     for record in records:
-      for text, labels in zip(record.responses, record.labels, strict=True):
+      for text, labels, votes, prior in zip(
+        record.responses,
+        record.labels,
+        record.label_votes,
+        record.label_prior,
+        strict=True,
+      ):
         found = by_text[record.prompt, text]
         self.assertEqual([*found["votes"]], NAMES)
         counts = np.bincount([*found["votes"].values()], minlength=6)
         expected = (5 * np.array(SHARES) + counts) / 25
         np.testing.assert_allclose(labels, expected, atol=1e-12)
         np.testing.assert_allclose(found["alpha"], 25 * expected, atol=1e-12)
+        np.testing.assert_array_equal(votes, counts)
+        np.testing.assert_allclose(prior, SHARES, atol=1e-12)
     self.assertIn(
       "Who answered what", (self.workdir / "report.html").read_text()
     )
