@@ -8,8 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
-from jaxalign.data import batches, readers, sources, splits, tokens
+from jaxalign.data import (
+  batches,
+  readers,
+  selection,
+  sources,
+  splits,
+  tokens,
+)
 from jaxalign.data.record import Record
 from jaxalign.ops import checks
 
@@ -271,10 +279,14 @@ def make_batches(
   *,
   seed: int,
   shuffle: bool,
+  rows: np.ndarray | None = None,
 ) -> batches.Batches:
-  """Batches as a pure function of (seed, step, process)."""
+  """Batches as a pure function of (seed, step, process), of `rows` or all."""
+  dataset: batches.Dataset = pairs.dataset
+  if rows is not None:
+    dataset = selection.Selection(dataset, rows)
   return batches.Batches(
-    pairs.dataset,
+    dataset,
     batch_size=batch_size,
     buckets=config.buckets,
     pad_id=tokenizer.pad_id,

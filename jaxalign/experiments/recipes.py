@@ -8,7 +8,17 @@ docs/recipes.md composes one.
 import dataclasses
 from typing import Literal
 
-from jaxalign.algorithms import contract, mean_variance, more, readout, reward
+import numpy as np
+
+from jaxalign.algorithms import (
+  contract,
+  denoised,
+  mean_variance,
+  more,
+  readout,
+  reward,
+)
+from jaxalign.experiments import preferences, strengths
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 
@@ -24,7 +34,12 @@ class BradleyTerryConfig:
   name: Literal["bradley_terry"]
 
 
-Recipe = BradleyTerryConfig | more.MoreConfig | mean_variance.MeanVarianceConfig
+Recipe = (
+  BradleyTerryConfig
+  | denoised.DenoisedConfig
+  | more.MoreConfig
+  | mean_variance.MeanVarianceConfig
+)
 
 
 def outputs_of(recipe: Recipe) -> tuple[str, ...]:
@@ -43,6 +58,29 @@ def readout_of(recipe: Recipe) -> readout.Readout:
       return readout.Readout("mean_variance")
     case _:
       return readout.PLAIN
+
+
+def training_pairs(
+  recipe: Recipe, loss: reward.PairLossConfig, pairs: preferences.Pairs
+) -> tuple[preferences.Pairs, np.ndarray | None]:
+  """The training pairs as the recipe sees them.
+
+  Args:
+    recipe: the `recipe` section.
+    loss: the `loss` section.
+    pairs: all training pairs.
+
+  Returns:
+    The pairs and which of them are learned from, int [M], None for all.
+
+  Raises:
+    ValueError: the pairs lack what the recipe reads.
+  """
+  match recipe:
+    case denoised.DenoisedConfig():
+      return strengths.with_targets(recipe, loss, pairs)
+    case _:
+      return pairs, None
 
 
 def objective_of(
@@ -66,12 +104,16 @@ def objective_of(
     The objective.
 
   Raises:
-    ValueError: the recipe has a loss of its own and `loss` asks for another.
+    ValueError: the recipe does not go with what `loss` asks for.
   """
   dropout = network.dropout > 0
   match recipe:
     case BradleyTerryConfig():
       return reward.bradley_terry(model.apply, loss, dropout=dropout)
+    case denoised.DenoisedConfig():
+      return reward.bradley_terry(
+        model.apply, denoised.pair_loss(loss), dropout=dropout
+      )
     case more.MoreConfig():
       return more.more(
         model.apply,

@@ -103,6 +103,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   stage = build(config, mesh)
   tokenizer = preferences.open_tokenizer(data, config.model.init_from)
   pairs, held_out = preferences.load_splits(data, tokenizer)
+  learned, rows = recipes.training_pairs(config.recipe, config.loss, pairs)
   read = recipes.readout_of(config.recipe)
   scorer = scoring.build(
     stage.network,
@@ -127,7 +128,13 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
     state = fitting.fit(
       stage,
       preferences.make_batches(
-        data, pairs, tokenizer, train.batch_size, seed=config.seed, shuffle=True
+        data,
+        learned,
+        tokenizer,
+        train.batch_size,
+        seed=config.seed,
+        shuffle=True,
+        rows=rows,
       ),
       train,
       saved,

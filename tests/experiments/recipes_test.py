@@ -14,12 +14,20 @@ from etils import epath
 from jaxalign.experiments import scoring, train_reward
 from jaxalign.runtime import artefact, writer
 from tests import config_reads
+from tests.experiments.strengths_test import strong_crowd
 from tests.experiments.train_reward_test import smoke_config
 
 # Read with certain values of other keys alone.
-CONDITIONAL = {"recipe.fixed"}
+CONDITIONAL = {"recipe.fixed", "recipe.smoothing"}
 # recipe, changes of the config, (loss, gradient norm) of three steps
 GOLDEN = {
+  "denoised": (
+    dict(
+      recipe=dict(name="denoised", policy="flip_margin"),
+      data__train_files=(strong_crowd(),),
+    ),
+    ((1.462347, 34.148491), (1.131516, 33.156925), (0.935481, 16.481035)),
+  ),
   "mean_variance": (
     dict(recipe=dict(name="mean_variance")),
     ((1.006630, 132.886581), (1.240709, 90.328163), (0.731445, 8.193960)),

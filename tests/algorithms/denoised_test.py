@@ -1,0 +1,137 @@
+"""Targets of every policy against a loop over pairs, and through the update."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+
+from jaxalign import losses
+from jaxalign.algorithms import contract, denoised, reward
+from tests.algorithms.mean_variance_test import WHERE, B, T, V, apply
+
+N = 40
+FRACTION, SMOOTHING = 0.25, 0.3
+
+
+def settings(policy, **changes):
+  if policy in denoised.SELECTS:
+    changes = {"fraction": FRACTION, **changes}
+  if policy in denoised.SMOOTHS:
+    changes = {"smoothing": SMOOTHING, **changes}
+  return denoised.DenoisedConfig("denoised", policy, **changes)
+
+
+def expected(policy, strength, prob):
+  """(label, margin, learned from) of each pair, one at a time."""
+  weakest = sorted(range(N), key=lambda i: (strength[i], i))[: N // 4]
+  rows = []
+  for i in range(N):
+    label, margin, used = prob[i], 0.0, True
+    if policy in ("margin", "flip_margin", "smooth_margin"):
+      margin = strength[i]
+    if policy in ("flip", "flip_margin") and i in weakest:
+      label = 1 - label
+    if policy in ("smooth", "smooth_margin") and strength[i] < 0:
+      label = (1 - SMOOTHING) * label + SMOOTHING * (1 - label)
+    if policy == "drop":
+      used = i not in weakest
+    rows.append((label, margin, used))
+  return [np.array(column) for column in zip(*rows, strict=True)]
+
+
+class TargetsTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+    rng = np.random.default_rng(0)
+    self.strength = rng.normal(0.3, 1, N)
+    self.strength[7] = self.strength[8] = np.sort(self.strength)[N // 4 - 1]
+    self.prob = rng.choice([0.5, 0.8, 1.0], N)
+
+  @parameterized.parameters(*denoised.POLICIES)
+  def test_targets(self, policy):
+    label, margin, used = expected(policy, self.strength, self.prob)
+    config = settings(policy)
+    given = jnp.array(self.strength)
+    got = denoised.targets(config, given, chosen_prob=jnp.array(self.prob))
+    np.testing.assert_allclose(got.chosen_prob, label)
+    np.testing.assert_allclose(got.margin, margin)
+    np.testing.assert_array_equal(denoised.kept(config, given), used)
+
+  def test_a_flipped_pair_swapped_has_minus_its_strength_for_margin(self):
+    strength = jnp.array(self.strength)
+    got = denoised.targets(
+      settings("flip_margin"), strength, chosen_prob=jnp.ones(N)
+    )
+    flipped = np.flatnonzero(np.asarray(got.chosen_prob) == 0)
+    self.assertLen(flipped, N // 4)
+    chosen, rejected = jnp.array(0.7), jnp.array(-0.4)
+    for i in flipped:
+      ours = losses.soft_preference_loss(
+        chosen, rejected, chosen_prob=got.chosen_prob[i], margin=got.margin[i]
+      )
+      swapped = losses.bradley_terry_loss(rejected, chosen, margin=-strength[i])
+      np.testing.assert_allclose(ours, swapped, rtol=1e-12)
+
+  @parameterized.parameters(
+    (dict(policy="swap"), "policy must be one of"),
+    (dict(policy="flip", fraction=1.5), "fraction must be in"),
+    (dict(policy="smooth", smoothing=0.6), "smoothing must be in"),
+    (dict(policy="margin", fraction=0.2), "fraction goes with flip"),
+    (dict(policy="flip", smoothing=0.1), "smoothing goes with smooth"),
+  )
+  def test_refuses(self, given, message):
+    with self.assertRaisesRegex(ValueError, message):
+      denoised.DenoisedConfig("denoised", **given)
+
+  @parameterized.parameters((0.1, None), (0.0, "column"))
+  def test_refuses_a_loss_that_sets_labels_or_margins(self, rate, margin):
+    with self.assertRaisesRegex(ValueError, "sets labels and margins"):
+      denoised.pair_loss(reward.PairLossConfig("hard", rate, margin, 0.0))
+
+
+class UpdateTest(parameterized.TestCase):
+  """The margin stands inside both terms, however the batch is laid out."""
+
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+    rng = np.random.default_rng(1)
+    self.params = {"table": jnp.array(rng.normal(size=(V, 1)))}
+    self.batch = {
+      "tokens": jnp.array(rng.integers(0, V, (B, 2, T)), jnp.int32),
+      "mask": jnp.ones((B, 2, T), jnp.bool_),
+      "where": jnp.array(WHERE),
+      "row": jnp.arange(B, dtype=jnp.int32),
+      "chosen_prob": jnp.array(rng.uniform(size=B)),
+      "margin": jnp.array(rng.normal(size=B)),
+    }
+    loss = denoised.pair_loss(reward.PairLossConfig("hard", 0.0, None, 0.0))
+    self.objective = reward.bradley_terry(apply, loss, dropout=False)
+
+  def gradient(self, **options):
+    compute = contract.make_gradient(self.objective, **options)
+    return jax.jit(compute)(self.params, self.batch, ())
+
+  def test_loss(self):
+    outputs = self.objective.forward(self.params, self.batch)
+    gap = np.asarray(outputs.chosen - outputs.rejected)[:, 0]
+    gap = gap - np.asarray(self.batch["margin"])
+    prob = np.asarray(self.batch["chosen_prob"])
+    each = prob * np.log1p(np.exp(-gap)) + (1 - prob) * np.log1p(np.exp(gap))
+    got = self.gradient()
+    np.testing.assert_allclose(got.loss, each[WHERE].mean(), rtol=1e-12)
+    total, count = got.metrics["train/nll"]
+    plain = np.log1p(np.exp(-gap - np.asarray(self.batch["margin"])))
+    np.testing.assert_allclose(total / count, plain[WHERE].mean(), rtol=1e-12)
+
+  def test_accumulation_changes_nothing(self):
+    np.testing.assert_allclose(
+      self.gradient(accumulation=4).gradient["table"],
+      self.gradient().gradient["table"],
+      rtol=1e-10,
+    )
+
+
+if __name__ == "__main__":
+  absltest.main()
