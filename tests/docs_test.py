@@ -67,6 +67,10 @@ class PagesTest(parameterized.TestCase):
   def test_losses_page_runs(self):
     run_blocks("losses.md")
 
+  def test_a_function_of_texts_is_a_reward_source(self):
+    names = run_blocks("serving.md")
+    self.assertEqual(names["rewards"].tolist(), [[-3.0], [-10.0]])
+
   def test_every_loss_is_on_the_page_and_in_its_table_of_breaks(self):
     text = (checkout.ROOT / "docs/losses.md").read_text(encoding="utf-8")
     prose, _, table = text.partition("## One line broken in each")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxalign.data import endpoint
+from jaxalign.data import columns, endpoint, transcripts
 from jaxalign.data.questions import ConnectionConfig, check_url
 from jaxalign.runtime import reward_sources
 from jaxalign.runtime.reward_sources import Prompt, RewardError
@@ -57,6 +57,49 @@ def request(
     ],
     "responses": list(responses),
   }
+
+
+def parse_request(content: Any) -> tuple[list[Prompt], list[str]]:
+  """Prompts and responses from the JSON of a request.
+
+  Args:
+    content: what was posted.
+
+  Returns:
+    B prompts and B responses.
+
+  Raises:
+    ValueError: what was got and what is allowed; of a text, its number.
+  """
+  fields = ("prompts", "responses")
+  if not isinstance(content, dict):
+    raise ValueError(
+      f"the body must be an object with {' and '.join(fields)}, got "
+      f"{columns.kind(content)}"
+    )
+  for name in content:
+    if name not in fields:
+      raise ValueError(f"unknown key {name!r}; allowed: {', '.join(fields)}")
+  for name in fields:
+    if not isinstance(content.get(name), list):
+      raise ValueError(
+        f"{name} must be a list, got {columns.kind(content.get(name))}"
+      )
+  reward_sources.check_texts(content["prompts"], content["responses"])
+  prompts, responses = [], []
+  for number, (prompt, response) in enumerate(
+    zip(content["prompts"], content["responses"], strict=True)
+  ):
+    try:
+      columns.string("response", response)
+      read, _ = transcripts.parse_texts(
+        {"prompt": prompt, "responses": [response]}
+      )
+    except ValueError as error:
+      raise ValueError(f"text {number}: {error}") from None
+    prompts.append(read)
+    responses.append(response)
+  return prompts, responses
 
 
 def parse_reply(content: Any, *, num_texts: int) -> Reply:

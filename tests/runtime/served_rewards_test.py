@@ -195,6 +195,31 @@ class EndpointSourceTest(parameterized.TestCase):
     np.testing.assert_array_equal(again.rewards, rewards)
     self.assertIsNone(again.mixture_weights)
 
+  def test_a_request_is_read_back(self):
+    sent = json.loads(json.dumps(served_rewards.request(PROMPTS, RESPONSES)))
+    prompts, responses = served_rewards.parse_request(sent)
+    self.assertEqual((prompts, responses), (PROMPTS, RESPONSES))
+
+  @parameterized.parameters(
+    (["a"], "must be an object with prompts and responses, got a list"),
+    ({"texts": []}, "unknown key 'texts'; allowed: prompts, responses"),
+    ({"prompts": []}, "responses must be a list, got nothing"),
+    ({"prompts": "a", "responses": ["b"]}, "prompts must be a list, got text"),
+    ({"prompts": ["a"], "responses": []}, "equally many, got 1 and 0"),
+    ({"prompts": ["a", 3], "responses": ["b", "c"]}, "text 1: prompt must be"),
+    ({"prompts": ["a"], "responses": [None]}, "text 0: response must be text"),
+    ({"prompts": ["a"], "responses": ["\ud800"]}, "text 0: .*lone surrogate"),
+    (
+      {"prompts": [[{"role": "me", "content": "a"}]], "responses": ["b"]},
+      "text 0: .*role must be one of system, user, assistant, tool, got 'me'",
+    ),
+  )
+  def test_a_bad_request_says_what_was_got_and_what_is_allowed(
+    self, content, message
+  ):
+    with self.assertRaisesRegex(ValueError, message):
+      served_rewards.parse_request(content)
+
 
 if __name__ == "__main__":
   absltest.main()
