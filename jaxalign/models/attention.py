@@ -6,9 +6,6 @@ same with padding on the left, on the right, on both sides or in the middle.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-
-from jaxalign.models.config import RopeScaling
 
 
 def at_least_float32(dtype: jnp.dtype) -> jnp.dtype:
@@ -67,77 +64,6 @@ def attention_mask(
   at = positions_of(mask, segment_ids)
   near = at[:, None, :, None] - at[:, None, None, :] < window
   return seen & near
-
-
-def rotary_frequencies(
-  rotary_dim: int, theta: float, scaling: RopeScaling | None
-) -> np.ndarray:
-  """Radians per position of each pair of a head, float64 [rotary_dim / 2].
-
-    f[i] = theta ** (-2 i / rotary_dim), then slowed down as `scaling` says.
-
-  Args:
-    rotary_dim: entries of each head that are rotated, even.
-    theta: base of the wavelengths.
-    scaling: None leaves them as they are.
-
-  Returns:
-    Constants: nothing here is traced.
-  """
-  frequencies = theta ** -(np.arange(0, rotary_dim, 2) / rotary_dim)
-  if scaling is None:
-    return frequencies
-  if scaling.kind == "linear":
-    return frequencies / scaling.factor
-  turns = scaling.original_max_positions * frequencies / (2 * np.pi)
-  low, high = scaling.low_freq_factor, scaling.high_freq_factor
-  kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
-  return frequencies * (kept + (1 - kept) / scaling.factor)
-
-
-def rotary_angles(
-  positions: jax.Array, frequencies: np.ndarray, dtype: jnp.dtype
-) -> tuple[jax.Array, jax.Array]:
-  """Cosine and sine of every position's rotation.
-
-    angle[t, i] = positions[t] * frequencies[i]
-
-  Args:
-    positions: int [B, T].
-    frequencies: radians per position, [rotary_dim / 2].
-    dtype: float32 or wider.
-
-  Returns:
-    (cos, sin), [B, T, 1, rotary_dim / 2] each, to broadcast over heads.
-  """
-  frequencies = jnp.asarray(frequencies, dtype)[None, None, None]
-  angles = positions.astype(dtype)[:, :, None, None] * frequencies
-  return jnp.cos(angles), jnp.sin(angles)
-
-
-def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-  """Rotates the two halves of each head's first entries against each other.
-
-  Args:
-    x: queries or keys [B, T, H, head_dim].
-    cos: [B, T, 1, rotary_dim / 2], float32 or wider; entries of a head from
-      `rotary_dim` on stay as they are.
-    sin: likewise.
-
-  Returns:
-    [B, T, H, head_dim] in the dtype of x.
-
-  References:
-    Su et al., "RoFormer: enhanced transformer with rotary position embedding",
-    2021, equation 34, with the pairs laid out as halves.
-  """
-  half = cos.shape[-1]
-  wide = x.astype(cos.dtype)
-  first, second, rest = jnp.split(wide, (half, 2 * half), axis=-1)
-  rotated = [first * cos - second * sin, second * cos + first * sin]
-  if rest.shape[-1]:
-    rotated.append(rest)
-  return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 
 def attend(

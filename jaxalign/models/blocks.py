@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import attention, splash
+from jaxalign.models import attention, rotary, splash
 from jaxalign.models.config import DecoderConfig
 
 ACTIVATIONS = {
@@ -206,8 +206,8 @@ class Attention(nn.Module):
       query = Norm(config, "rms", name="query_norm")(query).astype(narrow)
       key = Norm(config, "rms", name="key_norm")(key).astype(narrow)
     if angles is not None:
-      query = attention.rotate(query, *angles)
-      key = attention.rotate(key, *angles)
+      query = rotary.rotate(query, *angles)
+      key = rotary.rotate(key, *angles)
     decoding = cache is not None
     cache = cache.written(key, value, slot) if decoding else Cache(key, value)
     if mask.ndim == 2:

@@ -10,7 +10,7 @@ from jaxalign.ops import checks
 NORMS = ("layer", "rms")
 ACTIVATIONS = ("gelu", "gelu_tanh", "silu", "relu")
 POSITIONS = ("rotary", "learned")
-ROPE_KINDS = ("linear", "llama3")
+ROPE_KINDS = ("linear", "llama3", "yarn", "dynamic")
 ATTENTIONS = ("dense", "fused", "splash")
 REMATS = ("none", "dots", "full")
 DTYPES = ("bfloat16", "float32", "float64")
@@ -24,11 +24,19 @@ class RopeScaling:
   Attributes:
     kind: "linear" divides every frequency by `factor`; "llama3" does so only
       below `low_freq_factor` turns per original context, not at all above
-      `high_freq_factor`, and blends in between.
+      `high_freq_factor`, and blends in between; "yarn" does so below
+      `beta_slow` and above `beta_fast`, blends by the index of the frequency,
+      and scales queries and keys; "dynamic" changes nothing up to
+      `max_positions`, and no sequence is longer here.
     factor: how much longer the context became.
     low_freq_factor: turns per original context, "llama3" only.
     high_freq_factor: likewise.
-    original_max_positions: the original context in tokens, "llama3" only.
+    original_max_positions: the original context in tokens, "llama3" and "yarn".
+    beta_fast: turns per original context, "yarn" only.
+    beta_slow: likewise.
+    attention_factor: scale of cosines and sines, "yarn" only; None for
+      0.1 ln(factor) + 1.
+    truncate: whether the blend begins and ends at whole indices, "yarn" only.
   """
 
   kind: str
@@ -36,6 +44,10 @@ class RopeScaling:
   low_freq_factor: float = 1.0
   high_freq_factor: float = 4.0
   original_max_positions: int = 8192
+  beta_fast: float = 32.0
+  beta_slow: float = 1.0
+  attention_factor: float | None = None
+  truncate: bool = True
 
   def __post_init__(self) -> None:
     checks.one_of(ROPE_KINDS, kind=self.kind)
@@ -45,6 +57,15 @@ class RopeScaling:
       raise ValueError(
         "low_freq_factor must be in (0, high_freq_factor), got "
         f"{self.low_freq_factor} and {self.high_freq_factor}"
+      )
+    if not 0 < self.beta_slow < self.beta_fast:
+      raise ValueError(
+        f"beta_slow must be in (0, beta_fast), got {self.beta_slow} and "
+        f"{self.beta_fast}"
+      )
+    if self.attention_factor is not None and not self.attention_factor > 0:
+      raise ValueError(
+        f"attention_factor must be > 0 or None, got {self.attention_factor}"
       )
     _positive("original_max_positions", self.original_max_positions)
 

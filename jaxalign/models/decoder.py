@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import attention, blocks, embedding
+from jaxalign.models import attention, blocks, embedding, rotary
 from jaxalign.models.config import DecoderConfig, available_dtype
 from jaxalign.ops import checks
 
@@ -93,14 +93,7 @@ class Decoder(nn.Module):
       last = config.num_layers
       fold = jax.vmap(jax.random.fold_in, (0, None))
       x = blocks.row_dropout(x, fold(dropout_keys, last), config.dropout)
-    angles = None
-    if config.positions == "rotary":
-      frequencies = attention.rotary_frequencies(
-        config.rotary_dim, config.rope_theta, config.rope_scaling
-      )
-      angles = attention.rotary_angles(
-        positions, frequencies, blocks.wide_dtype(config)
-      )
+    angles = rotary.rotation_of(config, positions, blocks.wide_dtype(config))
     index = jnp.arange(config.num_layers, dtype=jnp.int32)
     seen = visible(config, mask, segment_ids)
     x, _ = self.layers(x, index, seen, angles, dropout_keys)

@@ -14,11 +14,21 @@ ROPE_WORDS = {
   "low_freq_factor": "low_freq_factor",
   "high_freq_factor": "high_freq_factor",
   "original_max_position_embeddings": "original_max_positions",
+  "beta_fast": "beta_fast",
+  "beta_slow": "beta_slow",
+  "attention_factor": "attention_factor",
+  "truncate": "truncate",
 }
+CONTEXT = "original_max_position_embeddings"
 ROPE_KEYS = {
   "default": (),
   "linear": ("factor",),
-  "llama3": tuple(ROPE_WORDS),
+  "llama3": ("factor", "low_freq_factor", "high_freq_factor", CONTEXT),
+  "yarn": ("factor", CONTEXT),
+  "dynamic": ("factor",),
+}
+OPTIONAL_KEYS = {
+  "yarn": ("beta_fast", "beta_slow", "attention_factor", "truncate")
 }
 
 
@@ -63,13 +73,17 @@ def read_rope(
       f"{where}: rope_type in {place} must be one of {', '.join(ROPE_KEYS)}, "
       f"got {kind!r}"
     )
-  if set(rope) != set(ROPE_KEYS[kind]):
+  needed, allowed = set(ROPE_KEYS[kind]), set(OPTIONAL_KEYS.get(kind, ()))
+  if not needed <= set(rope) <= needed | allowed:
     raise ValueError(
       f"{where}: {place} of rope_type {kind!r} must hold "
-      f"{list(ROPE_KEYS[kind])}, got {sorted(rope)}"
+      f"{list(ROPE_KEYS[kind])} and may hold {sorted(allowed)}, got "
+      f"{sorted(rope)}"
     )
   if kind != "default":
-    ours = {ROPE_WORDS[key]: value for key, value in rope.items()}
+    ours = {
+      ROPE_WORDS[key]: value for key, value in rope.items() if value is not None
+    }
     read["rope_scaling"] = RopeScaling(kind, **ours)
   return read
 
@@ -87,8 +101,11 @@ def write_rope(config: DecoderConfig, names: Rope) -> dict[str, Any]:
   rope: dict[str, Any] = {"rope_type": "default"}
   if config.rope_scaling is not None:
     kept = dataclasses.asdict(config.rope_scaling)
-    rope = {"rope_type": kept["kind"]} | {
-      key: kept[ROPE_WORDS[key]] for key in ROPE_KEYS[kept["kind"]]
+    kind = kept["kind"]
+    rope = {"rope_type": kind} | {
+      key: kept[ROPE_WORDS[key]]
+      for key in (*ROPE_KEYS[kind], *OPTIONAL_KEYS.get(kind, ()))
+      if kept[ROPE_WORDS[key]] is not None
     }
   whole = rope | {"rope_theta": config.rope_theta}
   older: dict[str, Any] = {names.theta: config.rope_theta}

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import attention, blocks, decoder, embedding
+from jaxalign.models import attention, blocks, decoder, embedding, rotary
 from jaxalign.models.config import DecoderConfig
 
 Params = Any  # nested dict of arrays, `layers` a tuple of trees
@@ -105,13 +105,7 @@ def _layers(
   """The residual stream [B, T, D] after all layers, and their caches."""
   embed = embedding.Embedding(config)
   x = embed.apply({"params": params["embed"]}, tokens, positions)
-  angles = None
-  if config.positions == "rotary":
-    frequencies = attention.rotary_frequencies(
-      config.rotary_dim, config.rope_theta, config.rope_scaling
-    )
-    wide = blocks.wide_dtype(config)
-    angles = attention.rotary_angles(positions, frequencies, wide)
+  angles = rotary.rotation_of(config, positions, blocks.wide_dtype(config))
   block = blocks.Block(config, keep_cache=True)
   kept = []
   for layer, cache in zip(params["layers"], caches, strict=True):

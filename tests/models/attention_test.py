@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign import models
 from jaxalign.models import attention
 
 
@@ -116,62 +115,6 @@ class PositionsTest(parameterized.TestCase):
     np.testing.assert_array_equal(
       attention.attention_mask(mask, window=6), attention.attention_mask(mask)
     )
-
-  def test_only_the_first_entries_of_a_head_are_turned(self):
-    frequencies = attention.rotary_frequencies(4, 100.0, None)
-    angles = attention.rotary_angles(
-      jnp.asarray([[3]]), frequencies, jnp.dtype(jnp.float32)
-    )
-    x = jnp.arange(1.0, 7.0).reshape(1, 1, 1, 6)
-    got = attention.rotate(x, *angles)
-    np.testing.assert_array_equal(got[..., 4:], x[..., 4:])
-    np.testing.assert_array_equal(
-      got[..., :4], attention.rotate(x[..., :4], *angles)
-    )
-
-  def test_scores_depend_on_the_distance_alone(self):
-    with jax.enable_x64(True):
-      rng = np.random.default_rng(0)
-      query, key = rng.normal(size=(2, 8))
-      frequencies = attention.rotary_frequencies(8, 100.0, None)
-
-      def turned(x, position):
-        angles = attention.rotary_angles(
-          jnp.asarray([[position]]), frequencies, jnp.dtype(jnp.float64)
-        )
-        return np.asarray(attention.rotate(x[None, None, None], *angles))
-
-      score = lambda m, n: np.sum(turned(query, m) * turned(key, n))
-      np.testing.assert_allclose(score(9, 4), score(5, 0), rtol=1e-12)
-      self.assertGreater(abs(score(9, 4) - score(9, 3)), 1e-3)
-
-  def test_pairs_are_halves(self):
-    frequencies = attention.rotary_frequencies(4, 100.0, None)
-    np.testing.assert_allclose(frequencies, [1.0, 0.1])
-    angles = attention.rotary_angles(
-      jnp.asarray([[1]]), frequencies, jnp.dtype(jnp.float32)
-    )
-    x = jnp.asarray([1.0, 0.0, 0.0, 0.0]).reshape(1, 1, 1, 4)
-    np.testing.assert_allclose(
-      attention.rotate(x, *angles)[0, 0, 0],
-      [np.cos(1), 0, np.sin(1), 0],
-      atol=1e-6,
-    )
-
-  def test_scaling_spares_the_fast_pairs(self):
-    plain = attention.rotary_frequencies(16, 1e4, None)
-    linear = models.RopeScaling("linear", 4.0)
-    np.testing.assert_allclose(
-      attention.rotary_frequencies(16, 1e4, linear), plain / 4
-    )
-    llama3 = models.RopeScaling("llama3", 4.0, 1.0, 4.0, 128)
-    ratio = attention.rotary_frequencies(16, 1e4, llama3) / plain
-    turns = 128 * plain / (2 * np.pi)
-    np.testing.assert_allclose(ratio[turns > 4], 1.0)
-    np.testing.assert_allclose(ratio[turns < 1], 0.25)
-    blended = ratio[(turns > 1) & (turns < 4)]
-    self.assertNotEmpty(blended)
-    self.assertTrue(np.all((blended > 0.25) & (blended < 1)))
 
 
 if __name__ == "__main__":

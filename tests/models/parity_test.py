@@ -66,6 +66,13 @@ FROM_SCRATCH = {
   "mistral": dict(num_kv_heads=2, sliding_window=4),
   "qwen3": dict(num_kv_heads=1),
 }
+YARN_ROPE = dict(
+  rope_type="yarn",
+  rope_theta=500.0,
+  factor=4.0,
+  original_max_position_embeddings=16,
+  beta_fast=4.0,
+)
 LINEAR_ROPE = dict(rope_type="linear", rope_theta=500.0, factor=2.0)
 
 
@@ -167,6 +174,21 @@ class ParityTest(parameterized.TestCase):
     ("mistral", "mistral", dict(sliding_window=None, head_dim=6)),
     ("mistral_score", "mistral", dict(num_labels=1)),
     ("qwen2", "qwen2", dict(rope_parameters=LLAMA3_ROPE)),
+    ("qwen2_yarn", "qwen2", dict(rope_parameters=YARN_ROPE)),
+    (
+      "qwen3_yarn_scaled",
+      "qwen3",
+      dict(
+        rope_parameters=YARN_ROPE | dict(attention_factor=1.3, truncate=False)
+      ),
+    ),
+    (
+      "llama_dynamic",
+      "llama",
+      dict(
+        rope_parameters=dict(rope_type="dynamic", rope_theta=500.0, factor=2.0)
+      ),
+    ),
     ("qwen2_tied", "qwen2", dict(tie_word_embeddings=True)),
     ("qwen2_score", "qwen2", dict(num_labels=2)),
     ("qwen3", "qwen3", dict(rope_parameters=LINEAR_ROPE)),

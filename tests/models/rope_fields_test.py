@@ -22,6 +22,20 @@ class RopeFieldsTest(parameterized.TestCase):
     (Rope(), dict(rope_theta=5e5, rope_scaling=LLAMA3)),
     (NEOX, dict(rotary_fraction=0.5)),
     (NEOX, dict(rope_scaling=configs.RopeScaling("linear", 2.0))),
+    (Rope(), dict(rope_scaling=configs.RopeScaling("dynamic", 2.0))),
+    (
+      Rope(),
+      dict(
+        rope_scaling=configs.RopeScaling(
+          "yarn",
+          4.0,
+          original_max_positions=64,
+          beta_fast=16.0,
+          attention_factor=1.2,
+          truncate=False,
+        )
+      ),
+    ),
   )
   def test_both_places_say_the_same(self, names, changes):
     config = rotary(**changes)
@@ -40,6 +54,22 @@ class RopeFieldsTest(parameterized.TestCase):
     self.assertEqual(
       rope_fields.read_rope({}, NEOX, "config.json")["rotary_fraction"], 0.25
     )
+
+  def test_yarn_may_leave_out_what_has_a_default(self):
+    theirs = {
+      "rope_type": "yarn",
+      "factor": 4.0,
+      "original_max_position_embeddings": 64,
+      "attention_factor": None,
+    }
+    read = rope_fields.read_rope(
+      {"rope_scaling": theirs}, Rope(), "config.json"
+    )
+    expected = configs.RopeScaling("yarn", 4.0, original_max_positions=64)
+    self.assertEqual(read["rope_scaling"], expected)
+    theirs["mscale"] = 1.0
+    with self.assertRaisesRegex(ValueError, "may hold .*got .*'mscale'"):
+      rope_fields.read_rope({"rope_scaling": theirs}, Rope(), "config.json")
 
   def test_a_share_where_the_family_has_none_is_refused(self):
     theirs = {"rope_parameters": {"partial_rotary_factor": 0.5}}
