@@ -58,7 +58,7 @@ class DecoderConfigTest(parameterized.TestCase):
       dataclasses.replace(GOOD, **changes)
 
   @parameterized.parameters(
-    (dict(kind="longrope"), "kind must be one of linear, llama3, yarn"),
+    (dict(kind="longrope"), "kind must be one of dynamic, linear, llama3"),
     (dict(factor=0.5), "factor must be >= 1"),
     (dict(low_freq_factor=4.0), "low_freq_factor must be in"),
     (dict(original_max_positions=0), "original_max_positions must be >= 1"),
