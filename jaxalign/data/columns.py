@@ -182,6 +182,7 @@ PARSERS: dict[str, Callable[[str, Any], Any]] = {
   "margin": number,
   "strength": number,
   "strength_std": spread,
+  "judge_prob": probability,
   "source": label,
   "annotator": label,
   "group": label,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxalign.data import crowd_labels, textworld
+from jaxalign.data import crowd_judge, crowd_labels, textworld
 from jaxalign.data.crowd_config import CrowdConfig, with_knobs
 from jaxalign.data.crowd_votes import label_probs as label_probs
 from jaxalign.data.crowd_votes import label_shares as label_shares
@@ -90,7 +90,8 @@ def draw_records(config: CrowdConfig, *, split: str) -> list[Record]:
     the position at which the chosen response was shown; with `aggregate` one
     per pair with its votes and source "crowd". They come in the order of
     `record_times`. With `labels` each response also has the labels that other
-    people, the same for all records of a pair, gave it.
+    people, the same for all records of a pair, gave it. With `judge` each
+    has the noise-free probability of its preference.
   """
   checks.one_of(SPLITS, split=split)
   rng = np.random.default_rng([config.seed, SPLITS.index(split)])
@@ -123,13 +124,16 @@ def draw_records(config: CrowdConfig, *, split: str) -> list[Record]:
             id=f"{name}-{person:04d}",
           )
         )
+  times = record_times(config, split=split)
+  if config.judge:
+    records = crowd_judge.with_judge(config, records, times)
   if not config.labels:
     return records
   # A stream of its own: asking for labels changes no vote.
   return crowd_labels.with_labels(
     config,
     records,
-    record_times(config, split=split),
+    times,
     np.random.default_rng([config.seed, SPLITS.index(split), 2]),
   )
 

@@ -37,6 +37,8 @@ class CrowdConfig:
     pairs_per_annotator: votes each of them casts.
     votes_per_pair: people, of any group, shown the same pair.
     aggregate: one record per pair with its votes, instead of one per vote.
+    judge: whether records have a `judge_prob`, how likely their group prefers
+      the first response when no vote is replaced by a coin.
     labels: whether responses are labelled as well, helpful and harmless or not;
       see `crowd_votes.label_probs`.
     label_votes: people who label each response; 0 for the whole crowd.
@@ -56,6 +58,7 @@ class CrowdConfig:
   pairs_per_annotator: int = 20
   votes_per_pair: int = 1
   aggregate: bool = False
+  judge: bool = False
   labels: bool = False
   label_votes: int = 0
   seed: int = 0

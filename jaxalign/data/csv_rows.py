@@ -20,6 +20,7 @@ JSON_COLUMNS = (
   "margin",
   "strength",
   "strength_std",
+  "judge_prob",
   "position",
   "ratings",
   "labels",

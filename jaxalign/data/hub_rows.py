@@ -130,7 +130,15 @@ def _strength_cleaned(row: Row) -> dict[str, Any]:
     "rejected": _turns(adapter.need_list(row, "rejected")),
     "strength": row.get("mean preference difference"),
     "strength_std": row.get("std preference difference"),
+    "judge_prob": _judged(row.get("GPT4 label")),
   }
+
+
+def _judged(label: Any) -> float | None:
+  """1 for chosen, 0 for rejected; -1, or no column, for no second judge."""
+  if label not in (None, -1, 0, 1):
+    raise ValueError(f"GPT4 label must be 1, 0 or -1, got {label}")
+  return None if label in (None, -1) else float(label)
 
 
 def _turns(lines: list[Any]) -> list[dict[str, str]]:
@@ -186,7 +194,6 @@ ADAPTERS: dict[str, adapter.Adapter] = {
   ),
   "fnlp/hh-rlhf-strength-cleaned": adapter.Adapter(
     ignore=(
-      "GPT4 label",
       "chosen score list",
       "rejected score list",
       "chosen_score_list",
@@ -197,6 +204,7 @@ ADAPTERS: dict[str, adapter.Adapter] = {
       "rejected",
       "mean preference difference",
       "std preference difference",
+      "GPT4 label",
     ),
     row=_strength_cleaned,
   ),

@@ -33,6 +33,9 @@ class Record:
     strength: how clear the preference is, on any scale; a vote share, or an
       ensemble's mean gap. May be negative for a doubtful label.
     strength_std: spread of `strength` over an ensemble, >= 0.
+    judge_prob: probability in [0, 1] that `responses[0]` is preferred to
+      `responses[1]` by a second judge: a model, an expert, or the truth where
+      it is known. Never learned from; evaluation compares it.
     source: the data set or collection the preference comes from.
     annotator: who was asked.
     group: the annotator's group, or the kind of prompt.
@@ -59,6 +62,7 @@ class Record:
   margin: float | None = None
   strength: float | None = None
   strength_std: float | None = None
+  judge_prob: float | None = None
   source: str | None = None
   annotator: str | None = None
   group: str | None = None
@@ -106,6 +110,7 @@ PAIR_COLUMNS = (
   "tie",
   "margin",
   "strength",
+  "judge_prob",
   "position",
 )
 

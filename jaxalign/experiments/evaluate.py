@@ -19,6 +19,7 @@ from jaxalign import metrics
 from jaxalign.data import baselines
 from jaxalign.experiments import (
   configuration,
+  label_sets,
   pages,
   preferences,
   program,
@@ -234,10 +235,12 @@ def write_evaluation(
     config: bins and resamples.
     seed: of resampling.
   """
+  subsets, sets = _subsets(pairs), label_sets.label_sets(pairs.records)
+  scored = functools.partial(summarise, config=config, seed=seed)
   result = {
     "models": {
-      name: summarise(
-        values[:, 0, 0] - values[:, 1, 0], _subsets(pairs), config, seed
+      name: label_sets.summarise(
+        scored, values[:, 0, 0] - values[:, 1, 0], subsets, sets
       )
       for name, values in rewards.items()
     },

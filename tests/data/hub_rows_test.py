@@ -165,6 +165,19 @@ class HubRowsTest(parameterized.TestCase):
     self.assertEqual(record.responses, ("yes", "no"))
     self.assertEqual((record.strength, record.strength_std), (-1.0, 0.5))
 
+  @parameterized.parameters((1, 1.0), (0, 0.0), (-1, None), (None, None))
+  def test_strength_cleaned_second_judge(self, label, expected):
+    row = {"chosen": ["Hi", "yes"], "rejected": ["Hi", "no"]}
+    if label is not None:
+      row["GPT4 label"] = label
+    record = convert("fnlp/hh-rlhf-strength-cleaned", row)
+    self.assertEqual(record.judge_prob, expected)
+
+  def test_strength_cleaned_refuses_another_label(self):
+    row = {"chosen": ["Hi", "yes"], "rejected": ["Hi", "no"], "GPT4 label": 2}
+    with self.assertRaisesRegex(ValueError, "GPT4 label must be 1, 0 or -1"):
+      convert("fnlp/hh-rlhf-strength-cleaned", row)
+
 
 if __name__ == "__main__":
   absltest.main()
