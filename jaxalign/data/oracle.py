@@ -1,6 +1,6 @@
 """What the best possible model would score on the synthetic crowd."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,16 +38,37 @@ def oracle_utilities(
   )
 
 
-def text_utilities(
-  config: crowd.CrowdConfig, prompts: Sequence[Text], responses: Sequence[str]
-) -> np.ndarray:
-  """Utility of one response per prompt to every group, float64 [B, K]."""
-  found = np.zeros((len(responses), len(config.groups)))
-  for row, (prompt, response) in enumerate(
-    zip(prompts, responses, strict=True)
-  ):
-    found[row] = crowd.utilities(config, text_of(prompt), response)
-  return found
+def oracle_rewards(
+  config: crowd.CrowdConfig, *, calibrate: bool
+) -> Callable[[Sequence[Text], Sequence[str]], np.ndarray]:
+  """What each group truly thinks of any response, as a reward function.
+
+  Args:
+    config: the crowd; one reward per group, in its order.
+    calibrate: measure each group's utility in standard deviations from its mean
+      over the responses of the training split, as a reward model would, and not
+      in its own unit.
+
+  Returns:
+    `(prompts, responses) -> float64 [B, K]`.
+  """
+  size = len(config.groups)
+  mean, std = np.zeros(size), np.ones(size)
+  if calibrate:
+    known = oracle_utilities(config, crowd.draw_records(config, split="train"))
+    known = known.reshape(-1, size)
+    mean, std = known.mean(axis=0), known.std(axis=0)
+    std = np.where(std > 0, std, 1.0)  # a group of taste "none"
+
+  def rewards(prompts: Sequence[Text], responses: Sequence[str]) -> np.ndarray:
+    found = np.zeros((len(responses), size))
+    for row, (prompt, response) in enumerate(
+      zip(prompts, responses, strict=True)
+    ):
+      found[row] = crowd.utilities(config, text_of(prompt), response)
+    return (found - mean) / std
+
+  return rewards
 
 
 def oracle_probs(

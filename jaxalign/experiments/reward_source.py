@@ -1,7 +1,6 @@
 """The `source` section of a config: who scores texts, whoever it is."""
 
 import dataclasses
-import functools
 
 import jax
 
@@ -25,9 +24,9 @@ class RewardSourceConfig:
       rewards.
     names: of the outputs, in place of the models' own; a function needs them
       for more than one output.
-    calibrated: measure models' rewards in standard deviations from the mean of
-      their reference responses; what a function, a server or a crowd gives is
-      taken as it is.
+    calibrated: measure rewards of models and of a crowd in standard deviations
+      from the mean of their reference responses, of a crowd those of its
+      training split; what a function or a server gives is taken as it is.
     risk: what stands for the distribution that a model predicts: its "mean",
       its "cvar" (mean of its worst share `alpha`) or "mean_std" (mean minus
       `kappa` deviations); "mean" for models of plain rewards.
@@ -78,6 +77,8 @@ def open_source(
   config: RewardSourceConfig,
   mesh: jax.sharding.Mesh,
   rules: tuple[tuple[str, str | None], ...] = (),
+  *,
+  crowd_seed: int = 0,
 ) -> reward_sources.RewardSource:
   """Opens what the section names.
 
@@ -85,6 +86,7 @@ def open_source(
     config: the section.
     mesh: devices that models are laid over.
     rules: overrides of the logical table.
+    crowd_seed: draws the responses that calibrate a crowd.
 
   Returns:
     The source.
@@ -130,10 +132,10 @@ def open_source(
       )
     )
   if config.crowd is not None:
-    people = crowd.crowd_of(config.crowd, seed=0)  # utilities have no seed
+    people = crowd.crowd_of(config.crowd, seed=crowd_seed)
     found.append(
       reward_sources.FunctionSource(
-        functools.partial(oracle.text_utilities, people),
+        oracle.oracle_rewards(people, calibrate=config.calibrated),
         names=people.groups,
         mixture_weights=people.shares,
         origin=f"the crowd {config.crowd}",

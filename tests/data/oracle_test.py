@@ -44,13 +44,23 @@ class OracleTest(absltest.TestCase):
     records = crowd.draw_records(config, split="test")[:20]
     prompts = [r.prompt for r in records]
     prompts[0] = (Turn("user", prompts[0]),)
-    found = oracle.text_utilities(
-      config, prompts, [r.responses[1] for r in records]
-    )
+    rewards = oracle.oracle_rewards(config, calibrate=False)
     np.testing.assert_array_equal(
-      found, oracle.oracle_utilities(config, records)[:, 1]
+      rewards(prompts, [r.responses[1] for r in records]),
+      oracle.oracle_utilities(config, records)[:, 1],
     )
-    self.assertEqual(oracle.text_utilities(config, [], []).shape, (0, 3))
+    self.assertEqual(rewards([], []).shape, (0, 3))
+
+  def test_calibrated_rewards_have_unit_variance_on_the_training_split(self):
+    config = crowd.preset("noise_group")
+    records = crowd.draw_records(config, split="train")
+    rewards = oracle.oracle_rewards(config, calibrate=True)
+    found = rewards(
+      [r.prompt for r in records for _ in r.responses],
+      [text for r in records for text in r.responses],
+    )
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_allclose(found.std(axis=0), [1, 1, 0], atol=1e-9)
 
   def test_labels_do_not_enter(self):
     config = crowd.preset("two_groups")

@@ -113,7 +113,9 @@ class OpenSourceTest(parameterized.TestCase):
     np.testing.assert_array_equal(rewards[:, 0], [len(r) for r in RESPONSES])
 
   def test_a_crowd(self):
-    source = open_source(crowd="two_groups,overlap=0.5,shares=0.9/0.1")
+    source = open_source(
+      crowd="two_groups,overlap=0.5,shares=0.9/0.1", calibrated=False
+    )
     self.assertEqual(source.names, ("warm", "brief"))
     self.assertEqual(source.mixture_weights, (0.9, 0.1))
     people = crowd.crowd_of("two_groups,overlap=0.5", seed=0)
