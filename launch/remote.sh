@@ -78,6 +78,11 @@ allow_zone() {
   allow zone '[a-z]+-[a-z]+[0-9]+-[a-z]' "a zone such as us-west4-a"
 }
 
+allow_image() {
+  allow image '[a-z0-9][-A-Za-z0-9._/:@]*' \
+    "an image: letters, digits and any of . _ / : @ -"
+}
+
 allow_number() {
   allow "$1" '0|[1-9][0-9]{0,6}' "a whole number, at most 7 digits"
 }
