@@ -41,6 +41,15 @@ def pair_shapes(batch_size: int, length: int) -> dict[str, ArraySpec]:
   }
 
 
+def label_shapes(batch_size: int, num_labels: int) -> dict[str, ArraySpec]:
+  """What a batch of pairs holds beside `pair_shapes` if it has labels."""
+  sides = (batch_size, 2)
+  return {
+    "labels": ArraySpec((*sides, num_labels), np.dtype(np.float32)),
+    "labelled": ArraySpec(sides, np.dtype(np.bool_)),
+  }
+
+
 class Dataset(Protocol):
   """Rows that can be put into a batch: pairs, rankings, packed texts.
 

@@ -37,6 +37,9 @@ class PairDataset:
     source_names: sorted.
     group_names: sorted.
     annotator_names: sorted.
+    labels: shares of d labels per side, float32 [N, 2, d]; None without a use
+      for labels, as after `encode_pairs`.
+    labelled: which sides have labels, bool [N, 2]; None with `labels`.
   """
 
   sequences: Sequences
@@ -50,6 +53,8 @@ class PairDataset:
   source_names: tuple[str, ...]
   group_names: tuple[str, ...]
   annotator_names: tuple[str, ...]
+  labels: np.ndarray | None = None
+  labelled: np.ndarray | None = None
 
   def __len__(self) -> int:
     """Number of pairs."""
@@ -91,11 +96,15 @@ class PairDataset:
 
     Returns:
       tokens [B, 2, T] int32 and mask [B, 2, T] bool, chosen response first;
-      chosen_prob, margin [B] float32; source, group, annotator [B] int32.
+      chosen_prob, margin [B] float32; source, group, annotator [B] int32; and
+      labels [B, 2, d], labelled [B, 2] where the dataset has them.
     """
     sides = 2 * rows[:, None] + np.arange(2)
     tokens, mask = self.sequences.padded(sides, length, pad_id)
-    return {
+    labels = {}
+    if self.labels is not None and self.labelled is not None:
+      labels = {"labels": self.labels[rows], "labelled": self.labelled[rows]}
+    return labels | {
       "tokens": tokens,
       "mask": mask,
       "chosen_prob": self.chosen_prob[rows],

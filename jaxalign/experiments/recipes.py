@@ -13,12 +13,14 @@ import numpy as np
 from jaxalign.algorithms import (
   contract,
   denoised,
+  dprm,
   mean_variance,
   more,
   readout,
   reward,
 )
-from jaxalign.experiments import preferences, strengths
+from jaxalign.data import batches
+from jaxalign.experiments import label_targets, preferences, strengths
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 
@@ -37,6 +39,7 @@ class BradleyTerryConfig:
 Recipe = (
   BradleyTerryConfig
   | denoised.DenoisedConfig
+  | dprm.DprmConfig
   | more.MoreConfig
   | mean_variance.MeanVarianceConfig
 )
@@ -45,6 +48,8 @@ Recipe = (
 def outputs_of(recipe: Recipe) -> tuple[str, ...]:
   """Names of the outputs that the model needs."""
   match recipe:
+    case dprm.DprmConfig():
+      return recipe.labels.names
     case mean_variance.MeanVarianceConfig():
       return mean_variance.OUTPUTS
     case _:
@@ -54,20 +59,49 @@ def outputs_of(recipe: Recipe) -> tuple[str, ...]:
 def readout_of(recipe: Recipe) -> readout.Readout:
   """How the model's outputs are read as rewards."""
   match recipe:
+    case dprm.DprmConfig():
+      return recipe.readout()
     case mean_variance.MeanVarianceConfig():
       return readout.Readout("mean_variance")
     case _:
       return readout.PLAIN
 
 
+def label_cost_of(recipe: Recipe) -> tuple[tuple[float, ...], ...] | None:
+  """Distance between the labels of a label model, None of any other."""
+  match recipe:
+    case dprm.DprmConfig():
+      cost = np.asarray(recipe.labels.label_set().cost, np.float64)
+      return tuple(tuple(row.tolist()) for row in cost)
+    case _:
+      return None
+
+
+def batch_shapes(
+  recipe: Recipe, batch_size: int, length: int
+) -> dict[str, batches.ArraySpec]:
+  """Shapes of a batch of `batch_size` pairs of `length` tokens."""
+  shapes = batches.pair_shapes(batch_size, length)
+  match recipe:
+    case dprm.DprmConfig():
+      num_labels = len(recipe.labels.names)
+      return shapes | batches.label_shapes(batch_size, num_labels)
+    case _:
+      return shapes
+
+
 def training_pairs(
-  recipe: Recipe, loss: reward.PairLossConfig, pairs: preferences.Pairs
+  recipe: Recipe,
+  loss: reward.PairLossConfig,
+  data: preferences.DataConfig,
+  pairs: preferences.Pairs,
 ) -> tuple[preferences.Pairs, np.ndarray | None]:
   """The training pairs as the recipe sees them.
 
   Args:
     recipe: the `recipe` section.
     loss: the `loss` section.
+    data: the `data` section.
     pairs: all training pairs.
 
   Returns:
@@ -79,6 +113,8 @@ def training_pairs(
   match recipe:
     case denoised.DenoisedConfig():
       return strengths.with_targets(recipe, loss, pairs)
+    case dprm.DprmConfig():
+      return label_targets.with_targets(recipe, data, pairs), None
     case _:
       return pairs, None
 
@@ -114,6 +150,9 @@ def objective_of(
       return reward.bradley_terry(
         model.apply, denoised.pair_loss(loss), dropout=dropout
       )
+    case dprm.DprmConfig():
+      _own_loss(recipe.name, loss)
+      return dprm.dprm(model.apply, recipe, dropout=dropout)
     case more.MoreConfig():
       return more.more(
         model.apply,

@@ -111,7 +111,13 @@ def load_readout(path: str) -> readout.Readout:
   if not (epath.Path(path) / artefact.DESCRIPTION).exists():
     return readout.PLAIN
   described = artefact.load_description(path)
-  return readout.Readout(described.readout, described.utilities)
+  return readout.Readout(
+    described.readout,
+    described.utilities,
+    described.risk,
+    described.alpha,
+    described.kappa,
+  )
 
 
 def rewards_of(

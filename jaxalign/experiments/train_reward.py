@@ -12,7 +12,6 @@ from etils import epath
 
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import reward
-from jaxalign.data import batches
 from jaxalign.experiments import (
   backbone,
   evaluate,
@@ -75,7 +74,9 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
     model,
     network,
     config.model,
-    batches.pair_shapes(train.batch_size, max(config.data.buckets)),
+    recipes.batch_shapes(
+      config.recipe, train.batch_size, max(config.data.buckets)
+    ),
     mesh,
     rules=config.mesh.rules,
     parallel=train.parallel,
@@ -103,7 +104,9 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   stage = build(config, mesh)
   tokenizer = preferences.open_tokenizer(data, config.model.init_from)
   pairs, held_out = preferences.load_splits(data, tokenizer)
-  learned, rows = recipes.training_pairs(config.recipe, config.loss, pairs)
+  learned, rows = recipes.training_pairs(
+    config.recipe, config.loss, data, pairs
+  )
   read = recipes.readout_of(config.recipe)
   scorer = scoring.build(
     stage.network,
@@ -155,9 +158,13 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
     kind="reward",
     heads=recipes.outputs_of(config.recipe),
     readout=read.kind,
+    risk=read.risk,
+    alpha=read.alpha,
+    kappa=read.kappa,
     max_length=data.max_length,
     calibration=artefact.calibration(rewards_of(params, reference)),
     utilities=read.utilities,
+    label_cost=recipes.label_cost_of(config.recipe),
     mixture_weights=None,
     provenance=artefact.provenance(config, step),
   )

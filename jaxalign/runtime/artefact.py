@@ -31,10 +31,14 @@ class Description:
     kind: "reward" or "policy".
     heads: names of the reward outputs, empty for a policy.
     readout: how outputs are read as rewards, a kind of `readout.Readout`.
+    risk: what stands for a distribution, as there.
+    alpha: as there.
+    kappa: as there.
     max_length: longest sequence the model was trained on, in tokens.
     calibration: mean and standard deviation of each reward, as it is read from
       the outputs, on the reference responses, or None.
     utilities: utility per label of a distributional head, or None.
+    label_cost: distance between those labels, [d][d], or None.
     mixture_weights: share of each head's group, or None.
     provenance: config, step and versions.
     format_version: of this file.
@@ -48,6 +52,10 @@ class Description:
   mixture_weights: tuple[float, ...] | None
   provenance: Mapping[str, Any]
   readout: str = "rewards"
+  risk: str = "mean"
+  alpha: float | None = None
+  kappa: float | None = None
+  label_cost: tuple[tuple[float, ...], ...] | None = None
   format_version: int = FORMAT_VERSION
 
 
@@ -130,4 +138,6 @@ def load_description(path: epath.PathLike) -> Description:
   for name in ("heads", "utilities", "mixture_weights"):
     if content[name] is not None:
       content[name] = tuple(content[name])
+  if content.get("label_cost") is not None:
+    content["label_cost"] = tuple(map(tuple, content["label_cost"]))
   return Description(**content)

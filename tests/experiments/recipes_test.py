@@ -11,6 +11,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
+from jaxalign import losses
+from jaxalign.algorithms import readout
 from jaxalign.experiments import scoring, train_reward
 from jaxalign.runtime import artefact, writer
 from tests import config_reads
@@ -18,7 +20,13 @@ from tests.experiments.strengths_test import strong_crowd
 from tests.experiments.train_reward_test import smoke_config
 
 # Read with certain values of other keys alone.
-CONDITIONAL = {"recipe.fixed", "recipe.smoothing"}
+CONDITIONAL = {
+  "recipe.fixed",
+  "recipe.smoothing",
+  "recipe.decay",
+  "recipe.labels.utilities",
+  "recipe.labels.cost",
+}
 # recipe, changes of the config, (loss, gradient norm) of three steps
 GOLDEN = {
   "denoised": (
@@ -27,6 +35,13 @@ GOLDEN = {
       data__train_files=(strong_crowd(),),
     ),
     ((1.462347, 34.148491), (1.131516, 33.156925), (0.935481, 16.481035)),
+  ),
+  "dprm": (
+    dict(
+      recipe=dict(name="dprm"),
+      data__train_files=("synthetic:labels:train",),
+    ),
+    ((1.540024, 58.598282), (1.230652, 47.034767), (1.208515, 14.705588)),
   ),
   "mean_variance": (
     dict(recipe=dict(name="mean_variance")),
@@ -62,6 +77,25 @@ class RecipesTest(parameterized.TestCase):
     self.assertLen(described.heads, network.num_outputs)
     self.assertLen(
       described.calibration["mean"], read.num_rewards(network.num_outputs)
+    )
+
+  def test_a_label_model_says_how_it_is_read(self):
+    config = smoke_config(
+      data__train_files=("synthetic:labels:train",),
+      data__eval_files=(),
+      recipe=dict(name="dprm", loss="cross_entropy", risk="cvar", alpha=0.3),
+      train__num_steps=3,
+    )
+    workdir = epath.Path(tempfile.mkdtemp())
+    train_reward.run(config, workdir, profile=False)
+    described = artefact.load_description(workdir / "model")
+    self.assertEqual(described.heads, losses.HELPFUL_HARMLESS_LABELS)
+    self.assertEqual(described.label_cost[0], (0.0, 0.5, 2.0, 2.0, 2.5, 4.0))
+    self.assertEqual(
+      scoring.load_readout(str(workdir / "model")),
+      readout.Readout(
+        "labels", (1.0, 0.5, -1.0, -1.0, -1.5, -3.0), "cvar", alpha=0.3
+      ),
     )
 
   def test_a_recipe_with_its_own_loss_refuses_changes_of_the_pair_loss(self):

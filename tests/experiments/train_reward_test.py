@@ -106,6 +106,10 @@ class TrainRewardTest(parameterized.TestCase):
     {},
     {"data__streaming": True, "data__mixing": "stratified"},
     {"data__mixing": "sequential"},
+    {
+      "data__train_files": ("synthetic:labels:train",),
+      "recipe": {"name": "dprm", "loss": "cross_entropy"},
+    },
   )
   def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self, **changes):
     config = smoke_config(data__eval_files=(), **changes)

@@ -42,6 +42,7 @@ class ArtefactTest(absltest.TestCase):
       utilities=None,
       mixture_weights=(0.25, 0.75),
       provenance={"step": 3},
+      label_cost=((0.0, 1.0), (1.0, 0.0)),
     )
     self.folder = epath.Path(tempfile.mkdtemp()) / "model"
 
