@@ -5,8 +5,9 @@ r"""How good are these reward models on these held-out preferences?
       --config.data.eval_files="('my.jsonl.gz',)" --workdir=runs/evaluate
 
 Accuracy, NLL, Brier score and ECE with 95 % intervals, over all pairs and per
-source, the ECE's noise floor, and a page with reliability diagrams and reward
-histograms. Sources that train a bag of words for comparison go into
+source, the ECE's noise floor; accuracy per group and annotator and of the worst
+group, agreement and drift of several models; a page with reliability diagrams
+and reward histograms. Sources that train a bag of words for comparison go into
 `data.train_files`. `:smoke` resamples less.
 
 Measured: whatever it is given; docs/results.md holds the runs of this project.
@@ -39,6 +40,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     prefetch=4,  # batches
   )
   cfg.models = ("runs/rm_bt_crowd/model",)
+  cfg.average = False  # the mean of all models as one more
   cfg.dtype = "float32"
   cfg.eval = dict(batch_size=64, num_bins=10, num_samples=1000)
   cfg.mesh = dict(data=-1, fsdp=1, tensor=1, rules=())

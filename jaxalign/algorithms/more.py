@@ -139,8 +139,9 @@ def more(
   Returns:
     The objective. Batches hold `source` int [B] and `row` int [B]. A source
     absent from a part gets λ = 0 there. Reported besides the pair metrics: per
-    source λ and the norm of its gradient; entropy of λ, the lowest cosine
-    between sources and the norm of what is left, each the mean over parts.
+    source λ and the norm of its gradient; per two sources the cosine of their
+    gradients, 1 where one is absent; entropy of λ and the norm of what is left.
+    Each is the mean over parts.
 
   Raises:
     ValueError: the batch does not fall into equal parts.
@@ -210,12 +211,13 @@ def more(
     cosines = jnp.where(both, diagnostics.cosines, 1.0)
     scalars = {
       "train/source_weight_entropy": mean(diagnostics.entropy),
-      "train/source_cosine_min": mean(jnp.min(cosines, axis=(1, 2))),
       "train/source_combined_norm": mean(diagnostics.combined_norm),
     }
     for k in range(sources):
       scalars[f"train/source_weight/{k}"] = mean(weights[:, k])
       scalars[f"train/source_gradient_norm/{k}"] = mean(diagnostics.norms[:, k])
+      for other in range(k + 1, sources):
+        scalars[f"train/source_cosine/{k}-{other}"] = mean(cosines[:, k, other])
     return SourceWeights(weights, counts), carry, scalars
 
   def loss(

@@ -42,6 +42,8 @@ def adapted_rows(
     adapter = adapters.find("/".join(name.rstrip("/").split("/")[-2:]))
     found = rows.read_hub(name, subset, split, streaming=streaming)
     source = name.rstrip("/").rsplit("/", 1)[-1]
+    if subset is not None:  # or helpful and harmless would be one source
+      source = f"{source}/{subset}"
     for where, row in adapter.apply(found, extra_columns):
       yield where, row, source
     return

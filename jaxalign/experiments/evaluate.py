@@ -8,19 +8,18 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Mapping
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from jaxalign import metrics
 from jaxalign.data import baselines
 from jaxalign.experiments import (
+  breakdown,
   configuration,
   label_sets,
   pages,
+  pair_scores,
   preferences,
   program,
   scoring,
@@ -32,27 +31,6 @@ log = logging.getLogger("jaxalign")
 
 
 @dataclasses.dataclass(frozen=True)
-class EvalConfig:
-  """How held-out pairs are scored.
-
-  Attributes:
-    batch_size: pairs per forward over all devices.
-    num_bins: equal-width bins of the calibration error.
-    num_samples: resamples of the bootstrap and of the noise floor.
-  """
-
-  batch_size: int
-  num_bins: int
-  num_samples: int
-
-  def __post_init__(self) -> None:
-    """Raises ValueError, by name, for a value out of range."""
-    for name, value in dataclasses.asdict(self).items():
-      if value < 1:
-        raise ValueError(f"{name} must be >= 1, got {value}")
-
-
-@dataclasses.dataclass(frozen=True)
 class Config:
   """Everything `evaluate` reads.
 
@@ -61,6 +39,7 @@ class Config:
     data: `eval_files` are scored; `train_files`, if any, train the bag-of-words
       baseline; the tokenizer is each model's own.
     models: `model/` folders.
+    average: score the mean of all models' rewards as one more model.
     dtype: compute type, "float32" or "bfloat16".
     eval: batch, bins and resamples.
     mesh: devices.
@@ -69,8 +48,9 @@ class Config:
   seed: int
   data: preferences.DataConfig
   models: tuple[str, ...]
+  average: bool
   dtype: str
-  eval: EvalConfig
+  eval: pair_scores.EvalConfig
   mesh: meshes.MeshConfig
 
 
@@ -88,95 +68,6 @@ def _build(config: Config, path: str, mesh: jax.sharding.Mesh) -> scoring.Stage:
     max(config.data.buckets),
     scoring.load_readout(path),
   )
-
-
-SCORES = ("accuracy", "nll", "brier", "ece")
-
-
-@functools.partial(jax.jit, static_argnames=("num_bins", "num_samples"))
-def _score_gaps(
-  gaps: jax.Array,
-  members: jax.Array,
-  key: jax.Array,
-  num_bins: int,
-  num_samples: int,
-) -> tuple[jax.Array, metrics.Interval, metrics.NoiseFloor]:
-  """SCORES of S subsets of [N] gaps, their intervals, the ECE noise floors.
-
-  All subsets ride on one resampling of the pairs, so one program serves them.
-  """
-
-  def scores(gaps: jax.Array, where: jax.Array) -> jax.Array:
-    sums = (
-      metrics.preference_accuracy(gaps, jnp.zeros_like(gaps), where=where),
-      metrics.negative_log_likelihood(gaps, where=where),
-      metrics.brier_score(gaps, where=where),
-    )
-    ece = metrics.expected_calibration_error(
-      gaps, num_bins=num_bins, where=where
-    )
-    means = [total / jnp.maximum(count, 1) for total, count in sums]
-    return jnp.stack([*means, ece])
-
-  # Rows of `members` are drawn with their pairs, so they lead.
-  of_all = jax.vmap(scores, (None, 1))
-  boot_key, floor_key = jax.random.split(key)
-  interval = metrics.bootstrap_interval(
-    of_all, gaps, members.T, key=boot_key, num_samples=num_samples
-  )
-  floor = jax.lax.map(
-    lambda one: metrics.calibration_noise_floor(
-      gaps, key=one[1], num_bins=num_bins, num_samples=num_samples, where=one[0]
-    ),
-    (members, jax.random.split(floor_key, len(members))),
-  )
-  return of_all(gaps, members.T), interval, floor
-
-
-def summarise(
-  gaps: np.ndarray,
-  subsets: Mapping[str, np.ndarray],
-  config: EvalConfig,
-  seed: int,
-) -> dict[str, Any]:
-  """All scores of subsets of the pairs, with 95 % intervals.
-
-  Args:
-    gaps: chosen minus rejected rewards, float32 [N].
-    subsets: row numbers by name.
-    config: bins and resamples.
-    seed: of resampling.
-
-  Returns:
-    Per subset `num_pairs` and per score `value`, `low`, `high`; `ece` also has
-    the `noise_floor` a perfectly calibrated model would show at this n: `mean`,
-    and the 5 % and 95 % quantiles `low` and `high`.
-  """
-  members = np.zeros((len(subsets), len(gaps)), bool)
-  for row, indices in zip(members, subsets.values(), strict=True):
-    row[indices] = True
-  values, interval, floor = jax.device_get(
-    _score_gaps(
-      gaps,
-      members,
-      jax.random.key(seed),
-      num_bins=config.num_bins,
-      num_samples=config.num_samples,
-    )
-  )
-  summary: dict[str, Any] = {}
-  for k, (subset, indices) in enumerate(subsets.items()):
-    summary[subset] = {"num_pairs": len(indices)}
-    for i, name in enumerate(SCORES):
-      summary[subset][name] = {
-        "value": float(values[k, i]),
-        "low": float(interval.low[k, i]),
-        "high": float(interval.high[k, i]),
-      }
-    summary[subset]["ece"]["noise_floor"] = {
-      name: float(value[k]) for name, value in floor._asdict().items()
-    }
-  return summary
 
 
 def _subsets(pairs: preferences.Pairs) -> dict[str, np.ndarray]:
@@ -222,7 +113,7 @@ def write_evaluation(
   rewards: Mapping[str, np.ndarray],
   pairs: preferences.Pairs,
   train_pairs: preferences.Pairs | None,
-  config: EvalConfig,
+  config: pair_scores.EvalConfig,
   seed: int,
 ) -> None:
   """Writes eval.json and report.html; safe to repeat.
@@ -236,7 +127,7 @@ def write_evaluation(
     seed: of resampling.
   """
   subsets, sets = _subsets(pairs), label_sets.label_sets(pairs.records)
-  scored = functools.partial(summarise, config=config, seed=seed)
+  scored = functools.partial(pair_scores.summarise, config=config, seed=seed)
   result = {
     "models": {
       name: label_sets.summarise(
@@ -244,6 +135,7 @@ def write_evaluation(
       )
       for name, values in rewards.items()
     },
+    "breakdown": breakdown.of_models(rewards, pairs.dataset),
     "baselines": baseline_scores(pairs, train_pairs),
     "lost": {k: v for k, v in pairs.report.items() if v},
   }
@@ -279,6 +171,8 @@ def run(config: Config, workdir: epath.Path) -> None:
     rewards[path] = scoring.rewards_of(
       stage, params, pairs, config.data, tokenizer
     )
+  if config.average:
+    rewards["average"] = _average(rewards)
   train_pairs = None
   if config.data.train_files:
     train_pairs = preferences.load_pairs(
@@ -287,6 +181,16 @@ def run(config: Config, workdir: epath.Path) -> None:
   write_evaluation(
     workdir, rewards, pairs, train_pairs, config.eval, config.seed
   )
+
+
+def _average(rewards: Mapping[str, np.ndarray]) -> np.ndarray:
+  """The mean reward of several models; the baseline that needs no λ."""
+  shapes = {values.shape for values in rewards.values()}
+  if len(shapes) > 1:
+    raise ValueError(
+      f"average needs models with as many rewards, got {sorted(shapes)}"
+    )
+  return np.mean([*rewards.values()], axis=0)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from etils import epath
 
 from jaxalign import metrics
+from jaxalign.experiments import breakdown_page
 from jaxalign.runtime import curves, figures, report, writer
 
 HEADINGS = {
@@ -47,6 +48,7 @@ def write(
   sections: list[report.Table | report.Figure | report.Text] = [
     _scores(result),
     _baselines(result),
+    *breakdown_page.sections(result["breakdown"]),
   ]
   for name, values in rewards.items():
     chosen, rejected = values[:, 0, 0], values[:, 1, 0]

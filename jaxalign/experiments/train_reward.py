@@ -16,6 +16,7 @@ from jaxalign.experiments import (
   backbone,
   evaluate,
   fitting,
+  pair_scores,
   preferences,
   program,
   recipes,
@@ -39,7 +40,7 @@ class Config:
   optimizer: optimizers.OptimizerConfig
   train: training.TrainConfig
   mesh: meshes.MeshConfig
-  eval: evaluate.EvalConfig
+  eval: pair_scores.EvalConfig
 
 
 def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:

@@ -14,12 +14,12 @@ def training_curves(
   keys: Sequence[str] | None = None,
   columns: int = 2,
 ) -> bytes:
-  """Metrics over steps, one panel per metric, its splits together.
+  """Metrics over steps, one panel per metric, its splits or parts together.
 
   Args:
-    rows: dicts with "step" and metrics called `split/noun`, as
-      `writer.read_rows` gives them; a metric may be absent from a row, and a
-      non-finite value leaves a break in the line.
+    rows: dicts with "step" and metrics called `split/noun` or
+      `split/noun/part`, as `writer.read_rows` gives them; a metric may be
+      absent from a row, and a non-finite value leaves a break in the line.
     keys: which metrics, in this order; all by default, sorted.
     columns: panels side by side.
 
@@ -38,28 +38,30 @@ def training_curves(
   shown = present if keys is None else list(keys)
   panels_of: dict[str, list[str]] = {}
   for key in shown:
-    panels_of.setdefault(key.split("/", 1)[-1], []).append(key)
-  splits = sorted({key.split("/", 1)[0] for key in shown}, reverse=True)
+    panels_of.setdefault(_name(key)[1], []).append(key)
+  splits = sorted({_name(key)[0] for key in shown}, reverse=True)
   columns = max(1, min(columns, len(panels_of)))
   lines = max(1, -(-len(panels_of) // columns))
   drawn, panels = canvas.new(
     4.4 * columns, 2.7 * lines, lines, columns, sharex=True
   )
   for panel, (noun, group) in zip(panels.flat, panels_of.items(), strict=False):
-    for key in group:
-      split = key.split("/", 1)[0]
+    for number, key in enumerate(group):
+      split, _, part = _name(key)
       points = [(row["step"], row[key]) for row in rows if key in row]
       steps, values = np.asarray(points, np.float64).T
       panel.plot(
         steps,
         np.where(np.isfinite(values), values, np.nan),
-        # One split has one colour in all panels.
-        color=canvas.COLOURS[splits.index(split) % len(canvas.COLOURS)],
+        # One split has one colour in all panels; so has one part.
+        color=canvas.COLOURS[
+          (number if part else splits.index(split)) % len(canvas.COLOURS)
+        ],
         linewidth=1.4,
         # A line of one point would be invisible.
         marker="o" if steps.size < 15 else None,
         markersize=3.5,
-        label=split,
+        label=part or split,
       )
     panel.set(xlabel="step", ylabel=noun.replace("_", " "))
     panel.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
@@ -71,3 +73,10 @@ def training_curves(
   if not panels_of:
     canvas.say_empty(panels[0, 0])
   return canvas.to_png(drawn)
+
+
+def _name(key: str) -> tuple[str, str, str]:
+  """Split, noun and part of a metric's name; a part may be empty."""
+  split, _, noun = key.partition("/")
+  noun, _, part = (noun or split).partition("/")
+  return split, noun, part

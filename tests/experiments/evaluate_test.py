@@ -15,6 +15,7 @@ from jaxalign.data.record import Record
 from jaxalign.experiments import (
   configuration,
   evaluate,
+  pair_scores,
   preferences,
   score,
   scoring,
@@ -24,7 +25,7 @@ from jaxalign.runtime import artefact
 from jaxalign.runtime import mesh as meshes
 from tests import checkout
 
-EVAL = evaluate.EvalConfig(batch_size=8, num_bins=10, num_samples=200)
+EVAL = pair_scores.EvalConfig(batch_size=8, num_bins=10, num_samples=200)
 
 
 def save_model(seed: int) -> str:
@@ -110,7 +111,7 @@ class ScoresTest(parameterized.TestCase):
     # A second subset, and a pair in neither, change nothing of the first.
     more = np.array([*gaps, 3.0, -7.0], np.float32)
     subsets = {"known": np.arange(4), "other": np.array([4])}
-    scores = evaluate.summarise(more, subsets, EVAL, 0)["known"]
+    scores = pair_scores.summarise(more, subsets, EVAL, 0)["known"]
     p = 1 / (1 + np.exp(-gaps.astype(np.float64)))
     self.assertEqual(scores["num_pairs"], 4)
     self.assertAlmostEqual(scores["accuracy"]["value"], 2.5 / 4, places=6)
@@ -126,13 +127,13 @@ class ScoresTest(parameterized.TestCase):
       for b in set(bins)
     )
     self.assertAlmostEqual(scores["ece"]["value"], ece, places=5)
-    for name in evaluate.SCORES:
+    for name in pair_scores.SCORES:
       self.assertLessEqual(scores[name]["low"], scores[name]["high"])
 
   def test_interval_narrows_with_more_pairs(self):
     gaps = np.random.default_rng(0).normal(0.5, 1, 1600).astype(np.float32)
     subsets = {"few": np.arange(100), "many": np.arange(1600)}
-    summary = evaluate.summarise(gaps, subsets, EVAL, 0)
+    summary = pair_scores.summarise(gaps, subsets, EVAL, 0)
     few, many = (
       summary[name]["accuracy"]["high"] - summary[name]["accuracy"]["low"]
       for name in ("few", "many")
@@ -203,6 +204,32 @@ class StageTest(absltest.TestCase):
     self.assertTrue(np.isfinite(rewards[0]).all())
     np.testing.assert_allclose(rewards[1], rewards[0], atol=1e-5)
     np.testing.assert_allclose(rewards[2], rewards[0], atol=1e-5)
+
+  def test_the_average_of_models_is_one_more(self):
+    folders = (save_model(0), save_model(1))
+    cfg = config_of(
+      "evaluate",
+      models=folders,
+      average=True,
+      data__eval_files=(write_pairs("pairs.jsonl", PAIRS),),
+      eval__num_samples=20,
+    )
+    workdir = epath.Path(tempfile.mkdtemp())
+    evaluate.run(configuration.to_dataclass(evaluate.Config, cfg), workdir)
+    found = json.loads((workdir / "eval.json").read_text())
+    mean = lambda text, row: np.mean(
+      [reward_of(folder, row["prompt"], text) for folder in folders]
+    )
+    gaps = np.array(
+      [mean(row["chosen"], row) - mean(row["rejected"], row) for row in PAIRS]
+    )
+    scores = found["models"]["average"]["all"]
+    self.assertAlmostEqual(
+      scores["nll"]["value"], np.log1p(np.exp(-gaps)).mean(), places=4
+    )
+    agreement = found["breakdown"]["agreement"]
+    self.assertEqual(agreement["names"], [*folders, "average"])
+    self.assertLess(agreement["drift"][2], max(agreement["drift"][:2]))
 
   def test_a_language_model_is_refused(self):
     folder = save_model(3)

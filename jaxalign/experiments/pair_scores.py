@@ -1,0 +1,122 @@
+"""Scores of held-out pairs with their intervals and noise floors."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxalign import metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalConfig:
+  """How held-out pairs are scored.
+
+  Attributes:
+    batch_size: pairs per forward over all devices.
+    num_bins: equal-width bins of the calibration error.
+    num_samples: resamples of the bootstrap and of the noise floor.
+  """
+
+  batch_size: int
+  num_bins: int
+  num_samples: int
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    for name, value in dataclasses.asdict(self).items():
+      if value < 1:
+        raise ValueError(f"{name} must be >= 1, got {value}")
+
+
+SCORES = ("accuracy", "nll", "brier", "ece")
+
+
+@functools.partial(jax.jit, static_argnames=("num_bins", "num_samples"))
+def _score_gaps(
+  gaps: jax.Array,
+  members: jax.Array,
+  key: jax.Array,
+  num_bins: int,
+  num_samples: int,
+) -> tuple[jax.Array, metrics.Interval, metrics.NoiseFloor]:
+  """SCORES of S subsets of [N] gaps, their intervals, the ECE noise floors.
+
+  All subsets ride on one resampling of the pairs, so one program serves them.
+  """
+
+  def scores(gaps: jax.Array, where: jax.Array) -> jax.Array:
+    sums = (
+      metrics.preference_accuracy(gaps, jnp.zeros_like(gaps), where=where),
+      metrics.negative_log_likelihood(gaps, where=where),
+      metrics.brier_score(gaps, where=where),
+    )
+    ece = metrics.expected_calibration_error(
+      gaps, num_bins=num_bins, where=where
+    )
+    means = [total / jnp.maximum(count, 1) for total, count in sums]
+    return jnp.stack([*means, ece])
+
+  # Rows of `members` are drawn with their pairs, so they lead.
+  of_all = jax.vmap(scores, (None, 1))
+  boot_key, floor_key = jax.random.split(key)
+  interval = metrics.bootstrap_interval(
+    of_all, gaps, members.T, key=boot_key, num_samples=num_samples
+  )
+  floor = jax.lax.map(
+    lambda one: metrics.calibration_noise_floor(
+      gaps, key=one[1], num_bins=num_bins, num_samples=num_samples, where=one[0]
+    ),
+    (members, jax.random.split(floor_key, len(members))),
+  )
+  return of_all(gaps, members.T), interval, floor
+
+
+def summarise(
+  gaps: np.ndarray,
+  subsets: Mapping[str, np.ndarray],
+  config: EvalConfig,
+  seed: int,
+) -> dict[str, Any]:
+  """All scores of subsets of the pairs, with 95 % intervals.
+
+  Args:
+    gaps: chosen minus rejected rewards, float32 [N].
+    subsets: row numbers by name.
+    config: bins and resamples.
+    seed: of resampling.
+
+  Returns:
+    Per subset `num_pairs` and per score `value`, `low`, `high`; `ece` also has
+    the `noise_floor` a perfectly calibrated model would show at this n: `mean`,
+    and the 5 % and 95 % quantiles `low` and `high`.
+  """
+  members = np.zeros((len(subsets), len(gaps)), bool)
+  for row, indices in zip(members, subsets.values(), strict=True):
+    row[indices] = True
+  values, interval, floor = jax.device_get(
+    _score_gaps(
+      gaps,
+      members,
+      jax.random.key(seed),
+      num_bins=config.num_bins,
+      num_samples=config.num_samples,
+    )
+  )
+  summary: dict[str, Any] = {}
+  for k, (subset, indices) in enumerate(subsets.items()):
+    summary[subset] = {"num_pairs": len(indices)}
+    for i, name in enumerate(SCORES):
+      summary[subset][name] = {
+        "value": float(values[k, i]),
+        "low": float(interval.low[k, i]),
+        "high": float(interval.high[k, i]),
+      }
+    summary[subset]["ece"]["noise_floor"] = {
+      name: float(value[k]) for name, value in floor._asdict().items()
+    }
+  return summary
