@@ -1,0 +1,39 @@
+r"""Does optimising the worst-off group's welfare reach the exact optimum?
+
+  python -m jaxalign.experiments.tabular \
+      --config=configs/tabular_navigation.py --workdir=runs/tabular_navigation
+
+Two groups of a crowd want to be in different cells of a grid, three quarters of
+the people here, one quarter there. A softmax policy per step and cell is
+climbed with exact gradients towards the crowd's mean, the groups' mean and the
+worst-off group, and held against the convex dual over all 5^6 paths from each
+start. `:smoke` is one world and fewer steps.
+
+Measured: at least 0.99996 of the attainable gain on each of 8 worlds, every
+objective; the worst-off group is in its goal 0.083 ± 0.078, 0.237 ± 0.063 and
+0.316 ± 0.051 of the steps under the three objectives (± over worlds). 10 s of
+one CPU core, float32.
+"""
+
+import ml_collections
+
+
+def get_config(variant: str = "full") -> ml_collections.ConfigDict:
+  if variant not in ("full", "smoke"):
+    raise ValueError(f"variant must be 'full' or 'smoke', got {variant!r}")
+  cfg = ml_collections.ConfigDict()
+  cfg.seeds = (0, 1, 2, 3, 4, 5, 6, 7)  # one world each
+
+  cfg.grid = dict(
+    size=4,  # cells per side
+    horizon=6,  # moves, enough from corner to corner
+    num_starts=3,
+    shares=(0.75, 0.25),
+  )
+  cfg.beta = 0.05  # utility per nat
+  cfg.train = dict(num_steps=2_000, learning_rate=0.1)
+
+  if variant == "smoke":
+    cfg.seeds = (0,)
+    cfg.train.num_steps = 500
+  return cfg
