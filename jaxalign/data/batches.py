@@ -205,6 +205,10 @@ class Batches:
       "index": rows.astype(np.int32),
     }
 
+  def batch_lengths(self, epoch: int) -> np.ndarray:
+    """Tokens that each batch of an epoch is padded to, int [steps]."""
+    return np.asarray(self.buckets)[self._epoch(epoch).bucket]
+
   def _num_steps(self, rows_per_source: int | None) -> int:
     """Steps per epoch, or an error with the numbers that do not fit."""
     if not self.shuffle:
@@ -267,12 +271,12 @@ class Batches:
 
 
 def batch_iterator(
-  batches: Batches, *, start_step: int, num_steps: int, prefetch: int
+  batches: Any, *, start_step: int, num_steps: int, prefetch: int
 ) -> Iterator[dict[str, Any]]:
   """`num_steps` batches from `start_step` on, made ahead by threads.
 
   Args:
-    batches: the source.
+    batches: the source, `Batches` or another with a batch per step.
     start_step: first step, e.g. the one a checkpoint was saved at.
     num_steps: how many batches.
     prefetch: batches made ahead of the consumer; 0 makes them on demand.

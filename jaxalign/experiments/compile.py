@@ -14,12 +14,23 @@ from etils import epath
 from ml_collections import config_flags
 from rich import console, table
 
-from jaxalign.experiments import configuration, evaluate, sft, train_reward
+from jaxalign.experiments import (
+  configuration,
+  denoise,
+  evaluate,
+  sft,
+  train_reward,
+)
 from jaxalign.ops import checks
 from jaxalign.runtime import inspect
 from jaxalign.runtime import mesh as meshes
 
-STAGES = {"train_reward": train_reward, "evaluate": evaluate, "sft": sft}
+STAGES = {
+  "train_reward": train_reward,
+  "denoise": denoise,
+  "evaluate": evaluate,
+  "sft": sft,
+}
 
 
 def compile_step(stage: str, config: Any, topology: str) -> dict[str, Any]:

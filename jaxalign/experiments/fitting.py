@@ -8,7 +8,7 @@ import jax
 from etils import epath
 
 from jaxalign.algorithms import train_state
-from jaxalign.data import batches
+from jaxalign.data import batches, member_batches
 from jaxalign.experiments import training
 from jaxalign.runtime import checkpoint, hosts, loop, writer
 
@@ -24,7 +24,7 @@ Revise = Callable[
 
 def fit(
   stage: training.Stage,
-  source: batches.Batches,
+  source: batches.Batches | member_batches.MemberBatches,
   schedule: training.Schedule,
   saved: checkpoint.Checkpoints,
   workdir: epath.Path,

@@ -79,7 +79,7 @@ class StepGuard:
         f"step {step}: {', '.join(bad) or 'the gradient'} not finite, "
         f"{int(values['train/bad_steps'])} steps in a row "
         f"(train.max_bad_steps={self._max_bad_steps}); batch ids "
-        f"{list(map(int, batch_ids))}. No such step was applied; the last "
+        f"{np.ravel(batch_ids).tolist()}. No such step was applied; the last "
         "checkpoint is good."
       )
     return step, values

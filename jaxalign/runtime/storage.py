@@ -1,8 +1,12 @@
 """Files that are whole at any moment, on a disk or in an object store."""
 
+import contextlib
 import io
 import os
+import tempfile
 import time
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from etils import epath
 
@@ -33,6 +37,38 @@ def write_atomically(path: epath.PathLike, content: bytes) -> None:
     file.flush()
     os.fsync(file.fileno())
   os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def replaced(path: epath.PathLike) -> Iterator[BinaryIO]:
+  """Like `write_atomically` for content that memory should not hold.
+
+  Args:
+    path: file to write; its folder must exist on a file system.
+
+  Yields:
+    A file; what was written becomes `path` when the context ends well, and is
+    thrown away when it does not.
+  """
+  path = epath.Path(path)
+  folder = os.fspath(path.parent) if is_local(path) else None
+  with tempfile.NamedTemporaryFile(
+    dir=folder, prefix=f"{path.name}.", suffix=".partial", delete=False
+  ) as file:
+    try:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+      if is_local(path):
+        os.chmod(file.name, 0o644)  # temporary files are for their owner alone
+        os.replace(file.name, path)
+        return
+      epath.Path(file.name).copy(path, overwrite=True)
+      os.unlink(file.name)
+    except BaseException:
+      with contextlib.suppress(FileNotFoundError):
+        os.unlink(file.name)
+      raise
 
 
 class AppendedFile:

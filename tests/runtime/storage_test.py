@@ -58,6 +58,43 @@ class DiskTest(absltest.TestCase):
     self.assertFalse(storage.is_local("gs://bucket/run"))
 
 
+class ReplacedTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    self.folder = pathlib.Path(folder)
+    self.store = object_store.install()
+
+  def test_the_file_is_there_when_it_is_whole(self):
+    for path in (self.folder / "out", "s3://bucket/out"):
+      with storage.replaced(path) as file:
+        file.write(b"one\n")
+        self.assertFalse((self.folder / "out").exists())
+        self.assertFalse(self.store.exists("s3://bucket/out"))
+        file.write(b"two\n")
+      found = (
+        path.read_bytes()
+        if isinstance(path, pathlib.Path)
+        else self.store.cat(path)
+      )
+      self.assertEqual(found, b"one\ntwo\n")
+      if isinstance(path, pathlib.Path):
+        self.assertEqual(path.stat().st_mode & 0o777, 0o644)
+        path.unlink()
+
+  def test_what_failed_leaves_the_old_file_and_nothing_else(self):
+    path = self.folder / "out"
+    path.write_bytes(b"old")
+    with (
+      self.assertRaisesRegex(ValueError, "midway"),
+      storage.replaced(path) as file,
+    ):
+      file.write(b"new")
+      raise ValueError("midway")
+    self.assertEqual([*self.folder.iterdir()], [path])
+    self.assertEqual(path.read_bytes(), b"old")
+
+
 class ObjectStoreTest(absltest.TestCase):
   def setUp(self):
     super().setUp()

@@ -1,0 +1,256 @@
+r"""Preferences in, the same with the strength that an ensemble gives them out.
+
+python -m jaxalign.experiments.denoise --config=configs/denoise_crowd.py \
+    --workdir=runs/denoise_crowd
+"""
+
+import contextlib
+import dataclasses
+import gzip
+import json
+import logging
+
+import jax
+from etils import epath
+
+from jaxalign.algorithms import optimizer as optimizers
+from jaxalign.algorithms import reward
+from jaxalign.data import batches, member_batches
+from jaxalign.experiments import (
+  backbone,
+  configuration,
+  denoise_numbers,
+  denoise_page,
+  ensembles,
+  fitting,
+  preferences,
+  program,
+  scoring,
+  training,
+)
+from jaxalign.models import heads
+from jaxalign.runtime import checkpoint, hosts, storage
+from jaxalign.runtime import mesh as meshes
+
+log = logging.getLogger("jaxalign")
+
+
+@dataclasses.dataclass(frozen=True)
+class EnsembleConfig:
+  """How many models judge, and what is shown of their judgement.
+
+  Attributes:
+    num_members: M, models that differ in the order of their data and in what
+      they begin with: the reward head, all weights where none are read.
+    batch_size: pairs per forward of all members when they are scored.
+    fraction: share of the weakest pairs that are compared with a second judge,
+      in (0, 1].
+    num_shown: pairs of each kind on the page.
+  """
+
+  num_members: int
+  batch_size: int
+  fraction: float
+  num_shown: int
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    for name in ("num_members", "batch_size", "num_shown"):
+      if self.__dict__[name] < 1:
+        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    if not 0 < self.fraction <= 1:
+      raise ValueError(f"fraction must be in (0, 1], got {self.fraction}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything `denoise` reads."""
+
+  seed: int
+  data: preferences.DataConfig
+  model: backbone.BackboneConfig
+  loss: reward.PairLossConfig
+  optimizer: optimizers.OptimizerConfig
+  train: training.Schedule
+  ensemble: EnsembleConfig
+  mesh: meshes.MeshConfig
+
+
+def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
+  """The compiled half of the stage: nothing here touches a dataset.
+
+  Args:
+    config: the resolved config.
+    mesh: devices, real or abstract.
+
+  Returns:
+    The step of all members and its abstract arguments, [M, ...].
+
+  Raises:
+    ValueError: batch, model and mesh do not fit, before anything is compiled.
+  """
+  train = config.train
+  meshes.check_batch(train.batch_size, train.accumulation, mesh)
+  tokenizer = preferences.open_tokenizer(config.data, config.model.init_from)
+  network = backbone.decoder_config(
+    config.model, tokenizer, max_length=config.data.max_length, num_outputs=1
+  )
+  model = heads.reward_model(network)
+  one = training.assemble(
+    reward.bradley_terry(model.apply, config.loss, dropout=network.dropout > 0),
+    config.optimizer,
+    train,
+    model,
+    network,
+    config.model,
+    batches.pair_shapes(train.batch_size, max(config.data.buckets)),
+    mesh,
+    rules=config.mesh.rules,
+  )
+  return ensembles.replicate(
+    one, mesh, config.mesh.rules, config.ensemble.num_members
+  )
+
+
+def run(config: Config, workdir: epath.Path) -> None:
+  """Trains the ensemble, resuming where it left off, and scores all pairs.
+
+  Args:
+    config: the resolved config.
+    workdir: gets metrics.jsonl, speed.jsonl, checkpoints/, train.jsonl.gz and,
+      with held-out records, eval.jsonl.gz: the records with `strength` and
+      `strength_std`, rankings as their pairs; eval.json and report.html.
+  """
+  data, settings = config.data, config.ensemble
+  mesh = meshes.make_mesh(config.mesh)
+  stage = build(config, mesh)
+  tokenizer = preferences.open_tokenizer(data, config.model.init_from)
+  pairs, held_out = preferences.load_splits(data, tokenizer)
+  scorer = ensembles.score_stage(
+    stage, mesh, config.mesh.rules, settings.batch_size, max(data.buckets)
+  )
+  rewards_of = lambda params, pairs: scoring.rewards_of(
+    scorer, params, pairs, data, tokenizer
+  )
+  measure = None
+  if held_out is not None:
+    measure = lambda params: scoring.quick_scores(
+      rewards_of(params, held_out).mean(axis=-1, keepdims=True)
+    )
+  members = [
+    preferences.make_batches(
+      data,
+      pairs,
+      tokenizer,
+      config.train.batch_size,
+      seed=config.seed * settings.num_members + member,
+      shuffle=True,
+    )
+    for member in range(settings.num_members)
+  ]
+  with checkpoint.Checkpoints(
+    workdir / "checkpoints",
+    keep_last=config.train.keep_last,
+    keep_best=0,
+    best_metric="eval/nll",
+  ) as saved:
+    state = fitting.fit(
+      stage,
+      member_batches.MemberBatches(members),
+      config.train,
+      saved,
+      workdir,
+      seed=config.seed,
+      prefetch=data.prefetch,
+      measure=measure,
+    )
+  params = stage.whole(state)
+  given = {"train": pairs}
+  if held_out is not None:
+    given["eval"] = held_out
+  splits = {
+    name: denoise_numbers.split_of(
+      rewards_of(params, some), [r.judge_prob for r in some.records]
+    )
+    for name, some in given.items()
+  }
+  if hosts.is_main():
+    _write(config, workdir, given, splits)
+  hosts.barrier("denoise")
+
+
+def _write(
+  config: Config,
+  workdir: epath.Path,
+  given: dict[str, preferences.Pairs],
+  splits: dict[str, denoise_numbers.Split],
+) -> None:
+  """Everything that the scores say, to files."""
+  chosen = denoise_numbers.suspects(splits["train"], config.ensemble.num_shown)
+  picked = {int(row) for rows in chosen.values() for row in rows}
+  found = {}
+  for name, pairs in given.items():
+    shown = write_records(
+      workdir / f"{name}.jsonl.gz",
+      pairs,
+      splits[name],
+      picked if name == "train" else set(),
+    )
+    found.update(shown)
+  results = {
+    name: denoise_numbers.summarise(split, config.ensemble.fraction)
+    for name, split in splits.items()
+  }
+  configuration.write_json(workdir / "eval.json", results)
+  denoise_page.write(
+    workdir,
+    results,
+    splits,
+    {kind: [found[int(row)] for row in rows] for kind, rows in chosen.items()},
+  )
+  for name, result in results.items():
+    log.info("%s", denoise_page.in_words(name, result))
+  log.info("report: %s", workdir / "report.html")
+
+
+def write_records(
+  path: epath.Path,
+  pairs: preferences.Pairs,
+  split: denoise_numbers.Split,
+  picked: set[int],
+) -> dict[int, denoise_page.Shown]:
+  """Writes records with their strengths, one at a time.
+
+  Args:
+    path: a .jsonl.gz file.
+    pairs: the records, a list or a stream.
+    split: their strengths.
+    picked: row numbers to hand back.
+
+  Returns:
+    The picked rows.
+  """
+  found = {}
+  with contextlib.ExitStack() as files:
+    raw = files.enter_context(storage.replaced(path))
+    # Without name and time, so that equal records are equal bytes.
+    packed = files.enter_context(
+      gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
+    )
+    for i, record in enumerate(pairs.records):
+      strength, std = float(split.strength[i]), float(split.std[i])
+      scored = dataclasses.replace(record, strength=strength, strength_std=std)
+      packed.write(f"{json.dumps(scored.to_row())}\n".encode())
+      if i in picked:
+        found[i] = denoise_page.Shown(record, strength, std)
+  return found
+
+
+def main() -> None:
+  """Runs the stage from the command line."""
+  program.define_flags()
+  program.main(Config, run)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,152 @@
+"""The denoise stage end to end: what it leaves, resumes and hands on."""
+
+import gzip
+import json
+import runpy
+import tempfile
+
+import numpy as np
+from absl.testing import absltest
+from etils import epath
+
+from jaxalign.data import readers
+from jaxalign.experiments import configuration, denoise, preferences
+from jaxalign.runtime import writer
+from tests import checkout, config_reads
+
+CROWD = (
+  "synthetic:one_taste,temperature=0.05,label_noise=0.4,judge=true,"
+  "num_annotators=10,num_test_annotators=4:"
+)
+
+
+def smoke_config(**changes) -> denoise.Config:
+  """The smoke variant, smaller still; `a__b` sets `a.b`."""
+  path = checkout.ROOT / "configs/denoise_crowd.py"
+  cfg = runpy.run_path(str(path))["get_config"]("smoke")
+  cfg.data.update(train_files=(f"{CROWD}train",), eval_files=())
+  cfg.train.update(num_steps=4, checkpoint_every=2)
+  cfg.mesh.data = 1
+  with cfg.ignore_type():
+    for key, value in changes.items():
+      section, _, name = key.rpartition("__")
+      (cfg[section] if section else cfg)[name] = value
+  return configuration.to_dataclass(denoise.Config, cfg)
+
+
+class Killed(Exception):
+  """Stands in for the end of the process."""
+
+
+class DenoiseTest(absltest.TestCase):
+  def run_in(self, config, workdir=None):
+    workdir = epath.Path(workdir or tempfile.mkdtemp())
+    denoise.run(config, workdir)
+    return workdir
+
+  def test_leaves_the_same_records_with_strengths_and_a_page(self):
+    config = smoke_config(data__eval_files=(f"{CROWD}test",))
+    with config_reads.recorded(config) as unread:
+      workdir = self.run_in(config)
+    self.assertEqual(unread, {"train.eval_every"} & unread)
+    result = json.loads((workdir / "eval.json").read_text())
+    for name, files in (
+      ("train", config.data.train_files),
+      ("eval", config.data.eval_files),
+    ):
+      given, _ = readers.read_records(files)
+      found, _ = readers.read_records([str(workdir / f"{name}.jsonl.gz")])
+      self.assertEqual(len(found), len(given))
+      for old, new in zip(given, found, strict=True):
+        self.assertGreaterEqual(new.strength_std, 0)
+        row = new.to_row()
+        del row["strength"], row["strength_std"]
+        self.assertEqual(row, old.to_row())
+      strengths = np.array([record.strength for record in found])
+      self.assertAlmostEqual(result[name]["mean"], strengths.mean(), 5)
+      self.assertGreater(np.unique(strengths).size, len(found) // 2)
+      judged = sum(record.judge_prob != 0.5 for record in found)
+      self.assertEqual(result[name]["judge"]["judged"], judged)
+    rows = writer.read_rows(workdir / "metrics.jsonl")
+    self.assertEqual(
+      [row["step"] for row in rows if "train/loss" in row], [1, 2, 3, 4]
+    )
+    page = (workdir / "report.html").read_text()
+    weakest = min(
+      readers.read_records([str(workdir / "train.jsonl.gz")])[0],
+      key=lambda record: record.strength,
+    )
+    self.assertIn(weakest.id, page)
+    self.assertIn(f"{weakest.strength:.3f}", page)
+    self.assertIn("second judge contradicts", page)
+    for heading in ("Most suspicious", "Most ambiguous", "Strengths, eval"):
+      self.assertIn(heading, page)
+
+  def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self):
+    config = smoke_config()
+    straight = self.run_in(config)
+    workdir = epath.Path(tempfile.mkdtemp())
+    original = writer.MetricWriter.write
+
+    def dies_at_three(report, step, metrics):
+      original(report, step, metrics)
+      if step == 3:
+        raise Killed
+
+    writer.MetricWriter.write = dies_at_three
+    try:
+      with self.assertRaises(Killed):
+        self.run_in(config, workdir)
+    finally:
+      writer.MetricWriter.write = original
+    self.run_in(config, workdir)
+    for name in ("metrics.jsonl", "train.jsonl.gz", "eval.json", "report.html"):
+      self.assertEqual(
+        (workdir / name).read_bytes(), (straight / name).read_bytes(), name
+      )
+    rows = writer.read_rows(straight / "metrics.jsonl")
+    got = [[row["train/loss"], row["train/gradient_norm"]] for row in rows]
+    np.testing.assert_allclose(got, GOLDEN, rtol=1e-4)
+
+  def test_a_stream_of_rankings_becomes_its_pairs(self):
+    path = epath.Path(tempfile.mkdtemp()) / "ranked.jsonl"
+    lines = [
+      {"prompt": f"Q{i}", "responses": ["a", "bb", "ccc"], "id": f"r{i}"}
+      for i in range(8)
+    ]
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    config = smoke_config(
+      data__train_files=(str(path),),
+      data__streaming=True,
+      train__num_steps=1,
+      train__checkpoint_every=1,
+      optimizer__warmup_steps=0,
+    )
+    workdir = self.run_in(config)
+    rows = [
+      json.loads(line)
+      for line in gzip.decompress(
+        (workdir / "train.jsonl.gz").read_bytes()
+      ).splitlines()
+    ]
+    self.assertLen(rows, 24)
+    self.assertEqual(rows[1]["id"], "r0-0-2")
+    self.assertIn("strength_std", rows[1])
+    pairs = preferences.load_pairs(
+      config.data,
+      (str(workdir / "train.jsonl.gz"),),
+      preferences.open_tokenizer(config.data, None),
+    )
+    self.assertFalse(np.isnan(pairs.dataset.strength).any())
+
+
+# Of the ensemble's mean loss and gradient norm: see recipes_test.
+GOLDEN = (
+  (0.745474, 16.335402),
+  (0.716680, 14.922882),
+  (0.738069, 12.480688),
+  (0.919031, 18.546432),
+)
+
+if __name__ == "__main__":
+  absltest.main()
