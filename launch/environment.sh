@@ -111,6 +111,15 @@ has_gpu() {
   command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1
 }
 
+# A TPU's device file; of the newer kind, others have them too, but not from the
+# maker of TPUs.
+has_tpu() {
+  compgen -G '/dev/accel[0-9]*' >/dev/null || {
+    compgen -G '/dev/vfio/[0-9]*' >/dev/null &&
+      grep -qs 0x1ae0 /sys/bus/pci/devices/*/vendor
+  }
+}
+
 # Errors only: pip's remarks about the machine's configuration are not ours.
 pip_install() {
   run "$python" -m pip install -qq --progress-bar off "$@"

@@ -146,7 +146,7 @@ class LaunchTestCase(parameterized.TestCase):
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
-      timeout=120,
+      timeout=600,
     )
     if code is not None:
       self.assertEqual(done.returncode, code, done.stdout)

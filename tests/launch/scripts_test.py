@@ -162,7 +162,22 @@ class ScriptsTest(parameterized.TestCase):
     asked, _ = self.script("launch/local.sh", WORKDIR="gs://bucket/run")
     self.assertIn("--workdir=gs://bucket/run/", asked[-1])
 
-  @parameterized.parameters("launch/test.sh", "launch/local.sh", ".ci/run")
+  def test_first_hour_runs_where_and_what_it_is_told(self):
+    asked, _ = self.script(
+      "launch/first_hour.sh",
+      *("--steps=9", "--config.seed=1"),
+      WORKDIR="runs/x",
+      CONFIG="configs/rm_bt_hh.py:smoke",
+    )
+    self.assertEqual(
+      asked[-1],
+      "-m jaxalign.experiments.first_hour --config=configs/rm_bt_hh.py:smoke "
+      "--workdir=//runs/x --steps=9 --config.seed=1",
+    )
+
+  @parameterized.parameters(
+    "launch/test.sh", "launch/local.sh", "launch/first_hour.sh", ".ci/run"
+  )
   def test_dry_run_does_nothing(self, name):
     asked, output = self.script(name, "--dry_run")
     self.assertEmpty(asked)
@@ -188,7 +203,7 @@ class ScriptsTest(parameterized.TestCase):
     self.assertIn("no Python 3.11 3.12", output)
 
   def test_help_names_every_option(self):
-    for name in ("launch/test.sh", "launch/local.sh"):
+    for name in ("launch/test.sh", "launch/local.sh", "launch/first_hour.sh"):
       _, output = self.script(name, "--help")
       for option in ("--python", "--dry_run", "PYTHON"):
         self.assertIn(option, output)

@@ -1,0 +1,214 @@
+r"""The first hour on new devices: does it compute, how fast, does it resume?
+
+python -m jaxalign.experiments.first_hour \
+    --config=configs/rm_bt_crowd.py:smoke --workdir=runs/first_hour
+
+Runs `probe`, then the reward stage straight through and once more with kills,
+each in processes of its own, and writes first_hour.md to be pasted elsewhere.
+On many hosts it runs on all of them with the flags of any stage; other
+flags than its own go to the stages.
+"""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from absl import app, flags
+from etils import epath
+
+from jaxalign.experiments import first_hour_page
+from jaxalign.runtime import storage, writer
+
+POLL_S = 0.05
+
+
+class Ended(NamedTuple):
+  """A stage that has ended.
+
+  Attributes:
+    status: its exit status, negative for the signal that ended it.
+    seconds: from its start.
+    signalled: whether the signal was sent before it ended.
+  """
+
+  status: int
+  seconds: float
+  signalled: bool
+
+
+def run_stage(
+  stage: str,
+  arguments: Sequence[str],
+  *,
+  until: Callable[[], bool] | None = None,
+  send: signal.Signals = signal.SIGKILL,
+) -> Ended:
+  """Runs a stage in a process of its own.
+
+  Args:
+    stage: module of jaxalign.experiments.
+    arguments: its flags.
+    until: when to signal it; None leaves it alone.
+    send: the signal.
+
+  Returns:
+    How it ended.
+  """
+  start = time.monotonic()
+  process = subprocess.Popen(
+    [sys.executable, "-m", f"jaxalign.experiments.{stage}", *arguments]
+  )
+  signalled = False
+  try:
+    if until is not None:
+      while process.poll() is None and not until():
+        time.sleep(POLL_S)
+      if process.poll() is None:
+        process.send_signal(send)
+        signalled = True
+    status = process.wait()
+  finally:
+    if process.poll() is None:  # this process was interrupted
+      process.kill()
+  return Ended(status, time.monotonic() - start, signalled)
+
+
+def saved_steps(workdir: epath.Path) -> list[int]:
+  """Steps with a complete checkpoint, in order."""
+  folder = workdir / "checkpoints"
+  if not folder.exists():
+    return []
+  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+
+def same_curve(straight: epath.Path, killed: epath.Path) -> dict[str, Any]:
+  """Two runs' metrics, row by row.
+
+  Args:
+    straight: workdir of the run that was left alone.
+    killed: workdir of the other.
+
+  Returns:
+    `rows` of the first, how many of them are `equal` in the second, and whether
+    the second has `more`.
+  """
+  ours, theirs = (
+    writer.read_rows(workdir / "metrics.jsonl")
+    for workdir in (straight, killed)
+  )
+  return {
+    "rows": len(ours),
+    "equal": sum(a == b for a, b in zip(ours, theirs, strict=False)),
+    "more": len(theirs) > len(ours),
+  }
+
+
+def kill_and_resume(
+  workdir: epath.Path, arguments: Sequence[str], *, steps: int, every: int
+) -> dict[str, Any]:
+  """Trains twice, the second time with a kill.
+
+  Args:
+    workdir: gets straight/ and killed/.
+    arguments: flags of the reward stage but --workdir.
+    steps: of each run.
+    every: steps between checkpoints.
+
+  Returns:
+    Exit statuses and seconds of the three processes, `killed_at`, the last step
+    saved when the kill came, and how the curves compare.
+  """
+  straight, killed = workdir / "straight", workdir / "killed"
+  arguments = [
+    *arguments,
+    f"--config.train.num_steps={steps}",
+    f"--config.train.checkpoint_every={every}",
+  ]
+  runs = {
+    "straight": run_stage("train_reward", [*arguments, f"--workdir={straight}"])
+  }
+  again = [*arguments, f"--workdir={killed}"]
+  runs["killed"] = run_stage(
+    "train_reward", again, until=lambda: bool(saved_steps(killed))
+  )
+  saved = saved_steps(killed)
+  runs["resumed"] = run_stage("train_reward", again)
+  result = {name: ended._asdict() for name, ended in runs.items()}
+  result["steps"] = steps
+  result["killed_at"] = saved[-1] if saved else 0
+  if runs["straight"].status == runs["resumed"].status == 0:
+    result["curve"] = same_curve(straight, killed)
+  return result
+
+
+def run(
+  workdir: epath.Path, arguments: Sequence[str], *, steps: int, every: int
+) -> bool:
+  """Measures, and writes first_hour.md and first_hour.json.
+
+  Args:
+    workdir: where, on a file system or in a store that all hosts share.
+    arguments: flags for the stages but --workdir.
+    steps: of the training runs.
+    every: steps between their checkpoints.
+
+  Returns:
+    Whether everything passed, as far as this host can tell.
+  """
+  workdir.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory() as folder:
+    rank_file = pathlib.Path(folder) / "rank"
+    probe = run_stage(
+      "probe",
+      [*arguments, f"--workdir={workdir}", f"--rank_file={rank_file}"],
+    )
+    rank = int(rank_file.read_text()) if rank_file.exists() else 0
+  trained = None
+  if probe.status == 0:
+    trained = kill_and_resume(workdir, arguments, steps=steps, every=every)
+  if rank != 0:
+    return trained is not None and first_hour_page.resumed(trained).passed
+  page, passed = first_hour_page.page(
+    workdir / "probe.json" if probe.status == 0 else None,
+    trained,
+    command=" ".join(arguments),
+  )
+  storage.write_atomically(workdir / "first_hour.md", page.encode())
+  sys.stdout.write(f"\n{page}\n")
+  return passed
+
+
+def main() -> None:
+  """Runs the hour from the command line; exit status 1 if something failed."""
+  flags.DEFINE_string("workdir", None, "Folder for everything it writes.")
+  flags.DEFINE_integer("steps", 200, "Steps of the training runs.", 2)
+  flags.DEFINE_integer("every", 20, "Steps between their checkpoints.", 1)
+  flags.mark_flag_as_required("workdir")
+
+  def start(argv: list[str]) -> int:
+    values = flags.FLAGS
+    if values.every >= values.steps:
+      raise app.UsageError(
+        f"--every={values.every} must be less than --steps={values.steps}"
+      )
+    # Where one process has the devices no other may, so none is used here.
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    passed = run(
+      epath.Path(values.workdir),
+      argv[1:],
+      steps=values.steps,
+      every=values.every,
+    )
+    return 0 if passed else 1
+
+  app.run(start, flags_parser=lambda argv: flags.FLAGS(argv, known_only=True))
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,285 @@
+r"""What these devices are, whether they compute right, and how fast.
+
+python -m jaxalign.experiments.probe \
+    --config=configs/rm_bt_crowd.py:smoke --workdir=runs/probe
+
+The first half of `first_hour`, for any config of the reward stage.
+"""
+
+import dataclasses
+import logging
+import platform
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+from etils import epath
+
+import jaxalign
+from jaxalign.experiments import (
+  configuration,
+  preferences,
+  program,
+  recipes,
+  train_reward,
+  training,
+)
+from jaxalign.runtime import hosts, inspect
+from jaxalign.runtime import mesh as meshes
+
+log = logging.getLogger("jaxalign")
+
+WARM_UP, STEPS = 3, 20  # of the timing
+# Largest relative difference of a loss or gradient norm from the CPU's. At
+# "default" precision a TPU multiplies float32 in bfloat16.
+TOLERANCES = {"default": 3e-2, "highest": 1e-3}
+_NAME_BYTES = 64
+
+
+class Golden(NamedTuple):
+  """One step here against the same step on this machine's CPU.
+
+  Attributes:
+    precision: of matrix products, as JAX names it.
+    loss: here.
+    cpu_loss: on the CPU.
+    gradient_norm: here.
+    cpu_gradient_norm: on the CPU.
+    tolerance: largest relative difference of either.
+  """
+
+  precision: str
+  loss: float
+  cpu_loss: float
+  gradient_norm: float
+  cpu_gradient_norm: float
+  tolerance: float
+
+  @property
+  def gap(self) -> float:
+    """The larger of the two relative differences; NaN stays NaN."""
+    here = np.array([self.loss, self.gradient_norm])
+    there = np.array([self.cpu_loss, self.cpu_gradient_norm])
+    return float(np.max(np.abs(here - there) / np.abs(there)))
+
+  @property
+  def passed(self) -> bool:
+    """Whether both are within the tolerance."""
+    return self.gap <= self.tolerance
+
+
+def devices_per_host() -> list[dict[str, Any]]:
+  """What each process sees, on every process.
+
+  Returns:
+    Per process its number, `host`, number of `devices` and their `kind`.
+  """
+
+  def gathered(text: str) -> list[str]:
+    cells = np.zeros(_NAME_BYTES, np.uint8)
+    coded = text.encode()[:_NAME_BYTES]
+    cells[: len(coded)] = np.frombuffer(coded, np.uint8)
+    return [
+      bytes(row).rstrip(b"\0").decode(errors="replace")
+      for row in hosts.all_hosts_gather(cells)
+    ]
+
+  local = jax.local_devices()
+  counts = hosts.all_hosts_gather(np.array([len(local)]))
+  return [
+    {"process": number, "host": host, "devices": int(count[0]), "kind": kind}
+    for number, (host, count, kind) in enumerate(
+      zip(
+        gathered(platform.node()),
+        counts,
+        gathered(local[0].device_kind),
+        strict=True,
+      )
+    )
+  ]
+
+
+def on_cpu(config: train_reward.Config) -> training.Stage:
+  """The same stage on one CPU device of this process."""
+  alone = dataclasses.replace(config.mesh, data=1, fsdp=1, tensor=1)
+  train = dataclasses.replace(config.train, parallel="jit")
+  config = dataclasses.replace(config, mesh=alone, train=train)
+  mesh = meshes.make_mesh(alone, jax.local_devices(backend="cpu")[:1])
+  return train_reward.build(config, mesh)
+
+
+def _placed(tree: Any, like: Any) -> Any:
+  """Arrays laid out as `like` says, from what every process holds whole."""
+  return jax.tree.map(
+    lambda leaf, shape: jax.make_array_from_callback(
+      shape.shape, shape.sharding, lambda index: np.asarray(leaf)[index]
+    ),
+    tree,
+    like,
+  )
+
+
+def golden(
+  here: training.Stage,
+  there: training.Stage,
+  batch: dict[str, np.ndarray],
+  state: Any,
+  precision: str,
+) -> Golden:
+  """One step on both.
+
+  Args:
+    here: the stage on the devices in question.
+    there: the same on a CPU.
+    batch: all rows, [B, ...] per field.
+    state: the state before the step, whole, in NumPy.
+    precision: a key of `TOLERANCES`.
+
+  Returns:
+    Both results.
+  """
+  numbers = []
+  for stage in (here, there):
+    rows = stage.batch["where"].sharding
+    with jax.default_matmul_precision(
+      None if precision == "default" else precision
+    ):
+      _, metrics = stage.step(
+        _placed(state, stage.state),
+        jax.tree.map(
+          lambda leaf, rows=rows: jax.make_array_from_callback(
+            leaf.shape, rows, lambda index: leaf[index]
+          ),
+          batch,
+        ),
+        jax.random.key(1),
+      )
+    metrics = hosts.fetch(metrics)
+    numbers.append(
+      (float(metrics["train/loss"]), float(metrics["train/gradient_norm"]))
+    )
+  (loss, norm), (cpu_loss, cpu_norm) = numbers
+  return Golden(
+    precision, loss, cpu_loss, norm, cpu_norm, TOLERANCES[precision]
+  )
+
+
+def speed(
+  stage: training.Stage, state: Any, batch: dict[str, np.ndarray]
+) -> dict[str, Any]:
+  """Seconds of a step on a batch that is there already.
+
+  Args:
+    stage: the built stage.
+    state: the state before the first step, whole, in NumPy.
+    batch: this process's rows.
+
+  Returns:
+    `first_s` with the compilation, `step_s` as three quartiles, `steps`,
+    `tokens_per_s`, `padded_tokens` and `flops_per_s_per_device`.
+  """
+  state = _placed(state, stage.state)
+  rows = hosts.global_batch(batch, stage.batch["where"].sharding)
+  seconds = []
+  for _ in range(1 + WARM_UP + STEPS):
+    start = time.perf_counter()
+    state, metrics = stage.step(state, rows, jax.random.key(1))
+    jax.block_until_ready((state.params, metrics))
+    seconds.append(time.perf_counter() - start)
+  quartiles = np.quantile(seconds[1 + WARM_UP :], (0.25, 0.5, 0.75)).tolist()
+  shape = rows["tokens"].shape
+  flops = inspect.decoder_flops(
+    stage.network,
+    int(np.prod(shape)),
+    shape[-1],
+    passes=stage.passes,
+    num_outputs=stage.network.num_outputs,
+  )
+  (attended,) = hosts.all_hosts_sum(np.array([batch["mask"].sum()]))
+  return {
+    "first_s": seconds[0],
+    "step_s": quartiles,
+    "steps": STEPS,
+    "tokens_per_s": int(attended) / quartiles[1],
+    "padded_tokens": int(np.prod(shape)),
+    "flops_per_s_per_device": flops / quartiles[1] / jax.device_count(),
+  }
+
+
+def run(
+  config: train_reward.Config, workdir: epath.Path, *, rank_file: str | None
+) -> None:
+  """Writes probe.json.
+
+  Args:
+    config: the reward stage's.
+    workdir: gets probe.json; what an earlier `first_hour` left there goes.
+    rank_file: gets this process's number, on this machine, or None.
+  """
+  if rank_file is not None:
+    epath.Path(rank_file).write_text(str(jax.process_index()))
+  if hosts.is_main():
+    for name in ("straight", "killed"):
+      (workdir / name).rmtree(missing_ok=True)
+  found = devices_per_host()
+  for row in found:
+    log.info("process %(process)d on %(host)s: %(devices)d x %(kind)s", row)
+  stage = train_reward.build(config, meshes.make_mesh(config.mesh))
+  reference = on_cpu(config)
+  tokenizer = preferences.open_tokenizer(config.data, config.model.init_from)
+  pairs, _ = preferences.load_splits(config.data, tokenizer)
+  learned, rows = recipes.training_pairs(config.recipe, config.loss, pairs)
+  batch = preferences.make_batches(
+    config.data,
+    learned,
+    tokenizer,
+    config.train.batch_size,
+    seed=config.seed,
+    shuffle=True,
+    rows=rows,
+  )[0]
+  whole = hosts.fetch(hosts.global_batch(batch, stage.batch["where"].sharding))
+  state = hosts.fetch(reference.init(jax.random.key(config.seed)))
+  # First, so that the first step is timed with its compilation.
+  timing = speed(stage, state, batch)
+  log.info("a step takes %.4f s", timing["step_s"][1])
+  goldens = [
+    golden(stage, reference, whole, state, precision)
+    for precision in TOLERANCES
+  ]
+  for result in goldens:
+    log.info("%s precision: off by %.1e", result.precision, result.gap)
+  if hosts.is_main():
+    configuration.write_json(
+      workdir / "probe.json",
+      {
+        "versions": {
+          "jaxalign": jaxalign.__version__,
+          "jax": jax.__version__,
+          "python": platform.python_version(),
+        },
+        "hosts": found,
+        "mesh": dict(meshes.make_mesh(config.mesh).shape),
+        "goldens": [
+          result._asdict() | {"gap": result.gap, "passed": result.passed}
+          for result in goldens
+        ],
+        "speed": timing,
+      },
+    )
+  hosts.barrier("probe")
+
+
+def main() -> None:
+  """Runs the probe from the command line."""
+  program.define_flags()
+  flags.DEFINE_string("rank_file", None, "Gets this process's number.")
+  program.main(
+    train_reward.Config, run, rank_file=lambda: flags.FLAGS.rank_file
+  )
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# The first hour on new devices: right, how fast, and does a killed run resume?
+# shellcheck source-path=SCRIPTDIR
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+usage() {
+  cat <<'TEXT'
+usage: launch/first_hour.sh [--python VERSION] [--dry_run] [ARGUMENT...]
+
+On the devices of this machine, TPUs, GPUs or CPUs: one training step against
+the same step on the CPU, the time of a step, and a run that is killed and
+resumed against one that is not. Prints a report to be pasted elsewhere, leaves
+it in WORKDIR/first_hour.md, and ends with 1 if something failed. Arguments go
+to jaxalign.experiments.first_hour, such as --steps=400 or --config.seed=1.
+
+On a TPU slice of many hosts the same runs as a stage on all of them:
+  launch/tpu_vm.sh run ... -- first_hour --config=configs/rm_bt_crowd.py:smoke \
+      --workdir=gs://bucket/first_hour
+
+  --python VERSION  3.11 or 3.12; the default is the first one found
+  --dry_run         print the commands
+
+  CONFIG=...        of the reward stage, default configs/rm_bt_crowd.py:smoke
+  WORKDIR=...       default runs/first_hour in the checkout
+  PYTHON=...        the interpreter to use
+TEXT
+}
+
+parse "$@"
+workdir=${WORKDIR:-$root/runs/first_hour}
+case $workdir in
+  /* | *://*) ;;
+  *) workdir=$PWD/$workdir ;;
+esac
+cd "$root"
+find_versions
+
+# The CPU computes what the others are compared with, so it is always named.
+if has_tpu; then
+  enter "${found[0]}" train tpu
+  export JAX_PLATFORMS=${JAX_PLATFORMS:-tpu,cpu}
+elif has_gpu; then
+  enter "${found[0]}" train cuda
+  export JAX_PLATFORMS=${JAX_PLATFORMS:-cuda,cpu}
+else
+  enter "${found[0]}" train
+  export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
+fi
+
+stage "The first hour"
+run "$python" -m jaxalign.experiments.first_hour \
+  --config="${CONFIG:-configs/rm_bt_crowd.py:smoke}" --workdir="$workdir" \
+  ${rest[@]+"${rest[@]}"}
