@@ -66,7 +66,10 @@ def resumed(trained: Mapping[str, Any]) -> Check:
       found = f"the {run} run failed: {_ending(trained[run])}"
       return Check(name, found, False)
   at, steps = trained["killed_at"], trained["steps"]
-  if trained["killed"]["status"] == 0 or not 0 < at < steps:
+  if trained["killed"]["status"] != 0 and at == 0:
+    found = f"it ended before it had saved: {_ending(trained['killed'])}"
+    return Check(name, found, False)
+  if trained["killed"]["status"] == 0 or at >= steps:
     found = f"nothing was killed: it had ended; give more than --steps={steps}"
     return Check(name, found, False)
   curve = trained["curve"]

@@ -101,7 +101,7 @@ class PageTest(parameterized.TestCase):
     (dict(straight=ended(1)), "straight run failed: exit code 1"),
     (dict(resumed=ended(-6)), "resumed run failed: ended by SIGABRT"),
     (dict(killed=ended(0)), "nothing was killed"),
-    (dict(killed_at=0), "nothing was killed"),
+    (dict(killed=ended(1), killed_at=0), "before it had saved: exit code 1"),
     (dict(killed_at=8), "nothing was killed"),
     (dict(curve={"rows": 8, "equal": 7, "more": False}), "7 are equal"),
     (dict(curve={"rows": 8, "equal": 8, "more": True}), "8 are equal"),
