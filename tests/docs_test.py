@@ -52,6 +52,23 @@ class PagesTest(parameterized.TestCase):
       close(names[loss], names["loss"])
     close(names["pmap_loss"], np.full(jax.device_count(), names["loss"]))
 
+  def test_two_recipes_add_up_to_a_third(self):
+    names = run_blocks("recipes.md")
+    parts = [
+      names["contract"].make_gradient(one)(
+        names["params"], names["batch"], one.carry
+      )
+      for one in (names["sources"], names["everyone"])
+    ]
+    jax.tree.map(
+      lambda got, one, two: np.testing.assert_allclose(
+        got, (one + two) / 2, rtol=2e-5, atol=1e-6
+      ),
+      names["found"].gradient,
+      parts[0].gradient,
+      parts[1].gradient,
+    )
+
   def test_tunix_calls_it_with_the_model_and_keywords(self):
     # The three lines of its trainer that touch a loss function.
     names = run_blocks("importing.md")
