@@ -33,13 +33,16 @@ class Collective(NamedTuple):
   """One kind of message of a program."""
 
   kind: str  # one of KINDS
-  shape: tuple[int, ...]  # of the result on one device
+  # Of what one device gives or gets, whichever is larger: a reduce-scatter
+  # counts as the all-gather that undoes it.
+  shape: tuple[int, ...]
   dtype: str  # as XLA names it: f32, bf16, s32, pred
-  bytes: int  # of the result on one device
+  bytes: int  # of that array
   count: int  # how often one run of the program sends it
 
 
 class _Instruction(NamedTuple):
+  name: str
   type: str
   opcode: str
   rest: str
@@ -103,34 +106,87 @@ def _parse(text: str) -> tuple[dict[str, _Computation], str | None]:
     if instruction is not None:
       type_text, call = _split_type(instruction[2])
       opcode, _, rest = call.partition("(")
-      current.instructions.append(_Instruction(type_text, opcode, rest))
+      current.instructions.append(
+        _Instruction(instruction[1], type_text, opcode, rest)
+      )
   return computations, entry
+
+
+def _operands(instruction: _Instruction) -> list[str]:
+  """Names of an instruction's operands."""
+  inside, _ = _split_operands(instruction.rest)
+  # Older texts write the type in front of each name.
+  return [part.rsplit(" ", 1)[-1].lstrip("%") for part in inside]
+
+
+def _split_operands(rest: str) -> tuple[list[str], str]:
+  """Cuts "A, B), REST" into its operands and what follows them."""
+  depth, start, parts = 0, 0, []
+  for i, letter in enumerate(rest):
+    depth += (letter in "({[") - (letter in ")}]")
+    if depth < 0 or (letter == "," and depth == 0):
+      parts.append(re.sub(r"/\*.*?\*/", "", rest[start:i]).strip())
+      start = i + 1
+    if depth < 0:
+      break
+  return [part for part in parts if part], rest[start:]
+
+
+def _by_name(computation: _Computation) -> dict[str, _Instruction]:
+  return {i.name: i for i in computation.instructions}
+
+
+def _constant(instruction: _Instruction | None) -> int | None:
+  """The value of an integer constant."""
+  if instruction is None or instruction.opcode != "constant":
+    return None
+  value = re.match(r"(-?\d+)\)", instruction.rest)
+  return None if value is None else int(value[1])
 
 
 def _trips(loop: str, computations: dict[str, _Computation]) -> int:
   """How often a while loop runs; 1 if the text does not say.
 
-  A scan counts up from 0 by 1 until a constant, which is the only integer
-  constant in its condition.
+  A scan counts up from 0 by 1 until a constant. The loops into which the TPU
+  compiler cuts a product of gathered weights count by more.
   """
   known = _TRIP_COUNT.search(loop)
   if known is not None:
     return int(known[1])
-  condition = re.search(r"\bcondition=%?([\w.\-]+)", loop)
-  if condition is None or condition[1] not in computations:
+  named = dict(_CALLED.findall(loop))
+  if named.get("condition") not in computations:
     return 1
-  instructions = computations[condition[1]].instructions
-  limits = [
-    int(match[1])
-    for i in instructions
-    if i.opcode == "constant" and re.match(r"[su]\d+\[\]", i.type)
-    for match in [re.match(r"(-?\d+)\)", i.rest)]
-    if match is not None
-  ]
-  less = any(
-    i.opcode == "compare" and "direction=LT" in i.rest for i in instructions
-  )
-  return limits[0] if less and len(limits) == 1 and limits[0] > 0 else 1
+  condition = computations[named["condition"]]
+  instructions = _by_name(condition)
+  for test in condition.instructions:
+    if test.opcode != "compare" or "direction=LT" not in test.rest:
+      continue
+    counter, bound = map(instructions.get, _operands(test)[:2])
+    limit = _constant(bound)
+    if counter is None or limit is None or limit <= 0:
+      continue
+    step = 1
+    place = re.search(r"\bindex=(\d+)", counter.rest)
+    if place is not None and named.get("body") in computations:
+      step = _step(computations[named["body"]], int(place[1]))
+    return -(-limit // step)
+  return 1
+
+
+def _step(body: _Computation, index: int) -> int:
+  """What a loop adds to entry `index` of its state; 1 if it does not say."""
+  instructions = _by_name(body)
+  root = body.instructions[-1]
+  if root.opcode != "tuple" or index >= len(_operands(root)):
+    return 1
+  step = 0
+  current = instructions.get(_operands(root)[index])
+  while current is not None and current.opcode in ("add", "copy"):
+    operands = [instructions.get(name) for name in _operands(current)]
+    constants = [c for c in map(_constant, operands) if c is not None]
+    step += sum(constants)
+    current = next((o for o in operands if _constant(o) is None), None)
+  return max(step, 1)
 
 
 def _runs(
@@ -139,7 +195,7 @@ def _runs(
   """How often each computation runs in one run of the program."""
   calls: dict[str, list[tuple[str, int]]] = collections.defaultdict(list)
   for name, computation in computations.items():
-    for _, opcode, rest in computation.instructions:
+    for _, _, opcode, rest in computation.instructions:
       # These name the computation that their async-start has run already.
       if opcode in ("async-update", "async-done"):
         continue
@@ -161,14 +217,30 @@ def _runs(
   return runs
 
 
-def _result(kind: str, instruction: _Instruction, enclosing: str) -> str:
-  """The type of what a collective leaves on a device."""
-  if kind == "reduce-scatter" and instruction.opcode == "all-reduce":
-    return enclosing
+def _payload(
+  instruction: _Instruction, computation: _Computation
+) -> list[tuple[str, tuple[int, ...]]]:
+  """The arrays that a collective takes or leaves, the larger of each two."""
+  kind = instruction.opcode.removesuffix("-start")
+  parts = _parts(instruction.type)
   if instruction.opcode.endswith("-start") and kind != "all-reduce":
     # (operands, results, context...); an all-reduce-start has results alone.
-    return _parts(instruction.type)[1]
-  return instruction.type
+    given, left = list(_arrays(parts[0])), list(_arrays(parts[1]))
+  else:
+    known = _by_name(computation)
+    left = list(_arrays(instruction.type))
+    given = [
+      array
+      for name in _operands(instruction)
+      if name in known
+      for array in _arrays(known[name].type)
+    ]
+  if len(given) != len(left):
+    return left
+  return [
+    max(pair, key=lambda array: _num_bytes(*array))
+    for pair in zip(left, given, strict=True)
+  ]
 
 
 def collectives(compiled_text: str) -> list[Collective]:
@@ -200,10 +272,11 @@ def collectives(compiled_text: str) -> list[Collective]:
         continue
       if fused and kind == "all-reduce":
         kind = "reduce-scatter"
-      result = _result(kind, instruction, computation.result)
       channel = re.search(r"\bchannel_id=(\d+)", instruction.rest)
       place = (name, str(number)) if channel is None else ("", channel[1])
-      for index, (dtype, shape) in enumerate(_arrays(result)):
+      for index, (dtype, shape) in enumerate(
+        _payload(instruction, computation)
+      ):
         key = (kind, dtype, str(shape), str(index), *place)
         before = channels.get(key, 0)
         now = max(before, runs[name])

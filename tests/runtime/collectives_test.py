@@ -55,7 +55,7 @@ class LiteralTest(parameterized.TestCase):
     ),
     (
       "%s = ((f32[16]{0}), f32[2]{0}, s32[]) reduce-scatter-start(%x)",
-      Collective("reduce-scatter", (2,), "f32", 8, 1),
+      Collective("reduce-scatter", (16,), "f32", 64, 1),
     ),
   )
   def test_one_line(self, text, expected):
@@ -127,6 +127,40 @@ class LiteralTest(parameterized.TestCase):
     self.assertEqual(lines(text)[0].count, 6)
     self.assertEqual(lines(text.replace("LT", "NE"))[0].count, 1)
 
+  def test_a_product_of_gathered_weights_counts_up_by_more_than_one(self):
+    text = """
+      %body (p: (f32[4], u32[])) -> (f32[4], u32[]) {
+        %p = (f32[4]{0}, u32[]) parameter(0)
+        %i = u32[] get-tuple-element(%p), index=1
+        %one = u32[] constant(1)
+        %half = u32[] add(%i, %one)
+        %next = u32[] add(%one, %half)
+        %x = f32[4]{0} get-tuple-element(%p), index=0
+        %a = f32[4]{0} collective-permute(%x), channel_id=1
+        ROOT %t = (f32[4]{0}, u32[]) tuple(%a, %next)
+      }
+
+      %cond (q: (f32[4], u32[])) -> pred[] {
+        %n = u32[] constant(8)
+        %j = u32[] get-tuple-element(%q), index=1
+        ROOT %lt = pred[] compare(%j, %n), direction=LT
+      }
+
+      ENTRY %main (z: f32[4]) -> f32[4] {
+        %w = (f32[4]{0}, u32[]) while(%t), condition=%cond, body=%body
+      }
+    """
+    self.assertEqual(lines(text)[0].count, 4)
+    slower = text.replace("add(%one, %half)", "copy(%half)")
+    self.assertEqual(lines(slower)[0].count, 8)
+
+  def test_operand_of_a_reduce_scatter_counts(self):
+    found = lines("""
+      %x = f32[16]{0} parameter(0)
+      %rs = f32[2]{0} reduce-scatter(%x), dimensions={0}, to_apply=%add
+    """)
+    self.assertEqual(found, [Collective("reduce-scatter", (16,), "f32", 64, 1)])
+
   def test_slice_of_a_fused_all_reduce_is_a_reduce_scatter(self):
     found = lines("""
       %all-reduce-scatter.1 (i: f32[8,2]) -> f32[1,2] {
@@ -138,7 +172,9 @@ class LiteralTest(parameterized.TestCase):
         %f = f32[1,2]{1,0} fusion(%z), kind=kCustom, calls=%all-reduce-scatter.1
       }
     """)
-    self.assertEqual(found, [Collective("reduce-scatter", (1, 2), "f32", 8, 1)])
+    self.assertEqual(
+      found, [Collective("reduce-scatter", (8, 2), "f32", 64, 1)]
+    )
 
 
 class CompiledTest(absltest.TestCase):
@@ -157,7 +193,7 @@ class CompiledTest(absltest.TestCase):
     array = jax.ShapeDtypeStruct(shape, jnp.float32)
     return jax.jit(mapped).lower(array).compile().as_text()
 
-  def test_each_kind_is_found_with_its_result(self):
+  def test_each_kind_is_found_with_the_larger_side(self):
     def body(x):  # [1, 64] on each device
       gathered = jax.lax.all_gather(x[0], "x", tiled=True)  # [512]
       scattered = jax.lax.psum_scatter(gathered, "x", tiled=True)  # [64]
@@ -173,7 +209,7 @@ class CompiledTest(absltest.TestCase):
       by_kind,
       {
         "all-gather": 2048,
-        "reduce-scatter": 256,
+        "reduce-scatter": 2048,
         "all-to-all": 256,
         "collective-permute": 256,
         "all-reduce": 4,
