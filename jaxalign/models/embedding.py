@@ -39,6 +39,10 @@ class Embedding(nn.Module):
       mode="fill", fill_value=jnp.nan, wrap_negative_indices=False
     )
     x = look(self.tokens, tokens)
+    # Laid out by width within a replica first, so that a device adds gradients
+    # of its replica's rows to its columns of the table. From rows straight to
+    # columns the compiler finds no way but a whole copy on every device.
+    x = nn.with_logical_constraint(x, ("replica", None, "embed"))
     if self.config.positions == "learned":
       x = x + look(self.positions, positions + self.config.position_offset)
     return x.astype(jnp.dtype(self.config.dtype))

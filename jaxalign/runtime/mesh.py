@@ -20,6 +20,7 @@ MESH_AXES = ("data", "fsdp", "tensor")
 # Logical axis -> mesh axes. A config may override rows.
 LOGICAL_AXES: dict[str, tuple[str, ...]] = {
   "batch": ("data", "fsdp"),
+  "replica": ("data",),  # rows that the devices of an fsdp group share
   "embed": ("fsdp",),
   "heads": ("tensor",),
   "kv_heads": ("tensor",),
