@@ -58,6 +58,8 @@ class BackboneConfig:
     unroll: layers per scan iteration.
     lora: adapters to train in place of the parameters, which stay as they are;
       None trains all of them.
+    attention: "dense" (any device), "fused" (cuDNN on a GPU, in bfloat16) or
+      "splash" (TPU), without which sequences of thousands of tokens do not fit.
   """
 
   init_from: str | None
@@ -67,6 +69,7 @@ class BackboneConfig:
   remat: str
   unroll: int
   lora: LoraConfig | None = None
+  attention: str = "dense"
 
   def __post_init__(self) -> None:
     """Raises ValueError unless exactly one origin is named."""
@@ -104,6 +107,7 @@ def decoder_config(
     "dtype": config.dtype,
     "remat": config.remat,
     "unroll": config.unroll,
+    "attention": config.attention,
     "num_outputs": num_outputs,
     "pad_id": tokenizer.pad_id,
     "bos_id": tokenizer.bos_id,
