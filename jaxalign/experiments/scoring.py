@@ -14,7 +14,7 @@ from jaxalign.data import batches, tokens
 from jaxalign.experiments import backbone, preferences
 from jaxalign.models import activations, heads, weights
 from jaxalign.models.config import DecoderConfig
-from jaxalign.runtime import abstract, artefact, hosts
+from jaxalign.runtime import abstract, artefact, footprint, hosts
 from jaxalign.runtime import mesh as meshes
 
 
@@ -41,6 +41,18 @@ class Stage(NamedTuple):
   def lower(self) -> jax.stages.Lowered:
     """The step for its abstract arguments, ready to compile."""
     return self.step.lower(self.state, self.batch)
+
+  def programs(self) -> tuple[footprint.Program, ...]:
+    """What the compile stage compiles: the forward pass over a batch."""
+    forward = footprint.program_of(
+      self.network,
+      self.batch,
+      name="forward",
+      lower=self.lower,
+      parts={"parameters": self.state},
+      passes=self.passes,
+    )
+    return (forward,)
 
 
 def build(

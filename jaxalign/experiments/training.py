@@ -14,7 +14,14 @@ from jaxalign.experiments import backbone
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.ops import checks
-from jaxalign.runtime import abstract, artefact, checkpoint, hosts, loop
+from jaxalign.runtime import (
+  abstract,
+  artefact,
+  checkpoint,
+  footprint,
+  hosts,
+  loop,
+)
 from jaxalign.runtime import mesh as meshes
 
 
@@ -118,6 +125,23 @@ class Stage(NamedTuple):
       raise ValueError("train.parallel must be 'jit' to compile ahead of time")
     key = jax.eval_shape(lambda: jax.random.key(0))
     return self.step.lower(self.state, self.batch, key)
+
+  def programs(self) -> tuple[footprint.Program, ...]:
+    """What the compile stage compiles: the step."""
+    state = self.state
+    parts = {
+      "parameters": (state.params, state.frozen),
+      "optimizer": state._replace(params=(), frozen=()),
+    }
+    step = footprint.program_of(
+      self.network,
+      self.batch,
+      name="step",
+      lower=self.lower,
+      parts=parts,
+      passes=self.passes,
+    )
+    return (step,)
 
 
 def assemble(

@@ -130,6 +130,8 @@ def tpu_topology(name: str) -> list[Any]:
     "TPU_ACCELERATOR_TYPE", f"{accelerator}-{chips * cores}"
   )
   os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+  # Where `resharding.compiler_log` finds its warnings.
+  os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "1")
   # libtpu guards the chips with a lock file; a compiler takes no chips, so
   # several may run at once.
   os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
@@ -161,6 +163,7 @@ class DecoderShape(Protocol):
   mlp_dim: int
   gated: bool
   vocab_size: int
+  num_outputs: int | None
 
 
 def decoder_flops(

@@ -1,0 +1,84 @@
+"""No array above 1 % of a model is whole on every device, in any family."""
+
+import dataclasses
+import runpy
+
+import jax
+from absl.testing import absltest, parameterized
+
+from jaxalign.experiments import backbone, configuration, sft, train_reward
+from jaxalign.models import families
+from jaxalign.runtime import footprint
+from jaxalign.runtime import mesh as meshes
+from tests import checkout
+
+# Layers, heads, key-value heads, width, MLP width, vocabulary.
+PUBLISHED = {
+  "pythia-1.4b": ("gpt_neox", 24, 16, 16, 2048, 8192, 50304),
+  "pythia-6.9b": ("gpt_neox", 32, 32, 32, 4096, 16384, 50432),
+  "gpt2-xl": ("gpt2", 48, 25, 25, 1600, 6400, 50257),
+  "opt-6.7b": ("opt", 32, 32, 32, 4096, 16384, 50272),
+  "llama-2-7b": ("llama", 32, 32, 32, 4096, 11008, 32000),
+  "llama-3-8b": ("llama", 32, 32, 8, 4096, 14336, 128256),
+  "mistral-7b": ("mistral", 32, 32, 8, 4096, 14336, 32768),
+  "qwen2-7b": ("qwen2", 28, 28, 4, 3584, 18944, 152064),
+  "qwen3-8b": ("qwen3", 36, 32, 8, 4096, 12288, 151936),
+}
+TENSOR = [name for name in PUBLISHED if name != "gpt2-xl"]  # 25 heads
+CASES = [(name, (1, 8, 1)) for name in PUBLISHED] + [
+  (name, (2, 2, 2)) for name in TENSOR
+]
+
+
+def config_of(stage, file: str, name: str, sizes: tuple[int, ...]):
+  """A stage's config with the shape of a published model."""
+  path = checkout.ROOT / f"configs/{file}.py"
+  cfg = runpy.run_path(str(path))["get_config"]("smoke")
+  fields = [f.name for f in dataclasses.fields(backbone.Architecture)]
+  with cfg.ignore_type():
+    cfg.model.architecture = dict(
+      zip(fields, PUBLISHED[name], strict=False), tie_embeddings=False
+    )
+    cfg.mesh.update(dict(zip(("data", "fsdp", "tensor"), sizes, strict=True)))
+    cfg.train.batch_size = 8
+  return configuration.to_dataclass(stage.Config, cfg)
+
+
+class PaperScaleTest(parameterized.TestCase):
+  @parameterized.parameters(*CASES)
+  def test_reward_model(self, name, sizes):
+    config = config_of(train_reward, "rm_bt_crowd", name, sizes)
+    stage = train_reward.build(config, meshes.make_mesh(config.mesh))
+    size = footprint.model_bytes(stage.state.params)
+    self.assertGreater(size, 4e9)
+    self.assertEmpty(footprint.replicated_giants(stage.state, model_bytes=size))
+    held = footprint.bytes_per_device(stage.state.params)
+    self.assertLess(held / size, 1.01 / (sizes[1] * sizes[2]))
+
+  @parameterized.parameters(*TENSOR)
+  def test_policy(self, name):
+    config = config_of(sft, "sft_crowd", name, (2, 2, 2))
+    stage = sft.build(config, meshes.make_mesh(config.mesh))
+    size = footprint.model_bytes(stage.state.params)
+    self.assertEmpty(footprint.replicated_giants(stage.state, model_bytes=size))
+
+  def test_every_family_is_here(self):
+    self.assertEqual(
+      {row[0] for row in PUBLISHED.values()}, {*families.FAMILIES}
+    )
+
+  def test_a_giant_is_seen(self):
+    config = config_of(train_reward, "rm_bt_crowd", "llama-3-8b", (1, 8, 1))
+    mesh = dataclasses.replace(config.mesh, rules=(("embed", None),))
+    config = dataclasses.replace(config, mesh=mesh)
+    stage = train_reward.build(config, meshes.make_mesh(mesh))
+    found = footprint.replicated_giants(
+      stage.state, model_bytes=footprint.model_bytes(stage.state.params)
+    )
+    self.assertNotEmpty(found)
+    self.assertIn("mlp", found[0].path)
+    self.assertEqual(jax.device_count(), 8)
+
+
+if __name__ == "__main__":
+  absltest.main()
