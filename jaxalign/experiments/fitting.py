@@ -1,16 +1,18 @@
 """The loop of every stage that learns from batches: one, for all of them."""
 
+import hashlib
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
 from jaxalign.algorithms import train_state
 from jaxalign.data import batches, member_batches
 from jaxalign.experiments import training
-from jaxalign.runtime import checkpoint, hosts, loop, writer
+from jaxalign.runtime import checkpoint, hosts, loop, preemption, writer
 
 log = logging.getLogger("jaxalign")
 
@@ -20,6 +22,43 @@ Measure = Callable[[Any], dict[str, float]]
 Revise = Callable[
   [int, train_state.TrainState], tuple[train_state.TrainState, dict[str, float]]
 ]
+
+
+def fingerprint(source: batches.Batches) -> bytes:
+  """A digest of what decides the order of rows: the same on all processes.
+
+  Args:
+    source: batches; the number of the process does not enter, nor do the
+      tokens, but for how many there are.
+
+  Returns:
+    32 bytes.
+  """
+  digest = hashlib.sha256()
+  given = (
+    source.batch_size,
+    source.buckets,
+    source.pad_id,
+    source.seed,
+    source.shuffle,
+    source.mixing,
+    source.dataset.source_names,
+    len(source),
+  )
+  digest.update(repr(given).encode())
+  for array in (source.dataset.widths, source.dataset.source):
+    digest.update(np.ascontiguousarray(array, np.int64).tobytes())
+  return digest.digest()
+
+
+def _check_hosts(
+  source: batches.Batches | member_batches.MemberBatches, start: int
+) -> None:
+  """Refuses processes that see other data, or whose rows overlap."""
+  several = isinstance(source, member_batches.MemberBatches)
+  for one in source.members if several else (source,):
+    hosts.check_same("the training data", fingerprint(one))
+    hosts.check_shares(one[start]["row"], one.batch_size)
 
 
 def fit(
@@ -53,6 +92,9 @@ def fit(
 
   Returns:
     The state after the last step.
+
+  Raises:
+    preemption.Preempted: this run is to make room; the last step is saved.
   """
   init_key, step_key = jax.random.split(jax.random.key(seed))
   start = saved.latest() or 0
@@ -69,6 +111,8 @@ def fit(
     prefetch=prefetch,
   )
   rows = stage.batch["where"].sharding
+  if jax.process_count() > 1 and start < schedule.num_steps:
+    _check_hosts(source, start)
   guard = loop.StepGuard(schedule.max_bad_steps)
   profiler = loop.Profiler(
     workdir / "profile" if profile else None,
@@ -76,12 +120,15 @@ def fit(
     + start,
     PROFILE_STEPS,
   )
-  with writer.MetricWriter(
-    workdir,
-    start_step=start,
-    num_steps=schedule.num_steps,
-    is_main=hosts.is_main(),
-  ) as report:
+  with (
+    preemption.Preemption() as preempted,
+    writer.MetricWriter(
+      workdir,
+      start_step=start,
+      num_steps=schedule.num_steps,
+      is_main=hosts.is_main(),
+    ) as report,
+  ):
     for step, batch in enumerate(stream, start + 1):
       profiler.before(step)
       with jax.profiler.StepTraceAnnotation("train", step_num=step):
@@ -100,9 +147,10 @@ def fit(
           tokens=int(batch["mask"].sum()) * jax.process_count(),
           loss=previous[1]["train/loss"],
         )
-      last = step == schedule.num_steps
+      last, leaving = step == schedule.num_steps, preempted.due(step)
       score_due = last or training.every(step, schedule.eval_every)
       save_due = last or training.every(step, schedule.checkpoint_every)
+      save_due = save_due or leaving
       if not score_due and not save_due:
         continue
       # What a checkpoint's step has measured is on disk before the checkpoint.
@@ -115,6 +163,8 @@ def fit(
       report.flush()
       if save_due:
         saved.save(step, state._replace(frozen=()), scores)
+      if leaving:
+        preempted.leave(step)
   profiler.close()
   log.info("the step was compiled %d times", stage.traces.count)
   return state

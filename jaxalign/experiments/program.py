@@ -12,7 +12,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from jaxalign.experiments import configuration
-from jaxalign.runtime import hosts
+from jaxalign.runtime import hosts, preemption, watch
 
 T = TypeVar("T")
 
@@ -26,13 +26,20 @@ def define_flags(*, workdir_required: bool = True) -> None:
   flags.DEFINE_string(
     "coordinator",
     None,
-    "HOST:PORT of process 0; set it to run on many hosts. 'auto' finds all "
-    "processes by itself on Cloud TPU and under SLURM.",
+    "HOST or HOST:PORT of process 0; set it to run on many hosts. 'auto' finds "
+    "all processes by itself on Cloud TPU and under SLURM.",
   )
   flags.DEFINE_integer("num_processes", None, "Processes of the run.")
   flags.DEFINE_integer("process_id", None, "This process, from 0.")
   flags.DEFINE_integer(
     "host_timeout", 300, "Seconds to wait for all processes to appear."
+  )
+  flags.DEFINE_float(
+    "host_silence",
+    60.0,
+    "Seconds without a sign of a process after which the others end.",
+    lower_bound=1.0,
+    upper_bound=100.0,
   )
   flags.mark_flag_as_required("config")
   if workdir_required:
@@ -49,7 +56,8 @@ def join_hosts(
   """Joins the run's other processes, if a coordinator is named.
 
   Args:
-    coordinator: HOST:PORT, "auto" to have JAX find it, None for one process.
+    coordinator: HOST or HOST:PORT, "auto" to have JAX find it, None for one
+      process.
     num_processes: processes of the run.
     process_id: this one, from 0.
     timeout_s: seconds to wait for all of them.
@@ -112,6 +120,10 @@ def main(
       jax.devices()[0].device_kind,
       jax.process_count(),
     )
-    run(config, workdir, **{k: option() for k, option in options.items()})
+    with (
+      watch.EndingTogether(values.host_silence),
+      preemption.leaving_at_once(),
+    ):
+      run(config, workdir, **{k: option() for k, option in options.items()})
 
   app.run(start)

@@ -11,6 +11,10 @@ from jaxalign.runtime import roll_call
 
 _log = logging.getLogger(__name__)
 
+# Said to JAX, as its own choice has moved between releases: hosts that were
+# installed on different days would wait for each other at different doors.
+PORT = 8482
+
 
 def initialize(
   *,
@@ -27,8 +31,8 @@ def initialize(
   missing.
 
   Args:
-    coordinator: "HOST:PORT" of process 0; the port must be free there and open
-      to the others.
+    coordinator: "HOST:PORT" of process 0, or "HOST" for `PORT`; the port must
+      be free there and open to the others.
     num_processes: processes of the run.
     process_id: this one, from 0.
     timeout_s: seconds to wait for all of them.
@@ -58,6 +62,7 @@ def initialize(
       f"process_id must be in [0, num_processes={num_processes}), got "
       f"{process_id}"
     )
+  coordinator = with_port(coordinator)
   roll_call.roll_call(
     coordinator,
     num_processes=num_processes,
@@ -70,6 +75,16 @@ def initialize(
     process_id=process_id,
     initialization_timeout=timeout_s,
   )
+
+
+def with_port(coordinator: str) -> str:
+  """The address with `PORT` where it names none.
+
+  Args:
+    coordinator: "HOST", "HOST:PORT", "[IPV6]" or "[IPV6]:PORT".
+  """
+  named = coordinator.rpartition("]")[2] if "]" in coordinator else coordinator
+  return coordinator if ":" in named else f"{coordinator}:{PORT}"
 
 
 def is_main() -> bool:
@@ -114,6 +129,47 @@ def all_hosts_sum(array: np.ndarray) -> np.ndarray:
     [...], the same on all processes.
   """
   return all_hosts_gather(array).sum(axis=0, dtype=np.asarray(array).dtype)
+
+
+def check_same(what: str, content: bytes) -> None:
+  """Refuses processes that do not hold the same.
+
+  Args:
+    what: name of it, for the error.
+    content: a digest, as long on all processes.
+
+  Raises:
+    ValueError: it differs, on every process, with the processes that differ
+      from process 0.
+  """
+  rows = all_hosts_gather(np.frombuffer(content, np.uint8))
+  others = [p for p, row in enumerate(rows) if (row != rows[0]).any()]
+  if others:
+    raise ValueError(
+      f"{what} of process {', '.join(map(str, others))} differs from that of "
+      "process 0: all hosts must see the same files, and the same config"
+    )
+
+
+def check_shares(rows: np.ndarray, batch_size: int) -> None:
+  """Refuses shares of a batch that overlap or leave rows out.
+
+  Args:
+    rows: places in the whole batch that this process holds, int32 [B / P].
+    batch_size: B.
+
+  Raises:
+    ValueError: a row is held by two processes or by none.
+  """
+  shares = all_hosts_gather(np.asarray(rows, np.int32))
+  times = np.bincount(shares.ravel(), minlength=batch_size)
+  wrong = np.flatnonzero(times != 1)
+  if len(wrong):
+    holders = np.flatnonzero((shares == wrong[0]).any(axis=1)).tolist()
+    raise ValueError(
+      f"row {wrong[0]} of a batch of {batch_size} must be held by one process, "
+      f"got {holders}"
+    )
 
 
 def global_batch(batch: Any, sharding: Any) -> Any:

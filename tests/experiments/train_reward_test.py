@@ -3,7 +3,10 @@
 import dataclasses
 import json
 import math
+import os
 import runpy
+import shutil
+import signal
 import tempfile
 from unittest import mock
 
@@ -15,7 +18,7 @@ from etils import epath
 from jaxalign.data import tokens
 from jaxalign.experiments import configuration, train_reward
 from jaxalign.models import weights
-from jaxalign.runtime import artefact, loop, writer
+from jaxalign.runtime import artefact, loop, preemption, writer
 from jaxalign.runtime import mesh as meshes
 from tests import checkout, config_reads
 
@@ -136,6 +139,59 @@ class TrainRewardTest(parameterized.TestCase):
     self.assertEqual(
       (workdir / "model/model.safetensors").read_bytes(),
       (straight / "model/model.safetensors").read_bytes(),
+    )
+
+  def test_a_preempted_run_goes_on_where_it_stood(self):
+    config = smoke_config(data__eval_files=(), train__checkpoint_every=6)
+    straight = self.run_in(config)
+    workdir = epath.Path(tempfile.mkdtemp())
+    original = loop.StepGuard.exchange
+
+    def asked_at_three(guard, step, *args):
+      if step == 3:
+        os.kill(os.getpid(), signal.SIGTERM)
+      return original(guard, step, *args)
+
+    with (
+      mock.patch.object(loop.StepGuard, "exchange", asked_at_three),
+      self.assertRaises(SystemExit) as left,
+    ):
+      self.run_in(config, workdir)
+    self.assertEqual(left.exception.code, preemption.EXIT_STATUS)
+    rows = writer.read_rows(workdir / "metrics.jsonl")
+    self.assertEqual([row["step"] for row in rows], [1, 2, 3])
+    self.assertTrue((workdir / "checkpoints/3").exists())
+    self.run_in(config, workdir)
+    for name in ("metrics.jsonl", "model/model.safetensors"):
+      self.assertEqual(
+        (workdir / name).read_bytes(), (straight / name).read_bytes()
+      )
+
+  @parameterized.parameters(((4, 1, 1),), ((1, 1, 1),))
+  def test_goes_on_with_fewer_devices(self, sizes):
+    names = ("data", "fsdp", "tensor")
+    eight = {f"mesh__{k}": v for k, v in zip(names, (2, 2, 2), strict=True)} | {
+      "mesh__rules": (("vocab", None),)
+    }
+    fewer = {f"mesh__{k}": v for k, v in zip(names, sizes, strict=True)}
+    shared = dict(data__eval_files=(), train__checkpoint_every=3)
+    straight = self.run_in(smoke_config(**shared, **eight))
+    workdir = epath.Path(tempfile.mkdtemp())
+    shutil.copytree(straight / "checkpoints/3", workdir / "checkpoints/3")
+    shutil.copy(straight / "metrics.jsonl", workdir)
+    self.run_in(smoke_config(**shared, **fewer), workdir)
+    losses = [
+      [row["train/loss"] for row in writer.read_rows(run / "metrics.jsonl")]
+      for run in (workdir, straight)
+    ]
+    self.assertEqual(losses[0][:3], losses[1][:3])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+    (one, other) = (
+      weights.load_reward_model(str(run / "model"))[1]
+      for run in (workdir, straight)
+    )
+    jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(x, y, atol=2e-4), one, other
     )
 
   def test_a_finished_run_repeats_only_its_end(self):

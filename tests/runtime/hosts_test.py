@@ -9,7 +9,7 @@ from unittest import mock
 
 import jax
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxalign.runtime import hosts
@@ -60,7 +60,7 @@ def free_port():
     return server.getsockname()[1]
 
 
-class InitializeTest(absltest.TestCase):
+class InitializeTest(parameterized.TestCase):
   def test_names_what_was_not_given(self):
     with self.assertRaisesRegex(ValueError, "missing: process_id"):
       hosts.initialize(
@@ -79,6 +79,40 @@ class InitializeTest(absltest.TestCase):
         coordinator=None, num_processes=None, process_id=None, timeout_s=7
       )
     initialize.assert_called_once_with(initialization_timeout=7)
+
+  @parameterized.parameters(
+    ("a", "a:8482"), ("a:1", "a:1"), ("[::1]", "[::1]:8482"), ("[::1]:2",) * 2
+  )
+  def test_a_host_without_a_port_has_one_that_all_agree_on(self, given, full):
+    self.assertEqual(hosts.with_port(given), full)
+
+
+class ChecksTest(absltest.TestCase):
+  """What processes are told of each other, by a gather that is made up."""
+
+  def gathering(self, *rows):
+    self.enter_context(
+      mock.patch.object(
+        hosts, "all_hosts_gather", lambda mine: np.array(rows, mine.dtype)
+      )
+    )
+
+  def test_the_same_passes_and_another_is_named(self):
+    self.gathering([1, 2], [1, 2], [1, 2])
+    hosts.check_same("the data", bytes([1, 2]))
+    self.gathering([1, 2], [1, 2], [1, 3])
+    with self.assertRaisesRegex(ValueError, "the data of process 2 differs"):
+      hosts.check_same("the data", bytes([1, 2]))
+
+  def test_shares_must_be_disjoint_and_whole(self):
+    self.gathering([0, 1], [2, 3])
+    hosts.check_shares(np.array([0, 1]), 4)
+    self.gathering([0, 1], [1, 2])
+    with self.assertRaisesRegex(ValueError, r"row 1 of a batch of 4.*\[0, 1\]"):
+      hosts.check_shares(np.array([0, 1]), 4)
+    self.gathering([0, 1], [3, 4])
+    with self.assertRaisesRegex(ValueError, r"row 2 of.*got \[\]"):
+      hosts.check_shares(np.array([0, 1]), 4)
 
 
 class TwoProcessesTest(absltest.TestCase):

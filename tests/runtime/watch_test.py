@@ -1,0 +1,112 @@
+"""Who fails tells, who falls silent is noticed, who reads of it ends."""
+
+import os
+from unittest import mock
+
+import jax
+from absl.testing import absltest
+
+from jaxalign.runtime import watch
+
+
+class Store:
+  """The key-value store of `jax.distributed`, in a dict."""
+
+  def __init__(self):
+    self.values = {}
+
+  def key_value_set(self, key, value, allow_overwrite=False):
+    if key in self.values and not allow_overwrite:
+      raise ValueError(key)
+    self.values[key] = value
+
+  def key_value_dir_get(self, key):
+    return [(k, v) for k, v in self.values.items() if k.startswith(key)]
+
+
+class WatchTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.now = 0.0
+    store = Store()
+    self.watches = [
+      watch.Watch(
+        store,
+        process=n,
+        num_processes=3,
+        timeout_s=10,
+        clock=lambda: self.now,
+      )
+      for n in range(3)
+    ]
+
+  def test_those_who_speak_are_alive(self):
+    for self.now in range(40):
+      for one in self.watches:
+        one.beat()
+      self.assertIsNone(self.watches[0].lost())
+
+  def test_the_silent_one_is_named_with_its_host(self):
+    for self.now in range(30):
+      for one in self.watches[: 3 if self.now < 5 else 2]:
+        one.beat()
+      lost = self.watches[0].lost()
+      self.assertEqual(lost is not None, self.now > 14, self.now)
+    self.assertRegex(lost, r"for 10 s of process 2 on \S+: killed")
+
+  def test_one_that_never_spoke_is_lost_too(self):
+    self.now = 11.0
+    self.watches[0].beat()
+    self.assertIn("1 on an unknown host, 2 on", self.watches[0].lost())
+
+  def test_a_failure_is_told_to_the_others(self):
+    self.assertIsNone(self.watches[0].failure())
+    self.watches[1].fail("ValueError: bad row")
+    self.assertRegex(
+      self.watches[0].failure(), r"process 1 on \S+: ValueError: bad row"
+    )
+    self.assertIsNone(self.watches[1].failure())
+
+
+class EndingTogetherTest(absltest.TestCase):
+  def test_one_process_is_left_alone(self):
+    with self.assertRaisesRegex(KeyError, "mine"), watch.EndingTogether(1.0):
+      raise KeyError("mine")
+
+  def test_the_time_is_checked(self):
+    with (
+      self.assertRaisesRegex(ValueError, "got 101"),
+      watch.EndingTogether(101.0),
+    ):
+      self.fail("entered")
+
+  def many(self, process):
+    store = Store()
+    for owner, name, value in (
+      (jax, "process_count", lambda: 2),
+      (jax, "process_index", lambda: process),
+      (watch.distributed.global_state, "client", store),
+    ):
+      self.enter_context(mock.patch.object(owner, name, value))
+    ended = self.enter_context(
+      mock.patch.object(os, "_exit", side_effect=SystemExit)
+    )
+    return store, ended
+
+  def test_an_error_is_told_before_the_end(self):
+    store, ended = self.many(process=1)
+    with self.assertRaises(SystemExit), watch.EndingTogether(1.0):
+      raise KeyError("mine")
+    ended.assert_called_once_with(watch.FAILED)
+    self.assertIn("KeyError: 'mine'", store.values[f"{watch.FAILURES}1"])
+
+  def test_leaving_in_order_is_no_failure(self):
+    store, ended = self.many(process=1)
+    with self.assertRaises(SystemExit), watch.EndingTogether(1.0):
+      raise SystemExit(75)
+    ended.assert_not_called()
+    self.assertNotIn(f"{watch.FAILURES}1", store.values)
+
+
+if __name__ == "__main__":
+  absltest.main()
