@@ -3,8 +3,10 @@
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
+from etils import epath
 
 
 class Lines:
@@ -14,23 +16,28 @@ class Lines:
   bad lines can be skipped.
 
   Attributes:
-    path: the file.
+    path: the file, on a disk or in an object store.
     number: of the last line, from 1.
     raw: bytes of the last line.
+    file: what is read, unpacked.
+    stored: the file itself.
   """
 
   def __init__(self, path: str) -> None:
     self.path = path
     self.number = 0
     self.raw = b""
-    opener: Callable[..., Any] = gzip.open if path.endswith(".gz") else open
-    self.file = opener(path, "rb")
+    self.stored: IO[bytes] = epath.Path(path).open("rb")
+    self.file = self.stored
+    if path.endswith(".gz"):
+      self.file = cast(IO[bytes], gzip.GzipFile(fileobj=self.stored))
 
   def __enter__(self) -> "Lines":
     return self
 
   def __exit__(self, *error: object) -> None:
     self.file.close()
+    self.stored.close()  # which a gzip file leaves open
 
   def __iter__(self) -> Iterator[str]:
     return self

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from etils import epath
+
 from jaxalign.data import adapters, rows
 from jaxalign.data.adapter import Adapter
 
@@ -21,7 +23,8 @@ def adapted_rows(
   """The rows of one source, in the columns of the schema.
 
   A source is one of
-    GLOB                        local .jsonl, .csv (or .gz of these), .parquet
+    GLOB                        .jsonl, .csv (.gz of these too) or .parquet,
+                                local or in an object store (gs://, s3://)
     ADAPTER:GLOB                the same through a named adapter
     hub:NAME[:subset][:split]   a Hugging Face data set, by default its train
   with environment variables expanded. Files are read in sorted order.
@@ -48,7 +51,7 @@ def adapted_rows(
       yield where, row, source
     return
   named, pattern = _split_adapter(spec)
-  for path in local_files(pattern, spec):
+  for path in files_of(pattern, spec):
     adapter = named if named is not None else _adapter_of_path(path)
     source = source_of_path(path)
     tables = {name: _table(path, name) for name in adapter.beside}
@@ -60,7 +63,10 @@ def adapted_rows(
 def _split_adapter(spec: str) -> tuple[Adapter | None, str]:
   """The named adapter, if any, and the glob behind it."""
   prefix, colon, rest = spec.partition(":")
-  if not colon or glob.glob(expand_variables(spec)):
+  if not colon or rest.startswith("//"):
+    return None, spec
+  # A file on a disk may have a colon in its name.
+  if "://" not in rest and matching(expand_variables(spec)):
     return None, spec
   return adapters.get(prefix), rest
 
@@ -90,7 +96,7 @@ def _table(path: str, name: str) -> list[Mapping[str, Any]]:
   folder, part = os.path.dirname(path), _kind_and_part(path)[1]
   for stem in (f"{name}_{part}", name):
     pattern = os.path.join(glob.escape(folder), f"{stem}.*")
-    for found in sorted(glob.glob(pattern)):
+    for found in matching(pattern):
       return _whole(found)
   raise ValueError(f"{path} needs a file {name} beside it, there is none")
 
@@ -98,8 +104,7 @@ def _table(path: str, name: str) -> list[Mapping[str, Any]]:
 def _whole(path: str) -> list[Mapping[str, Any]]:
   """All rows of a file, or of a JSON list; ValueError for a bad row."""
   if path.endswith(".json"):
-    with open(path, encoding="utf-8") as file:
-      return list(json.load(file))
+    return list(json.loads(epath.Path(path).read_text(encoding="utf-8")))
   table = []
   for where, row in rows.read_file(path):
     if isinstance(row, ValueError):
@@ -118,10 +123,23 @@ def expand_variables(text: str) -> str:
   return expanded
 
 
-def local_files(pattern: str, spec: str) -> list[str]:
+def matching(pattern: str) -> list[str]:
+  """What matches a glob on a disk or in an object store, sorted."""
+  if "://" not in pattern:
+    return sorted(glob.glob(pattern, recursive=True))
+  parts = pattern.split("/")
+  # The store, its bucket and the folders before the first wildcard.
+  fixed = next((i for i, p in enumerate(parts) if glob.has_magic(p)), None)
+  if fixed is None:
+    return [pattern] if epath.Path(pattern).exists() else []
+  root = epath.Path("/".join(parts[:fixed]))
+  return sorted(os.fspath(path) for path in root.glob("/".join(parts[fixed:])))
+
+
+def files_of(pattern: str, spec: str) -> list[str]:
   """The files of a glob, sorted; none is an error that names `spec`."""
-  found = sorted(glob.glob(expand_variables(pattern), recursive=True))
-  files = [path for path in found if os.path.isfile(path)]
+  found = matching(expand_variables(pattern))
+  files = [path for path in found if epath.Path(path).is_file()]
   if not files:
     raise ValueError(f"source {spec}: no file matches {pattern}")
   return files

@@ -8,6 +8,7 @@ import tempfile
 from absl.testing import absltest, parameterized
 
 from jaxalign.data import sources
+from tests import object_store
 
 VOTE = {
   "topic": "t",
@@ -88,6 +89,51 @@ class SourcesTest(parameterized.TestCase):
     )
     self.assertRegex(str(self.rows(path)[0][0]), "unknown column 'new'")
     self.assertEqual(self.rows(path, ["new"])[0][0]["chosen"], " b")
+
+
+class ObjectStoreTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.store = object_store.install()
+    for name, number in (("b", 2), ("a", 1)):
+      row = json.dumps({"prompt": "p", "chosen": f"c{number}", "rejected": "r"})
+      self.store.pipe(
+        f"s3://bucket/deep/{name}.jsonl.gz", gzip.compress(f"{row}\n".encode())
+      )
+    self.store.pipe(
+      "s3://bucket/deep/c.csv", b"prompt,chosen,rejected\np,3,r\n"
+    )
+
+  def chosen(self, spec):
+    found = sources.adapted_rows(spec, frozenset(), streaming=False)
+    return [(where, row["chosen"]) for where, row, _ in found]
+
+  def test_a_glob_reads_packed_and_plain_files_in_order(self):
+    self.assertEqual(
+      self.chosen("s3://bucket/*/*.*"),
+      [
+        ("s3://bucket/deep/a.jsonl.gz:1", "c1"),
+        ("s3://bucket/deep/b.jsonl.gz:1", "c2"),
+        ("s3://bucket/deep/c.csv:2", "3"),
+      ],
+    )
+    self.assertLen(self.chosen("s3://bucket/deep/c.csv"), 1)
+
+  def test_tables_beside_a_file_are_found_there_too(self):
+    lines = lambda *rows: "".join(f"{json.dumps(r)}\n" for r in rows).encode()
+    self.store.pipe("s3://bucket/mine/votes_test.jsonl", lines(VOTE))
+    self.store.pipe(
+      "s3://bucket/mine/arguments.jsonl",
+      lines(argument("1", "a"), argument("2", "b")),
+    )
+    spec = "convarg/votes:s3://bucket/mine/votes_*.jsonl"
+    ((_, chosen),) = self.chosen(spec)
+    self.assertEqual(chosen, " b")
+
+  def test_nothing_there_is_an_error(self):
+    for pattern in ("s3://bucket/none.jsonl", "s3://bucket/none/*.jsonl"):
+      with self.assertRaisesRegex(ValueError, "no file matches s3://bucket"):
+        self.chosen(pattern)
 
 
 if __name__ == "__main__":
