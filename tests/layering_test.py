@@ -5,6 +5,7 @@ nothing else. The table is the design; a line added here is a decision.
 """
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -248,6 +249,26 @@ class LightImportTest(absltest.TestCase):
 
   def test_would_notice(self):
     self.assertEqual(self.loaded("import optax"), "optax absl")
+
+  def test_importing_the_stages_wakes_no_device(self):
+    # jax.distributed must come first where there are many processes.
+    for first, expected in (("", "False"), ("jax.devices()", "True")):
+      code = f"""
+import sys, jax
+from jax._src import xla_bridge
+from jaxalign.experiments import compile, personas, train_reward
+{first}
+sys.stdout.write(str(xla_bridge.backends_are_initialized()))
+"""
+      done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=checkout.ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        check=True,
+        capture_output=True,
+        text=True,
+      )
+      self.assertEqual(done.stdout, expected)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """DPRM: a reward model that says how a crowd would label a response."""
 
 import dataclasses
+import math
 from typing import Literal
 
 import jax
@@ -71,7 +72,13 @@ class LabelsConfig:
       raise ValueError(
         f"cost must be symmetric with zeros on its diagonal, got {self.cost}"
       )
-    found = len(self.label_set().utilities)
+    # Counted, not made: a config must not wake the devices, which many
+    # processes have yet to share.
+    found = (
+      size
+      if self.penalties is None
+      else math.prod(len(levels) for levels in self.penalties)
+    )
     if found != size:
       raise ValueError(
         f"penalties must make one label per name, got {found} for {size}"
