@@ -31,8 +31,9 @@ class MemberBatchesTest(parameterized.TestCase):
 
   @parameterized.parameters(*batches.MIXINGS)
   def test_a_member_is_its_own_source_but_for_padding(self, mixing):
-    made = make(mixing)
-    for step in (0, 3, len(made) + 1):
+    made = make(mixing, data=batches_test.dataset(num_pairs=120))
+    padded = 0
+    for step in range(len(made) + 2):
       batch = made[step]
       for m, source in enumerate(made.members):
         own = source[made.member_step(m, step)]
@@ -44,9 +45,12 @@ class MemberBatchesTest(parameterized.TestCase):
             got = got[..., :length]
           np.testing.assert_array_equal(got, value)
         self.assertFalse(batch["mask"][m, ..., length:].any())
+        padded += batch["tokens"].shape[-1] - length
         self.assertTrue(
           (batch["tokens"][m, ..., length:] == batches_test.PAD).all()
         )
+    if mixing == "sequential":
+      self.assertGreater(padded, 0)
 
   def test_orders_differ_between_members_and_epochs(self):
     made = make()
@@ -65,6 +69,8 @@ class MemberBatchesTest(parameterized.TestCase):
       for m in range(MEMBERS)
     ]
     together = np.take_along_axis(alone, np.array(at), axis=1)
+    # Not shortest first: the order of lengths is drawn, too.
+    self.assertLess(np.diff(together[0]).min(), 0)
     padded = together.max(axis=0).sum()
     # Unsorted, all would pad to the longest at most steps.
     self.assertLess(padded, 1.05 * together.sum() / MEMBERS)

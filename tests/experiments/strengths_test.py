@@ -7,10 +7,12 @@ import tempfile
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from jaxalign import losses
 from jaxalign.algorithms import denoised, reward
 from jaxalign.data import readers
-from jaxalign.experiments import preferences, strengths
+from jaxalign.experiments import denoise_numbers, preferences, strengths
 from tests.experiments.train_reward_test import smoke_config
+from tests.losses import denoise_test
 
 PLAIN = reward.PairLossConfig("hard", 0.0, None, 0.0)
 
@@ -107,6 +109,76 @@ class StrengthsTest(parameterized.TestCase):
       strengths.with_targets(config, PLAIN, pairs)
     doubts = [line for line in logged.output if "below 0" in line]
     self.assertLen(doubts, warnings)
+
+
+class ReleasedDataTest(parameterized.TestCase):
+  """A file in the shape of the report's own data, with its published means.
+
+  Twenty groups of pairs have the mean strengths of the report's figure 2, of
+  which a quarter lies below 0; scores of ten models come with each pair.
+  """
+
+  def setUp(self):
+    super().setUp()
+    rng = np.random.default_rng(0)
+    self.scores = rng.normal(0, 0.3, (20, 10))
+    self.scores += denoise_test.GROUPS[:, None] - self.scores.mean(1)[:, None]
+    path = pathlib.Path(tempfile.mkdtemp()) / "valid.jsonl"
+    rows = [
+      {
+        "chosen": [f"Human: Question {i}", f"Assistant: good {i}"],
+        "rejected": [f"Human: Question {i}", f"Assistant: bad {i}"],
+        "GPT4 label": 1 if i % 3 else -1,
+        "mean preference difference": float(margins.mean()),
+        "std preference difference": float(margins.std()),
+        "chosen score list": (margins + 2).tolist(),
+        "rejected score list": [2.0] * 10,
+      }
+      for i, margins in enumerate(self.scores)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    config = smoke_config(
+      data__train_files=(f"fnlp/hh-rlhf-strength-cleaned:{path}",),
+      data__eval_files=(),
+    ).data
+    tokenizer = preferences.open_tokenizer(config, None)
+    self.pairs = preferences.load_splits(config, tokenizer)[0]
+
+  def test_columns_are_what_the_scores_say(self):
+    rewards = np.stack([self.scores + 2, np.full((20, 10), 2.0)], axis=1)
+    records = list(self.pairs.records)
+    found = denoise_numbers.split_of(
+      rewards.astype(np.float32), [r.judge_prob for r in records]
+    )
+    np.testing.assert_allclose(
+      found.strength, [r.strength for r in records], rtol=1e-4, atol=1e-6
+    )
+    np.testing.assert_allclose(
+      found.std, [r.strength_std for r in records], rtol=1e-4
+    )
+    result = denoise_numbers.summarise(found, 0.1)
+    self.assertEqual(result["below_0"], 0.25)
+    self.assertEqual(result["judge"]["judged"], 13)
+
+  @parameterized.parameters(
+    # policy, mean loss and share of pairs that clear their margin at gap 0
+    ("drop", np.log(2), None),
+    ("margin", 1.206, 0.25),
+    ("flip_margin", 1.296, None),
+  )
+  def test_first_losses_of_the_report(self, policy, expected, cleared):
+    config = denoised.DenoisedConfig("denoised", policy)
+    made, _ = strengths.with_targets(config, PLAIN, self.pairs)
+    data = made.dataset
+    each = losses.soft_preference_loss(
+      np.zeros(20, np.float32),
+      np.zeros(20, np.float32),
+      chosen_prob=data.chosen_prob,
+      margin=data.margin,
+    )
+    self.assertAlmostEqual(float(each.mean()), expected, 3)
+    if cleared is not None:
+      self.assertEqual((data.margin < 0).mean(), cleared)
 
 
 if __name__ == "__main__":
