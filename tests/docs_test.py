@@ -1,7 +1,9 @@
 """Every Python block of the guides runs, and shows what its page says."""
 
+import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -116,6 +118,18 @@ class PagesTest(parameterized.TestCase):
   def test_a_broken_block_is_noticed_with_its_line(self):
     with self.assertRaisesRegex(KeyError, "absent"):
       exec(compile("\n" * 3 + "{}['absent']", "docs/x.md", "exec"), {})  # noqa: S102
+
+
+class ScalingTest(absltest.TestCase):
+  def test_the_table_is_that_of_the_cache(self):
+    docs = checkout.ROOT / "docs"
+    page = (docs / "scaling.md").read_text(encoding="utf-8")
+    entries = json.loads((docs / "scaling.json").read_text(encoding="utf-8"))
+    script = runpy.run_path(str(docs / "tabulate_scaling.py"))
+    self.assertEqual(script["filled"](page, entries), page)
+    self.assertEqual(sum(e["involuntary"] for e in entries.values()), 0)
+    rows = [line for line in page.splitlines() if line.startswith("| `rm_")]
+    self.assertLen(rows, len(entries))
 
 
 class DrawingTest(parameterized.TestCase):
