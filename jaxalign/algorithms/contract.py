@@ -102,12 +102,18 @@ class BatchGradient(NamedTuple):
   scalars: Scalars
 
 
+Gradient = Callable[[Params, Batch, Any], BatchGradient]
+Take = Callable[
+  [Callable[[Objective], Gradient], Objective, TrainState, Batch], BatchGradient
+]
+
+
 def make_gradient(
   objective: Objective,
   *,
   accumulation: int = 1,
   axis_name: str | None = None,
-) -> Callable[[Params, Batch, Any], BatchGradient]:
+) -> Gradient:
   """The gradient of the whole batch's loss, however the batch is laid out.
 
   Args:
@@ -178,6 +184,26 @@ def make_gradient(
   return one_pass if accumulation == 1 else two_passes
 
 
+def at_the_parameters(
+  gradient_of: Callable[[Objective], Gradient],
+  objective: Objective,
+  state: TrainState,
+  batch: Batch,
+) -> BatchGradient:
+  """The gradient of the objective where the parameters are.
+
+  Args:
+    gradient_of: gives an objective's gradient in the layout of the update.
+    objective: what the update descends.
+    state: before the step.
+    batch: of the step, with keys.
+
+  Returns:
+    What the optimiser is given.
+  """
+  return gradient_of(objective)(state.params, batch, state.carry)
+
+
 def make_update(
   objective: Objective,
   optimizer: optax.GradientTransformation,
@@ -185,6 +211,7 @@ def make_update(
   accumulation: int = 1,
   axis_name: str | None = None,
   whole: Callable[[Params, Any], Params] = _as_they_are,
+  take: Take = at_the_parameters,
 ) -> Update:
   """One optimiser step on one batch, guarded against non-finite gradients.
 
@@ -195,6 +222,7 @@ def make_update(
     axis_name: the mapped axis inside `jax.pmap`, None under `jit`.
     whole: `(params, frozen) -> parameters of the network`, from what is trained
       and what is not.
+    take: where and how a step's gradient is taken.
 
   Returns:
     `update(state, batch, key) -> (state, metrics)`, pure. `batch["row"]` holds
@@ -206,17 +234,19 @@ def make_update(
   def update(
     state: TrainState, batch: Batch, key: jax.Array
   ) -> tuple[TrainState, dict[str, jax.Array]]:
-    forward = lambda params, micro_batch: objective.forward(
-      whole(params, state.frozen), micro_batch
-    )
-    gradient = make_gradient(
-      objective._replace(forward=forward),
-      accumulation=accumulation,
-      axis_name=axis_name,
-    )
+    def gradient_of(objective: Objective) -> Gradient:
+      forward = lambda params, micro_batch: objective.forward(
+        whole(params, state.frozen), micro_batch
+      )
+      return make_gradient(
+        objective._replace(forward=forward),
+        accumulation=accumulation,
+        axis_name=axis_name,
+      )
+
     keys = row_keys(jax.random.fold_in(key, state.step), batch["row"])
-    grads, loss, metrics, carry, scalars = gradient(
-      state.params, {**batch, "key": keys}, state.carry
+    grads, loss, metrics, carry, scalars = take(
+      gradient_of, objective, state, {**batch, "key": keys}
     )
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)

@@ -75,24 +75,24 @@ class PairOutputs(NamedTuple):
   rejected_features: jax.Array
 
 
-def pair_forward(
+def response_forward(
   apply: RewardApply, *, dropout: bool
-) -> Callable[[Params, Batch], PairOutputs]:
-  """Both responses of every pair in one forward pass of all rows.
+) -> Callable[[Params, Batch], tuple[jax.Array, jax.Array]]:
+  """All responses of every row in one forward pass.
 
   Args:
     apply: reward model with H outputs.
     dropout: whether rows are dropped out with keys from `batch["key"]`.
 
   Returns:
-    `(params, batch) -> PairOutputs` for a batch with `tokens` int32 and `mask`
-    bool [B, 2, T], chosen first, `where` bool [B], and `key` [B] when dropout
-    is on. Rows that do not count come out 0, with gradient 0.
+    `(params, batch) -> rewards [B, R, H], features [B, R, D]` for a batch with
+    `tokens` int32 and `mask` bool [B, R, T], `where` bool [B], and `key` [B]
+    when dropout is on. Rows that do not count come out 0, with gradient 0.
   """
 
-  def forward(params: Params, batch: Batch) -> PairOutputs:
+  def forward(params: Params, batch: Batch) -> tuple[jax.Array, jax.Array]:
     tokens, mask, where = batch["tokens"], batch["mask"], batch["where"]
-    pairs, responses, length = tokens.shape
+    rows, responses, length = tokens.shape
     keys = None
     if dropout:
       keys = jax.vmap(jax.random.split, (0, None))(batch["key"], responses)
@@ -106,11 +106,30 @@ def pair_forward(
 
     # Before any loss, not after: a NaN there would survive in the gradient.
     def clean(x: jax.Array) -> jax.Array:
-      return jnp.where(
-        where[:, None, None], x.reshape(pairs, responses, -1), 0.0
-      )
+      return jnp.where(where[:, None, None], x.reshape(rows, responses, -1), 0)
 
-    rewards, features = clean(output.rewards), clean(output.features)
+    return clean(output.rewards), clean(output.features)
+
+  return forward
+
+
+def pair_forward(
+  apply: RewardApply, *, dropout: bool
+) -> Callable[[Params, Batch], PairOutputs]:
+  """Both responses of every pair in one forward pass of all rows.
+
+  Args:
+    apply: reward model with H outputs.
+    dropout: whether rows are dropped out with keys from `batch["key"]`.
+
+  Returns:
+    `(params, batch) -> PairOutputs`, the batch as `response_forward` takes it,
+    two responses each, chosen first.
+  """
+  both = response_forward(apply, dropout=dropout)
+
+  def forward(params: Params, batch: Batch) -> PairOutputs:
+    rewards, features = both(params, batch)
     return PairOutputs(
       rewards[:, 0], rewards[:, 1], features[:, 0], features[:, 1]
     )
