@@ -1,0 +1,287 @@
+"""Bradley-Terry on two dropout views, with a contrastive loss between them.
+
+The contrastive loss couples all rows, so it is taken once, on a statistic: the
+features of all rows. A micro-batch adds <features, gradient of that loss>,
+whose gradient in the parameters is the chain rule's, to the last digit.
+"""
+
+import dataclasses
+import functools
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxalign import losses
+from jaxalign.algorithms import prototypes
+from jaxalign.algorithms.contract import Batch, Metrics, Objective, Params
+from jaxalign.algorithms.reward import (
+  PairLossConfig,
+  RewardApply,
+  pair_losses,
+  pair_metrics,
+  response_forward,
+)
+from jaxalign.algorithms.views import mean_cosines
+from jaxalign.ops import checks, segment_sum
+
+VIEWS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class ContrastiveConfig:
+  """Which contrastive loss, on what, and how much of it.
+
+  Attributes:
+    name: of the recipe.
+    loss: "simcse" (the other view of a row among all rows) or "swav" (the
+      prototype of the other view).
+    instances: "pairs" (each response is one) or "differences" (chosen minus
+      rejected, and its negative).
+    weight: β, of the contrastive loss beside Bradley-Terry, >= 0.
+    temperature: τ of the softmax, > 0; 0.05 for SimCSE, 0.1 for SwAV.
+    num_prototypes: K; set for "swav", None for "simcse".
+    epsilon: entropy of the balanced assignments, > 0; "swav" alone reads it.
+    num_iters: rounds of Sinkhorn-Knopp; "swav" alone reads it.
+    prototype_learning_rate: of the prototypes' own Adam; "swav" alone reads it.
+    queue_size: earlier instances that fill the prototypes where a batch has
+      fewer rows than these, 0 for none; "swav" alone.
+  """
+
+  name: Literal["contrastive"]
+  loss: str = "simcse"
+  instances: str = "pairs"
+  weight: float = 1.0
+  temperature: float = 0.05
+  num_prototypes: int | None = None
+  epsilon: float = 0.05
+  num_iters: int = 3
+  prototype_learning_rate: float = 1e-3
+  queue_size: int = 0
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for values that do not go together."""
+    checks.one_of(("simcse", "swav"), loss=self.loss)
+    checks.one_of(("pairs", "differences"), instances=self.instances)
+    if not self.weight >= 0:
+      raise ValueError(f"weight must be >= 0, got {self.weight}")
+    for name in ("temperature", "epsilon", "prototype_learning_rate"):
+      if not self.__dict__[name] > 0:
+        raise ValueError(f"{name} must be > 0, got {self.__dict__[name]}")
+    if self.num_iters < 1:
+      raise ValueError(f"num_iters must be >= 1, got {self.num_iters}")
+    clusters = self.loss == "swav"
+    if (self.num_prototypes is not None) != clusters or (
+      self.num_prototypes is not None and self.num_prototypes < 2
+    ):
+      raise ValueError(
+        "num_prototypes must be >= 2 with loss='swav' and None with 'simcse', "
+        f"got {self.num_prototypes} with {self.loss!r}"
+      )
+    if self.queue_size < 0 or (self.queue_size and not clusters):
+      raise ValueError(
+        "queue_size must be >= 0 and goes with loss='swav' alone, got "
+        f"{self.queue_size} with {self.loss!r}"
+      )
+
+
+class ViewOutputs(NamedTuple):
+  """What a reward model says of both responses of B pairs, in both views.
+
+  Attributes:
+    rewards: [B, 2 views, 2 responses], chosen first.
+    features: what the head read, [B, 2, 2, D].
+  """
+
+  rewards: jax.Array
+  features: jax.Array
+
+
+class AllRows(NamedTuple):
+  """The statistic: every pair of the batch at its place, zeros elsewhere.
+
+  Attributes:
+    features: [N, 2 views, 2 responses, D].
+    where: 1 where a pair counts, [N].
+  """
+
+  features: jax.Array
+  where: jax.Array
+
+
+class Contrast(NamedTuple):
+  """What the loss reads of the whole batch.
+
+  Attributes:
+    num_pairs: pairs that count, [].
+    shares: of each pair in the mean contrastive loss, [N]; they add up to it.
+    slopes: gradient of that mean in the features, [N, 2, 2, D].
+  """
+
+  num_pairs: jax.Array
+  shares: jax.Array
+  slopes: jax.Array
+
+
+def contrastive(
+  apply: RewardApply,
+  config: ContrastiveConfig,
+  loss_config: PairLossConfig,
+  *,
+  batch_size: int,
+  num_features: int,
+  dropout: bool,
+) -> Objective:
+  """Two dropout views of every pair in one forward pass, and their losses.
+
+    L = mean over pairs and views of l + β · mean over instances of l_cl
+
+  Negatives and balanced assignments are those of the whole batch, whatever
+  the layout. Prototypes are no part of the network: they live in the carry and
+  follow the gradient of β·l_cl by an Adam of their own, brought back to unit
+  length after each step.
+
+  Args:
+    apply: reward model with one output.
+    config: the contrastive loss.
+    loss_config: the loss of a pair.
+    batch_size: N, pairs per step over all devices.
+    num_features: D, the width of what the head reads.
+    dropout: must be True.
+
+  Returns:
+    The objective, for gradients of first order: what each row adds through the
+    negatives of the others is constant in it. Batches hold `row` int [B].
+    Pair metrics are means over both views. Reported besides: the mean
+    contrastive loss, the mean cosine between the views of an instance and
+    between different instances and, for SwAV, how many prototypes are in use.
+
+  Raises:
+    ValueError: dropout is off, so that both views are one.
+
+  References:
+    Wang et al., "Secrets of RLHF in large language models part II", 2024,
+    section 3.1.
+  """
+  if not dropout:
+    raise ValueError(
+      "model.dropout must be > 0 with recipe 'contrastive': nothing else makes "
+      "two views of a text differ; got 0"
+    )
+  forward_all = response_forward(apply, dropout=True)
+
+  def forward(params: Params, batch: Batch) -> ViewOutputs:
+    twice = {
+      k: jnp.concatenate([batch[k]] * VIEWS, axis=1) for k in ("tokens", "mask")
+    }
+    rewards, features = forward_all(params, {**batch, **twice})
+    return ViewOutputs(
+      rewards[..., 0].reshape(-1, VIEWS, 2),
+      features.reshape(-1, VIEWS, 2, num_features),
+    )
+
+  def statistics(outputs: ViewOutputs, batch: Batch) -> AllRows:
+    placed = functools.partial(
+      segment_sum, segment=batch["row"], num_segments=batch_size
+    )
+    where = batch["where"].astype(outputs.features.dtype)
+    return AllRows(placed(outputs.features), placed(where))
+
+  def context(
+    rows: AllRows, carry: Any
+  ) -> tuple[Contrast, Any, dict[str, jax.Array]]:
+    where = rows.where > 0
+    counted = jnp.concatenate([where, where])
+    count = jnp.maximum(jnp.sum(counted), 1).astype(rows.where.dtype)
+
+    def mean_loss(
+      features: jax.Array, centres: Any
+    ) -> tuple[jax.Array, jax.Array]:
+      views = _instances(features, config)
+      per_instance = _loss(views, counted, centres, carry, config)
+      return jnp.sum(per_instance) / count, per_instance / count
+
+    centres: Any = carry.centres if config.loss == "swav" else ()
+    (value, shares), (slopes, centre_slopes) = jax.value_and_grad(
+      mean_loss, argnums=(0, 1), has_aux=True
+    )(rows.features, centres)
+    views = _instances(rows.features, config)
+    scalars = {"train/contrastive": value, **mean_cosines(views, counted)}
+    if config.loss == "swav":
+      used = prototypes.num_used(centres, views[0], counted)
+      scalars["train/prototypes_used"] = used
+      carry = prototypes.moved(
+        carry,
+        config.weight * centre_slopes,
+        views,
+        counted,
+        learning_rate=config.prototype_learning_rate,
+      )
+    per_pair = shares[:batch_size] + shares[batch_size:]
+    return Contrast(jnp.sum(rows.where), per_pair, slopes), carry, scalars
+
+  def loss(
+    outputs: ViewOutputs, batch: Batch, context: Contrast
+  ) -> tuple[jax.Array, Metrics]:
+    where, row = batch["where"], batch["row"]
+    total: jax.Array = jnp.zeros((), outputs.rewards.dtype)
+    metrics: Metrics = {}
+    for view in range(VIEWS):
+      chosen, rejected = (
+        outputs.rewards[:, view, 0],
+        outputs.rewards[:, view, 1],
+      )
+      per_pair = pair_losses(chosen, rejected, batch, loss_config)
+      total += jnp.sum(per_pair, where=where) / VIEWS
+      for name, (part, number) in pair_metrics(chosen, rejected, where).items():
+        before = metrics.get(name, (0.0, 0.0))
+        metrics[name] = before[0] + part, before[1] + number
+    # The value is the loss's, the gradient comes from the slopes alone.
+    value = jnp.sum(context.shares[row], where=where)
+    pull = jnp.sum(outputs.features * context.slopes[row])
+    pull -= jax.lax.stop_gradient(pull)
+    total /= jnp.maximum(context.num_pairs, 1).astype(total.dtype)
+    return total + config.weight * (value + pull), metrics
+
+  carry: Any = ()
+  if config.num_prototypes is not None:
+    carry = prototypes.init_prototypes(
+      config.num_prototypes, num_features, queue_size=config.queue_size
+    )
+  return Objective(forward, statistics, loss, context, carry)
+
+
+def _instances(
+  features: jax.Array, config: ContrastiveConfig
+) -> tuple[jax.Array, jax.Array]:
+  """Both views of the 2N instances, [2N, D] each."""
+  rows = (
+    losses.pair_rows if config.instances == "pairs" else losses.difference_rows
+  )
+  first, second = (
+    rows(features[:, view, 0], features[:, view, 1]) for view in range(VIEWS)
+  )
+  return first, second
+
+
+def _loss(
+  views: tuple[jax.Array, jax.Array],
+  counted: jax.Array,
+  centres: Any,
+  carry: Any,
+  config: ContrastiveConfig,
+) -> jax.Array:
+  """The contrastive loss of each instance, [2N]."""
+  if config.loss == "simcse":
+    return losses.simcse_loss(
+      *views, temperature=config.temperature, where=counted
+    )
+  return losses.swav_loss(
+    *views,
+    centres.astype(views[0].dtype),
+    temperature=config.temperature,
+    epsilon=config.epsilon,
+    num_iters=config.num_iters,
+    where=counted,
+    queue=carry.queue if config.queue_size else None,
+  )
