@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxalign.data import crowd_judge, crowd_labels, textworld
+from jaxalign.data.crowd_candidates import draw_candidates
 from jaxalign.data.crowd_config import CrowdConfig, with_knobs
 from jaxalign.data.crowd_votes import label_probs as label_probs
 from jaxalign.data.crowd_votes import label_shares as label_shares
@@ -52,19 +53,23 @@ def records_of(spec: str, *, seed: int) -> list[Record]:
   """The records of NAME[,KNOB=VALUE...][:split], by default of "train".
 
   A knob is a number or true or false, or one word or number per group joined
-  by slashes: `two_groups,overlap=0.5,shares=0.9/0.1:test`.
+  by slashes: `two_groups,overlap=0.5,shares=0.9/0.1:test`. The splits
+  "train_candidates" and "test_candidates" hold unlabelled responses.
 
   Args:
     spec: a preset's name, changes to it and the split.
     seed: of texts, people and votes.
 
   Returns:
-    See `draw_records`.
+    See `draw_records` and `crowd_candidates`.
 
   Raises:
     ValueError: an unknown preset, knob or split, or a value out of range.
   """
   name, _, split = spec.partition(":")
+  people, candidates, rest = split.partition("_candidates")
+  if candidates and not rest and people in SPLITS:
+    return draw_candidates(crowd_of(name, seed=seed).seed, people)
   return draw_records(crowd_of(name, seed=seed), split=split or "train")
 
 

@@ -60,14 +60,33 @@ def draw_pair(rng: np.random.Generator, split: str) -> tuple[str, str, str]:
   Returns:
     The prompt, at most 40 bytes, and two responses, at most 64 bytes each.
   """
+  prompt, (first, second) = draw_responses(rng, split, 2)
+  return prompt, first, second
+
+
+def draw_responses(
+  rng: np.random.Generator, split: str, number: int
+) -> tuple[str, tuple[str, ...]]:
+  """A prompt and `number` different responses to it, as `draw_pair` has them.
+
+  Args:
+    rng: source of randomness.
+    split: "train" or "test".
+    number: responses, far fewer than the 980 that there are.
+
+  Returns:
+    The prompt and the responses.
+  """
   pick = lambda options: options[rng.integers(len(options))]
   thing = pick(THINGS[split])
   verb = pick(tuple(ANSWERS))
   prompt = f"Q: {pick(QUESTIONS).format(verb=verb, thing=thing)}\nA:"
-  first = second = _draw_response(rng, verb, thing)
-  while second == first:
-    second = _draw_response(rng, verb, thing)
-  return prompt, first, second
+  responses: list[str] = []
+  while len(responses) < number:
+    response = _draw_response(rng, verb, thing)
+    if response not in responses:
+      responses.append(response)
+  return prompt, tuple(responses)
 
 
 def _draw_response(rng: np.random.Generator, verb: str, thing: str) -> str:
