@@ -1,0 +1,212 @@
+r"""A language model and prompts in, a file of k responses to each out.
+
+python -m jaxalign.experiments.sample --config=configs/sample.py \
+    --config.model=runs/sft_crowd/model --workdir=runs/sample
+"""
+
+import dataclasses
+import json
+import logging
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxalign import models
+from jaxalign.data import readers, sources, tokens
+from jaxalign.experiments import backbone, program
+from jaxalign.models import heads, weights
+from jaxalign.models.config import DecoderConfig
+from jaxalign.runtime import hosts, storage
+from jaxalign.runtime import mesh as meshes
+
+log = logging.getLogger("jaxalign")
+FILE = "responses.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything `sample` reads.
+
+  Attributes:
+    seed: of the samples; a prompt's depend on nothing else but its number.
+    files: sources whose prompts are answered, each once, whatever responses
+      their records have.
+    on_bad_record: "error" or "skip" (counted).
+    extra_columns: columns beyond the schema to ignore.
+    crowd_seed: seed of synthetic sources.
+    model: a language model's folder, with its tokenizer.
+    dtype: compute type, "float32" or "bfloat16".
+    num_responses: k, per prompt.
+    batch_size: responses sampled at once over all devices, a multiple of k.
+    max_prompt_length: tokens of a prompt; longer ones lose their beginning.
+    max_new_tokens: tokens of a response.
+    temperature: of the samples, >= 0.
+    top_p: mass of the likeliest tokens that is kept; None for all.
+    repetition_penalty: of tokens that are there already; 1 is none.
+    mesh: devices.
+  """
+
+  seed: int
+  files: tuple[str, ...]
+  on_bad_record: str
+  extra_columns: tuple[str, ...]
+  crowd_seed: int
+  model: str
+  dtype: str
+  num_responses: int
+  batch_size: int
+  max_prompt_length: int
+  max_new_tokens: int
+  temperature: float
+  top_p: float | None
+  repetition_penalty: float
+  mesh: meshes.MeshConfig
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    for name in ("num_responses", "batch_size", "max_prompt_length"):
+      if self.__dict__[name] < 1:
+        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    if self.batch_size % self.num_responses:
+      raise ValueError(
+        f"batch_size must be a multiple of num_responses, got "
+        f"{self.batch_size} and {self.num_responses}"
+      )
+
+
+def run(config: Config, workdir: epath.Path) -> None:
+  """Writes `responses.jsonl`, one record a line, going on where it stopped.
+
+  Args:
+    config: the resolved config.
+    workdir: gets the file. Its responses are in no order: they are for what
+      learns without labels, or to be labelled.
+  """
+  mesh = meshes.make_mesh(config.mesh)
+  meshes.check_batch(config.batch_size, 1, mesh)
+  folder = sources.expand_variables(config.model)
+  tokenizer = tokens.load_tokenizer(folder)
+  network = _network(config, folder)
+  model = heads.causal_lm(network)
+  shardings = meshes.parameter_shardings(
+    model.axes, backbone.abstract_params(model), mesh, config.mesh.rules
+  )
+  params = weights.load_params(folder, network, shardings=shardings)
+  prompts = _prompts(config)
+  path = workdir / FILE
+  done = _finished(path)
+  log.info("%d prompts, %d of them answered before", len(prompts), done)
+  share = config.batch_size // config.num_responses
+  file = storage.AppendedFile(path) if hosts.is_main() else None
+  for start in range(done, len(prompts), share):
+    numbers = range(start, min(start + share, len(prompts)))
+    texts = _answers(
+      config,
+      network,
+      params,
+      tokenizer,
+      [(n, tokenizer.prompt_text(prompts[n])) for n in numbers],
+      mesh,
+    )
+    if file is not None:
+      rows = zip((prompts[n] for n in numbers), texts, strict=True)
+      for prompt, responses in rows:
+        file.write(_line(prompt, responses))
+  if file is not None:
+    file.close()
+  hosts.barrier("sample")
+  log.info("responses: %s", path)
+
+
+def _network(config: Config, folder: str) -> DecoderConfig:
+  network = dataclasses.replace(weights.load_config(folder), dtype=config.dtype)
+  if network.num_outputs is not None:
+    raise ValueError(f"{folder} holds a reward model, not a language model")
+  return network
+
+
+def _prompts(config: Config) -> list[Any]:
+  """The prompts of the sources, each once, in their order."""
+  stream = readers.RecordStream(
+    config.files, config.on_bad_record, config.extra_columns, config.crowd_seed
+  )
+  return list(dict.fromkeys(record.prompt for record in stream))
+
+
+def _finished(path: epath.Path) -> int:
+  """Whole lines of the file; a line that a kill has torn is cut off."""
+  if not path.exists():
+    return 0
+  content = path.read_bytes()
+  whole = content[: content.rfind(b"\n") + 1]
+  if hosts.is_main() and len(whole) < len(content):
+    storage.write_atomically(path, whole)
+  return whole.count(b"\n")
+
+
+def _answers(
+  config: Config,
+  network: DecoderConfig,
+  params: Any,
+  tokenizer: tokens.Tokenizer,
+  prompts: list[tuple[int, str]],
+  mesh: jax.sharding.Mesh,
+) -> list[list[str]]:
+  """The responses to each numbered prompt."""
+  k, length = config.num_responses, config.max_prompt_length
+  share = config.batch_size // k
+  ids = np.full((share, length), tokenizer.pad_id, np.int32)
+  mask = np.zeros(ids.shape, bool)
+  for row, (_, text) in enumerate(prompts):
+    start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+    kept = (start + tokenizer.encode(text))[-length:]
+    ids[row, length - len(kept) :] = kept
+    mask[row, length - len(kept) :] = True
+  # The last batch is filled up, so that one program serves them all.
+  numbers = np.zeros(share, np.uint32)
+  numbers[: len(prompts)] = [number for number, _ in prompts]
+  key = jax.random.key(config.seed)
+  keys = jax.vmap(lambda n: jax.random.split(jax.random.fold_in(key, n), k))(
+    numbers
+  )
+  rows = meshes.batch_sharding(mesh)
+  each = lambda x: jax.device_put(np.repeat(x, k, axis=0), rows)
+  found = models.generate(
+    network,
+    params,
+    each(ids),
+    each(mask),
+    keys=keys.reshape(-1),
+    max_new_tokens=config.max_new_tokens,
+    temperature=config.temperature,
+    top_p=config.top_p,
+    repetition_penalty=config.repetition_penalty,
+    eos_ids=() if tokenizer.eos_id is None else (tokenizer.eos_id,),
+    pad_id=tokenizer.pad_id,
+  )
+  new, where = hosts.fetch((found.tokens, found.mask))
+  texts = [
+    tokenizer.decode(row[kept].tolist())
+    for row, kept in zip(new, where, strict=True)
+  ]
+  return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
+
+
+def _line(prompt: Any, responses: list[str]) -> bytes:
+  """One record of the file."""
+  asked = (
+    prompt if isinstance(prompt, str) else [turn._asdict() for turn in prompt]
+  )
+  return (json.dumps({"prompt": asked, "responses": responses}) + "\n").encode()
+
+
+def main() -> None:
+  """Runs the stage from the command line."""
+  program.define_flags()
+  program.main(Config, run)
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,98 @@
+"""Sampling to a file: records, resuming, and what is refused."""
+
+import json
+import tempfile
+
+import jax
+import numpy as np
+from absl.testing import absltest
+from etils import epath
+
+from jaxalign.data import record, tokens
+from jaxalign.experiments import sample
+from jaxalign.models import heads, translate, weights
+from jaxalign.runtime import mesh as meshes
+from tests import config_reads
+
+
+def policy(num_outputs=None) -> str:
+  """A folder with an untrained model of bytes."""
+  network = translate.scratch_config(
+    "llama",
+    vocab_size=259,
+    num_layers=1,
+    num_heads=2,
+    num_kv_heads=2,
+    embed_dim=16,
+    mlp_dim=32,
+    max_positions=64,
+    tie_embeddings=True,
+    num_outputs=num_outputs,
+    pad_id=256,
+    bos_id=257,
+    eos_id=258,
+  )
+  token = np.zeros((1, 1), np.int32)
+  params = heads.model_of(network).init(jax.random.key(0), token, token == 0)
+  folder = tempfile.mkdtemp()
+  weights.save_pretrained(folder, params, network)
+  tokens.byte_tokenizer().save(folder)
+  return folder
+
+
+def config(model, **changes):
+  prompts = epath.Path(tempfile.mkdtemp()) / "prompts.jsonl"
+  rows = [
+    {"prompt": f"q{i // 2}", "responses": [f" a{i}", " b"]} for i in range(10)
+  ]
+  prompts.write_text("\n".join(map(json.dumps, rows)))
+  base = dict(
+    seed=0,
+    files=(str(prompts),),
+    on_bad_record="error",
+    extra_columns=(),
+    crowd_seed=0,
+    model=model,
+    dtype="float32",
+    num_responses=3,
+    batch_size=6,
+    max_prompt_length=8,
+    max_new_tokens=4,
+    temperature=1.0,
+    top_p=0.9,
+    repetition_penalty=1.1,
+    mesh=meshes.MeshConfig(1, 1, 1),
+  )
+  return sample.Config(**base | changes)
+
+
+class SampleTest(absltest.TestCase):
+  def test_each_prompt_once_and_a_torn_file_is_completed_as_if_never_torn(self):
+    made = config(policy())
+    workdir = epath.Path(tempfile.mkdtemp())
+    with config_reads.recorded(made) as unread:
+      sample.run(made, workdir)
+    self.assertEqual(unread - {"mesh.rules"}, set())
+    path = workdir / sample.FILE
+    whole = path.read_bytes()
+    rows = [json.loads(line) for line in whole.splitlines()]
+    self.assertEqual(
+      [row["prompt"] for row in rows], [f"q{i}" for i in range(5)]
+    )
+    for row in rows:
+      parsed = record.parse_record(row, where="here")
+      self.assertLen(parsed.responses, 3)
+      self.assertLen(set(parsed.responses), 3)
+    path.write_bytes(whole[: whole.index(b"\n") + 9])
+    sample.run(made, workdir)
+    self.assertEqual(path.read_bytes(), whole)
+
+  def test_what_does_not_fit_is_refused(self):
+    with self.assertRaisesRegex(ValueError, "multiple of num_responses, got 8"):
+      config("x", batch_size=8)
+    with self.assertRaisesRegex(ValueError, "holds a reward model"):
+      sample.run(config(policy(num_outputs=1)), epath.Path(tempfile.mkdtemp()))
+
+
+if __name__ == "__main__":
+  absltest.main()
