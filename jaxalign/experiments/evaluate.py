@@ -7,7 +7,7 @@ python -m jaxalign.experiments.evaluate --config=configs/evaluate.py \
 import dataclasses
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ from jaxalign.experiments import (
   program,
   scoring,
 )
-from jaxalign.runtime import hosts
+from jaxalign.runtime import hosts, report
 from jaxalign.runtime import mesh as meshes
 
 log = logging.getLogger("jaxalign")
@@ -115,6 +115,7 @@ def write_evaluation(
   train_pairs: preferences.Pairs | None,
   config: pair_scores.EvalConfig,
   seed: int,
+  sections: Sequence[report.Figure] = (),
 ) -> None:
   """Writes eval.json and report.html; safe to repeat.
 
@@ -125,6 +126,7 @@ def write_evaluation(
     train_pairs: for the bag-of-words baseline, or None.
     config: bins and resamples.
     seed: of resampling.
+    sections: further ones of the page.
   """
   subsets, sets = _subsets(pairs), label_sets.label_sets(pairs.records)
   scored = functools.partial(pair_scores.summarise, config=config, seed=seed)
@@ -141,7 +143,7 @@ def write_evaluation(
   }
   if hosts.is_main():
     configuration.write_json(workdir / "eval.json", result)
-    pages.write(workdir, result, rewards, config.num_bins)
+    pages.write(workdir, result, rewards, config.num_bins, sections)
     for name, scores in result["models"].items():
       log.info("%s: %s", name, pages.in_words(scores["all"]))
     log.info("report: %s", workdir / "report.html")

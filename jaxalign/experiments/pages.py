@@ -1,6 +1,6 @@
 """What an evaluation looks like: tables and pictures on one page."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ def write(
   result: Mapping[str, Any],
   rewards: Mapping[str, np.ndarray],
   num_bins: int,
+  further: Sequence[report.Figure] = (),
 ) -> None:
   """Writes report.html, with the training curves if there was training.
 
@@ -44,6 +45,7 @@ def write(
     result: content of eval.json.
     rewards: float32 [N, 2, H] per model name.
     num_bins: bins of the reliability diagram.
+    further: sections before that of training.
   """
   sections: list[report.Table | report.Figure | report.Text] = [
     _scores(result),
@@ -74,6 +76,7 @@ def write(
         "Chosen minus rejected; a long wrong side is confident error.",
       ),
     ]
+  sections += further
   history = workdir / "metrics.jsonl"
   rows = writer.read_rows(history) if history.exists() else []
   if rows:

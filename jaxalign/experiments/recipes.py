@@ -12,15 +12,23 @@ import numpy as np
 
 from jaxalign.algorithms import (
   contract,
+  contrastive,
   denoised,
   dprm,
   mean_variance,
+  metarm,
   more,
   readout,
   reward,
 )
-from jaxalign.data import batches
-from jaxalign.experiments import label_targets, preferences, strengths
+from jaxalign.algorithms import optimizer as optimizers
+from jaxalign.data import batches, tokens
+from jaxalign.experiments import (
+  fresh_responses,
+  label_targets,
+  preferences,
+  strengths,
+)
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 
@@ -38,10 +46,12 @@ class BradleyTerryConfig:
 
 Recipe = (
   BradleyTerryConfig
+  | contrastive.ContrastiveConfig
   | denoised.DenoisedConfig
   | dprm.DprmConfig
-  | more.MoreConfig
   | mean_variance.MeanVarianceConfig
+  | metarm.MetaRmConfig
+  | more.MoreConfig
 )
 
 
@@ -86,6 +96,8 @@ def batch_shapes(
     case dprm.DprmConfig():
       num_labels = len(recipe.labels.names)
       return shapes | batches.label_shapes(batch_size, num_labels)
+    case metarm.MetaRmConfig():
+      return shapes | fresh_responses.shapes(recipe, length)
     case _:
       return shapes
 
@@ -144,7 +156,7 @@ def objective_of(
   """
   dropout = network.dropout > 0
   match recipe:
-    case BradleyTerryConfig():
+    case BradleyTerryConfig() | metarm.MetaRmConfig():
       return reward.bradley_terry(model.apply, loss, dropout=dropout)
     case denoised.DenoisedConfig():
       return reward.bradley_terry(
@@ -153,6 +165,15 @@ def objective_of(
     case dprm.DprmConfig():
       _own_loss(recipe.name, loss)
       return dprm.dprm(model.apply, recipe, dropout=dropout)
+    case contrastive.ContrastiveConfig():
+      return contrastive.contrastive(
+        model.apply,
+        recipe,
+        loss,
+        batch_size=batch_size,
+        num_features=network.embed_dim,
+        dropout=dropout,
+      )
     case more.MoreConfig():
       return more.more(
         model.apply,
@@ -165,6 +186,37 @@ def objective_of(
     case mean_variance.MeanVarianceConfig():
       _own_loss(recipe.name, loss)
       return mean_variance.mean_variance(model.apply, recipe, dropout=dropout)
+
+
+def take_of(
+  recipe: Recipe, model: heads.Model, optimizer: optimizers.OptimizerConfig
+) -> contract.Take:
+  """Where and how a step takes its gradient."""
+  match recipe:
+    case metarm.MetaRmConfig():
+      return metarm.lookahead(model.apply, recipe, optimizer)
+    case _:
+      return contract.at_the_parameters
+
+
+def with_responses(
+  pairs: batches.Batches,
+  recipe: Recipe,
+  data: preferences.DataConfig,
+  tokenizer: tokens.Tokenizer,
+  seed: int,
+) -> batches.Batches | fresh_responses.Joined:
+  """The pairs' batches, with what else the recipe learns from."""
+  match recipe:
+    case metarm.MetaRmConfig():
+      return fresh_responses.join(pairs, recipe, data, tokenizer, seed)
+    case _:
+      return pairs
+
+
+def pictures_features(recipe: Recipe) -> bool:
+  """Whether the report shows features before and after training."""
+  return isinstance(recipe, contrastive.ContrastiveConfig)
 
 
 def _own_loss(name: str, loss: reward.PairLossConfig) -> None:

@@ -15,6 +15,7 @@ from jaxalign.algorithms import reward
 from jaxalign.experiments import (
   backbone,
   evaluate,
+  feature_plane,
   fitting,
   pair_scores,
   preferences,
@@ -81,6 +82,7 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
     mesh,
     rules=config.mesh.rules,
     parallel=train.parallel,
+    take=recipes.take_of(config.recipe, model, config.optimizer),
   )
 
 
@@ -123,6 +125,27 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   measure = None
   if held_out is not None:
     measure = lambda params: scoring.quick_scores(rewards_of(params, held_out))
+  source = recipes.with_responses(
+    preferences.make_batches(
+      data,
+      learned,
+      tokenizer,
+      train.batch_size,
+      seed=config.seed,
+      shuffle=True,
+      rows=rows,
+    ),
+    config.recipe,
+    data,
+    tokenizer,
+    config.seed,
+  )
+  pictured = held_out is not None and recipes.pictures_features(config.recipe)
+  plane_of = lambda params: feature_plane.measure(
+    scorer, params, held_out, data, tokenizer, mesh, config.mesh.rules
+  )
+  if pictured:
+    feature_plane.keep_start(workdir, stage, config.seed, plane_of)
   with checkpoint.Checkpoints(
     workdir / "checkpoints",
     keep_last=train.keep_last,
@@ -131,15 +154,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   ) as saved:
     state = fitting.fit(
       stage,
-      preferences.make_batches(
-        data,
-        learned,
-        tokenizer,
-        train.batch_size,
-        seed=config.seed,
-        shuffle=True,
-        rows=rows,
-      ),
+      source,
       train,
       saved,
       workdir,
@@ -179,6 +194,9 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
       None if data.streaming else pairs,
       config.eval,
       config.seed,
+      sections=(
+        [feature_plane.section(workdir, plane_of(params))] if pictured else []
+      ),
     )
   hosts.barrier("train_reward")
 

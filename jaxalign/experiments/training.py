@@ -156,6 +156,7 @@ def assemble(
   *,
   rules: tuple[tuple[str, str | None], ...],
   parallel: str = "jit",
+  take: contract.Take = contract.at_the_parameters,
 ) -> Stage:
   """A stage out of what it optimises, how, and over which devices.
 
@@ -170,15 +171,20 @@ def assemble(
     mesh: devices, real or abstract.
     rules: overrides of the logical table.
     parallel: "jit" (sharded) or "pmap" (data parallel).
+    take: where and how a step takes its gradient.
 
   Returns:
     The stage.
+
+  Raises:
+    ValueError: rows beside the pairs do not fit the mesh.
   """
   pmap = parallel == "pmap"
   trained = backbone.trained(config, network, model)
   chain = optimizers.make_optimizer(
     optimizer, num_steps=schedule.num_steps, axes=trained.axes
   )
+  abstract.check_rows(shapes, schedule.accumulation, mesh)
   update = loop.TraceCounter(
     contract.make_update(
       objective,
@@ -186,6 +192,7 @@ def assemble(
       accumulation=schedule.accumulation,
       axis_name="data" if pmap else None,
       whole=trained.whole,
+      take=take,
     )
   )
   params = backbone.abstract_params(model)

@@ -1,5 +1,6 @@
 """Shapes with shardings: what a lowering or a restore takes for arrays."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -24,3 +25,20 @@ def batch_shapes(shapes: Any, mesh: Mesh) -> Any:
   return with_shardings(
     shapes, jax.tree.map(lambda _: meshes.batch_sharding(mesh), shapes)
   )
+
+
+def check_rows(
+  shapes: Mapping[str, Any], accumulation: int, mesh: Mesh
+) -> None:
+  """Raises ValueError unless every device gets whole rows of every array.
+
+  Args:
+    shapes: of the batch; rows beside the pairs may be of another number.
+    accumulation: micro-batches per step.
+    mesh: devices.
+  """
+  for name, spec in shapes.items():
+    try:
+      meshes.check_batch(spec.shape[0], accumulation, mesh)
+    except ValueError as error:
+      raise ValueError(f"rows of {name}: {error}") from None

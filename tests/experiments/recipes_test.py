@@ -21,14 +21,35 @@ from tests.experiments.train_reward_test import smoke_config
 
 # Read with certain values of other keys alone.
 CONDITIONAL = {
-  "recipe.fixed",
-  "recipe.smoothing",
   "recipe.decay",
-  "recipe.labels.utilities",
+  "recipe.epsilon",
+  "recipe.fixed",
   "recipe.labels.cost",
+  "recipe.labels.utilities",
+  "recipe.num_iters",
+  "recipe.prototype_learning_rate",
+  "recipe.queue_size",
+  "recipe.smoothing",
 }
+SWAV = dict(
+  name="contrastive",
+  loss="swav",
+  instances="differences",
+  weight=0.5,
+  temperature=0.1,
+  num_prototypes=4,
+  queue_size=24,
+)
 # recipe, changes of the config, (loss, gradient norm) of three steps
 GOLDEN = {
+  "contrastive": (
+    dict(recipe=dict(name="contrastive"), model__dropout=0.05),
+    ((2.850454, 161.738785), (2.622553, 119.125633), (3.291040, 136.571976)),
+  ),
+  "contrastive_swav": (
+    dict(recipe=SWAV, model__dropout=0.05),
+    ((2.265528, 48.410431), (2.661399, 38.796616), (2.917588, 44.475773)),
+  ),
   "denoised": (
     dict(
       recipe=dict(name="denoised", policy="flip_margin"),
@@ -46,6 +67,18 @@ GOLDEN = {
   "mean_variance": (
     dict(recipe=dict(name="mean_variance")),
     ((1.006630, 132.886581), (1.240709, 90.328163), (0.731445, 8.193960)),
+  ),
+  "metarm": (
+    dict(
+      recipe=dict(
+        name="metarm",
+        files=("synthetic:two_groups:test_candidates",),
+        num_prompts=4,
+        num_responses=3,
+        step_size=1e-3,
+      )
+    ),
+    ((0.787773, 20.424242), (0.595856, 21.576656), (0.801989, 9.925777)),
   ),
   "more": (
     dict(recipe=dict(name="more", num_sources=2), data__mixing="stratified"),

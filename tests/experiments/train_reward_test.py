@@ -113,6 +113,15 @@ class TrainRewardTest(parameterized.TestCase):
       "data__train_files": ("synthetic:labels:train",),
       "recipe": {"name": "dprm", "loss": "cross_entropy"},
     },
+    {  # prototypes, their moments and a queue
+      "recipe": {
+        "name": "contrastive",
+        "loss": "swav",
+        "num_prototypes": 4,
+        "queue_size": 24,
+      },
+      "model__dropout": 0.05,
+    },
   )
   def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self, **changes):
     config = smoke_config(data__eval_files=(), **changes)
