@@ -1,0 +1,65 @@
+"""Prompts alone: left padding, truncation, groups, and errors."""
+
+import numpy as np
+from absl.testing import absltest
+
+from jaxalign.data import batches, prompts, tokens
+from jaxalign.data.record import Record
+from jaxalign.data.transcripts import Turn
+
+PAD, BOS = 256, 257
+
+
+def record(prompt, group=None):
+  return Record(prompt=prompt, responses=("x",), group=group, source="s")
+
+
+def encode(*records, max_length=6):
+  return prompts.encode_prompts(
+    records,
+    tokens.byte_tokenizer(),
+    max_length=max_length,
+    group_names=("warm", "brief"),
+  )
+
+
+class PromptsTest(absltest.TestCase):
+  def test_pads_on_the_left_and_cuts_the_beginning(self):
+    data = encode(record("ab", "brief"), record("abcdefgh", "other"))
+    found = data.collate(np.array([0, 1]), 6, PAD)
+    np.testing.assert_array_equal(
+      found["prompts"],
+      [[PAD, PAD, PAD, BOS, 97, 98], [BOS, 100, 101, 102, 103, 104]],
+    )
+    np.testing.assert_array_equal(
+      found["prompt_mask"], [[False] * 3 + [True] * 3, [True] * 6]
+    )
+    np.testing.assert_array_equal(found["group"], [1, -1])
+    self.assertEqual(data.counts, {"truncated_prompts": 1})
+    self.assertEqual(list(data.texts), ["ab", "abcdefgh"])
+
+  def test_makes_batches_of_announced_shapes(self):
+    data = encode(*(record("abc"[: 1 + i % 3]) for i in range(10)))
+    source = batches.Batches(
+      data, batch_size=4, buckets=(6,), pad_id=PAD, seed=0, shuffle=True
+    )
+    specs = prompts.prompt_shapes(4, 6)
+    self.assertEqual({*source[0]}, {*specs})
+    for name, spec in specs.items():
+      self.assertEqual(source[0][name].shape, spec.shape, name)
+      self.assertEqual(source[0][name].dtype, spec.dtype, name)
+
+  def test_turns_end_where_the_answer_begins(self):
+    data = encode(record((Turn("user", "hi"),)), max_length=64)
+    text = tokens.byte_tokenizer().decode(data.ids[0])
+    self.assertEndsWith(text, "Assistant:")
+
+  def test_refuses(self):
+    with self.assertRaisesRegex(ValueError, "one or more"):
+      encode()
+    with self.assertRaisesRegex(ValueError, "max_length must be > 1, got 1"):
+      encode(record("a"), max_length=1)
+
+
+if __name__ == "__main__":
+  absltest.main()
