@@ -62,3 +62,24 @@ def sum_over(function: Callable[[Batch], Any], batches: Batch) -> Any:
     None,
   )
   return jax.lax.scan(add, zeros, batches)[0]
+
+
+def map_over(
+  function: Callable[[Batch], Any], batch: Batch, number: int
+) -> Any:
+  """A function of rows, on `number` micro-batches one at a time.
+
+  Args:
+    function: of a batch [B / A, ...], to a pytree of arrays [B / A, ...].
+    batch: arrays [B, ...].
+    number: micro-batches A.
+
+  Returns:
+    The pytree of the whole batch, [B, ...], in the order of its rows.
+  """
+  if number == 1:
+    return function(batch)
+  parts = jax.lax.map(function, micro_batches(batch, number))
+  return jax.tree.map(
+    lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), parts
+  )

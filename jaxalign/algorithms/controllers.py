@@ -1,0 +1,87 @@
+"""Where the KL to the reference enters, and what its coefficient does."""
+
+import dataclasses
+
+import jax
+
+from jaxalign import losses
+from jaxalign.ops import checks
+
+
+@dataclasses.dataclass(frozen=True)
+class KLConfig:
+  """The pull towards the reference policy.
+
+  Attributes:
+    place: "reward" takes the penalty of each token off its reward, "loss" adds
+      it to the loss with its own gradient.
+    estimator: "k1", "k2" or "k3" of `losses.kl_estimate`. In the loss k1 is
+      refused: its gradient has mean 0, so that it pulls nowhere.
+    coef: coefficient at the start, reward units per nat, >= 0.
+    controller: "fixed" or "adaptive".
+    target: KL per response that "adaptive" aims at, in nats; else None.
+    horizon: responses over which "adaptive" moves the coefficient by at most a
+      fifth; else None.
+  """
+
+  place: str
+  estimator: str
+  coef: float
+  controller: str
+  target: float | None
+  horizon: float | None
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    checks.one_of(("reward", "loss"), place=self.place)
+    checks.one_of(("k1", "k2", "k3"), estimator=self.estimator)
+    checks.one_of(("fixed", "adaptive"), controller=self.controller)
+    if self.place == "loss" and self.estimator == "k1":
+      raise ValueError(
+        "estimator must be 'k2' or 'k3' with place='loss', got 'k1', whose "
+        "gradient has mean 0"
+      )
+    if not self.coef >= 0:
+      raise ValueError(f"coef must be >= 0, got {self.coef}")
+    for name in ("target", "horizon"):
+      value = self.__dict__[name]
+      if (value is None) == (self.controller == "adaptive"):
+        raise ValueError(
+          f"{name} is set with controller='adaptive' alone, got "
+          f"{self.controller!r} and {value}"
+        )
+      if value is not None and not value > 0:
+        raise ValueError(f"{name} must be > 0, got {value}")
+
+
+def next_coefficient(
+  state: losses.KLController,
+  observed: jax.Array,
+  config: KLConfig,
+  *,
+  num_samples: int,
+) -> losses.KLController:
+  """The coefficient of the next iteration.
+
+  Args:
+    state: the coefficient of this one, a scalar inside.
+    observed: mean KL per response, in nats, scalar.
+    config: which controller.
+    num_samples: responses of an iteration.
+
+  Returns:
+    The new state, a scalar inside.
+  """
+  if (
+    config.controller == "fixed"
+    or config.target is None
+    or config.horizon is None
+  ):
+    return losses.fixed_kl_update(state)
+  return losses.adaptive_kl_update(
+    state,
+    observed,
+    target=config.target,
+    horizon=config.horizon,
+    num_samples=num_samples,
+  )

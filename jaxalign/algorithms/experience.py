@@ -1,0 +1,300 @@
+"""From scored responses to what every step of an iteration reads.
+
+All that couples rows is done here, once, over the whole batch: utilities and
+weights of the groups, running moments, advantages and their whitening, and the
+weight of every token in the loss. What follows is a plain sum over rows, so no
+cut of the batch changes it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxalign import losses
+from jaxalign.algorithms import (
+  advantages,
+  group_weights,
+  micro,
+  preference_pairs,
+  reward_shaping,
+)
+from jaxalign.algorithms.contract import Batch, Params
+from jaxalign.algorithms.policy_config import PAIRWISE, LearnerConfig
+from jaxalign.algorithms.train_state import TrainState
+from jaxalign.ops.masked import masked_mean
+from jaxalign.ops.segments import segment_mean
+
+Frozen = Any  # what the reference reads: parameters that are never trained
+Scalars = dict[str, jax.Array]
+
+
+class PolicyOutputs(NamedTuple):
+  """What a policy says of the N response tokens of R prompts, G each.
+
+  Attributes:
+    log_probs: of each token given those before it, at the temperature that
+      samples, [R, G, N].
+    model_log_probs: the same at temperature 1, as a sampler reports them.
+    entropy: of the next token at each place, [R, G, N], or None.
+    values: expected return before each token, [R, G, N], or None.
+  """
+
+  log_probs: jax.Array
+  model_log_probs: jax.Array
+  entropy: jax.Array | None
+  values: jax.Array | None
+
+
+class Networks(NamedTuple):
+  """The forward passes of a learner.
+
+  A batch holds `tokens` int32 and `mask` bool [R, G, P + N]: prompts of P
+  columns, padded on the left, then responses, padded on the right.
+
+  Attributes:
+    actor: `(params, frozen, batch) -> PolicyOutputs`.
+    reference: `(frozen, batch) -> log_probs [R, G, N]`.
+    critic: `(params, batch) -> values [R, G, N]`, None without one of its own.
+  """
+
+  actor: Callable[[Params, Frozen, Batch], PolicyOutputs]
+  reference: Callable[[Frozen, Batch], jax.Array]
+  critic: Callable[[Params, Batch], jax.Array] | None
+
+
+class PolicyState(NamedTuple):
+  """All that a resumed run needs beside its config and frozen parameters.
+
+  Attributes:
+    iteration: rollouts learned from, int32 [].
+    actor: parameters, optimiser and step of the policy.
+    critic: the same of the critic; () without one of its own.
+    kl: coefficient of the pull towards the reference.
+    moments: running statistics of the scores.
+    group_weights: float32 [K].
+  """
+
+  iteration: jax.Array
+  actor: TrainState
+  critic: TrainState | tuple[()]
+  kl: losses.KLController
+  moments: reward_shaping.Moments
+  group_weights: jax.Array
+
+
+class Prepared(NamedTuple):
+  """An iteration's responses, ready to be learned from.
+
+  Attributes:
+    experience: arrays [R, ...] of the objectives.
+    state: with moments and weights moved on.
+    observed_kl: mean KL per response to the reference, nats, scalar.
+    metrics: what is reported, scalars.
+  """
+
+  experience: dict[str, jax.Array]
+  state: PolicyState
+  observed_kl: jax.Array
+  metrics: Scalars
+
+
+def prepare(
+  networks: Networks,
+  state: PolicyState,
+  frozen: Frozen,
+  batch: Batch,
+  config: LearnerConfig,
+  *,
+  number: int = 1,
+  axis_name: str | None = None,
+) -> Prepared:
+  """Rewards, advantages and weights of an iteration's responses.
+
+  Args:
+    networks: the forward passes.
+    state: of the learner.
+    frozen: parameters of the reference.
+    batch: `tokens` and `mask` as `Networks` says, `sampler_log_probs`
+      [R, G, N], `scores` [R, G, K], `ended` bool [R, G], `group` int32 [R] (the
+      group of a prompt, -1 for none), `where` bool [R].
+    config: the learner's.
+    number: micro-batches of the forward passes.
+    axis_name: mapped axis the prompts are spread over, None on one device.
+
+  Returns:
+    The experience, float32 or wider.
+  """
+  counted = response_mask(batch)
+  found = {
+    name: jnp.where(counted, x, 0.0)
+    for name, x in _forward(networks, state, frozen, batch, number).items()
+  }
+
+  def flat(x: jax.Array) -> jax.Array:
+    return x.reshape(-1, *x.shape[2:])
+
+  def mean(x: jax.Array) -> jax.Array:
+    return masked_mean(x, where=present, axis_name=axis_name)
+
+  present = flat(jnp.broadcast_to(batch["where"][:, None], counted.shape[:2]))
+  combined = group_weights.combine(
+    flat(batch["scores"]),
+    state.group_weights,
+    config.welfare,
+    where=present,
+    axis_name=axis_name,
+  )
+  moments = reward_shaping.update_moments(
+    state.moments, combined.rewards, where=present, axis_name=axis_name
+  )
+  shaped = reward_shaping.shaped_scores(
+    reward_shaping.scaled_scores(combined.rewards, moments, config.reward),
+    flat(batch["tokens"][..., -counted.shape[-1] :]),
+    where=flat(counted),
+    ended=flat(batch["ended"]),
+    config=config.reward,
+  )
+  log_ratio = losses.kl_estimate(found["log_probs"], found["ref_log_probs"])
+  divergence = jnp.sum(log_ratio, axis=-1)
+  experience = {
+    "tokens": batch["tokens"],
+    "mask": batch["mask"],
+    "row": batch["row"],
+    "counted": counted,
+    "old_log_probs": found["log_probs"],
+    "ref_log_probs": found["ref_log_probs"],
+  }
+  weights = combined.weights
+  if config.policy.kind in PAIRWISE:
+    each = config.policy.kind == "group_dpo"
+    pairs, fit, metrics = preference_pairs.label_pairs(
+      experience,
+      batch["scores"] if each else shaped.reshape(*counted.shape[:2], 1),
+      where=batch["where"],
+      beta=config.kl.coef,
+      axis_name=axis_name,
+    )
+    if each:
+      weights = group_weights.group_weights(
+        -fit, state.group_weights, config.welfare
+      )
+      pairs["pair_weight"] = pairs["pair_weight"] * weights[None]
+      for k, name in enumerate(config.groups):
+        metrics[f"train/group_loss/{name}"] = fit[k]
+    pairs["pair_weight"] = pairs["pair_weight"] * config.policy.minibatches
+    experience |= pairs
+  else:
+    estimates, metrics = advantages.estimate(
+      experience,
+      shaped.reshape(counted.shape[:2]),
+      found.get("values"),
+      config,
+      kl_coef=state.kl.kl_coef if config.kl.place == "reward" else 0.0,
+      axis_name=axis_name,
+    )
+    experience |= estimates
+    experience["weight"] = advantages.token_weights(
+      counted, batch["where"], config.policy, axis_name=axis_name
+    )
+    if config.policy.importance_limit is not None:
+      experience["importance"] = losses.truncated_importance_weights(
+        found["model_log_probs"],
+        jnp.where(counted, batch["sampler_log_probs"], 0.0),
+        limit=config.policy.importance_limit,
+      )
+  observed = mean(flat(divergence))
+  metrics |= {
+    "train/kl": observed,
+    "train/kl_coef": state.kl.kl_coef,
+    "train/score": mean(combined.rewards),
+    "train/shaped_score": mean(shaped),
+    "train/worst_utility": jnp.min(combined.utilities),
+    "train/response_tokens": mean(
+      jnp.sum(flat(counted), axis=-1, dtype=shaped.dtype)
+    ),
+    "train/ended": mean(flat(batch["ended"]).astype(shaped.dtype)),
+  }
+  metrics |= _mismatch(batch, found, counted, axis_name)
+  metrics |= _by_group(
+    batch, divergence, combined.utilities, weights, config, axis_name
+  )
+  state = state._replace(
+    moments=moments, group_weights=weights.astype(jnp.float32)
+  )
+  return Prepared(experience, state, observed, metrics)
+
+
+def response_mask(batch: Batch) -> jax.Array:
+  """Which response tokens count, bool [R, G, N]."""
+  mask: jax.Array = batch["mask"][..., -batch["sampler_log_probs"].shape[-1] :]
+  return mask & batch["where"][:, None, None]
+
+
+def _forward(
+  networks: Networks,
+  state: PolicyState,
+  frozen: Frozen,
+  batch: Batch,
+  number: int,
+) -> dict[str, jax.Array]:
+  """Log-probabilities under policy and reference, and values if any."""
+
+  def forward(part: Batch) -> dict[str, jax.Array]:
+    out = networks.actor(state.actor.params, frozen, part)
+    found = {
+      "log_probs": out.log_probs,
+      "model_log_probs": out.model_log_probs,
+      "ref_log_probs": networks.reference(frozen, part),
+    }
+    if networks.critic is not None and isinstance(state.critic, TrainState):
+      found["values"] = networks.critic(state.critic.params, part)
+    elif out.values is not None:
+      found["values"] = out.values
+    return found
+
+  read = {k: batch[k] for k in ("tokens", "mask")}
+  found: dict[str, jax.Array] = micro.map_over(forward, read, number)
+  return found
+
+
+def _mismatch(
+  batch: Batch,
+  found: dict[str, jax.Array],
+  counted: jax.Array,
+  axis_name: str | None,
+) -> Scalars:
+  """How far the sampler's log-probabilities are from the learner's."""
+  gap = losses.log_prob_mismatch(
+    found["model_log_probs"],
+    batch["sampler_log_probs"],
+    where=counted,
+    axis_name=axis_name,
+  )
+  return {f"train/mismatch_{k}": v for k, v in gap._asdict().items()}
+
+
+def _by_group(
+  batch: Batch,
+  divergence: jax.Array,
+  utilities: jax.Array,
+  weights: jax.Array,
+  config: LearnerConfig,
+  axis_name: str | None,
+) -> Scalars:
+  """Utility and weight of each group, and the KL on its own prompts."""
+  counts = batch["where"] & (batch["group"] >= 0)
+  own = segment_mean(
+    jnp.mean(divergence, axis=1),
+    segment=jnp.where(counts, batch["group"], 0),
+    num_segments=len(config.groups),
+    where=counts,
+    axis_name=axis_name,
+  )
+  metrics = {}
+  for k, name in enumerate(config.groups):
+    metrics[f"train/utility/{name}"] = utilities[k]
+    metrics[f"train/group_weight/{name}"] = weights[k]
+    metrics[f"train/kl/{name}"] = own[k]
+  return metrics

@@ -1,0 +1,269 @@
+"""Proximal policy optimisation and its kin, one iteration in one program.
+
+An iteration is: sample (elsewhere), score (on the host), learn. `make_learn`
+is the last of these: advantages of the whole batch, then epochs of minibatches
+in one scan, each an update of `contract`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxalign import losses
+from jaxalign.algorithms import (
+  contract,
+  controllers,
+  group_weights,
+  policy_losses,
+  preference_pairs,
+  reward_shaping,
+  train_state,
+)
+from jaxalign.algorithms.contract import Batch, Params
+from jaxalign.algorithms.experience import (
+  Frozen,
+  Networks,
+  PolicyOutputs,
+  PolicyState,
+  Scalars,
+  prepare,
+)
+from jaxalign.algorithms.policy_config import PAIRWISE, LearnerConfig
+
+Learn = Callable[
+  [PolicyState, Frozen, Batch, jax.Array], tuple[PolicyState, Scalars]
+]
+
+
+class Optimizers(NamedTuple):
+  """An optax chain per network.
+
+  Attributes:
+    actor: of the policy.
+    critic: of a critic of its own, else None.
+  """
+
+  actor: optax.GradientTransformation
+  critic: optax.GradientTransformation | None
+
+
+def init_policy_state(
+  actor: Params,
+  critic: Params | None,
+  optimizers: Optimizers,
+  config: LearnerConfig,
+) -> PolicyState:
+  """The state before the first iteration.
+
+  Args:
+    actor: trainable parameters of the policy.
+    critic: those of a critic of its own, None without one.
+    optimizers: a chain for each.
+    config: coefficient and weights to start from.
+
+  Returns:
+    The state; its arrays are its own.
+  """
+  second: train_state.TrainState | tuple[()] = ()
+  if critic is not None and optimizers.critic is not None:
+    second = train_state.init_state(critic, optimizers.critic)
+  return PolicyState(
+    iteration=jnp.zeros((), jnp.int32),
+    actor=train_state.init_state(actor, optimizers.actor),
+    critic=second,
+    kl=losses.init_kl_controller(config.kl.coef),
+    moments=reward_shaping.init_moments(),
+    group_weights=group_weights.initial_weights(
+      config.welfare, len(config.groups)
+    ),
+  )
+
+
+def make_learn(
+  networks: Networks,
+  optimizers: Optimizers,
+  config: LearnerConfig,
+  *,
+  accumulation: int = 1,
+  axis_name: str | None = None,
+  spread: Callable[[Any], Any] = lambda batch: batch,
+) -> Learn:
+  """One iteration of learning from scored responses.
+
+  Args:
+    networks: the forward passes.
+    optimizers: a chain for each trained network.
+    config: the learner's.
+    accumulation: micro-batches per optimiser step; changes memory alone.
+    axis_name: the mapped axis inside `jax.pmap`; None under `jit`.
+    spread: lays the rows of a minibatch out over devices.
+
+  Returns:
+    `learn(state, frozen, batch, key) -> (state, metrics)`, pure; the batch is
+    that of `experience.prepare`, and `key` orders its prompts into minibatches.
+  """
+  policy = config.policy
+
+  def learn(
+    state: PolicyState, frozen: Frozen, batch: Batch, key: jax.Array
+  ) -> tuple[PolicyState, Scalars]:
+    number = batch["row"].shape[0]
+    if axis_name is not None:
+      number *= jax.lax.axis_size(axis_name)
+    if number % policy.minibatches:
+      raise ValueError(
+        f"minibatches must divide the prompts of an iteration, got "
+        f"{policy.minibatches} and {number}"
+      )
+    prepared = prepare(
+      networks,
+      state,
+      frozen,
+      batch,
+      config,
+      number=policy.minibatches * accumulation,
+      axis_name=axis_name,
+    )
+    experience = jax.lax.stop_gradient(prepared.experience)
+    update = _make_update(
+      networks,
+      optimizers,
+      config,
+      frozen,
+      state.kl.kl_coef,
+      accumulation,
+      axis_name,
+    )
+    take = _taking(experience, axis_name, spread)
+    keys = jax.random.split(key, policy.epochs)
+    orders = jax.vmap(lambda key: jax.random.permutation(key, number))(keys)
+    orders = orders.reshape(
+      policy.epochs * policy.minibatches, number // policy.minibatches
+    )
+    step = lambda carry, order: update(carry, take(order))
+    (actor, critic, stopped), (metrics, active) = jax.lax.scan(
+      step, (state.actor, state.critic, jnp.bool_(False)), orders
+    )
+    steps = jnp.maximum(jnp.sum(active, dtype=jnp.int32), 1)
+    scalars = {
+      name: jnp.sum(jnp.where(active, x, 0.0)) / steps.astype(x.dtype)
+      for name, x in metrics.items()
+    }
+    bad_steps = actor.bad_steps
+    if isinstance(critic, train_state.TrainState):
+      bad_steps = jnp.maximum(bad_steps, critic.bad_steps)
+    scalars |= prepared.metrics
+    scalars |= {
+      "train/bad_steps": bad_steps,
+      "train/stopped": stopped.astype(jnp.float32),
+      "train/updates": jnp.sum(active, dtype=jnp.int32),
+    }
+    number_of_responses = number * batch["scores"].shape[1]
+    state = prepared.state._replace(
+      iteration=state.iteration + 1,
+      actor=actor,
+      critic=critic,
+      kl=controllers.next_coefficient(
+        state.kl,
+        prepared.observed_kl,
+        config.kl,
+        num_samples=number_of_responses,
+      ),
+    )
+    return state, scalars
+
+  return learn
+
+
+def _taking(
+  experience: Mapping[str, jax.Array],
+  axis_name: str | None,
+  spread: Callable[[Any], Any],
+) -> Callable[[jax.Array], Batch]:
+  """`order -> minibatch`, this device's share of it."""
+  if axis_name is None:
+    return lambda order: spread({k: x[order] for k, x in experience.items()})
+  whole = {
+    k: jax.lax.all_gather(x, axis_name, tiled=True)
+    for k, x in experience.items()
+  }
+  devices = jax.lax.axis_size(axis_name)
+
+  def take(order: jax.Array) -> Batch:
+    share = order.shape[0] // devices
+    first = jax.lax.axis_index(axis_name) * share
+    mine = jax.lax.dynamic_slice_in_dim(order, first, share)
+    return {k: x[mine] for k, x in whole.items()}
+
+  return take
+
+
+Carry = tuple[
+  train_state.TrainState, train_state.TrainState | tuple[()], jax.Array
+]
+
+
+def _make_update(
+  networks: Networks,
+  optimizers: Optimizers,
+  config: LearnerConfig,
+  frozen: Frozen,
+  kl_coef: jax.Array,
+  accumulation: int,
+  axis_name: str | None,
+) -> Callable[[Carry, Batch], tuple[Carry, tuple[Scalars, jax.Array]]]:
+  """One step of actor and critic, undone if it comes after the stop."""
+
+  def forward(params: Params, batch: Batch) -> PolicyOutputs:
+    return networks.actor(params, frozen, batch)
+
+  def update_of(
+    objective: contract.Objective, optimizer: optax.GradientTransformation
+  ) -> contract.Update:
+    return contract.make_update(
+      objective, optimizer, accumulation=accumulation, axis_name=axis_name
+    )
+
+  if config.policy.kind in PAIRWISE:
+    objective = preference_pairs.preference_objective(
+      lambda params, batch: forward(params, batch).log_probs,
+      beta=config.kl.coef,
+    )
+  else:
+    objective = policy_losses.policy_objective(forward, config, kl_coef)
+  of_actor = update_of(objective, optimizers.actor)
+  of_critic = None
+  if networks.critic is not None and optimizers.critic is not None:
+    of_critic = update_of(
+      policy_losses.value_objective(networks.critic, config), optimizers.critic
+    )
+
+  def update(
+    carry: Carry, batch: Batch
+  ) -> tuple[Carry, tuple[Scalars, jax.Array]]:
+    actor, critic, stopped = carry
+    # Nothing is drawn: a policy in training is the policy that sampled.
+    key = jax.random.key(0)
+    new_actor, metrics = of_actor(actor, batch, key)
+    new_critic = critic
+    if of_critic is not None and isinstance(critic, train_state.TrainState):
+      new_critic, scalars = of_critic(critic, batch, jax.random.key(0))
+      metrics |= {
+        "train/value_loss": scalars["train/value_loss"],
+        "train/value_gradient_norm": scalars["train/gradient_norm"],
+      }
+    if config.policy.stop_kl is not None:
+      stopped = stopped | (metrics["train/approx_kl"] > config.policy.stop_kl)
+    keep = lambda new, old: jnp.where(stopped, old, new)
+    carry = (
+      jax.tree.map(keep, new_actor, actor),
+      jax.tree.map(keep, new_critic, critic),
+      stopped,
+    )
+    del metrics["train/bad_steps"]
+    return carry, (metrics, ~stopped)
+
+  return update

@@ -1,0 +1,182 @@
+"""The knobs of a policy learner, checked before anything is compiled."""
+
+import dataclasses
+
+from jaxalign.algorithms.controllers import KLConfig
+from jaxalign.algorithms.group_weights import WelfareConfig
+from jaxalign.algorithms.reward_shaping import RewardConfig
+from jaxalign.ops import checks
+
+GROUP_RELATIVE = ("rloo", "grpo", "dr_grpo")
+PAIRWISE = ("dpo", "group_dpo")
+KINDS = ("ppo", *GROUP_RELATIVE, *PAIRWISE)
+AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum", "max_length")
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyConfig:
+  """What is learned from the responses of an iteration, and how often.
+
+  Attributes:
+    kind: "ppo" (advantages from a critic); "rloo", "grpo" or "dr_grpo"
+      (advantages over the other responses to a prompt); "dpo" (the best against
+      the worst response to a prompt) or "group_dpo" (the same for each group,
+      weighted by how badly it is fitted).
+    clip_eps: range of the probability ratio, > 0; None with dpo.
+    dual_clip: bound on the loss of bad tokens, > 1, or None.
+    entropy_coef: weight of the entropy bonus, > 0, or None.
+    whiten: bring the advantages of the whole batch to mean 0, variance 1.
+    aggregation: weight of a token: "token_mean" 1 / tokens of the batch,
+      "sequence_mean" 1 / (responses · tokens of its response), "sequence_sum"
+      1 / responses, "max_length" 1 / (responses · longest possible).
+    importance_limit: largest weight that makes up for a sampler whose
+      probabilities are not the learner's, or None for no correction.
+    epochs: passes over an iteration's responses.
+    minibatches: optimiser steps per pass; divides the prompts.
+    stop_kl: mean KL per token from the policy that sampled, in nats, beyond
+      which the rest of the iteration's steps change nothing; None is off.
+  """
+
+  kind: str
+  clip_eps: float | None
+  dual_clip: float | None
+  entropy_coef: float | None
+  whiten: bool
+  aggregation: str
+  importance_limit: float | None
+  epochs: int
+  minibatches: int
+  stop_kl: float | None
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    checks.one_of(KINDS, kind=self.kind)
+    checks.one_of(AGGREGATIONS, aggregation=self.aggregation)
+    for name in ("clip_eps", "entropy_coef", "importance_limit", "stop_kl"):
+      value = self.__dict__[name]
+      if value is not None and not value > 0:
+        raise ValueError(f"{name} must be > 0 or None, got {value}")
+    if self.dual_clip is not None and not self.dual_clip > 1:
+      raise ValueError(f"dual_clip must be > 1 or None, got {self.dual_clip}")
+    for name in ("epochs", "minibatches"):
+      if self.__dict__[name] < 1:
+        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    if self.kind not in PAIRWISE and self.clip_eps is None:
+      raise ValueError(f"kind {self.kind!r} needs clip_eps")
+    if self.kind in PAIRWISE:
+      for name in ("clip_eps", "dual_clip", "entropy_coef", "importance_limit"):
+        if self.__dict__[name] is not None:
+          raise ValueError(
+            f"{name} must be None with kind {self.kind!r}, got "
+            f"{self.__dict__[name]}"
+          )
+      if self.whiten:
+        raise ValueError(f"whiten must be False with kind {self.kind!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class CriticConfig:
+  """Who predicts the return; all None but `kind` with "none".
+
+  Attributes:
+    kind: "separate" (a network of its own), "shared" (a head on the policy's
+      trunk) or "none".
+    init_from: folder that a separate critic starts from, None for the policy's.
+    coef: weight of the value loss beside the policy's, of "shared" alone.
+    clip: how far a value may move from its old one, in reward units, > 0; None
+      is off.
+    discount: γ in [0, 1].
+    gae_lambda: λ in [0, 1].
+  """
+
+  kind: str
+  init_from: str | None
+  coef: float | None
+  clip: float | None
+  discount: float | None
+  gae_lambda: float | None
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value spare or out of range."""
+    checks.one_of(("separate", "shared", "none"), kind=self.kind)
+    readers = {
+      "init_from": ("separate",),
+      "coef": ("shared",),
+      "clip": ("separate", "shared"),
+      "discount": ("separate", "shared"),
+      "gae_lambda": ("separate", "shared"),
+    }
+    for name, kinds in readers.items():
+      value = self.__dict__[name]
+      if value is not None and self.kind not in kinds:
+        raise ValueError(
+          f"{name} must be None with kind {self.kind!r}, got {value!r}"
+        )
+    if self.kind == "shared" and self.coef is None:
+      raise ValueError("kind 'shared' needs coef")
+    for name in ("coef", "clip"):
+      value = self.__dict__[name]
+      if value is not None and not value > 0:
+        raise ValueError(f"{name} must be > 0, got {value}")
+    for name in ("discount", "gae_lambda"):
+      value = self.__dict__[name]
+      if self.kind != "none" and (value is None or not 0 <= value <= 1):
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnerConfig:
+  """Everything a learner reads, once it all goes together.
+
+  Attributes:
+    policy: what is learned.
+    critic: who predicts the return.
+    kl: the pull towards the reference.
+    reward: scale and shaping of the score.
+    welfare: whose score counts how much.
+    groups: names of the K scores.
+  """
+
+  policy: PolicyConfig
+  critic: CriticConfig
+  kl: KLConfig
+  reward: RewardConfig
+  welfare: WelfareConfig
+  groups: tuple[str, ...]
+
+  def __post_init__(self) -> None:
+    """Raises ValueError for sections that contradict each other."""
+    kind = self.policy.kind
+    if not self.groups or len(set(self.groups)) < len(self.groups):
+      raise ValueError(
+        f"groups must be one or more different names, got {self.groups}"
+      )
+    self.welfare.check_groups(len(self.groups))
+    if (kind == "ppo") == (self.critic.kind == "none"):
+      raise ValueError(
+        "critic.kind must be 'none' exactly where policy.kind is not 'ppo', "
+        f"got {self.critic.kind!r} with {kind!r}"
+      )
+    if kind in PAIRWISE and (
+      self.kl.place != "loss"
+      or self.kl.controller != "fixed"
+      or not self.kl.coef
+    ):
+      raise ValueError(
+        f"kind {kind!r} takes kl.coef as its beta: kl must have place='loss', "
+        f"controller='fixed' and coef > 0, got {self.kl}"
+      )
+    if kind == "group_dpo" and self.welfare.kind != "exponentiated":
+      raise ValueError(
+        "kind 'group_dpo' moves the groups' weights by their losses: "
+        f"welfare.kind must be 'exponentiated', got {self.welfare.kind!r}"
+      )
+
+  def check_responses(self, number: int) -> None:
+    """Raises ValueError unless `number` responses to a prompt are enough."""
+    least = 1 if self.policy.kind == "ppo" else 2
+    if number < least:
+      raise ValueError(
+        f"policy.kind {self.policy.kind!r} needs at least {least} responses to "
+        f"a prompt, got {number}"
+      )

@@ -1,0 +1,138 @@
+"""What actor and critic minimise over a minibatch of prepared responses."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxalign import losses
+from jaxalign.algorithms.contract import Batch, Metrics, Objective, Params
+from jaxalign.algorithms.experience import PolicyOutputs
+from jaxalign.algorithms.policy_config import LearnerConfig
+
+
+def policy_objective(
+  forward: Callable[[Params, Batch], PolicyOutputs],
+  config: LearnerConfig,
+  kl_coef: jax.Array,
+) -> Objective:
+  """Clipped surrogate, entropy, KL and, on a shared trunk, the value loss.
+
+    l_t = clip loss(A_t) + β kl_t − c_H H_t + c_V value loss_t
+
+  β is 0 where the KL is in the reward. The loss of a minibatch is Σ w_t l_t
+  with the weights of `advantages.token_weights`.
+
+  Args:
+    forward: `(params, batch) -> PolicyOutputs`.
+    config: the learner's.
+    kl_coef: β, scalar.
+
+  Returns:
+    The two phases; what couples tokens is in advantages and weights already.
+  """
+  policy = config.policy
+
+  def loss(
+    outputs: PolicyOutputs, batch: Batch, context: tuple[()]
+  ) -> tuple[jax.Array, Metrics]:
+    del context
+    counted = batch["counted"]
+    # Where nothing counts the ratio is 1 and its gradient 0.
+    log_probs = jnp.where(counted, outputs.log_probs, batch["old_log_probs"])
+    dtype = log_probs.dtype
+    old, advantages = (
+      batch[k].astype(dtype) for k in ("old_log_probs", "advantages")
+    )
+    clip_eps = 0.2 if policy.clip_eps is None else policy.clip_eps
+    per_token = losses.clipped_policy_loss(
+      log_probs, old, advantages, clip_eps=clip_eps, dual_clip=policy.dual_clip
+    )
+    if policy.importance_limit is not None:
+      per_token = per_token * batch["importance"].astype(dtype)
+
+    def mean_of(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+      total = jnp.sum(jnp.where(counted, x, 0.0))
+      return total, jnp.sum(counted, dtype=dtype)
+
+    drift = losses.kl_estimate(old, log_probs, estimator="k3")
+    clipped = losses.policy_clipped(
+      log_probs, old, advantages, clip_eps=clip_eps
+    )
+    metrics = {
+      "train/policy_loss": mean_of(per_token),
+      "train/approx_kl": mean_of(drift),
+      "train/clip_fraction": mean_of(clipped.astype(dtype)),
+      "train/entropy": mean_of(-log_probs),
+    }
+    if config.kl.place == "loss":
+      pull = losses.kl_estimate(
+        log_probs,
+        jnp.where(counted, batch["ref_log_probs"], log_probs).astype(dtype),
+        estimator=config.kl.estimator,
+      )
+      metrics["train/kl_loss"] = mean_of(pull)
+      per_token = per_token + kl_coef.astype(dtype) * pull
+    if policy.entropy_coef is not None and outputs.entropy is not None:
+      entropy = jnp.where(counted, outputs.entropy, 0.0)
+      metrics["train/entropy"] = mean_of(entropy)
+      per_token = per_token - policy.entropy_coef * entropy
+    if config.critic.coef is not None and outputs.values is not None:
+      errors = value_losses(outputs.values, batch, config.critic.clip)
+      metrics["train/value_loss"] = mean_of(errors)
+      per_token = per_token + config.critic.coef * errors
+    weight = batch["weight"][..., None].astype(dtype)
+    return jnp.sum(jnp.where(counted, per_token, 0.0) * weight), metrics
+
+  return Objective(forward, lambda outputs, batch: (), loss)
+
+
+def value_losses(
+  values: jax.Array, batch: Batch, clip: float | None
+) -> jax.Array:
+  """Half the squared error of each value, clipped if asked, 0 where masked.
+
+  Args:
+    values: [R, G, N].
+    batch: `old_values`, `returns` and `counted`, [R, G, N].
+    clip: how far a value may move, or None.
+
+  Returns:
+    [R, G, N].
+  """
+  counted = batch["counted"]
+  values = jnp.where(counted, values, 0.0)
+  old, returns = (
+    batch[k].astype(values.dtype) for k in ("old_values", "returns")
+  )
+  if clip is None:
+    errors = 0.5 * jnp.square(values - returns)
+  else:
+    errors = losses.clipped_value_loss(values, old, returns, clip_eps=clip)
+  return jnp.where(counted, errors, 0.0)
+
+
+def value_objective(
+  values: Callable[[Params, Batch], jax.Array], config: LearnerConfig
+) -> Objective:
+  """The loss of a critic of its own, a mean over the tokens of the batch.
+
+  Args:
+    values: `(params, batch) -> [R, G, N]`.
+    config: the learner's.
+
+  Returns:
+    The two phases.
+  """
+
+  def loss(
+    outputs: jax.Array, batch: Batch, context: tuple[()]
+  ) -> tuple[jax.Array, Metrics]:
+    del context
+    errors = value_losses(outputs, batch, config.critic.clip)
+    weight = batch["weight"][..., None].astype(errors.dtype)
+    total = jnp.sum(errors)
+    count = jnp.sum(batch["counted"], dtype=errors.dtype)
+    return jnp.sum(errors * weight), {"train/value_loss": (total, count)}
+
+  return Objective(values, lambda outputs, batch: (), loss)

@@ -1,0 +1,175 @@
+"""A policy that is a table, so that everything about it is known exactly.
+
+The next token depends on the last one alone; a critic is a vector with a value
+per token. Prompts have two columns, responses up to three.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxalign.algorithms import experience, policy, policy_config
+from jaxalign.algorithms.controllers import KLConfig
+from jaxalign.algorithms.group_weights import WelfareConfig
+from jaxalign.algorithms.reward_shaping import RewardConfig
+
+V, P, N, K = 5, 2, 3, 2
+GROUPS = ("a", "b")
+SECTIONS = {
+  "policy": dict(
+    kind="ppo",
+    clip_eps=0.2,
+    dual_clip=None,
+    entropy_coef=None,
+    whiten=True,
+    aggregation="token_mean",
+    importance_limit=None,
+    epochs=1,
+    minibatches=1,
+    stop_kl=None,
+  ),
+  "critic": dict(
+    kind="separate",
+    init_from=None,
+    coef=None,
+    clip=0.2,
+    discount=1.0,
+    gae_lambda=0.95,
+  ),
+  "kl": dict(
+    place="reward",
+    estimator="k1",
+    coef=0.1,
+    controller="fixed",
+    target=None,
+    horizon=None,
+  ),
+  "reward": dict(
+    scale="none",
+    clip=None,
+    missing_eos=None,
+    overlong=None,
+    overlong_buffer=None,
+    repetition=None,
+    repetition_ngram=None,
+  ),
+  "welfare": dict(
+    kind="maxmin",
+    shares=None,
+    temperature=None,
+    step_size=None,
+    order=None,
+    alpha=None,
+    floor=None,
+    group=None,
+  ),
+}
+NO_CRITIC = dict(
+  kind="none", clip=None, discount=None, gae_lambda=None, coef=None
+)
+PAIRS = dict(clip_eps=None, whiten=False)
+KINDS = {
+  "policy": policy_config.PolicyConfig,
+  "critic": policy_config.CriticConfig,
+  "kl": KLConfig,
+  "reward": RewardConfig,
+  "welfare": WelfareConfig,
+}
+
+
+def section(name, **changes):
+  """One section of the config, with some fields changed."""
+  return KINDS[name](**SECTIONS[name] | changes)
+
+
+def config(groups=GROUPS, **changes):
+  """A learner's config; `changes` maps a section to fields."""
+  sections = {k: section(k, **changes.get(k, {})) for k in SECTIONS}
+  return policy_config.LearnerConfig(**sections, groups=groups)
+
+
+def _before(batch, width):
+  return batch["tokens"][..., -width - 1 : -1], batch["tokens"][..., -width:]
+
+
+def networks(kind="separate", width=N):
+  """Forward passes; the critic is "separate", "shared" or "none"."""
+
+  def read(params, batch):
+    before, targets = _before(batch, width)
+    log_probs = jax.nn.log_softmax(params["table"])[before]
+    picked = jnp.take_along_axis(log_probs, targets[..., None], -1)[..., 0]
+    entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+    values = params["value"][before] if kind == "shared" else None
+    return experience.PolicyOutputs(picked, picked, entropy, values)
+
+  return experience.Networks(
+    actor=lambda params, frozen, batch: read(params, batch),
+    reference=lambda frozen, batch: (
+      read({**frozen, "value": jnp.zeros(V)}, batch).log_probs
+    ),
+    critic=(
+      (lambda params, batch: params["value"][_before(batch, width)[0]])
+      if kind == "separate"
+      else None
+    ),
+  )
+
+
+def params(seed=0):
+  """Actor, frozen and critic parameters, float64 under x64."""
+  rng = np.random.default_rng(seed)
+  return (
+    {"table": jnp.array(rng.normal(size=(V, V)))},
+    {"table": jnp.array(rng.normal(size=(V, V)))},
+    {"value": jnp.array(rng.normal(size=V))},
+  )
+
+
+def batch(prompts=8, responses=1, seed=0, groups=K):
+  """Scored responses of uneven lengths; one prompt does not count."""
+  rng = np.random.default_rng([seed, 1])
+  shape = (prompts, responses)
+  lengths = rng.integers(1, N + 1, size=shape)
+  starts = rng.integers(0, P, size=prompts)
+  mask = np.concatenate(
+    [
+      np.broadcast_to(np.arange(P) >= starts[:, None, None], (*shape, P)),
+      np.arange(N) < lengths[..., None],
+    ],
+    axis=-1,
+  )
+  where = np.ones(prompts, bool)
+  where[2] = False
+  return {
+    "tokens": jnp.array(rng.integers(0, V, (*shape, P + N)), jnp.int32),
+    "mask": jnp.array(mask),
+    "sampler_log_probs": jnp.array(-rng.uniform(0, 2, (*shape, N))),
+    "ended": jnp.array(lengths < N),
+    "scores": jnp.array(rng.normal(size=(*shape, groups))),
+    "group": jnp.array(np.arange(prompts) % (groups + 1) - 1, jnp.int32),
+    "where": jnp.array(where),
+    "row": jnp.arange(prompts, dtype=jnp.int32),
+  }
+
+
+def state(cfg, seed=0, optimizers=None, critic="separate"):
+  """State before the first iteration and the frozen parameters."""
+  actor, frozen, value = params(seed)
+  if critic == "shared":
+    actor = actor | value
+  return (
+    policy.init_policy_state(
+      actor,
+      value if critic == "separate" else None,
+      optimizers or sgd(),
+      cfg,
+    ),
+    frozen,
+  )
+
+
+def sgd(rate=1.0):
+  """Plain descent, so that a step is the gradient."""
+  return policy.Optimizers(optax.sgd(rate), optax.sgd(rate))

@@ -1,0 +1,63 @@
+"""Sections of a learner that contradict themselves or each other."""
+
+from absl.testing import absltest, parameterized
+
+from jaxalign.algorithms import policy_config
+from tests.algorithms import bigram
+
+DPO = dict(kind="dpo", **bigram.PAIRS)
+
+
+class PolicyConfigTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("policy", dict(kind="trpo"), "kind must be one of"),
+    ("policy", dict(aggregation="mean"), "aggregation must be one of"),
+    ("policy", dict(clip_eps=0.0), "clip_eps must be > 0"),
+    ("policy", dict(clip_eps=None), "needs clip_eps"),
+    ("policy", dict(dual_clip=1.0), "dual_clip must be > 1"),
+    ("policy", dict(epochs=0), "epochs must be >= 1"),
+    ("policy", DPO | dict(clip_eps=0.2), "clip_eps must be None"),
+    ("policy", DPO | dict(whiten=True), "whiten must be False"),
+    ("critic", dict(kind="own"), "kind must be one of"),
+    ("critic", dict(kind="none"), "must be None with kind 'none'"),
+    ("critic", dict(kind="shared"), "needs coef"),
+    ("critic", dict(coef=0.1), "coef must be None with kind 'separate'"),
+    ("critic", dict(clip=0.0), "clip must be > 0"),
+    ("critic", dict(discount=None), r"discount must be in \[0, 1\]"),
+    ("critic", dict(gae_lambda=1.1), r"gae_lambda must be in \[0, 1\]"),
+  )
+  def test_refuses_a_section(self, name, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      bigram.section(name, **changes)
+
+  @parameterized.parameters(
+    (dict(critic=bigram.NO_CRITIC), "got 'none' with 'ppo'"),
+    (dict(policy=dict(kind="rloo")), "got 'separate' with 'rloo'"),
+    (dict(policy=DPO, critic=bigram.NO_CRITIC), "takes kl.coef as its beta"),
+    (
+      dict(
+        policy=DPO | dict(kind="group_dpo"),
+        critic=bigram.NO_CRITIC,
+        kl=dict(place="loss", estimator="k2"),
+      ),
+      "must be 'exponentiated'",
+    ),
+    (dict(groups=()), "one or more different names"),
+    (dict(groups=("a", "a")), "one or more different names"),
+    (dict(welfare=dict(kind="single", group=2)), r"must be in \[0, 2\)"),
+  )
+  def test_refuses_sections_together(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      bigram.config(**changes)
+
+  def test_group_relative_kinds_need_two_responses(self):
+    bigram.config().check_responses(1)
+    for kind in policy_config.GROUP_RELATIVE:
+      cfg = bigram.config(policy=dict(kind=kind), critic=bigram.NO_CRITIC)
+      cfg.check_responses(2)
+      with self.assertRaisesRegex(ValueError, "at least 2 responses"):
+        cfg.check_responses(1)
+
+
+if __name__ == "__main__":
+  absltest.main()
