@@ -1,0 +1,90 @@
+"""What a policy's answers to held-out prompts are worth to each group."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxalign.algorithms.experience import PolicyState
+from jaxalign.data import prompts, tokens
+from jaxalign.experiments import (
+  policy_programs,
+  policy_settings,
+  prompt_data,
+  rollouts,
+)
+from jaxalign.runtime import hosts, reward_sources
+
+Measure = Callable[[PolicyState], dict[str, float]]
+
+
+def make_measure(
+  config: policy_settings.Config,
+  stage: policy_programs.PolicyStage,
+  held_out: prompts.PromptDataset,
+  tokenizer: tokens.Tokenizer,
+  source: reward_sources.RewardSource,
+  frozen: Any,
+  key: jax.Array,
+) -> Measure:
+  """`state -> metrics` on held-out prompts, answered with the same keys always.
+
+  Args:
+    config: number of prompts per batch, and of tokens.
+    stage: gives sampling and the KL to the reference.
+    held_out: prompts.
+    tokenizer: turns tokens into texts.
+    source: says what they are worth.
+    frozen: the reference's parameters.
+    key: of all samples.
+
+  Returns:
+    The function. It gives `eval/utility/NAME` per output, their least and mean,
+    `eval/kl` per response in nats, and how long responses are.
+  """
+  source_of = prompt_data.make_batches(
+    config.data,
+    held_out,
+    tokenizer,
+    config.train.num_prompts,
+    seed=0,
+    shuffle=False,
+  )
+  rollout_of = rollouts.make_rollout(stage, held_out, tokenizer, source)
+  names = config.source.names
+
+  def measure(state: PolicyState) -> dict[str, float]:
+    scores, kls, lengths, ended = [], [], [], []
+    for number, batch in enumerate(source_of):
+      found = rollout_of(
+        state.actor.params, frozen, batch, jax.random.fold_in(key, number)
+      )
+      read = {k: found.batch[k] for k in ("tokens", "mask")}
+      width = config.sampling.max_new_tokens
+      kl, mask, ends = hosts.fetch(
+        (
+          stage.compare(state.actor.params, frozen, read),
+          found.batch["mask"][..., -width:],
+          found.batch["ended"],
+        )
+      )
+      scores.append(found.scores[found.where].reshape(-1, len(names)))
+      kls.append(kl[found.where].reshape(-1))
+      lengths.append(mask[found.where].sum(axis=-1).reshape(-1))
+      ended.append(ends[found.where].reshape(-1))
+    utilities = np.concatenate(scores).astype(np.float64).mean(axis=0)
+    mean = lambda parts: float(np.concatenate(parts).astype(np.float64).mean())
+    return {
+      **{
+        f"eval/utility/{name}": float(value)
+        for name, value in zip(names, utilities, strict=True)
+      },
+      "eval/worst_utility": float(utilities.min()),
+      "eval/mean_utility": float(utilities.mean()),
+      "eval/kl": mean(kls),
+      "eval/response_tokens": mean(lengths),
+      "eval/ended": mean(ended),
+    }
+
+  return measure

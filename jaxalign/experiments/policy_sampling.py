@@ -1,0 +1,135 @@
+"""How a policy answers prompts, and how far its answers took it."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxalign.algorithms import contract
+from jaxalign.algorithms.experience import Networks
+from jaxalign.data import batches
+from jaxalign.models import Sampler
+
+Tree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+  """How a policy answers.
+
+  Attributes:
+    num_responses: G, responses to each prompt of an iteration.
+    max_new_tokens: N, tokens of a response at most, its end included.
+    min_new_tokens: tokens before which a response does not end.
+    temperature: divides the logits, > 0; the policy that is trained is the one
+      at this temperature.
+    top_k: tokens kept, None for all. What is cut off is not made up for in the
+      loss, and so for `top_p` and `repetition_penalty`.
+    top_p: mass of the likeliest tokens that is kept, None for all.
+    repetition_penalty: of tokens that prompt or response hold; 1 is none.
+  """
+
+  num_responses: int
+  max_new_tokens: int
+  min_new_tokens: int
+  temperature: float
+  top_k: int | None
+  top_p: float | None
+  repetition_penalty: float
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    for name in ("num_responses", "max_new_tokens"):
+      if self.__dict__[name] < 1:
+        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    if not self.temperature > 0:
+      raise ValueError(
+        f"temperature must be > 0 to learn from samples, got {self.temperature}"
+      )
+
+
+def make_sample(
+  sampler: Sampler,
+  policy_of: Callable[[Tree, Tree], Tree],
+  *,
+  num_responses: int,
+  eos_ids: Sequence[int],
+) -> Callable[..., dict[str, jax.Array]]:
+  """`(actor params, frozen, prompts, key) -> rollout`, pure.
+
+  A row's key is that of (key, its place among all responses), so that its
+  tokens depend on neither devices nor batch mates.
+
+  Args:
+    sampler: continues prompts with the policy.
+    policy_of: see `policy_networks.Trainable`.
+    num_responses: G.
+    eos_ids: tokens that end a response.
+
+  Returns:
+    The function. Its rollout holds `tokens` and `mask` [R, G, P + N] with
+    `sampler_log_probs` [R, G, N] and `ended` [R, G].
+  """
+
+  def sample(
+    params: Tree, frozen: Tree, batch: contract.Batch, key: jax.Array
+  ) -> dict[str, jax.Array]:
+    spread = lambda x: jnp.repeat(x, num_responses, axis=0)
+    tokens, mask = spread(batch["prompts"]), spread(batch["prompt_mask"])
+    among = jnp.arange(num_responses, dtype=batch["row"].dtype)
+    places = batch["row"][:, None] * num_responses + among[None]
+    out = sampler(
+      policy_of(params, frozen),
+      tokens,
+      mask,
+      keys=contract.row_keys(key, places.reshape(-1)),
+    )
+    grouped = lambda x: x.reshape(-1, num_responses, *x.shape[1:])
+    ends = jnp.zeros_like(out.mask)
+    for token in eos_ids:
+      ends = ends | (out.tokens == token)
+    join = lambda a, b: grouped(jnp.concatenate([a, b], axis=1))
+    return {
+      "tokens": join(tokens, out.tokens),
+      "mask": join(mask, out.mask),
+      "sampler_log_probs": grouped(out.log_probs),
+      "ended": grouped(jnp.any(ends & out.mask, axis=1)),
+    }
+
+  return sample
+
+
+def make_compare(
+  networks: Networks, max_new_tokens: int
+) -> Callable[[Tree, Tree, contract.Batch], jax.Array]:
+  """`(actor params, frozen, rollout) -> kl`, the log-ratio of each response."""
+
+  def compare(params: Tree, frozen: Tree, batch: contract.Batch) -> jax.Array:
+    gap = networks.actor(params, frozen, batch).log_probs
+    gap = gap - networks.reference(frozen, batch)
+    counted = batch["mask"][..., -max_new_tokens:]
+    return jnp.sum(jnp.where(counted, gap, 0.0), axis=-1)
+
+  return compare
+
+
+def rollout_shapes(
+  num_prompts: int, prompt_length: int, sampling: SamplingConfig, groups: int
+) -> dict[str, batches.ArraySpec]:
+  """Shapes and dtypes of an iteration's scored responses."""
+  shape = (num_prompts, sampling.num_responses)
+  wide = prompt_length + sampling.max_new_tokens
+  of = lambda dtype, *shape: batches.ArraySpec(shape, np.dtype(dtype))
+  return {
+    "tokens": of(np.int32, *shape, wide),
+    "mask": of(np.bool_, *shape, wide),
+    "sampler_log_probs": of(np.float32, *shape, sampling.max_new_tokens),
+    "ended": of(np.bool_, *shape),
+    "scores": of(np.float32, *shape, groups),
+    "group": of(np.int32, num_prompts),
+    "where": of(np.bool_, num_prompts),
+    "row": of(np.int32, num_prompts),
+  }

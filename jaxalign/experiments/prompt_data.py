@@ -1,0 +1,123 @@
+"""The `data` section of a config that reads prompts to be answered."""
+
+import dataclasses
+import logging
+
+import jax
+
+from jaxalign.data import batches, prompts, readers, sources, tokens
+
+log = logging.getLogger("jaxalign")
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptConfig:
+  """Where prompts come from and how they are laid out.
+
+  Attributes:
+    train_files: sources whose prompts are answered and learned from: globs,
+      `hub:NAME[:subset][:split]` or `synthetic:NAME[:split]`; one prompt per
+      record, whatever its responses.
+    eval_files: held-out sources; empty for none.
+    tokenizer: "byte", a folder that holds a tokenizer, or None for the one of
+      the model's folder.
+    max_prompt_length: tokens of a prompt; longer ones lose their beginning.
+    on_bad_record: "error" or "skip" (counted).
+    extra_columns: columns beyond the schema to ignore.
+    crowd_seed: seed of synthetic sources and of the synthetic crowd's oracle.
+    prefetch: batches made ahead of the iteration.
+  """
+
+  train_files: tuple[str, ...]
+  eval_files: tuple[str, ...]
+  tokenizer: str | None
+  max_prompt_length: int
+  on_bad_record: str
+  extra_columns: tuple[str, ...]
+  crowd_seed: int
+  prefetch: int
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    if self.max_prompt_length < 1:
+      raise ValueError(
+        f"max_prompt_length must be >= 1, got {self.max_prompt_length}"
+      )
+
+
+def open_tokenizer(
+  config: PromptConfig, folder: str | None
+) -> tokens.Tokenizer:
+  """The tokenizer of the config, else of the model's folder.
+
+  Raises:
+    ValueError: neither is given.
+  """
+  spec = folder if config.tokenizer is None else config.tokenizer
+  if spec is None:
+    raise ValueError(
+      "data.tokenizer must be set for a model that starts from scratch: "
+      "'byte' or a folder"
+    )
+  return tokens.load_tokenizer(sources.expand_variables(spec))
+
+
+def load_prompts(
+  config: PromptConfig,
+  files: tuple[str, ...],
+  tokenizer: tokens.Tokenizer,
+  *,
+  group_names: tuple[str, ...],
+  limit: int | None = None,
+) -> prompts.PromptDataset:
+  """The prompts of the sources `files`.
+
+  Args:
+    config: length and the policy for bad records.
+    files: sources, see `PromptConfig`.
+    tokenizer: from `open_tokenizer`.
+    group_names: groups of prompts that are told apart.
+    limit: number of prompts, spread evenly over the sources; None for all.
+
+  Raises:
+    ValueError: begins with `FILE:LINE:` for a bad record.
+  """
+  records = list(
+    readers.RecordStream(
+      files, config.on_bad_record, config.extra_columns, config.crowd_seed
+    )
+  )
+  if limit is not None and limit < len(records):
+    records = [records[i * len(records) // limit] for i in range(limit)]
+  dataset = prompts.encode_prompts(
+    records,
+    tokenizer,
+    max_length=config.max_prompt_length,
+    group_names=group_names,
+  )
+  log.info(
+    "%s: %d prompts, %s", " ".join(files), len(dataset), dict(dataset.counts)
+  )
+  return dataset
+
+
+def make_batches(
+  config: PromptConfig,
+  dataset: prompts.PromptDataset,
+  tokenizer: tokens.Tokenizer,
+  num_prompts: int,
+  *,
+  seed: int,
+  shuffle: bool,
+) -> batches.Batches:
+  """Batches of prompts as a pure function of (seed, iteration, process)."""
+  return batches.Batches(
+    dataset,
+    batch_size=num_prompts,
+    buckets=(config.max_prompt_length,),
+    pad_id=tokenizer.pad_id,
+    seed=seed,
+    shuffle=shuffle,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )

@@ -1,0 +1,297 @@
+r"""A policy and a source of rewards in, a policy moved towards them out.
+
+python -m jaxalign.experiments.train_policy \
+    --config=configs/policy_maxmin_crowd.py --workdir=runs/policy_maxmin_crowd
+"""
+
+import logging
+import time
+from typing import Any
+
+import jax
+from etils import epath
+
+from jaxalign.algorithms import optimizer as optimizers
+from jaxalign.algorithms import policy
+from jaxalign.algorithms.experience import PolicyState
+from jaxalign.data import batches, prompts, tokens
+from jaxalign.experiments import (
+  backbone,
+  configuration,
+  policy_evaluation,
+  policy_networks,
+  policy_programs,
+  policy_sampling,
+  policy_settings,
+  program,
+  prompt_data,
+  reward_source,
+  rollouts,
+  training,
+)
+from jaxalign.models import local_sampler
+from jaxalign.runtime import (
+  artefact,
+  checkpoint,
+  hosts,
+  loop,
+  reward_sources,
+  writer,
+)
+from jaxalign.runtime import mesh as meshes
+
+Config = policy_settings.Config
+log = logging.getLogger("jaxalign")
+
+
+def build(
+  config: Config, mesh: jax.sharding.Mesh
+) -> policy_programs.PolicyStage:
+  """The compiled part of the stage: nothing here touches a dataset.
+
+  Args:
+    config: the resolved config.
+    mesh: devices, real or abstract.
+
+  Returns:
+    The stage's programs and abstract arguments.
+
+  Raises:
+    ValueError: prompts, model and mesh do not fit, before anything is compiled.
+  """
+  train, sampling = config.train, config.sampling
+  minibatches = config.policy.minibatches
+  shards = mesh.shape["data"] * mesh.shape["fsdp"]
+  if train.num_prompts % (shards * minibatches * train.accumulation):
+    raise ValueError(
+      "train.num_prompts must be divisible by data x fsdp x minibatches x "
+      f"accumulation, got {train.num_prompts} and {mesh.shape['data']} x "
+      f"{mesh.shape['fsdp']} x {minibatches} x {train.accumulation}"
+    )
+  tokenizer = prompt_data.open_tokenizer(config.data, config.model.init_from)
+  length = config.data.max_prompt_length
+  network = backbone.decoder_config(
+    config.model,
+    tokenizer,
+    max_length=length + sampling.max_new_tokens,
+    num_outputs=None,
+  )
+  made = policy_networks.make_networks(
+    config.model,
+    config.critic,
+    network,
+    temperature=sampling.temperature,
+    max_new_tokens=sampling.max_new_tokens,
+    entropy=config.policy.entropy_coef is not None,
+  )
+  num_steps = train.num_iterations * config.policy.epochs * minibatches
+  optimizer = lambda section, axes: optimizers.make_optimizer(
+    section, num_steps=num_steps, axes=axes
+  )
+  chains = policy.Optimizers(
+    actor=optimizer(config.optimizer, made.axes),
+    critic=(
+      None
+      if config.critic_optimizer is None
+      else optimizer(config.critic_optimizer, made.critic_axes)
+    ),
+  )
+  eos_ids = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+  sampler = local_sampler(
+    network,
+    max_new_tokens=sampling.max_new_tokens,
+    min_new_tokens=sampling.min_new_tokens,
+    temperature=sampling.temperature,
+    top_k=sampling.top_k,
+    top_p=sampling.top_p,
+    repetition_penalty=sampling.repetition_penalty,
+    eos_ids=eos_ids,
+    pad_id=tokenizer.pad_id,
+  )
+  return policy_programs.make_stage(
+    made,
+    policy_sampling.make_sample(
+      sampler,
+      made.policy_of,
+      num_responses=sampling.num_responses,
+      eos_ids=eos_ids,
+    ),
+    config.learner,
+    chains,
+    (
+      prompts.prompt_shapes(train.num_prompts, length),
+      policy_sampling.rollout_shapes(
+        train.num_prompts, length, sampling, len(config.source.names)
+      ),
+    ),
+    mesh,
+    config.mesh.rules,
+    accumulation=train.accumulation,
+    parallel=train.parallel,
+  )
+
+
+def run(config: Config, workdir: epath.Path) -> None:
+  """Trains, resuming where `workdir` left off, and writes `model/`.
+
+  Args:
+    config: the resolved config.
+    workdir: gets metrics.jsonl, speed.jsonl, checkpoints/, model/ and, with
+      `data.eval_files`, eval.json.
+  """
+  mesh = meshes.make_mesh(config.mesh)
+  stage = build(config, mesh)
+  source = reward_source.open_source(
+    config.source,
+    mesh,
+    config.mesh.rules,
+    crowd_seed=config.data.crowd_seed,
+  )
+  tokenizer = prompt_data.open_tokenizer(config.data, config.model.init_from)
+  load = lambda files, limit: prompt_data.load_prompts(
+    config.data,
+    files,
+    tokenizer,
+    group_names=config.source.names,
+    limit=limit,
+  )
+  dataset = load(config.data.train_files, None)
+  keys = dict(
+    zip(
+      ("init", "sample", "learn", "eval"),
+      jax.random.split(jax.random.key(config.seed), 4),
+      strict=True,
+    )
+  )
+  frozen = stage.init_frozen(keys["init"])
+  measure = None
+  if config.data.eval_files:
+    held_out = load(config.data.eval_files, config.train.eval_prompts)
+    measure = policy_evaluation.make_measure(
+      config, stage, held_out, tokenizer, source, frozen, keys["eval"]
+    )
+  with checkpoint.Checkpoints(
+    workdir / "checkpoints",
+    keep_last=config.train.keep_last,
+    keep_best=0,
+    best_metric="eval/worst_utility",
+  ) as saved:
+    state = _train(
+      config,
+      stage,
+      dataset,
+      tokenizer,
+      source,
+      frozen,
+      keys,
+      measure,
+      saved,
+      workdir,
+    )
+  scores = None if measure is None else measure(state)
+  description = artefact.Description(
+    kind="policy",
+    heads=(),
+    max_length=config.data.max_prompt_length + config.sampling.max_new_tokens,
+    calibration=None,
+    utilities=None,
+    mixture_weights=None,
+    provenance=artefact.provenance(config, config.train.num_iterations),
+  )
+  params = hosts.fetch(stage.merge(state.actor.params, frozen))
+  if hosts.is_main():
+    artefact.save(
+      workdir / "model", params, stage.network, tokenizer, description
+    )
+    if scores is not None:
+      configuration.write_json(workdir / "eval.json", scores)
+  hosts.barrier("train_policy")
+
+
+def _train(
+  config: Config,
+  stage: policy_programs.PolicyStage,
+  dataset: prompts.PromptDataset,
+  tokenizer: tokens.Tokenizer,
+  source: reward_sources.RewardSource,
+  frozen: Any,
+  keys: dict[str, jax.Array],
+  measure: policy_evaluation.Measure | None,
+  saved: checkpoint.Checkpoints,
+  workdir: epath.Path,
+) -> PolicyState:
+  """The loop, from the last checkpoint to the last iteration."""
+  train = config.train
+  start = saved.latest() or 0
+  state = (
+    saved.restore(start, stage.state) if start else stage.init(keys["init"])
+  )
+  log.info("starting at iteration %d of %d", start, train.num_iterations)
+  stream = batches.batch_iterator(
+    prompt_data.make_batches(
+      config.data,
+      dataset,
+      tokenizer,
+      train.num_prompts,
+      seed=config.seed,
+      shuffle=True,
+    ),
+    start_step=start,
+    num_steps=train.num_iterations - start,
+    prefetch=config.data.prefetch,
+  )
+  rollout_of = rollouts.make_rollout(stage, dataset, tokenizer, source)
+  guard = loop.StepGuard(train.max_bad_steps)
+  with writer.MetricWriter(
+    workdir,
+    start_step=start,
+    num_steps=train.num_iterations,
+    is_main=hosts.is_main(),
+  ) as report:
+    for step, batch in enumerate(stream, start + 1):
+      try:
+        found = rollout_of(
+          state.actor.params,
+          frozen,
+          batch,
+          jax.random.fold_in(keys["sample"], step),
+        )
+      except reward_sources.RewardError:
+        report.flush()
+        if step > 1 and saved.latest() != step - 1:
+          saved.save(step - 1, state, None)
+        raise
+      begun = time.perf_counter()
+      state, metrics = stage.learn(
+        state, frozen, found.batch, jax.random.fold_in(keys["learn"], step)
+      )
+      guard.exchange(step, metrics, batch["index"])
+      # The next samples wait for these parameters in any case.
+      report.write(*guard.flush())
+      seconds = {**found.seconds, "learning": time.perf_counter() - begun}
+      report.advance(step, tokens=found.num_tokens)
+      rate = found.num_tokens / sum(seconds.values())
+      speeds = {f"speed/{name}_seconds": s for name, s in seconds.items()}
+      speeds["speed/response_tokens_per_second"] = rate
+      report.write_speed(step, {**speeds, **report.speed()})
+      last = step == train.num_iterations
+      if measure is not None and (
+        last or training.every(step, train.eval_every)
+      ):
+        report.write(step, measure(state))
+      if last or training.every(step, train.checkpoint_every):
+        report.flush()
+        saved.save(step, state, None)
+  for name, trace in stage.traces.items():
+    log.info("%s was compiled %d times", name, trace.count)
+  return state
+
+
+def main() -> None:
+  """Runs the stage from the command line."""
+  program.define_flags()
+  program.main(Config, run)
+
+
+if __name__ == "__main__":
+  main()
