@@ -6,6 +6,7 @@ from jaxalign.metrics.agreement import (
   preference_diversity,
   reward_drift,
 )
+from jaxalign.metrics.best_of_n import best_of_n_kl, best_of_n_values
 from jaxalign.metrics.bounds import (
   alignment_gap,
   alignment_gap_bound,
@@ -60,6 +61,8 @@ __all__ = [
   "adaptive_calibration_error",
   "alignment_gap",
   "alignment_gap_bound",
+  "best_of_n_kl",
+  "best_of_n_values",
   "bootstrap_interval",
   "brier_score",
   "calibration_noise_floor",

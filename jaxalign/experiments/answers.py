@@ -1,0 +1,137 @@
+"""A policy's folder as something that answers prompts, as text."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxalign.data import sources, tokens
+from jaxalign.data.transcripts import Text
+from jaxalign.models import weights
+from jaxalign.models.config import DecoderConfig
+from jaxalign.models.generate import bucket, generate
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+  """How answers are drawn.
+
+  Attributes:
+    max_prompt_length: tokens of a prompt; longer ones lose their beginning.
+    max_new_tokens: of an answer.
+    temperature: of the tokens; 0 is greedy.
+    top_k: tokens kept, None for all.
+    top_p: mass of the likeliest tokens kept, None for all.
+    batch_size: answers drawn at a time.
+    dtype: compute type, "float32" or "bfloat16".
+  """
+
+  max_prompt_length: int
+  max_new_tokens: int
+  temperature: float
+  top_k: int | None
+  top_p: float | None
+  batch_size: int
+  dtype: str
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    for name in ("max_prompt_length", "max_new_tokens", "batch_size"):
+      if self.__getattribute__(name) < 1:
+        raise ValueError(
+          f"{name} must be >= 1, got {self.__getattribute__(name)}"
+        )
+
+
+class Answerer:
+  """A language model; its answer depends on prompt, key and number alone."""
+
+  def __init__(self, folder: str, config: SamplingConfig, key: jax.Array):
+    """Reads the folder.
+
+    Args:
+      folder: a language model in Hugging Face layout with its tokenizer.
+      config: how answers are drawn.
+      key: typed key of all answers.
+
+    Raises:
+      ValueError: the folder holds a reward model, or prompt and answer exceed
+        its positions.
+    """
+    folder = sources.expand_variables(folder)
+    network = weights.load_config(folder)
+    if network.num_outputs is not None:
+      raise ValueError(f"{folder} holds a reward model, which cannot answer")
+    room = config.max_prompt_length + config.max_new_tokens
+    # `generate` pads a prompt to its bucket, which has to fit as well.
+    longest = bucket(config.max_prompt_length)
+    if longest + config.max_new_tokens > network.max_positions:
+      raise ValueError(
+        f"max_prompt_length + max_new_tokens = {room}, prompts padded to "
+        f"{longest}, exceed the {network.max_positions} positions of {folder}"
+      )
+    self._network: DecoderConfig = dataclasses.replace(
+      network, dtype=config.dtype
+    )
+    self._params: Any = weights.load_params(folder, self._network)
+    self._tokenizer = tokens.load_tokenizer(folder)
+    self._config = config
+    self._key = key
+
+  def __call__(
+    self, prompts: Sequence[Text], numbers: Sequence[int]
+  ) -> list[str]:
+    """One answer to each prompt.
+
+    Args:
+      prompts: B prompts.
+      numbers: B numbers that tell the draws apart: equal prompts with equal
+        numbers get equal answers.
+
+    Returns:
+      B texts, without markers.
+    """
+    found: list[str] = []
+    size = self._config.batch_size
+    for start in range(0, len(prompts), size):
+      part = slice(start, start + size)
+      found += self._batch(prompts[part], numbers[part])
+    return found
+
+  def _batch(
+    self, prompts: Sequence[Text], numbers: Sequence[int]
+  ) -> list[str]:
+    config, tokenizer = self._config, self._tokenizer
+    width = config.max_prompt_length
+    ids = np.full((config.batch_size, width), tokenizer.pad_id, np.int32)
+    mask = np.zeros(ids.shape, bool)
+    for row, prompt in enumerate(prompts):
+      text = tokenizer.encode(tokenizer.prompt_text(prompt))
+      if tokenizer.bos_id is not None:
+        text = text[1:] if text[:1] == [tokenizer.bos_id] else text
+        text = [tokenizer.bos_id, *text[max(len(text) - width + 1, 0) :]]
+      text = text[max(len(text) - width, 0) :]
+      ids[row, width - len(text) :] = text
+      mask[row, width - len(text) :] = True
+    filled = np.zeros(config.batch_size, np.uint32)
+    filled[: len(numbers)] = numbers
+    made = generate(
+      self._network,
+      self._params,
+      ids,
+      mask,
+      keys=jax.vmap(lambda n: jax.random.fold_in(self._key, n))(filled),
+      max_new_tokens=config.max_new_tokens,
+      temperature=config.temperature,
+      top_k=config.top_k,
+      top_p=config.top_p,
+      eos_ids=() if tokenizer.eos_id is None else (tokenizer.eos_id,),
+      pad_id=tokenizer.pad_id,
+    )
+    rows, counted = np.asarray(made.tokens), np.asarray(made.mask)
+    return [
+      tokenizer.decode(rows[i][counted[i]].tolist())
+      for i in range(len(prompts))
+    ]

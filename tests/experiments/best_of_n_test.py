@@ -1,0 +1,264 @@
+"""Samples, picks and curves; a source that gives up, and a run that goes on."""
+
+import functools
+import json
+import runpy
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl.testing import absltest, parameterized
+from etils import epath
+
+from jaxalign.data import crowd, readers, tokens
+from jaxalign.experiments import (
+  answers,
+  best_of_n,
+  configuration,
+  sft,
+)
+from jaxalign.models import heads, translate
+from jaxalign.runtime import artefact
+from jaxalign.runtime.reward_sources import RewardError
+from tests import checkout, config_reads
+from tests.data import real_data
+
+
+def config_of(variant="smoke", **changes):
+  path = str(checkout.ROOT / "configs/best_of_n.py")
+  cfg = runpy.run_path(path)["get_config"](variant)
+  cfg.mesh.data = 1
+  with cfg.ignore_type():
+    for key, value in changes.items():
+      section, _, leaf = key.rpartition("__")
+      (cfg[section] if section else cfg)[leaf] = value
+  return configuration.to_dataclass(best_of_n.Config, cfg)
+
+
+def run(config, workdir=None):
+  workdir = epath.Path(tempfile.mkdtemp()) if workdir is None else workdir
+  best_of_n.run(config, workdir)
+  return workdir
+
+
+@functools.cache
+def policy() -> str:
+  """A saved language model on bytes, random but fixed."""
+  tokenizer = tokens.byte_tokenizer()
+  network = translate.scratch_config(
+    "llama",
+    vocab_size=tokenizer.vocab_size,
+    num_layers=1,
+    num_heads=2,
+    embed_dim=8,
+    mlp_dim=16,
+    max_positions=64,
+    tie_embeddings=True,
+    pad_id=tokenizer.pad_id,
+    bos_id=tokenizer.bos_id,
+    eos_id=tokenizer.eos_id,
+  )
+  token = jnp.zeros((1, 1), jnp.int32)
+  params = heads.causal_lm(network).init(jax.random.key(0), token, token > 0)
+  folder = tempfile.mkdtemp()
+  description = artefact.Description(
+    kind="policy",
+    heads=(),
+    max_length=64,
+    calibration=None,
+    utilities=None,
+    mixture_weights=None,
+    provenance={},
+  )
+  artefact.save(folder, params, network, tokenizer, description)
+  return folder
+
+
+def sampling_config(**changes):
+  """A config whose policy answers."""
+  options = dict(
+    policy=policy(),
+    oracle=None,
+    num_samples=3,
+    data__limit=6,
+    chunk=2,
+    sampling__max_prompt_length=32,
+    sampling__max_new_tokens=8,
+    sampling__batch_size=4,
+  )
+  return config_of(**options | changes)
+
+
+def bytes_of(prompts, responses):
+  return [float(len(text.encode())) for text in responses]
+
+
+calls: list[int] = []
+
+
+def gives_up_once(prompts, responses):
+  """Fails at the second chunk of the first run."""
+  calls.append(len(responses))
+  if len(calls) == 2:
+    raise ConnectionError("gone")
+  return bytes_of(prompts, responses)
+
+
+class BestOfNTest(parameterized.TestCase):
+  def test_smoke_picks_by_the_proxy_and_reads_every_key(self):
+    config = config_of()
+    with config_reads.recorded(config) as unread:
+      workdir = run(config)
+    self.assertEqual(
+      {k for k in unread if not k.startswith(("sampling", "oracle."))},
+      {k for k in unread if k.startswith("source.connection.")},
+    )
+    people = crowd.preset("two_groups")
+    records = list(readers.RecordStream((str(workdir / "best.jsonl"),)))
+    self.assertLen(records, 40)
+    gains = []
+    for record in records:
+      self.assertEqual(record.num_ranked, 1)
+      best, other = (
+        crowd.utilities(people, record.prompt, text)
+        for text in record.responses
+      )
+      gains.append(best - other)
+    self.assertGreaterEqual(np.min(gains, axis=0)[0], 0)
+    result = json.loads((workdir / "eval.json").read_text())
+    self.assertEqual(result["sizes"], [1, 2])
+    np.testing.assert_allclose(result["kl"], [0, np.log(2) - 0.5], rtol=1e-6)
+    one, two = np.array(result["proxy"]["value"])
+    # Calibrated, so in deviations of the group's utility.
+    self.assertGreater(two[0], one[0])
+    np.testing.assert_allclose(
+      result["proxy"]["value"], result["oracle"]["value"], rtol=1e-5
+    )
+    for low, value, high in zip(
+      *(np.array(result["oracle"][k]) for k in ("low", "value", "high")),
+      strict=True,
+    ):
+      self.assertTrue(np.all((low <= value) & (value <= high)))
+    self.assertIn("Best of n by warm", (workdir / "report.html").read_text())
+
+  def tune_on(self, best):
+    """The best answers through the sft stage."""
+    records = list(readers.RecordStream((str(best),)))
+    self.assertLen(records, 6)
+    for record in records:
+      sizes = bytes_of([], record.responses)
+      self.assertEqual(sizes, sorted(sizes, reverse=True))
+    path = str(checkout.ROOT / "configs/sft_crowd.py")
+    cfg = runpy.run_path(path)["get_config"]("smoke")
+    cfg.data.update(train_files=(str(best),), eval_files=(), length=96)
+    cfg.mesh.data = 1
+    cfg.train.update(num_steps=1, batch_size=2, eval_every=None)
+    cfg.optimizer.warmup_steps = 0
+    tuned = epath.Path(tempfile.mkdtemp())
+    sft.run(configuration.to_dataclass(sft.Config, cfg), tuned)
+    self.assertTrue((tuned / "model" / artefact.DESCRIPTION).exists())
+
+  def test_after_a_source_gave_up_only_the_rest_is_made_and_sft_tunes(self):
+    changes = dict(
+      source__crowd=None,
+      source__function=f"{__name__}:gives_up_once",
+      pick_by="reward",
+    )
+    config = sampling_config(
+      **changes,
+      source__connection=dict(
+        sampling_config().source.connection.__dict__, max_attempts=1
+      ),
+    )
+    calls.clear()
+    workdir = epath.Path(tempfile.mkdtemp())
+    with (
+      self.assertLogs("jaxalign", "WARNING"),
+      self.assertRaisesRegex(RewardError, "gives_up_once failed 1 times"),
+    ):
+      run(config, workdir)
+    run(config, workdir)
+    self.assertEqual(calls, [6, 6, 6, 6])
+    with config_reads.recorded(config) as unread:
+      straight = run(config)
+    self.assertEmpty({k for k in unread if k.startswith("sampling.")})
+    for name in ("best.jsonl", "samples.jsonl", "eval.json"):
+      self.assertEqual(
+        (workdir / name).read_bytes(), (straight / name).read_bytes(), name
+      )
+    self.tune_on(straight / "best.jsonl")
+    # A torn line is made again; another config's samples are not mixed in.
+    samples = workdir / "samples.jsonl"
+    samples.write_bytes(samples.read_bytes()[:-20])
+    run(config, workdir)
+    self.assertEqual(
+      samples.read_bytes(), (straight / "samples.jsonl").read_bytes()
+    )
+    with self.assertRaisesRegex(ValueError, "samples of another config"):
+      run(config_of(), workdir)
+
+  def test_pick_by(self):
+    proxy = np.array([[1.0, 4.0], [3.0, 3.0]])
+    pick = functools.partial(best_of_n.picked_by, proxy, ("a", "b"))
+    np.testing.assert_array_equal(pick("mean"), [2.5, 3.0])
+    np.testing.assert_array_equal(pick("min"), [1.0, 3.0])
+    np.testing.assert_array_equal(pick("b"), [4.0, 3.0])
+    with self.assertRaisesRegex(ValueError, "mean, min or one of a, b, got 'c"):
+      pick("c")
+
+  @parameterized.parameters(
+    (dict(num_samples=3), "policy must be set: record 0, id .* has 2 respon"),
+    (dict(num_samples=0), "num_samples must be >= 1, got 0"),
+    (dict(pick_by="nobody"), "pick_by must be mean, min or one of warm, brief"),
+    (dict(data__limit=0), "must hold one prompt or more"),
+  )
+  def test_errors(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      run(config_of(**changes))
+
+  def test_candidates_of_a_file_with_their_judge(self):
+    real_data.folder("bon_tulu16_NC")
+    config = config_of(
+      "candidates",
+      data__limit=60,
+      source__models=(),
+      source__function=f"{__name__}:bytes_of",
+    )
+    result = json.loads((run(config) / "eval.json").read_text())
+    self.assertEqual(result["oracle_names"], ["overall"])
+    judged = np.array(result["oracle"]["value"])[:, 0]
+    self.assertLen(judged, 11)
+    # A random answer beats the reference less often than not.
+    self.assertBetween(judged[0], 1.2, 1.5)
+    lengths = np.array(result["proxy"]["value"])[:, 0]
+    self.assertTrue(np.all(np.diff(lengths) > 0))
+
+
+class AnswererTest(absltest.TestCase):
+  def sampling(self, **changes):
+    fields = sampling_config().sampling.__dict__ | changes
+    return answers.SamplingConfig(**fields)
+
+  def test_an_answer_depends_on_its_prompt_and_number_alone(self):
+    key = jax.random.key(0)
+    answerer = answers.Answerer(policy(), self.sampling(), key)
+    prompts = ["Q: a", "Q: bb", "Q: " + "c" * 60, "Q: a", "Q: a"]
+    found = answerer(prompts, [0, 1, 2, 0, 3])
+    self.assertEqual(found[0], found[3])
+    self.assertNotEqual(found[0], found[4])
+    self.assertEqual(answerer(prompts[2:3], [2]), found[2:3])
+    other = answers.Answerer(policy(), self.sampling(batch_size=2), key)
+    self.assertEqual(other(prompts, [0, 1, 2, 0, 3]), found)
+
+  def test_what_does_not_fit(self):
+    with self.assertRaisesRegex(ValueError, "exceed the 64 positions"):
+      answers.Answerer(
+        policy(), self.sampling(max_new_tokens=40), jax.random.key(0)
+      )
+    with self.assertRaisesRegex(ValueError, "batch_size must be >= 1, got 0"):
+      self.sampling(batch_size=0)
+
+
+if __name__ == "__main__":
+  absltest.main()
