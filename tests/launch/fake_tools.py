@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 
-FOLDER = pathlib.Path(os.environ["FAKES"])
+FOLDER = pathlib.Path(os.environ.get("FAKES", "."))
 HOSTS = {"v5litepod-16": 4, "v5p-16": 2, "v5litepod-4": 1, "v6e-16": 4}
 STATES = ["WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE"]
 ALIVE = "ACTIVE"
@@ -70,14 +70,23 @@ def change_states(name: str, states: list[str]) -> None:
     end_machines(name)
 
 
+def end_processes(machine: pathlib.Path) -> None:
+  """Kills what runs on a machine, by the numbers that host.sh wrote down."""
+  for file in machine.glob("jaxalign_runs/*/[pc][ih]*d"):  # pid, child
+    try:
+      number = int(file.read_text())
+      command = pathlib.Path(f"/proc/{number}/cmdline").read_bytes()
+      # The number of a process that has ended may be another's by now.
+      if str(machine).encode() in command:
+        os.kill(number, signal.SIGKILL)
+    except (OSError, ValueError):
+      continue
+
+
 def end_machines(name: str) -> None:
   """A machine that is taken away takes its processes and its disk along."""
   for machine in FOLDER.glob(f"machines/{name}-*"):
-    for file in machine.glob("jaxalign_runs/*/[pc][ih]*d"):  # pid, child
-      try:
-        os.kill(int(file.read_text()), signal.SIGKILL)
-      except (ProcessLookupError, ValueError):
-        continue
+    end_processes(machine)
     shutil.rmtree(machine, ignore_errors=True)
 
 

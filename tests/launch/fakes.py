@@ -14,6 +14,7 @@ import tempfile
 from absl.testing import parameterized
 
 from tests import checkout
+from tests.launch import fake_tools
 
 TOOLS = (
   "gcloud kubectl xpk docker sbatch squeue scancel scontrol sacct srun sudo "
@@ -103,6 +104,12 @@ class LaunchTestCase(parameterized.TestCase):
       "LANG": "C.UTF-8",
     }
     (self.folder / "home").mkdir()
+    self.addCleanup(self.end_stages)
+
+  def end_stages(self) -> None:
+    """Nothing that a test left hanging on a machine outlives it."""
+    for machine in self.fakes.glob("machines/*"):
+      fake_tools.end_processes(machine)
 
   def plan(self, *rules: dict) -> None:
     """What the tools are to do out of the ordinary; see fake_tools.planned."""

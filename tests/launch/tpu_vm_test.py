@@ -269,31 +269,29 @@ class TpuVmTest(fakes.LaunchTestCase):
     self.vm("run", *SLICE, *STAGE, odd)
     self.assertIn(odd, self.stages()[0])
 
-  def test_a_run_that_is_under_way_is_followed_not_doubled(self):
-    self.made()
-    self.turns("pod-0", "hang")
-    self.turns("pod-1", "hang")
-    first = subprocess.Popen(
+  def background(self, command, *arguments):
+    """A command that is not waited for, but killed with the test."""
+    script = subprocess.Popen(
       [
-        *("bash", self.root / "launch/tpu_vm.sh", "run", *NAMES),
-        *("--poll=1", *SLICE, *STAGE),
+        *("bash", self.root / "launch/tpu_vm.sh", command, *NAMES),
+        *("--poll=1", *SLICE, *arguments, *STAGE),
       ],
       env=self.environment,
       stdout=subprocess.DEVNULL,
       stderr=subprocess.DEVNULL,
       start_new_session=True,
     )
+    self.addCleanup(lambda: script.poll() is None and script.kill())
+    return script
+
+  def hanging(self, command, *arguments):
+    """The same, once its stage hangs on both hosts."""
+    for host in ("pod-0", "pod-1"):
+      self.turns(host, "hang")
+    script = self.background(command, *arguments)
     while len(self.stages()) < 2:
       time.sleep(0.05)
-    os.killpg(first.pid, signal.SIGTERM)  # as a terminal that is closed
-    self.assertEqual(first.wait(30), 143)
-    self.assertTrue(self.exists())
-    for machine in ("pod-0", "pod-1"):
-      self.assertTrue(self.is_running(machine))
-    self.vm("stop", code=None)
-    self.assertLen(self.stages(), 2)
-    self.vm("run", *SLICE, *STAGE)  # and goes on
-    self.assertLen(self.stages(), 4)
+    return script
 
   def is_running(self, machine):
     run = self.fakes / "machines" / machine / "jaxalign_runs/train_reward"
@@ -303,23 +301,50 @@ class TpuVmTest(fakes.LaunchTestCase):
       return False
     return True
 
+  def test_a_run_outlives_its_follower_and_is_not_doubled(self):
+    self.made()
+    first = self.hanging("run")
+    os.killpg(first.pid, signal.SIGTERM)  # as a terminal that is closed
+    self.assertEqual(first.wait(120), 143)
+    self.assertTrue(self.exists())
+    for machine in ("pod-0", "pod-1"):
+      self.assertTrue(self.is_running(machine))
+      home = self.fakes / "machines" / machine
+      start = ["bash", "jaxalign/launch/host.sh", "start", "train_reward"]
+      done = subprocess.run(
+        [*start, "train_reward"],
+        cwd=home,
+        env=self.environment | {"HOME": str(home)},
+        capture_output=True,
+        text=True,
+      )
+      self.assertEqual(done.stdout, "train_reward is running already\n")
+    self.vm("stop", code=None)
+    self.assertLen(self.stages(), 2)
+    self.vm("run", *SLICE, *STAGE)  # and goes on
+    self.assertLen(self.stages(), 4)
+
+  def test_a_supervisor_that_comes_back_follows_what_runs(self):
+    self.made()
+    first = self.hanging("run")
+    os.killpg(first.pid, signal.SIGTERM)
+    first.wait(120)
+    self.forget()
+    second = self.background("supervise", "--keep")
+    while sum("describe" not in c["argv"] for c in self.calls("gcloud")) < 2:
+      time.sleep(0.05)
+    self.vm("stop", code=None)
+    self.assertEqual(second.wait(300), 0)  # it saved, and was started again
+    asked = self.asked()
+    self.assertEqual(asked[:2], ["wait", "wait"])  # and nothing was copied
+    self.assertEqual(asked[-6:], ["wait", *SETUP, *RUN])
+    self.assertLen(self.stages(), 4)
+
   def test_interrupted_with_delete_after_it_is_deleted(self):
     self.made()
-    self.turns("pod-0", "hang")
-    self.turns("pod-1", "hang")
-    script = subprocess.Popen(
-      [
-        *("bash", self.root / "launch/tpu_vm.sh", "run", *NAMES),
-        *("--poll=1", *SLICE, "--delete_after", *STAGE),
-      ],
-      env=self.environment,
-      stdout=subprocess.DEVNULL,
-      stderr=subprocess.DEVNULL,
-    )
-    while len(self.stages()) < 2:
-      time.sleep(0.05)
+    script = self.hanging("run", "--delete_after")
     script.send_signal(signal.SIGTERM)
-    self.assertEqual(script.wait(30), 143)
+    self.assertEqual(script.wait(120), 143)
     self.assertFalse(self.exists())
 
   def test_supervise_from_nothing_to_a_finished_run(self):
