@@ -1,0 +1,196 @@
+r"""Two files of answers to the same prompts in, who wins how often out.
+
+python -m jaxalign.experiments.win_rates --config=configs/win_rates.py \
+    --config.first="('runs/a/best.jsonl',)" \
+    --config.second="('runs/b/best.jsonl',)" --workdir=runs/win_rates
+"""
+
+import dataclasses
+import functools
+import logging
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxalign import metrics
+from jaxalign.data import questions, readers, transcripts
+from jaxalign.data.record import Record
+from jaxalign.experiments import (
+  answer_cache,
+  configuration,
+  judge,
+  program,
+  reward_source,
+)
+from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime import report
+
+log = logging.getLogger("jaxalign")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything `win_rates` reads.
+
+  Attributes:
+    seed: of resampling and of the random part of waiting.
+    first: sources of records whose first response is the answer.
+    second: the same prompts in the same order with other answers.
+    source: who compares by reward, per output: an oracle, a held-out reward
+      model, or any other source.
+    margin: rewards closer than this are a tie.
+    judge: a chat endpoint that compares, in both orders; None for none.
+    num_resamples: of the bootstrap over prompts.
+    mesh: devices of the source's models.
+  """
+
+  seed: int
+  first: tuple[str, ...]
+  second: tuple[str, ...]
+  source: reward_source.RewardSourceConfig
+  margin: float
+  judge: questions.EndpointConfig | None
+  num_resamples: int
+  mesh: meshes.MeshConfig
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    if self.margin < 0:
+      raise ValueError(f"margin must be >= 0, got {self.margin}")
+    if self.num_resamples < 2:
+      raise ValueError(f"num_resamples must be >= 2, got {self.num_resamples}")
+
+
+def load_answers(files: tuple[str, ...]) -> list[Record]:
+  """The records of some sources."""
+  return list(readers.RecordStream(files, "error", (), 0))
+
+
+def outcomes_of(gaps: np.ndarray, margin: float) -> np.ndarray:
+  """1 where a reward gap is a win, 0 for a loss and 0.5 for a tie, [...]."""
+  return np.where(np.abs(gaps) <= margin, 0.5, (gaps > 0).astype(float))
+
+
+@functools.partial(jax.jit, static_argnames="num_resamples")
+def _interval(
+  outcomes: jax.Array, key: jax.Array, num_resamples: int
+) -> metrics.Interval:
+  return metrics.bootstrap_interval(
+    lambda rows: rows.mean(axis=0), outcomes, key=key, num_samples=num_resamples
+  )
+
+
+def summarise(outcomes: np.ndarray, config: Config) -> dict[str, Any]:
+  """Rates of one judge over the pairs that it has judged.
+
+  Args:
+    outcomes: 1, 0.5, 0 or NaN, [P].
+    config: seed and resamples.
+
+  Returns:
+    `num_pairs`, `win`, `tie` and `loss` rates, and `score` (ties as half) with
+    its 95 % interval `low`, `high`; rates are None without a pair.
+  """
+  judged = outcomes[~np.isnan(outcomes)]
+  names = ("win", "tie", "loss", "score", "low", "high")
+  if not len(judged):
+    return {"num_pairs": 0, **dict.fromkeys(names)}
+  interval = _interval(
+    judged.astype(np.float32), jax.random.key(config.seed), config.num_resamples
+  )
+  rates = [np.mean(judged == value) for value in (1.0, 0.5, 0.0)]
+  values = (*rates, judged.mean(), interval.low, interval.high)
+  return {
+    "num_pairs": len(judged),
+    **{name: float(value) for name, value in zip(names, values, strict=True)},
+  }
+
+
+def run(config: Config, workdir: epath.Path) -> None:
+  """Writes eval.json and report.html.
+
+  Args:
+    config: the resolved config.
+    workdir: gets the files, and answers.jsonl of the judge, which later runs
+      read.
+
+  Raises:
+    ValueError: the two files do not answer the same prompts.
+    EndpointError: the judge refuses every question.
+    RewardError: the source gave up.
+  """
+  first, second = load_answers(config.first), load_answers(config.second)
+  prompts = [record.prompt for record in first]
+  if not prompts or prompts != [record.prompt for record in second]:
+    raise ValueError(
+      f"first and second must answer the same prompts in the same order, got "
+      f"{len(first)} and {len(second)} records of {config.first} and "
+      f"{config.second}"
+    )
+  ours, theirs = (
+    [transcripts.text_of(record.responses[0]) for record in records]
+    for records in (first, second)
+  )
+  source = reward_source.open_source(
+    config.source, meshes.make_mesh(config.mesh), config.mesh.rules
+  )
+  gaps = source(prompts, ours) - source(prompts, theirs)
+  found = {
+    name: outcomes_of(gaps[:, k], config.margin)
+    for k, name in enumerate(source.names)
+  }
+  result: dict[str, Any] = {}
+  if config.judge is not None:
+    with answer_cache.AnswerCache(workdir / "answers.jsonl") as cache:
+      verdicts = judge.ask(
+        config.judge, prompts, ours, theirs, cache, seed=config.seed
+      )
+    found["judge"] = verdicts.outcomes
+    result["judge_counts"] = verdicts.counts
+  kinds: dict[str, np.ndarray] = {"all": np.ones(len(first), bool)}
+  for group in sorted({r.group for r in first if r.group is not None}):
+    kinds[group] = np.array([record.group == group for record in first])
+  result["rates"] = {
+    name: {
+      kind: summarise(outcomes[where], config) for kind, where in kinds.items()
+    }
+    for name, outcomes in found.items()
+  }
+  configuration.write_json(workdir / "eval.json", result)
+  _write_page(workdir, result["rates"])
+  log.info("report: %s", workdir / "report.html")
+
+
+def _write_page(workdir: epath.Path, rates: dict[str, Any]) -> None:
+  columns = ("num_pairs", "win", "tie", "loss", "score", "low", "high")
+  rows = [
+    [name, kind, *(values[column] for column in columns)]
+    for name, kinds in rates.items()
+    for kind, values in kinds.items()
+  ]
+  report.write_report(
+    workdir / "report.html",
+    title="Win rates of the first file against the second",
+    summary="",
+    sections=[
+      report.Table(
+        "Per judge and kind of prompt",
+        ("judge", "prompts", "pairs", *columns[1:]),
+        rows,
+        "The score counts ties as half; low and high are its 95 % interval "
+        "over prompts.",
+      )
+    ],
+  )
+
+
+def main() -> None:
+  """Runs the stage from the command line."""
+  program.define_flags()
+  program.main(Config, run)
+
+
+if __name__ == "__main__":
+  main()

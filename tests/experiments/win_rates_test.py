@@ -1,0 +1,170 @@
+"""Who wins by reward and by a judge that has habits of its own."""
+
+import dataclasses
+import json
+import runpy
+import tempfile
+
+import numpy as np
+from absl.testing import absltest, parameterized
+from etils import epath
+
+from jaxalign.data import endpoint
+from jaxalign.data.questions import Answer
+from jaxalign.experiments import configuration, judge, win_rates
+from tests import checkout, config_reads
+from tests.data import rude_server
+
+PROMPTS = [f"Q{i}" for i in range(6)]
+OURS = ["good", "bad", "same", "good", "good", "bad"]
+THEIRS = ["bad", "good", "same", "bad", "bad", "good"]
+
+
+def files(texts):
+  path = epath.Path(tempfile.mkdtemp()) / "answers.jsonl"
+  rows = [
+    {"prompt": p, "responses": [t], "group": "odd" if i % 2 else "even"}
+    for i, (p, t) in enumerate(zip(PROMPTS, texts, strict=True))
+  ]
+  path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+  return (str(path),)
+
+
+def goodness(prompts, responses):
+  return [{"good": 1.0, "bad": -1.0, "same": 0.0}[text] for text in responses]
+
+
+def config_of(url=None):
+  path = str(checkout.ROOT / "configs/win_rates.py")
+  variant = "smoke" if url is None else "judge"
+  cfg = runpy.run_path(path)["get_config"](variant)
+  cfg.mesh.data = 1
+  cfg.num_resamples = 50
+  with cfg.ignore_type():
+    cfg.first, cfg.second = files(OURS), files(THEIRS)
+    cfg.source.update(crowd=None, function=f"{__name__}:goodness")
+    if url is not None:
+      cfg.judge.update(url=url, max_attempts=2, backoff_s=0.01, timeout_s=5.0)
+  return configuration.to_dataclass(win_rates.Config, cfg)
+
+
+def shown(asked):
+  """Answers A and B of a question."""
+  text = asked["messages"][-1]["content"]
+  first, second = text.partition("Answer A:\n")[2].split("\n\nAnswer B:\n")
+  return first, second
+
+
+def honest(handler, asked, before):
+  first, second = (goodness([], [t])[0] for t in shown(asked))
+  letter = "A" if first > second else "B" if second > first else "C"
+  rude_server.reply(handler, f"One is better.\n{letter}")
+
+
+def run(config, workdir=None):
+  workdir = epath.Path(tempfile.mkdtemp()) if workdir is None else workdir
+  win_rates.run(config, workdir)
+  return json.loads((workdir / "eval.json").read_text())
+
+
+class WinRatesTest(parameterized.TestCase):
+  def test_by_reward_per_group(self):
+    config = config_of()
+    with config_reads.recorded(config) as unread:
+      rates = run(config)["rates"]["reward"]
+    self.assertEmpty({k for k in unread if not k.startswith("source.")})
+    scores = rates["all"]
+    self.assertEqual(scores["num_pairs"], 6)
+    for name, expected in (("win", 3), ("tie", 1), ("loss", 2)):
+      self.assertAlmostEqual(scores[name], expected / 6)
+    self.assertAlmostEqual(scores["score"], 3.5 / 6)
+    self.assertLess(scores["low"], scores["score"])
+    self.assertGreater(scores["high"], scores["score"])
+    self.assertAlmostEqual(rates["even"]["score"], 2.5 / 3)
+    self.assertAlmostEqual(rates["odd"]["score"], 1 / 3)
+
+  def test_a_judge_is_asked_both_ways_and_never_twice(self):
+    workdir = epath.Path(tempfile.mkdtemp())
+    with rude_server.serving(honest) as server:
+      result = run(config_of(server.url), workdir)
+      asked = sum(server.seen.values())
+      again = run(config_of(server.url), workdir)
+      self.assertEqual(sum(server.seen.values()), asked)
+    # A tie of equal texts is one question in both orders.
+    self.assertEqual(asked, 11)
+    self.assertEqual(result["rates"]["judge"], again["rates"]["judge"])
+    self.assertEqual(result["rates"]["judge"], result["rates"]["reward"])
+    self.assertEqual(result["judge_counts"]["disagreements"], 0)
+
+  @parameterized.parameters("A", "B")
+  def test_a_judge_that_likes_a_place_sees_ties(self, letter):
+    place = lambda h, asked, before: rude_server.reply(h, letter)
+    with rude_server.serving(place) as server:
+      result = run(config_of(server.url))
+    self.assertEqual(result["rates"]["judge"]["all"]["tie"], 1.0)
+    self.assertEqual(result["judge_counts"]["disagreements"], 6)
+
+  def test_what_is_no_verdict_does_not_count(self):
+    def moody(handler, asked, before):
+      if "Q0" in asked["messages"][-1]["content"]:
+        rude_server.reply(handler, "I cannot say which is better")
+      elif "Q1" in asked["messages"][-1]["content"]:
+        rude_server.raw(handler, b"oops", status=500)
+      else:
+        honest(handler, asked, before)
+
+    with rude_server.serving(moody) as server:
+      result = run(config_of(server.url))
+    self.assertEqual(result["rates"]["judge"]["all"]["num_pairs"], 4)
+    self.assertEqual(result["judge_counts"]["unreadable"], 2)
+    self.assertEqual(result["judge_counts"]["http_500"], 4)
+
+  def test_a_judge_that_refuses_everybody_ends_the_run(self):
+    refuse = lambda h, asked, before: rude_server.raw(h, b"who?", status=401)
+    with (
+      rude_server.serving(refuse) as server,
+      self.assertRaisesRegex(endpoint.EndpointError, "status 401: who"),
+    ):
+      run(config_of(server.url))
+
+  @parameterized.parameters(
+    ("A", 1.0),
+    ("Both are fine.\n**B**", 0.0),
+    ("x\nAnswer: c.\n", 0.5),
+    ("B is worse\n(a)", 1.0),
+    ("", None),
+    ("A is better than B", None),
+    ("D", None),
+  )
+  def test_verdicts_are_read_from_the_last_line(self, text, expected):
+    found = judge.read_verdict(Answer(text, "stop", False, 0, 0))
+    if expected is None:
+      self.assertTrue(np.isnan(found))
+    else:
+      self.assertEqual(found, expected)
+
+  def test_a_refusal_is_no_verdict(self):
+    self.assertTrue(np.isnan(judge.read_verdict(None)))
+    refused = Answer("A", "stop", True, 0, 0)
+    self.assertTrue(np.isnan(judge.read_verdict(refused)))
+
+  def test_margins_make_ties(self):
+    gaps = np.array([0.5, 0.1, 0.0, -0.1, -0.5])
+    np.testing.assert_array_equal(
+      win_rates.outcomes_of(gaps, 0.2), [1, 0.5, 0.5, 0.5, 0]
+    )
+    self.assertEqual(
+      win_rates.summarise(np.array([np.nan]), config_of())["num_pairs"], 0
+    )
+
+  def test_other_prompts_are_refused(self):
+    config = config_of()
+    other = dataclasses.replace(
+      config, second=("synthetic:two_groups,num_annotators=4:train",)
+    )
+    with self.assertRaisesRegex(ValueError, "must answer the same prompts"):
+      run(other)
+
+
+if __name__ == "__main__":
+  absltest.main()
