@@ -13,7 +13,9 @@ Claimed before any run: AUC of low strength above 0.9 on judged training pairs.
 Control, the same without noise (`label_noise=0`): as good as no judged label is
 contradicted, and few strengths are below 0.
 
-Measured: not yet run.
+Measured: not yet run at this size, nor the control. `:smoke`, one run of seed
+0: AUC 0.916 on 1,533 judged training pairs, 18.9 % of them contradicted; the
+weakest tenth has precision 0.824 and recall 0.436.
 """
 
 import ml_collections
