@@ -17,6 +17,7 @@ from jaxalign.data import baselines
 from jaxalign.experiments import (
   breakdown,
   configuration,
+  label_scores,
   label_sets,
   pages,
   pair_scores,
@@ -24,7 +25,7 @@ from jaxalign.experiments import (
   program,
   scoring,
 )
-from jaxalign.runtime import hosts, report
+from jaxalign.runtime import artefact, hosts, report
 from jaxalign.runtime import mesh as meshes
 
 log = logging.getLogger("jaxalign")
@@ -66,7 +67,6 @@ def _build(config: Config, path: str, mesh: jax.sharding.Mesh) -> scoring.Stage:
     config.mesh.rules,
     config.eval.batch_size,
     max(config.data.buckets),
-    scoring.load_readout(path),
   )
 
 
@@ -116,6 +116,7 @@ def write_evaluation(
   config: pair_scores.EvalConfig,
   seed: int,
   sections: Sequence[report.Figure] = (),
+  labels: Mapping[str, label_scores.Scores | None] | None = None,
 ) -> None:
   """Writes eval.json and report.html; safe to repeat.
 
@@ -127,6 +128,7 @@ def write_evaluation(
     config: bins and resamples.
     seed: of resampling.
     sections: further ones of the page.
+    labels: scores of label models beside those of rewards, by model name.
   """
   subsets, sets = _subsets(pairs), label_sets.label_sets(pairs.records)
   scored = functools.partial(pair_scores.summarise, config=config, seed=seed)
@@ -141,9 +143,13 @@ def write_evaluation(
     "baselines": baseline_scores(pairs, train_pairs),
     "lost": {k: v for k, v in pairs.report.items() if v},
   }
+  found = {k: v for k, v in (labels or {}).items() if v is not None}
+  if found:
+    result["labels"] = {name: scores.result for name, scores in found.items()}
+  more = [part for name, v in found.items() for part in v.sections(name)]
   if hosts.is_main():
     configuration.write_json(workdir / "eval.json", result)
-    pages.write(workdir, result, rewards, config.num_bins, sections)
+    pages.write(workdir, result, rewards, config.num_bins, [*sections, *more])
     for name, scores in result["models"].items():
       log.info("%s: %s", name, pages.in_words(scores["all"]))
     log.info("report: %s", workdir / "report.html")
@@ -162,7 +168,7 @@ def run(config: Config, workdir: epath.Path) -> None:
       f"{config.models} and {config.data.eval_files}"
     )
   mesh = meshes.make_mesh(config.mesh)
-  rewards = {}
+  rewards, labels = {}, {}
   for path in config.models:
     tokenizer = preferences.open_tokenizer(config.data, path)
     pairs = preferences.load_pairs(
@@ -170,9 +176,18 @@ def run(config: Config, workdir: epath.Path) -> None:
     )
     stage = _build(config, path, mesh)
     params = scoring.load_params(stage, path)
-    rewards[path] = scoring.rewards_of(
-      stage, params, pairs, config.data, tokenizer
-    )
+    outputs = scoring.rewards_of(stage, params, pairs, config.data, tokenizer)
+    read = scoring.load_readout(path)
+    read.num_rewards(outputs.shape[-1])
+    rewards[path] = np.asarray(read(outputs))
+    if read.kind == "labels":
+      labels[path] = label_scores.score(
+        artefact.load_description(path),
+        outputs,
+        pairs.records,
+        config.eval,
+        config.seed,
+      )
   if config.average:
     rewards["average"] = _average(rewards)
   train_pairs = None
@@ -181,7 +196,13 @@ def run(config: Config, workdir: epath.Path) -> None:
       config.data, config.data.train_files, tokenizer
     )
   write_evaluation(
-    workdir, rewards, pairs, train_pairs, config.eval, config.seed
+    workdir,
+    rewards,
+    pairs,
+    train_pairs,
+    config.eval,
+    config.seed,
+    labels=labels,
   )
 
 

@@ -36,7 +36,7 @@ def write(
   result: Mapping[str, Any],
   rewards: Mapping[str, np.ndarray],
   num_bins: int,
-  further: Sequence[report.Figure] = (),
+  further: Sequence[report.Table | report.Figure] = (),
 ) -> None:
   """Writes report.html, with the training curves if there was training.
 

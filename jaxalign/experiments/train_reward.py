@@ -7,6 +7,7 @@ python -m jaxalign.experiments.train_reward \
 import dataclasses
 
 import jax
+import numpy as np
 from absl import flags
 from etils import epath
 
@@ -17,6 +18,7 @@ from jaxalign.experiments import (
   evaluate,
   feature_plane,
   fitting,
+  label_scores,
   pair_scores,
   preferences,
   program,
@@ -117,11 +119,12 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
     config.mesh.rules,
     config.eval.batch_size,
     max(data.buckets),
-    read,
   )
-  rewards_of = lambda params, pairs: scoring.rewards_of(
+  read.num_rewards(stage.network.num_outputs or 0)
+  outputs_of = lambda params, pairs: scoring.rewards_of(
     scorer, params, pairs, data, tokenizer
   )
+  rewards_of = lambda params, pairs: np.asarray(read(outputs_of(params, pairs)))
   measure = None
   if held_out is not None:
     measure = lambda params: scoring.quick_scores(rewards_of(params, held_out))
@@ -186,9 +189,10 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   )
   training.export(stage, config.model, state, workdir, tokenizer, description)
   if held_out is not None:
+    outputs = outputs_of(params, held_out)
     evaluate.write_evaluation(
       workdir,
-      {"model": rewards_of(params, held_out)},
+      {"model": np.asarray(read(outputs))},
       held_out,
       # A bag of words would hold all texts in memory.
       None if data.streaming else pairs,
@@ -197,6 +201,11 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
       sections=(
         [feature_plane.section(workdir, plane_of(params))] if pictured else []
       ),
+      labels={
+        "model": label_scores.score(
+          description, outputs, held_out.records, config.eval, config.seed
+        )
+      },
     )
   hosts.barrier("train_reward")
 
