@@ -95,13 +95,13 @@ class LabelTargetsTest(parameterized.TestCase):
       )
 
   def test_certainty_is_capped_for_the_runner_up(self):
-    row = PAIR | {"label_votes": [[97, 0, 0], [5, 4, 1]]}
-    settings = recipe(prior=(0.0, 0.25, 0.75), smoothing=0.1)
+    row = PAIR | {"label_votes": [[97, 1, 0], [5, 4, 1]]}
+    settings = recipe(prior=(0.0, 1 / 3, 2 / 3), smoothing=0.1)
     got = targets(settings, row).dataset.labels[0]
-    np.testing.assert_allclose(got[0], [0.9, 0.0075, 0.0925], rtol=1e-5)
-    np.testing.assert_allclose(
-      got[1], np.array([5, 4.75, 3.25]) / 13, rtol=1e-6
-    )
+    # Two share the second place at 2 of 101; the prior prefers the last.
+    expected = [0.9, 2 / 101, 0.1 - 2 / 101]
+    np.testing.assert_allclose(got[0], expected, rtol=1e-5)
+    np.testing.assert_allclose(got[1], np.array([5, 5, 3]) / 13, rtol=1e-6)
 
   @parameterized.parameters(False, True)
   def test_what_has_no_labels_is_masked_and_counted(self, streaming):
