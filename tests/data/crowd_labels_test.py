@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.data import crowd
+from jaxalign.data import crowd, crowd_labels
 from jaxalign.data.record import parse_record
 
 SMALL = dataclasses.replace(
@@ -47,6 +47,22 @@ class DrawTest(absltest.TestCase):
       for text, votes in zip(record.responses, record.label_votes, strict=True):
         known = by_text.setdefault((record.prompt, text), votes)
         self.assertEqual(known, votes)
+
+  def test_who_was_preferred_changes_no_label(self):
+    plain = dataclasses.replace(SMALL, labels=False, label_votes=0)
+    records = crowd.draw_records(plain, split="test")
+    swapped = [
+      dataclasses.replace(r, responses=r.responses[::-1]) for r in records
+    ]
+    first, second = (
+      crowd_labels.with_labels(
+        SMALL, given, np.ones(len(given)), np.random.default_rng(0)
+      )
+      for given in (records, swapped)
+    )
+    self.assertEqual(
+      [r.label_votes for r in first], [r.label_votes[::-1] for r in second]
+    )
 
   def test_refuses_votes_without_labels(self):
     with self.assertRaisesRegex(ValueError, "label_votes must be >= 0, and 0"):
