@@ -23,6 +23,7 @@ from jaxalign.experiments import (
   evaluate,
   sft,
   sizing,
+  train_policy,
   train_reward,
 )
 from jaxalign.ops import checks
@@ -34,6 +35,7 @@ STAGES = {
   "denoise": denoise,
   "evaluate": evaluate,
   "sft": sft,
+  "train_policy": train_policy,
 }
 
 FITS, DOES_NOT_FIT, WARNED = 0, 3, 4

@@ -12,7 +12,7 @@ from jaxalign.data import batches
 from jaxalign.experiments import policy_networks, policy_sampling
 from jaxalign.models import activations
 from jaxalign.models.config import DecoderConfig
-from jaxalign.runtime import abstract, loop
+from jaxalign.runtime import abstract, footprint, loop
 from jaxalign.runtime import mesh as meshes
 
 Tree = Any
@@ -35,7 +35,7 @@ class PolicyStage(NamedTuple):
     init_frozen: `key -> frozen`, with the same key.
     network: the policy's description.
     traces: how often each program was traced.
-    passes: what learning computes per token, for counting FLOPs.
+    epochs: passes that learning makes over an iteration's tokens.
   """
 
   sample: Callable[..., dict[str, jax.Array]]
@@ -50,7 +50,7 @@ class PolicyStage(NamedTuple):
   init_frozen: Callable[[jax.Array], Tree]
   network: DecoderConfig
   traces: dict[str, loop.TraceCounter]
-  passes: str = "forward_backward"
+  epochs: int
 
   def lower(self) -> jax.stages.Lowered:
     """The learning program for its abstract arguments, ready to compile.
@@ -69,6 +69,55 @@ class PolicyStage(NamedTuple):
     return self.sample.lower(
       self.state.actor.params, self.frozen, self.prompts, key
     )
+
+  def programs(self) -> tuple[footprint.Program, ...]:
+    """What the compile stage compiles: sampling, then learning.
+
+    FLOPs are those of every network over every token: one pass forward to
+    sample, one of policy, reference and critic to prepare, and one forward and
+    backward of what is trained per epoch.
+    """
+    actor, critic = self.state.actor, self.state.critic
+    own = isinstance(critic, train_state.TrainState)
+    tokens = {"tokens": self.batch["tokens"]}
+    of = lambda passes: (
+      footprint.program_of(
+        self.network,
+        tokens,
+        name="",
+        lower=self.lower,
+        parts={},
+        passes=passes,
+      ).flops
+    )
+    trained = 2 if own else 1
+    sampling = footprint.Program(
+      "sample",
+      self.lower_sample,
+      {"parameters": (actor.params, self.frozen), "batch": self.prompts},
+      self.prompts["prompts"].shape,
+      of("forward"),
+    )
+    bare = lambda state: state._replace(params=())
+    learning = footprint.Program(
+      "learn",
+      self.lower,
+      {
+        "parameters": (
+          actor.params,
+          critic.params if own else (),
+          self.frozen,
+        ),
+        "optimizer": self.state._replace(
+          actor=bare(actor), critic=bare(critic) if own else ()
+        ),
+        "batch": self.batch,
+      },
+      self.batch["tokens"].shape,
+      (1 + trained) * of("forward")
+      + self.epochs * trained * of("forward_backward"),
+    )
+    return sampling, learning
 
 
 def make_stage(
@@ -182,6 +231,7 @@ def make_stage(
     init_frozen=lambda key: made.init_frozen(key, frozen),
     network=made.network,
     traces=traces,
+    epochs=learner.policy.epochs,
   )
 
 

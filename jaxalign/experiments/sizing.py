@@ -13,8 +13,12 @@ def _next_remat(remat: str) -> str | None:
 
 
 def _rows_per_device(config: Mapping[str, Any], mesh: Mapping[str, int]) -> int:
-  rows = config["train"]["batch_size"] // config["train"]["accumulation"]
-  return rows // (mesh["data"] * mesh["fsdp"])
+  train = config["train"]
+  if "num_prompts" in train:  # of a policy's iteration
+    rows = train["num_prompts"] // config["policy"]["minibatches"]
+  else:
+    rows = train["batch_size"]
+  return rows // train["accumulation"] // (mesh["data"] * mesh["fsdp"])
 
 
 def suggestions(

@@ -40,6 +40,29 @@ def compile_for(
 
 
 class CompileTest(absltest.TestCase):
+  def test_both_programs_of_a_policy(self):
+    workdir = pathlib.Path(tempfile.mkdtemp())
+    done = compile_for(
+      "--stage=train_policy",
+      "--topology=v5e:2x2",
+      "--config.mesh.fsdp=2",
+      f"--workdir={workdir}",
+      config="policy_maxmin_crowd:smoke",
+    )
+    self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+    result = json.loads((workdir / "compile.json").read_text())
+    sample, learn = result["programs"]
+    self.assertEqual((sample["name"], learn["name"]), ("sample", "learn"))
+    self.assertEqual(sample["rows"], [8, 48])
+    self.assertEqual(learn["rows"], [8, 1, 72])
+    # Forward of policy, reference and critic; four epochs of two networks.
+    self.assertAlmostEqual(learn["flops"] / sample["flops"], 3 + 4 * 2 * 3)
+    memory = learn["hbm_bytes"]
+    # Policy, reference and critic; two moments of two of them.
+    self.assertAlmostEqual(
+      memory["optimizer"] / memory["parameters"], 4 / 3, delta=0.02
+    )
+
   def test_a_sharded_step_for_four_chips(self):
     workdir = pathlib.Path(tempfile.mkdtemp())
     done = compile_for(

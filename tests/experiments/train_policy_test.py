@@ -294,8 +294,10 @@ class TrainPolicyTest(parameterized.TestCase):
       smoke_config(), meshes.make_mesh(meshes.MeshConfig(1, 1, 1))
     )
     self.assertIsInstance(stage.state, PolicyState)
-    self.assertIn("while", stage.lower_sample().as_text())
-    self.assertIn("while", stage.lower().as_text())
+    names = [program.name for program in stage.programs()]
+    self.assertEqual(names, ["sample", "learn"])
+    for program in stage.programs():
+      self.assertIn("while", program.lower().as_text())
 
   @parameterized.parameters(
     (dict(train__num_prompts=7), "divisible by data x fsdp x minibatches"),
