@@ -76,6 +76,29 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
       max_backoff_s=60.0,
     ),
   )
+  cfg.judge = dict(  # asked by evaluations alone: what answers are truly worth
+    models=(),
+    function=none(str),
+    url=none(str),
+    crowd="two_groups",
+    names=("warm", "brief"),
+    calibrated=True,
+    risk="mean",
+    alpha=none(float),
+    kappa=none(float),
+    dtype="float32",
+    batch_size=64,
+    buckets=(64, 128),
+    connection=dict(
+      key_variable=none(str),
+      concurrency=4,
+      requests_per_minute=none(float),
+      timeout_s=60.0,
+      max_attempts=6,
+      backoff_s=1.0,
+      max_backoff_s=60.0,
+    ),
+  )
   cfg.policy = dict(
     kind="ppo",
     clip_eps=0.2,  # TRL, verl, OpenRLHF, Secrets I

@@ -25,6 +25,7 @@ def make_measure(
   held_out: prompts.PromptDataset,
   tokenizer: tokens.Tokenizer,
   source: reward_sources.RewardSource,
+  judge: reward_sources.RewardSource | None,
   frozen: Any,
   key: jax.Array,
 ) -> Measure:
@@ -35,13 +36,15 @@ def make_measure(
     stage: gives sampling and the KL to the reference.
     held_out: prompts.
     tokenizer: turns tokens into texts.
-    source: says what they are worth.
+    source: says what they are worth to the policy that is trained.
+    judge: says what they are worth in truth, or None.
     frozen: the reference's parameters.
     key: of all samples.
 
   Returns:
     The function. It gives `eval/utility/NAME` per output, their least and mean,
-    `eval/kl` per response in nats, and how long responses are.
+    `eval/judge/NAME` per output of the judge, `eval/kl` per response in nats,
+    and how long responses are.
   """
   source_of = prompt_data.make_batches(
     config.data,
@@ -55,7 +58,7 @@ def make_measure(
   names = config.source.names
 
   def measure(state: PolicyState) -> dict[str, float]:
-    scores, kls, lengths, ended = [], [], [], []
+    scores, judged, kls, lengths, ended = [], [], [], [], []
     for number, batch in enumerate(source_of):
       found = rollout_of(
         state.actor.params, frozen, batch, jax.random.fold_in(key, number)
@@ -70,16 +73,27 @@ def make_measure(
         )
       )
       scores.append(found.scores[found.where].reshape(-1, len(names)))
+      if judge is not None:
+        truth = judge(found.prompts, found.responses)
+        truth = truth.reshape(*found.scores.shape[:2], -1)[found.where]
+        judged.append(truth.reshape(-1, len(judge.names)))
       kls.append(kl[found.where].reshape(-1))
       lengths.append(mask[found.where].sum(axis=-1).reshape(-1))
       ended.append(ends[found.where].reshape(-1))
-    utilities = np.concatenate(scores).astype(np.float64).mean(axis=0)
+    columns = lambda parts: (
+      np.concatenate(parts).astype(np.float64).mean(axis=0)
+    )
+    utilities = columns(scores)
+    truths = {}
+    if judge is not None:
+      truths = dict(zip(judge.names, columns(judged), strict=True))
     mean = lambda parts: float(np.concatenate(parts).astype(np.float64).mean())
     return {
       **{
         f"eval/utility/{name}": float(value)
         for name, value in zip(names, utilities, strict=True)
       },
+      **{f"eval/judge/{name}": float(v) for name, v in truths.items()},
       "eval/worst_utility": float(utilities.min()),
       "eval/mean_utility": float(utilities.mean()),
       "eval/kl": mean(kls),

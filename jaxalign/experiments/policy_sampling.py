@@ -11,7 +11,8 @@ import numpy as np
 from jaxalign.algorithms import contract
 from jaxalign.algorithms.experience import Networks
 from jaxalign.data import batches
-from jaxalign.models import Sampler
+from jaxalign.models import Sampler, local_sampler
+from jaxalign.models.config import DecoderConfig
 
 Tree = Any
 
@@ -49,6 +50,37 @@ class SamplingConfig:
       raise ValueError(
         f"temperature must be > 0 to learn from samples, got {self.temperature}"
       )
+
+
+def make_sampler(
+  network: DecoderConfig,
+  config: SamplingConfig,
+  *,
+  eos_ids: Sequence[int],
+  pad_id: int,
+) -> Sampler:
+  """The library's own sampler, as the section wants it.
+
+  Args:
+    network: the decoder's description.
+    config: the section.
+    eos_ids: tokens that end a response.
+    pad_id: id under the mask.
+
+  Returns:
+    The sampler.
+  """
+  return local_sampler(
+    network,
+    max_new_tokens=config.max_new_tokens,
+    min_new_tokens=config.min_new_tokens,
+    temperature=config.temperature,
+    top_k=config.top_k,
+    top_p=config.top_p,
+    repetition_penalty=config.repetition_penalty,
+    eos_ids=tuple(eos_ids),
+    pad_id=pad_id,
+  )
 
 
 def make_sample(

@@ -67,7 +67,11 @@ class IterationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """Everything `train_policy` reads."""
+  """Everything `train_policy` reads.
+
+  `judge` is a second source, such as the truth of a synthetic crowd, that only
+  evaluations ask: how far the policy believes its rewards too much.
+  """
 
   seed: int
   data: prompt_data.PromptConfig
@@ -83,6 +87,7 @@ class Config:
   critic_optimizer: optimizers.OptimizerConfig | None
   train: IterationConfig
   mesh: meshes.MeshConfig
+  judge: reward_source.RewardSourceConfig | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError for sections that contradict each other."""

@@ -17,6 +17,7 @@ class Rollout(NamedTuple):
 
   Attributes:
     batch: arrays over all devices, what the learning program takes.
+    prompts: what was asked, R · G, a prompt as often as it was answered.
     responses: texts, R · G, those of a prompt one after another.
     scores: float32 [R, G, K], of all processes.
     where: prompts that count, bool [R], of all processes.
@@ -25,6 +26,7 @@ class Rollout(NamedTuple):
   """
 
   batch: dict[str, jax.Array]
+  prompts: list[Any]
   responses: list[str]
   scores: np.ndarray
   where: np.ndarray
@@ -86,6 +88,7 @@ def make_rollout(
         **local,
         **{k: prompts_of[k] for k in ("group", "where", "row")},
       },
+      prompts=asked,
       responses=texts,
       scores=scores,
       where=where,

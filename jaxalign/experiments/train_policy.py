@@ -29,12 +29,12 @@ from jaxalign.experiments import (
   rollouts,
   training,
 )
-from jaxalign.models import local_sampler
 from jaxalign.runtime import (
   artefact,
   checkpoint,
   hosts,
   loop,
+  preemption,
   reward_sources,
   writer,
 )
@@ -97,21 +97,12 @@ def build(
     ),
   )
   eos_ids = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
-  sampler = local_sampler(
-    network,
-    max_new_tokens=sampling.max_new_tokens,
-    min_new_tokens=sampling.min_new_tokens,
-    temperature=sampling.temperature,
-    top_k=sampling.top_k,
-    top_p=sampling.top_p,
-    repetition_penalty=sampling.repetition_penalty,
-    eos_ids=eos_ids,
-    pad_id=tokenizer.pad_id,
-  )
   return policy_programs.make_stage(
     made,
     policy_sampling.make_sample(
-      sampler,
+      policy_sampling.make_sampler(
+        network, sampling, eos_ids=eos_ids, pad_id=tokenizer.pad_id
+      ),
       made.policy_of,
       num_responses=sampling.num_responses,
       eos_ids=eos_ids,
@@ -137,16 +128,14 @@ def run(config: Config, workdir: epath.Path) -> None:
   Args:
     config: the resolved config.
     workdir: gets metrics.jsonl, speed.jsonl, checkpoints/, model/ and, with
-      `data.eval_files`, eval.json.
+      `data.eval_files`, eval.json, and metrics from iteration 0 on.
   """
   mesh = meshes.make_mesh(config.mesh)
   stage = build(config, mesh)
-  source = reward_source.open_source(
-    config.source,
-    mesh,
-    config.mesh.rules,
-    crowd_seed=config.data.crowd_seed,
+  open_source = lambda section: reward_source.open_source(
+    section, mesh, config.mesh.rules, crowd_seed=config.data.crowd_seed
   )
+  source = open_source(config.source)
   tokenizer = prompt_data.open_tokenizer(config.data, config.model.init_from)
   load = lambda files, limit: prompt_data.load_prompts(
     config.data,
@@ -167,8 +156,11 @@ def run(config: Config, workdir: epath.Path) -> None:
   measure = None
   if config.data.eval_files:
     held_out = load(config.data.eval_files, config.train.eval_prompts)
+    judge = None
+    if config.judge is not None:
+      judge = open_source(config.judge)
     measure = policy_evaluation.make_measure(
-      config, stage, held_out, tokenizer, source, frozen, keys["eval"]
+      config, stage, held_out, tokenizer, source, judge, frozen, keys["eval"]
     )
   with checkpoint.Checkpoints(
     workdir / "checkpoints",
@@ -242,12 +234,17 @@ def _train(
   )
   rollout_of = rollouts.make_rollout(stage, dataset, tokenizer, source)
   guard = loop.StepGuard(train.max_bad_steps)
-  with writer.MetricWriter(
-    workdir,
-    start_step=start,
-    num_steps=train.num_iterations,
-    is_main=hosts.is_main(),
-  ) as report:
+  with (
+    preemption.Preemption() as preempted,
+    writer.MetricWriter(
+      workdir,
+      start_step=start,
+      num_steps=train.num_iterations,
+      is_main=hosts.is_main(),
+    ) as report,
+  ):
+    if measure is not None and start == 0:
+      report.write(0, measure(state))
     for step, batch in enumerate(stream, start + 1):
       try:
         found = rollout_of(
@@ -274,14 +271,16 @@ def _train(
       speeds = {f"speed/{name}_seconds": s for name, s in seconds.items()}
       speeds["speed/response_tokens_per_second"] = rate
       report.write_speed(step, {**speeds, **report.speed()})
-      last = step == train.num_iterations
+      last, leaving = step == train.num_iterations, preempted.due(step)
       if measure is not None and (
         last or training.every(step, train.eval_every)
       ):
         report.write(step, measure(state))
-      if last or training.every(step, train.checkpoint_every):
+      if last or leaving or training.every(step, train.checkpoint_every):
         report.flush()
         saved.save(step, state, None)
+      if leaving:
+        preempted.leave(step)
   for name, trace in stage.traces.items():
     log.info("%s was compiled %d times", name, trace.count)
   return state

@@ -84,7 +84,9 @@ class TrainPolicyTest(parameterized.TestCase):
     # What is off, and what other kinds of source are asked with, is not read.
     value = lambda name: functools.reduce(getattr, name.split("."), config)
     used = [n for n in unread if value(n) is not None]
-    self.assertEmpty([n for n in used if not n.startswith("source.")])
+    self.assertEmpty(
+      [n for n in used if not n.startswith(("source.", "judge."))]
+    )
     # Rollouts, minibatches and evaluation: no second compilation of anything.
     self.assertEqual(
       {name: trace.count for name, trace in built[0].traces.items()},
@@ -100,7 +102,7 @@ class TrainPolicyTest(parameterized.TestCase):
       worst = min("warm", "brief", key=lambda n: row[f"train/utility/{n}"])
       self.assertEqual(row[f"train/group_weight/{worst}"], 1.0)
     scored = [row["step"] for row in rows if "eval/kl" in row]
-    self.assertEqual(scored, [2, 3])
+    self.assertEqual(scored, [0, 2, 3])
     speed = writer.read_rows(workdir / "speed.jsonl")
     for name in ("sampling", "scoring", "learning"):
       self.assertGreater(speed[-1][f"speed/{name}_seconds"], 0)
