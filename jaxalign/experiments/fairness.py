@@ -1,0 +1,144 @@
+"""Policies side by side: what each is worth to each group, at equal KL.
+
+Each policy logged what its answers to held-out prompts were truly worth to
+every group while it moved away from the common start. A policy that went
+further is worth more for that alone, so they are compared where all have been:
+at the least of their last distances.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jaxalign.runtime import writer
+
+
+@dataclasses.dataclass(frozen=True)
+class FairnessConfig:
+  """Which policies are compared.
+
+  Attributes:
+    policies: steps of stage `train_policy`.
+    best: the one of them that knows the groups; the gain of its worst-off group
+      counts as 1.
+    prefix: of the metrics that hold each group's true utility.
+  """
+
+  policies: tuple[str, ...]
+  best: str
+  prefix: str = "eval/judge/"
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, where `best` is none of them."""
+    if self.best not in self.policies:
+      raise ValueError(
+        f"best must be one of {', '.join(self.policies)}, got {self.best!r}"
+      )
+
+
+def compare(workdir: epath.Path, config: FairnessConfig) -> dict[str, Any]:
+  """Utilities of all policies at the last KL and at equal KL.
+
+  Args:
+    workdir: of the pipeline.
+    config: which policies, and the metrics' names.
+
+  Returns:
+    `groups`; `kl`, where the policies are compared; `start` {group: utility};
+    `policies` {name: `curve` {"kl": [...], group: [...]}, `at_equal_kl` and
+    `at_end` {group: utility, "worst": ...}, `end_kl`, and `share`: the gain of
+    the worst-off group at equal KL over that of `config.best`, None where
+    `config.best` gained nothing}.
+
+  Raises:
+    ValueError: a policy logged no utilities.
+  """
+  curves = {
+    name: _curve(workdir / name / "metrics.jsonl", config.prefix)
+    for name in config.policies
+  }
+  groups = [k for k in next(iter(curves.values())) if k != "kl"]
+  kl = min(float(curve["kl"][-1]) for curve in curves.values())
+  start = {g: float(curves[config.best][g][0]) for g in groups}
+  found = {
+    name: {
+      "curve": {key: values.tolist() for key, values in curve.items()},
+      "end_kl": float(curve["kl"][-1]),
+      "at_end": _with_worst({g: float(curve[g][-1]) for g in groups}),
+      "at_equal_kl": _with_worst({g: _at(curve, g, kl) for g in groups}),
+    }
+    for name, curve in curves.items()
+  }
+  worst_at_start = min(start.values())
+  gain = {
+    name: one["at_equal_kl"]["worst"] - worst_at_start
+    for name, one in found.items()
+  }
+  for name, one in found.items():
+    attainable = gain[config.best]
+    one["share"] = gain[name] / attainable if attainable > 0 else None
+  return {
+    "groups": groups,
+    "best": config.best,
+    "kl": kl,
+    "start": start,
+    "policies": found,
+  }
+
+
+def _curve(path: epath.Path, prefix: str) -> dict[str, np.ndarray]:
+  """KL and utilities of the evaluations of one run."""
+  rows = [row for row in writer.read_rows(path) if "eval/kl" in row]
+  groups = sorted({k for row in rows for k in row if k.startswith(prefix)})
+  if not rows or not groups:
+    raise ValueError(f"{path} has no row with eval/kl and {prefix}GROUP")
+  read = lambda key: np.array([row[key] for row in rows], np.float64)
+  return {"kl": read("eval/kl")} | {
+    group.removeprefix(prefix): read(group) for group in groups
+  }
+
+
+def _at(curve: Mapping[str, np.ndarray], group: str, kl: float) -> float:
+  """Utility where the run first reached `kl`, between evaluations by a line."""
+  distance, values = curve["kl"], curve[group]
+  reached = int(np.argmax(distance >= kl))
+  if reached == 0:
+    return float(values[0] if distance[0] >= kl else values[-1])
+  before, after = distance[reached - 1], distance[reached]
+  share = (kl - before) / (after - before)
+  return float((1 - share) * values[reached - 1] + share * values[reached])
+
+
+def _with_worst(utilities: Mapping[str, float]) -> dict[str, float]:
+  return {**utilities, "worst": min(utilities.values())}
+
+
+def rows_of(found: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+  """One row of cells per policy, the start first."""
+  groups = found["groups"]
+  start = found["start"]
+  cells = [
+    [
+      "start",
+      0.0,
+      *(start[g] for g in groups),
+      min(start.values()),
+      None,
+    ]
+  ]
+  for name, one in found["policies"].items():
+    at = one["at_equal_kl"]
+    share = one["share"]
+    cells.append(
+      [
+        name,
+        one["end_kl"],
+        *(at[g] for g in groups),
+        at["worst"],
+        None if share is None else f"{share:.2f}",
+      ]
+    )
+  return cells

@@ -1,0 +1,246 @@
+r"""A config that names stages in; all of them run, resumed, on one page out.
+
+python -m jaxalign.experiments.pipeline --config=configs/pipeline_crowd.py \
+    --workdir=runs/pipeline_crowd --config.crowd_seed=1
+"""
+
+import ast
+import dataclasses
+import json
+import logging
+import runpy
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ml_collections
+from etils import epath
+
+from jaxalign.experiments import (
+  configuration,
+  denoise,
+  evaluate,
+  fairness,
+  pipeline_page,
+  program,
+  score,
+  sft,
+  train_policy,
+  train_reward,
+)
+from jaxalign.ops import checks
+from jaxalign.runtime import hosts
+
+log = logging.getLogger("jaxalign")
+
+FINISHED = "finished.json"
+
+
+class Kind(NamedTuple):
+  """A stage that a step may run."""
+
+  config: type[Any]
+  run: Callable[[Any, epath.Path], None]
+
+
+STAGES = {
+  "denoise": Kind(denoise.Config, denoise.run),
+  "evaluate": Kind(evaluate.Config, evaluate.run),
+  "score": Kind(score.Config, score.run),
+  "sft": Kind(sft.Config, sft.run),
+  "train_policy": Kind(train_policy.Config, train_policy.run),
+  "train_reward": Kind(
+    train_reward.Config,
+    lambda config, workdir: train_reward.run(config, workdir, profile=False),
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class StepConfig:
+  """One step of the pipeline.
+
+  Attributes:
+    name: of its folder in the workdir.
+    stage: a key of `STAGES`.
+    config: FILE.py[:variant] of the stage.
+    changes: "KEY=VALUE" each, as `--config.KEY=VALUE` on the command line;
+      {NAME} in a value is the folder of an earlier step.
+  """
+
+  name: str
+  stage: str
+  config: str
+  changes: tuple[str, ...]
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for an unknown stage or a torn change."""
+    checks.one_of(STAGES, stage=self.stage)
+    for change in self.changes:
+      if "=" not in change:
+        raise ValueError(f"changes must be KEY=VALUE, got {change!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything `pipeline` reads.
+
+  Attributes:
+    seed: of every step.
+    crowd_seed: of every step's synthetic sources.
+    steps: in the order they run.
+    fairness: how the policies among them are compared, or None.
+  """
+
+  seed: int
+  crowd_seed: int
+  steps: tuple[StepConfig, ...]
+  fairness: fairness.FairnessConfig | None
+
+  def __post_init__(self) -> None:
+    """Raises ValueError for two steps of one name, or a name that is none."""
+    names = [step.name for step in self.steps]
+    if len({*names}) < len(names) or not names:
+      raise ValueError(f"steps must have different names, got {names}")
+    if self.fairness is not None:
+      for name in self.fairness.policies:
+        checks.one_of(names, policies=name)
+
+
+def resolve(config: Config, step: StepConfig, workdir: epath.Path) -> Any:
+  """The config of a step's stage.
+
+  Args:
+    config: of the pipeline.
+    step: one of its steps.
+    workdir: of the pipeline.
+
+  Returns:
+    The stage's dataclass.
+
+  Raises:
+    ValueError: no such file, variant, key or earlier step.
+  """
+  path, _, variant = step.config.partition(":")
+  if not epath.Path(path).exists():
+    raise ValueError(f"steps: {step.name}: there is no {path}")
+  get_config = runpy.run_path(path)["get_config"]
+  made = get_config(variant) if variant else get_config()
+  made.seed = config.seed
+  if "data" in made and "crowd_seed" in made.data:
+    made.data.crowd_seed = config.crowd_seed
+  folders = {}
+  for earlier in config.steps:
+    if earlier.name == step.name:
+      break
+    folders[earlier.name] = str(workdir / earlier.name)
+  for change in step.changes:
+    key, _, text = change.partition("=")
+    try:
+      text = text.format_map(folders)
+    except (KeyError, ValueError, IndexError) as error:
+      raise ValueError(
+        f"steps: {step.name}: {change!r} names no earlier step; there are: "
+        f"{', '.join(folders) or 'none'}"
+      ) from error
+    _set(made, key, text, step.name)
+  return configuration.to_dataclass(
+    STAGES[step.stage].config, made, path=step.name
+  )
+
+
+def _set(
+  made: ml_collections.ConfigDict, key: str, text: str, step: str
+) -> None:
+  """Sets a dotted key from text, of the type that it has."""
+  at = made
+  *sections, last = key.split(".")
+  for section in sections:
+    at = at.get(section) if isinstance(at, ml_collections.ConfigDict) else None
+  if not isinstance(at, ml_collections.ConfigDict) or last not in at:
+    raise ValueError(f"steps: {step}: unknown key {key}")
+  try:
+    value = ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    value = text
+  with at.ignore_type():
+    at[last] = value
+
+
+def run(config: Config, workdir: epath.Path) -> None:
+  """Runs what is not finished, each step as by itself, then writes the page.
+
+  Args:
+    config: the resolved config.
+    workdir: gets a folder per step and report.html.
+
+  Raises:
+    ValueError: a step is finished with another config than it has now.
+  """
+  # All of them first: a mistyped key of the last step costs no hour.
+  resolved = [resolve(config, step, workdir) for step in config.steps]
+  done = [
+    _finished(workdir / step.name, one)
+    for step, one in zip(config.steps, resolved, strict=True)
+  ]
+  for step, one, seconds in zip(config.steps, resolved, done, strict=True):
+    folder = workdir / step.name
+    if seconds is not None:
+      log.info("%s: finished before, %.0f s", step.name, seconds)
+      continue
+    log.info("%s: %s in %s", step.name, step.stage, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = dataclasses.asdict(one)
+    if hosts.is_main():
+      configuration.write_json(folder / "config.json", content)
+    start = time.perf_counter()
+    STAGES[step.stage].run(one, folder)
+    hosts.barrier(step.name)
+    if hosts.is_main():
+      took = {"config": content, "seconds": time.perf_counter() - start}
+      configuration.write_json(folder / FINISHED, took)
+  if hosts.is_main():
+    seconds = {
+      step.name: _finished(workdir / step.name, one)
+      for step, one in zip(config.steps, resolved, strict=True)
+    }
+    found = None
+    if config.fairness is not None:
+      found = fairness.compare(workdir, config.fairness)
+      configuration.write_json(workdir / "fairness.json", found)
+    pipeline_page.write(workdir, config.steps, seconds, found)
+    log.info("report: %s", workdir / "report.html")
+
+
+def _finished(folder: epath.Path, config: Any) -> float | None:
+  """Seconds that a finished step took, or None if it is not finished."""
+  file = folder / FINISHED
+  if not file.exists():
+    return None
+  content = json.loads(file.read_text())
+  wanted = json.loads(json.dumps(dataclasses.asdict(config)))
+  if content["config"] != wanted:
+    raise ValueError(
+      f"{folder} was finished with another config: "
+      f"{_difference(content['config'], wanted)}; take another workdir"
+    )
+  return float(content["seconds"])
+
+
+def _difference(old: Any, new: Any, path: str = "") -> str:
+  """The first key in which two configs differ."""
+  if isinstance(old, dict) and isinstance(new, dict):
+    for key in sorted({*old, *new}):
+      if old.get(key) != new.get(key):
+        return _difference(old.get(key), new.get(key), f"{path}.{key}")
+  return f"{path.lstrip('.')} was {old!r} and is {new!r}"
+
+
+def main() -> None:
+  """Runs the stages from the command line."""
+  program.define_flags()
+  program.main(Config, run)
+
+
+if __name__ == "__main__":
+  main()

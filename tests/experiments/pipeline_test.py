@@ -1,0 +1,140 @@
+"""Steps run in order, once, on what earlier ones left; then one page."""
+
+import dataclasses
+import tempfile
+
+import ml_collections
+from absl.testing import absltest, parameterized
+from etils import epath
+
+from jaxalign.experiments import configuration, pipeline
+
+
+@dataclasses.dataclass(frozen=True)
+class ToyData:
+  crowd_seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Toy:
+  seed: int
+  data: ToyData
+  reads: str | None
+  size: float
+
+
+CONFIG = """
+import ml_collections
+
+
+def get_config(variant="full"):
+  cfg = ml_collections.ConfigDict()
+  cfg.seed = 7
+  cfg.data = dict(crowd_seed=7)
+  cfg.reads = ml_collections.config_dict.placeholder(str)
+  cfg.size = 1.0 if variant == "full" else 0.5
+  return cfg
+"""
+
+
+class Stopped(Exception):
+  """Stands in for the end of the process."""
+
+
+class PipelineTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.workdir = epath.Path(tempfile.mkdtemp())
+    self.file = epath.Path(tempfile.mkdtemp()) / "toy.py"
+    self.file.write_text(CONFIG)
+    self.ran = []
+    self.fails_at = None
+
+    def run(config, workdir):
+      if workdir.name == self.fails_at:
+        raise Stopped
+      self.ran.append((workdir.name, config))
+      (workdir / "eval.json").write_text('{"eval/nll": 0.25}')
+
+    stages = dict(pipeline.STAGES)
+    pipeline.STAGES["sft"] = pipeline.Kind(Toy, run)
+    self.addCleanup(pipeline.STAGES.update, stages)
+
+  def config(self, *steps, **changes):
+    made = dict(
+      seed=3,
+      crowd_seed=4,
+      fairness=None,
+      steps=tuple(
+        dict(
+          name=name,
+          stage="sft",
+          config=f"{self.file}{variant}",
+          changes=tuple(lines),
+        )
+        for name, variant, lines in steps
+      ),
+    )
+    return configuration.to_dataclass(
+      pipeline.Config, ml_collections.ConfigDict(made | changes)
+    )
+
+  def two(self, *lines):
+    return self.config(
+      ("first", "", ()), ("second", ":small", ("reads={first}/model", *lines))
+    )
+
+  def test_each_step_reads_what_earlier_ones_left(self):
+    pipeline.run(self.two("size=2"), self.workdir)
+    (first, one), (second, two) = self.ran
+    self.assertEqual((first, second), ("first", "second"))
+    self.assertEqual(one, Toy(3, ToyData(4), None, 1.0))
+    self.assertEqual(
+      two, Toy(3, ToyData(4), f"{self.workdir}/first/model", 2.0)
+    )
+    page = (self.workdir / "report.html").read_text()
+    self.assertIn("nll 0.250", page)
+
+  def test_it_goes_on_at_the_first_unfinished_step(self):
+    self.fails_at = "second"
+    with self.assertRaises(Stopped):
+      pipeline.run(self.two(), self.workdir)
+    self.fails_at = None
+    pipeline.run(self.two(), self.workdir)
+    self.assertEqual([name for name, _ in self.ran], ["first", "second"])
+    pipeline.run(self.two(), self.workdir)
+    self.assertLen(self.ran, 2)
+
+  def test_a_finished_step_with_another_config_is_an_error(self):
+    pipeline.run(self.two(), self.workdir)
+    with self.assertRaisesRegex(
+      ValueError, "second was finished with another.*size was 0.5 and is 2"
+    ):
+      pipeline.run(self.two("size=2"), self.workdir)
+    self.assertLen(self.ran, 2)
+
+  @parameterized.parameters(
+    ("weight=1", "second: unknown key weight"),
+    ("seed.deep=1", "second: unknown key seed.deep"),
+    ("reads={third}", "names no earlier step; there are: first"),
+    ("size", "changes must be KEY=VALUE, got 'size'"),
+  )
+  def test_refuses_before_anything_runs(self, line, message):
+    with self.assertRaisesRegex(ValueError, message):
+      pipeline.run(self.two(line), self.workdir)
+    self.assertEmpty(self.ran)
+
+  def test_refuses_what_is_not_there(self):
+    with self.assertRaisesRegex(ValueError, "there is no .*toy.py.gone"):
+      pipeline.run(self.config(("a", ".gone", ())), self.workdir)
+    with self.assertRaisesRegex(ValueError, "different names, got"):
+      self.config(("a", "", ()), ("a", "", ()))
+    with self.assertRaisesRegex(ValueError, "policies must be one of"):
+      self.config(
+        ("a", "", ()),
+        fairness=dict(policies=("b",), best="b", prefix="eval/judge/"),
+      )
+
+
+if __name__ == "__main__":
+  absltest.main()
