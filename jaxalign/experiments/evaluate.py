@@ -19,6 +19,7 @@ from jaxalign.experiments import (
   configuration,
   label_scores,
   label_sets,
+  mixture_scores,
   pages,
   pair_scores,
   preferences,
@@ -117,6 +118,7 @@ def write_evaluation(
   seed: int,
   sections: Sequence[report.Figure] = (),
   labels: Mapping[str, label_scores.Scores | None] | None = None,
+  mixture_weights: Mapping[str, Sequence[float] | None] | None = None,
 ) -> None:
   """Writes eval.json and report.html; safe to repeat.
 
@@ -129,10 +131,15 @@ def write_evaluation(
     seed: of resampling.
     sections: further ones of the page.
     labels: scores of label models beside those of rewards, by model name.
+    mixture_weights: share of each head per model name; equal ones by default;
+      a model with several heads is scored as a mixture, and head by head.
   """
   subsets, sets = _subsets(pairs), label_sets.label_sets(pairs.records)
   scored = functools.partial(pair_scores.summarise, config=config, seed=seed)
+  mixtures = mixture_scores.of_models(rewards, pairs.dataset, mixture_weights)
+  rewards = mixture_scores.by_head(rewards)
   result = {
+    "mixtures": mixtures,
     "models": {
       name: label_sets.summarise(
         scored, values[:, 0, 0] - values[:, 1, 0], subsets, sets
@@ -162,21 +169,20 @@ def run(config: Config, workdir: epath.Path) -> None:
     config: the resolved config.
     workdir: gets eval.json and report.html.
   """
-  if not config.models or not config.data.eval_files:
+  data = config.data
+  if not config.models or not data.eval_files:
     raise ValueError(
       "models and data.eval_files must name at least one each, got "
-      f"{config.models} and {config.data.eval_files}"
+      f"{config.models} and {data.eval_files}"
     )
   mesh = meshes.make_mesh(config.mesh)
-  rewards, labels = {}, {}
+  rewards, labels, shares = {}, {}, {}
   for path in config.models:
-    tokenizer = preferences.open_tokenizer(config.data, path)
-    pairs = preferences.load_pairs(
-      config.data, config.data.eval_files, tokenizer
-    )
+    tokenizer = preferences.open_tokenizer(data, path)
+    pairs = preferences.load_pairs(data, data.eval_files, tokenizer)
     stage = _build(config, path, mesh)
     params = scoring.load_params(stage, path)
-    outputs = scoring.rewards_of(stage, params, pairs, config.data, tokenizer)
+    outputs = scoring.rewards_of(stage, params, pairs, data, tokenizer)
     read = scoring.load_readout(path)
     read.num_rewards(outputs.shape[-1])
     rewards[path] = np.asarray(read(outputs))
@@ -188,13 +194,12 @@ def run(config: Config, workdir: epath.Path) -> None:
         config.eval,
         config.seed,
       )
+    shares[path] = scoring.load_mixture_weights(path)
   if config.average:
-    rewards["average"] = _average(rewards)
+    rewards["average"], shares["average"] = _average(rewards), None
   train_pairs = None
-  if config.data.train_files:
-    train_pairs = preferences.load_pairs(
-      config.data, config.data.train_files, tokenizer
-    )
+  if data.train_files:
+    train_pairs = preferences.load_pairs(data, data.train_files, tokenizer)
   write_evaluation(
     workdir,
     rewards,
@@ -203,6 +208,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     config.eval,
     config.seed,
     labels=labels,
+    mixture_weights=shares,
   )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 from jaxalign import metrics
-from jaxalign.experiments import breakdown_page
+from jaxalign.experiments import breakdown_page, mixture_page
 from jaxalign.runtime import curves, figures, report, writer
 
 HEADINGS = {
@@ -51,6 +51,7 @@ def write(
     _scores(result),
     _baselines(result),
     *breakdown_page.sections(result["breakdown"]),
+    *mixture_page.sections(result["mixtures"]),
   ]
   for name, values in rewards.items():
     chosen, rejected = values[:, 0, 0], values[:, 1, 0]

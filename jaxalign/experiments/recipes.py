@@ -15,8 +15,10 @@ from jaxalign.algorithms import (
   contrastive,
   denoised,
   dprm,
+  group_dro,
   mean_variance,
   metarm,
+  mixture,
   more,
   readout,
   reward,
@@ -49,9 +51,11 @@ Recipe = (
   | contrastive.ContrastiveConfig
   | denoised.DenoisedConfig
   | dprm.DprmConfig
+  | group_dro.GroupDroConfig
   | mean_variance.MeanVarianceConfig
   | metarm.MetaRmConfig
   | more.MoreConfig
+  | mixture.MixtureConfig
 )
 
 
@@ -62,6 +66,8 @@ def outputs_of(recipe: Recipe) -> tuple[str, ...]:
       return recipe.labels.names
     case mean_variance.MeanVarianceConfig():
       return mean_variance.OUTPUTS
+    case mixture.MixtureConfig():
+      return recipe.outputs
     case _:
       return ("reward",)
 
@@ -186,6 +192,11 @@ def objective_of(
     case mean_variance.MeanVarianceConfig():
       _own_loss(recipe.name, loss)
       return mean_variance.mean_variance(model.apply, recipe, dropout=dropout)
+    case group_dro.GroupDroConfig():
+      return group_dro.group_dro(model.apply, recipe, loss, dropout=dropout)
+    case mixture.MixtureConfig():
+      _own_loss(recipe.name, loss)
+      return mixture.mixture(model.apply, recipe, dropout=dropout)
 
 
 def take_of(

@@ -132,6 +132,13 @@ def load_readout(path: str) -> readout.Readout:
   )
 
 
+def load_mixture_weights(path: str) -> tuple[float, ...] | None:
+  """Share of each head's group by a model's folder; None if it is silent."""
+  if not (epath.Path(path) / artefact.DESCRIPTION).exists():
+    return None
+  return artefact.load_description(path).mixture_weights
+
+
 def rewards_of(
   stage: Stage,
   params: Any,

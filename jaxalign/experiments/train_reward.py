@@ -11,14 +11,15 @@ import numpy as np
 from absl import flags
 from etils import epath
 
+from jaxalign.algorithms import mixture, reward
 from jaxalign.algorithms import optimizer as optimizers
-from jaxalign.algorithms import reward
 from jaxalign.experiments import (
   backbone,
   evaluate,
   feature_plane,
   fitting,
   label_scores,
+  mixture_rounds,
   pair_scores,
   preferences,
   program,
@@ -128,6 +129,17 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   measure = None
   if held_out is not None:
     measure = lambda params: scoring.quick_scores(rewards_of(params, held_out))
+  rounds = None
+  if isinstance(config.recipe, mixture.MixtureConfig):
+    rounds = mixture_rounds.Rounds(
+      config.recipe,
+      pairs,
+      rewards_of,
+      stage,
+      num_steps=train.num_steps,
+      seed=config.seed,
+    )
+    stage, measure = rounds.stage(0), rounds.measure_of(held_out)
   source = recipes.with_responses(
     preferences.make_batches(
       data,
@@ -155,6 +167,8 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
     keep_best=train.keep_best if data.holds_out else 0,
     best_metric="eval/nll",
   ) as saved:
+    if rounds is not None:
+      rounds.warm_up(source, train, saved, workdir, prefetch=data.prefetch)
     state = fitting.fit(
       stage,
       source,
@@ -164,12 +178,14 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
       seed=config.seed,
       prefetch=data.prefetch,
       measure=measure,
+      revise=None if rounds is None else rounds.revise,
       profile=profile,
     )
     step = train.num_steps
     if train.export == "best":
       step = saved.best()
       state = training.restore(stage, saved, step, config.seed)
+  weights = None if rounds is None else rounds.finish(state, workdir)
   # On every host: rewards and parameters are gathered from all of them.
   params = stage.whole(state)
   reference = preferences.first(data, pairs, train.num_reference, tokenizer)
@@ -184,7 +200,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
     calibration=artefact.calibration(rewards_of(params, reference)),
     utilities=read.utilities,
     label_cost=recipes.label_cost_of(config.recipe),
-    mixture_weights=None,
+    mixture_weights=weights,
     provenance=artefact.provenance(config, step),
   )
   training.export(stage, config.model, state, workdir, tokenizer, description)
@@ -198,6 +214,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
       None if data.streaming else pairs,
       config.eval,
       config.seed,
+      mixture_weights={"model": weights},
       sections=(
         [feature_plane.section(workdir, plane_of(params))] if pictured else []
       ),

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import contract, group_dro, reward
+from jaxalign.algorithms import contract, group_dro, reward, train_state
 from jaxalign.runtime import mesh as meshes
 
 B, T, V, D, G = 8, 4, 7, 3, 3
@@ -98,7 +98,7 @@ class GroupDroTest(parameterized.TestCase):
     objective, optimizer = self.objective(), optax.sgd(0.5)
 
     def steps(update):
-      state = contract.init_state(
+      state = train_state.init_state(
         jax.tree.map(jnp.copy, self.params), optimizer, objective.carry
       )
       for _ in range(2):

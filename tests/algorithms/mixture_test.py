@@ -9,7 +9,7 @@ import optax
 from absl.testing import absltest, parameterized
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxalign.algorithms import contract, mixture
+from jaxalign.algorithms import contract, mixture, train_state
 from jaxalign.runtime import mesh as meshes
 
 B, T, V, D, K, U = 16, 5, 11, 3, 2, 6
@@ -120,7 +120,7 @@ class MStepTest(parameterized.TestCase):
     key = jax.random.key(2)
 
     def steps(update):
-      state = contract.init_state(
+      state = train_state.init_state(
         jax.tree.map(jnp.copy, self.params), optimizer, objective.carry
       )
       for _ in range(2):

@@ -80,6 +80,18 @@ GOLDEN = {
     ),
     ((0.787773, 20.424242), (0.595856, 21.576656), (0.801989, 9.925777)),
   ),
+  "group_dro": (
+    dict(recipe=dict(name="group_dro", num_groups=2)),
+    ((0.768654, 35.240704), (1.020873, 48.832718), (0.586375, 18.089508)),
+  ),
+  "mixture": (
+    dict(
+      recipe=dict(
+        name="mixture", num_components=2, num_users=200, steps_per_round=2
+      )
+    ),
+    ((0.820402, 29.752367), (1.021652, 31.38868), (0.670464, 8.670485)),
+  ),
   "more": (
     dict(recipe=dict(name="more", num_sources=2), data__mixing="stratified"),
     ((0.738016, 19.376425), (0.678784, 22.386181), (0.863285, 15.078632)),

@@ -1,0 +1,146 @@
+"""Who belongs to which component, against known groups, and who is new."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from optax import assignment
+
+from jaxalign import losses
+from jaxalign.data import tokens
+
+FOUND = "mixture.json"
+
+
+class Recovery(NamedTuple):
+  """Found components against known groups.
+
+  Attributes:
+    confusion: users of each group most likely of each component, int [G, K].
+    accuracy: share of users on the diagonal under the best one-to-one naming;
+      a group or component too many has no partner.
+  """
+
+  confusion: np.ndarray
+  accuracy: float
+
+
+def user_groups(dataset: tokens.PairDataset) -> np.ndarray:
+  """Group of each annotator, int64 [U]; −1 for none or more than one."""
+  groups = np.full(len(dataset.annotator_names), -1)
+  named = (dataset.annotator >= 0) & (dataset.group >= 0)
+  user, group = dataset.annotator[named], dataset.group[named]
+  groups[user] = group
+  groups[user[groups[user] != group]] = -1
+  return groups
+
+
+def recovery(
+  responsibilities: np.ndarray, groups: np.ndarray, num_groups: int
+) -> Recovery | None:
+  """Compares users' most likely components with their known groups.
+
+  Args:
+    responsibilities: [U, K].
+    groups: group per user, −1 for unknown, int [U].
+    num_groups: G.
+
+  Returns:
+    The comparison, or None where no user has a known group.
+  """
+  known = groups >= 0
+  if not known.any():
+    return None
+  confusion = np.zeros((num_groups, responsibilities.shape[1]), int)
+  home = responsibilities[known].argmax(axis=1)
+  np.add.at(confusion, (groups[known], home), 1)
+  rows, columns = assignment.hungarian_algorithm(
+    jnp.asarray(-confusion, jnp.float32)
+  )
+  hits = confusion[np.asarray(rows), np.asarray(columns)].sum()
+  return Recovery(confusion, float(hits / known.sum()))
+
+
+def found(
+  responsibilities: np.ndarray,
+  weights: np.ndarray,
+  reseeded: int,
+  dataset: tokens.PairDataset,
+) -> dict[str, Any]:
+  """What training found about its users, as JSON values.
+
+  Args:
+    responsibilities: [U, K].
+    weights: [K].
+    reseeded: empty components that were given users.
+    dataset: training pairs.
+
+  Returns:
+    The content of mixture.json.
+  """
+  groups = user_groups(dataset)
+  against = recovery(responsibilities, groups, len(dataset.group_names))
+  return {
+    "mixture_weights": numbers(weights),
+    "reseeded": reseeded,
+    "users": {
+      name: numbers(row)
+      for name, row in zip(
+        dataset.annotator_names, responsibilities, strict=True
+      )
+    },
+    "groups": list(dataset.group_names),
+    "group_of_user": groups.tolist(),
+    "confusion": None if against is None else against.confusion.tolist(),
+    "group_accuracy": None if against is None else against.accuracy,
+  }
+
+
+def assign_users(
+  gaps: np.ndarray,
+  user: np.ndarray,
+  num_users: int,
+  weights: Sequence[float],
+  *,
+  num_pairs: int | None = None,
+) -> np.ndarray:
+  """Responsibilities for people the mixture was not trained on.
+
+  Args:
+    gaps: reward of chosen minus rejected under each head, float [N, K].
+    user: who stated each preference, int [N], −1 for nobody.
+    num_users: U.
+    weights: of the mixture, [K].
+    num_pairs: how many pairs of each user, the first, are looked at; all with
+      None. A user without any gets the weights.
+
+  Returns:
+    float32 [U, K].
+  """
+  where = np.ones(len(gaps), bool)
+  if num_pairs is not None:
+    where = place_of(user) < num_pairs
+  shares = losses.user_responsibilities(
+    jnp.asarray(gaps, jnp.float32),
+    user=jnp.asarray(user),
+    num_users=num_users,
+    mixture_weights=jnp.asarray(weights, jnp.float32),
+    where=jnp.asarray(where),
+  )
+  return np.asarray(shares)
+
+
+def place_of(user: np.ndarray) -> np.ndarray:
+  """How many earlier rows are of the same user, int64 [N]."""
+  order = np.argsort(user, kind="stable")
+  ranked = user[order]
+  first = np.searchsorted(ranked, ranked)
+  place = np.empty(len(user), int)
+  place[order] = np.arange(len(user)) - first
+  return place
+
+
+def numbers(values: np.ndarray | Sequence[float]) -> list[float]:
+  """Values [N] as JSON has them."""
+  return [float(value) for value in values]
