@@ -60,7 +60,7 @@ def _diversity(name: str, scores: Mapping[str, Any]) -> report.Figure:
       scores["diversity"],
       _names(scores),
       _names(scores),
-      label="mean difference of win probabilities",
+      label="total variation",
     ),
     "Total variation between what two heads say of the held-out pairs: 0 for "
     "heads that agree, 1 for opposites that are sure of it.",

@@ -1,0 +1,88 @@
+r"""How many tastes are there? The likelihood of people nobody was trained on.
+
+python -m jaxalign.experiments.mixture_sizes \
+      --config=configs/rm_mixture_crowd.py --workdir=runs/sizes \
+      --config.data.split_by=annotator --max_components=3
+"""
+
+import dataclasses
+import logging
+
+from absl import flags
+from etils import epath
+
+from jaxalign.algorithms import mixture
+from jaxalign.experiments import configuration, program, train_reward
+from jaxalign.runtime import hosts, writer
+
+log = logging.getLogger("jaxalign")
+
+
+def run(
+  config: train_reward.Config, workdir: epath.Path, *, max_components: int
+) -> None:
+  """Trains mixtures of 1 to `max_components` and compares them.
+
+  A run that is done is not repeated, so a kill costs the run it hits.
+
+  Args:
+    config: of `train_reward` with the recipe `mixture`; its num_components is
+      replaced.
+    workdir: gets a folder per number, components_K, and sizes.json: `user_nll`,
+      nats per pair of all that each held-out person has said together, per
+      number, and `chosen`, the number where it is lowest.
+    max_components: largest number to try.
+
+  Raises:
+    ValueError: the recipe is another one or knows the groups, people are not
+      held out, or there is nothing to compare.
+  """
+  recipe = config.recipe
+  if not isinstance(recipe, mixture.MixtureConfig):
+    raise ValueError(f"recipe.name must be 'mixture', got {recipe.name!r}")
+  if recipe.assignment == "oracle":
+    raise ValueError("assignment must not be 'oracle', whose number is known")
+  if config.data.split_by != "annotator" or not config.data.holds_out:
+    raise ValueError(
+      "data.split_by must be 'annotator', with held-out records, got "
+      f"{config.data.split_by!r}"
+    )
+  if max_components < 2:
+    raise ValueError(f"max_components must be >= 2, got {max_components}")
+  found = {}
+  for number in range(1, max_components + 1):
+    folder = workdir / f"components_{number}"
+    if not (folder / "report.html").exists():
+      folder.mkdir(parents=True, exist_ok=True)
+      train_reward.run(
+        dataclasses.replace(
+          config, recipe=dataclasses.replace(recipe, num_components=number)
+        ),
+        folder,
+        profile=False,
+      )
+    hosts.barrier(folder.name)
+    rows = writer.read_rows(folder / "metrics.jsonl")
+    scored = [row["eval/user_nll"] for row in rows if "eval/user_nll" in row]
+    found[number] = scored[-1]
+    log.info("%d components: %.4f nats per pair", number, found[number])
+  if hosts.is_main():
+    chosen = min(found, key=lambda number: found[number])
+    configuration.write_json(
+      workdir / "sizes.json", {"user_nll": found, "chosen": chosen}
+    )
+
+
+def main() -> None:
+  """Runs the comparison from the command line."""
+  program.define_flags()
+  flags.DEFINE_integer("max_components", 4, "Largest number of tastes to try.")
+  program.main(
+    train_reward.Config,
+    run,
+    max_components=lambda: flags.FLAGS.max_components,
+  )
+
+
+if __name__ == "__main__":
+  main()
