@@ -123,8 +123,11 @@ def compile_program(
     needed, temporaries = memory.total, memory.temporaries
   else:
     temporaries = max(needed - given, 0)
-  parts["activations"] = max(temporaries - parts.get("kv_cache", 0), 0)
-  # Padding of layouts, and what is returned in new memory.
+  if "kv_cache" in parts:  # a small one may lie beside the device's memory
+    parts["kv_cache"] = min(parts["kv_cache"], temporaries)
+  parts["activations"] = temporaries - parts.get("kv_cache", 0)
+  # Padding of layouts and what is returned in new memory, less what is given
+  # but not read.
   parts["other"] = needed - sum(parts.values())
   return {
     "name": program.name,

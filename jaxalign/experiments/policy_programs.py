@@ -1,9 +1,11 @@
 """The programs of a policy run, jitted and laid out over a mesh."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign.algorithms import policy, train_state
 from jaxalign.algorithms.experience import PolicyState
@@ -12,6 +14,7 @@ from jaxalign.data import batches
 from jaxalign.experiments import policy_networks, policy_sampling
 from jaxalign.models import activations
 from jaxalign.models.config import DecoderConfig
+from jaxalign.models.generate import bucket
 from jaxalign.runtime import abstract, footprint, loop
 from jaxalign.runtime import mesh as meshes
 
@@ -94,7 +97,11 @@ class PolicyStage(NamedTuple):
     sampling = footprint.Program(
       "sample",
       self.lower_sample,
-      {"parameters": (actor.params, self.frozen), "batch": self.prompts},
+      {
+        "parameters": (actor.params, self.frozen),
+        "batch": self.prompts,
+        "kv_cache": self._cache(),
+      },
       self.prompts["prompts"].shape,
       of("forward"),
     )
@@ -118,6 +125,25 @@ class PolicyStage(NamedTuple):
       + self.epochs * trained * of("forward_backward"),
     )
     return sampling, learning
+
+  def _cache(self) -> jax.ShapeDtypeStruct:
+    """Keys and values of all layers while the responses are sampled."""
+    config, rows = self.network, self.prompts["where"].sharding
+    new = self.batch["sampler_log_probs"].shape[-1]
+    *batch, length = self.batch["tokens"].shape
+    split = config.num_kv_heads % rows.mesh.shape["tensor"] == 0
+    spec = PartitionSpec(None, rows.spec[0], None, "tensor" if split else None)
+    return jax.ShapeDtypeStruct(
+      (
+        2 * config.num_layers,
+        math.prod(batch),
+        bucket(length - new) + new,
+        config.num_kv_heads,
+        config.head_dim,
+      ),
+      config.dtype,
+      sharding=NamedSharding(rows.mesh, spec),
+    )
 
 
 def make_stage(

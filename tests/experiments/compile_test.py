@@ -53,6 +53,8 @@ class CompileTest(absltest.TestCase):
     result = json.loads((workdir / "compile.json").read_text())
     sample, learn = result["programs"]
     self.assertEqual((sample["name"], learn["name"]), ("sample", "learn"))
+    self.assertIn("kv_cache", sample["hbm_bytes"])
+    self.assertNotIn("kv_cache", learn["hbm_bytes"])
     self.assertEqual(sample["rows"], [8, 48])
     self.assertEqual(learn["rows"], [8, 1, 72])
     # Forward of policy, reference and critic; four epochs of two networks.
