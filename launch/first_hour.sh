@@ -8,8 +8,8 @@ usage() {
 usage: launch/first_hour.sh [--python VERSION] [--dry_run] [ARGUMENT...]
 
 On the devices of this machine, TPUs, GPUs or CPUs: one training step against
-the same step on the CPU, the time of a step, and a run that is killed and
-resumed against one that is not. Prints a report to be pasted elsewhere, leaves
+the same step on the CPU, the time of a step, and a run that is killed, told to
+go by SIGTERM, and resumed against one that is not. Prints a report to be pasted elsewhere, leaves
 it in WORKDIR/first_hour.md, and ends with 1 if something failed. Arguments go
 to jaxalign.experiments.first_hour, such as --steps=400 or --config.seed=1.
 

@@ -3,10 +3,10 @@ r"""The first hour on new devices: does it compute, how fast, does it resume?
 python -m jaxalign.experiments.first_hour \
     --config=configs/rm_bt_crowd.py:smoke --workdir=runs/first_hour
 
-Runs `probe`, then the reward stage straight through and once more with kills,
-each in processes of its own, and writes first_hour.md to be pasted elsewhere.
-On many hosts it runs on all of them with the flags of any stage; other
-flags than its own go to the stages.
+Runs `probe`, then the reward stage straight through and once more with a kill
+and a SIGTERM, each in a process of its own, and writes first_hour.md, a page to
+paste elsewhere. On many hosts it runs on all of them with the flags of any
+stage; other flags than its own go to the stages.
 """
 
 import os
@@ -112,7 +112,7 @@ def same_curve(straight: epath.Path, killed: epath.Path) -> dict[str, Any]:
 def kill_and_resume(
   workdir: epath.Path, arguments: Sequence[str], *, steps: int, every: int
 ) -> dict[str, Any]:
-  """Trains twice, the second time with a kill.
+  """Trains twice, the second time with a kill and a notice in between.
 
   Args:
     workdir: gets straight/ and killed/.
@@ -121,8 +121,9 @@ def kill_and_resume(
     every: steps between checkpoints.
 
   Returns:
-    Exit statuses and seconds of the three processes, `killed_at`, the last step
-    saved when the kill came, and how the curves compare.
+    Exit statuses and seconds of the four processes, `killed_at`, the last step
+    saved when the kill came, `noticed_at`, the last step saved when the notice
+    of SIGTERM had been followed, and how the curves compare.
   """
   straight, killed = workdir / "straight", workdir / "killed"
   arguments = [
@@ -138,10 +139,18 @@ def kill_and_resume(
     "train_reward", again, until=lambda: bool(saved_steps(killed))
   )
   saved = saved_steps(killed)
+  killed_at = saved[-1] if saved else 0
+  runs["noticed"] = run_stage(
+    "train_reward",
+    again,
+    until=lambda: max(saved_steps(killed), default=0) > killed_at,
+    send=signal.SIGTERM,
+  )
+  noticed_at = max(saved_steps(killed), default=0)
   runs["resumed"] = run_stage("train_reward", again)
   result = {name: ended._asdict() for name, ended in runs.items()}
   result["steps"] = steps
-  result["killed_at"] = saved[-1] if saved else 0
+  result["killed_at"], result["noticed_at"] = killed_at, noticed_at
   if runs["straight"].status == runs["resumed"].status == 0:
     result["curve"] = same_curve(straight, killed)
   return result
@@ -173,7 +182,10 @@ def run(
   if probe.status == 0:
     trained = kill_and_resume(workdir, arguments, steps=steps, every=every)
   if rank != 0:
-    return trained is not None and first_hour_page.resumed(trained).passed
+    return trained is not None and all(
+      check(trained).passed
+      for check in (first_hour_page.resumed, first_hour_page.noticed)
+    )
   page, passed = first_hour_page.page(
     workdir / "probe.json" if probe.status == 0 else None,
     trained,

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
+from jaxalign.runtime import preemption
+
 
 class Check(NamedTuple):
   """A line of the report.
@@ -81,6 +83,25 @@ def resumed(trained: Mapping[str, Any]) -> Check:
   return Check(name, found, whole)
 
 
+def noticed(trained: Mapping[str, Any]) -> Check:
+  """The run saved and asked to be started again when it was told to go.
+
+  Args:
+    trained: of `first_hour.kill_and_resume`.
+
+  Returns:
+    The check.
+  """
+  name = "SIGTERM"
+  ended, at = trained["noticed"], trained["noticed_at"]
+  if ended["status"] == 0 or at >= trained["steps"]:
+    found = "it had ended before; give more than "
+    return Check(name, f"{found}--steps={trained['steps']}", False)
+  found = f"{_ending(ended)}, step {at} saved"
+  asked = ended["status"] == preemption.EXIT_STATUS
+  return Check(name, found, asked and at > trained["killed_at"])
+
+
 def _speed(speed: Mapping[str, Any]) -> str:
   low, middle, high = (1e3 * seconds for seconds in speed["step_s"])
   return (
@@ -121,7 +142,7 @@ def page(
     checks.append(Check("probe", "it failed, see its log", False))
     lines += [f"`{command}`; {_now()}", ""]
   if trained is not None:
-    checks.append(resumed(trained))
+    checks += [resumed(trained), noticed(trained)]
   lines += ["| check | found | |", "|---|---|---|"]
   lines += [
     f"| {check.name} | {check.found} | {'pass' if check.passed else 'FAIL'} |"
@@ -137,7 +158,7 @@ def page(
   if trained is not None:
     seconds = ", ".join(
       f"{run} {trained[run]['seconds']:.0f} s"
-      for run in ("straight", "killed", "resumed")
+      for run in ("straight", "killed", "noticed", "resumed")
     )
     lines += ["", f"Training runs from start to end: {seconds}."]
   return "\n".join(lines) + "\n", all(check.passed for check in checks)

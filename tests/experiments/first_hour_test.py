@@ -28,9 +28,11 @@ def trained(**changes) -> dict:
   return {
     "straight": ended(0),
     "killed": ended(-signal.SIGKILL),
+    "noticed": ended(75),
     "resumed": ended(0),
     "steps": 8,
     "killed_at": 4,
+    "noticed_at": 5,
     "curve": {"rows": 8, "equal": 8, "more": False},
   } | changes
 
@@ -96,6 +98,7 @@ class ProbeTest(parameterized.TestCase):
 class PageTest(parameterized.TestCase):
   def test_passes_what_is_as_it_should_be(self):
     self.assertTrue(first_hour_page.resumed(trained()).passed)
+    self.assertTrue(first_hour_page.noticed(trained()).passed)
 
   @parameterized.parameters(
     (dict(straight=ended(1)), "straight run failed: exit code 1"),
@@ -109,6 +112,17 @@ class PageTest(parameterized.TestCase):
   )
   def test_fails_what_is_not(self, changes, words):
     check = first_hour_page.resumed(trained(**changes))
+    self.assertFalse(check.passed)
+    self.assertIn(words, check.found)
+
+  @parameterized.parameters(
+    (dict(noticed=ended(-15)), "ended by SIGTERM, step 5 saved"),
+    (dict(noticed=ended(1)), "exit code 1"),
+    (dict(noticed=ended(0), noticed_at=8), "it had ended before"),
+    (dict(noticed_at=4), "exit code 75, step 4 saved"),
+  )
+  def test_fails_what_does_not_leave_in_order(self, changes, words):
+    check = first_hour_page.noticed(trained(**changes))
     self.assertFalse(check.passed)
     self.assertIn(words, check.found)
 
@@ -163,7 +177,7 @@ class FirstHourTest(absltest.TestCase):
     self.assertEqual(done.returncode, 0, done.stdout + done.stderr[-3000:])
     page = (folder / "hour/first_hour.md").read_text()
     self.assertIn(page, done.stdout)
-    self.assertEqual(page.count("| pass |"), 4)
+    self.assertEqual(page.count("| pass |"), 5)
     self.assertNotIn("FAIL", page)
     self.assertIn("200 are equal bit for bit", page)
     self.assertIn("| 0 | ", page)
