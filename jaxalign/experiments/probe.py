@@ -230,16 +230,25 @@ def run(
   reference = on_cpu(config)
   tokenizer = preferences.open_tokenizer(config.data, config.model.init_from)
   pairs, _ = preferences.load_splits(config.data, tokenizer)
-  learned, rows = recipes.training_pairs(config.recipe, config.loss, pairs)
-  batch = preferences.make_batches(
+  learned, rows = recipes.training_pairs(
+    config.recipe, config.loss, config.data, pairs
+  )
+  source = recipes.with_responses(
+    preferences.make_batches(
+      config.data,
+      learned,
+      tokenizer,
+      config.train.batch_size,
+      seed=config.seed,
+      shuffle=True,
+      rows=rows,
+    ),
+    config.recipe,
     config.data,
-    learned,
     tokenizer,
-    config.train.batch_size,
-    seed=config.seed,
-    shuffle=True,
-    rows=rows,
-  )[0]
+    config.seed,
+  )
+  batch = source[0]
   whole = hosts.fetch(hosts.global_batch(batch, stage.batch["where"].sharding))
   state = hosts.fetch(reference.init(jax.random.key(config.seed)))
   # First, so that the first step is timed with its compilation.
