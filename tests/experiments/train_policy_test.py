@@ -212,7 +212,6 @@ class TrainPolicyTest(parameterized.TestCase):
     self.assertLess(rows[-1]["train/utility/capital"], 0.2)
 
   @parameterized.named_parameters(
-    ("shared", SHARED),
     ("adapters", LORA),
     (
       "grpo",
@@ -375,7 +374,6 @@ class LayoutsTest(parameterized.TestCase):
     for mesh, parallel, accumulation in (
       ((2, 4, 1), "jit", 1),
       ((8, 1, 1), "pmap", 1),
-      ((2, 1, 1), "pmap", 2),
     ):
       found = self.learn(mesh, parallel, accumulation)
       gap = np.linalg.norm(found - expected) / np.linalg.norm(expected)
