@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The main job on this machine: preferences in, a reward model and a report out.
+# The main job on this machine: preferences in, fair policies and a report out.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
@@ -7,9 +7,11 @@ usage() {
   cat <<'TEXT'
 usage: launch/local.sh [--python VERSION] [--dry_run] [--config.KEY=VALUE...]
 
-Trains a reward model on the synthetic crowd and scores it on held-out pairs,
-on a GPU where one is visible. Running it again resumes. All else goes to the
-training stage: launch/local.sh --config.train.num_steps=500
+Tunes a policy on the answers of a synthetic crowd, learns one reward for
+everybody and a mixture for groups that nobody names, and moves the policy
+towards each, on a GPU where one is visible. The report compares what they are
+worth to each group. Running it again resumes. All else goes to the pipeline:
+launch/local.sh --config.crowd_seed=1
 
   --python VERSION  3.11 or 3.12; the default is the first one found
   --dry_run         print the commands
@@ -37,14 +39,9 @@ else
   export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
 fi
 
-stage "Train a reward model"
-run "$python" -m jaxalign.experiments.train_reward \
-  --config=configs/rm_bt_crowd.py --workdir="$workdir/reward" \
+stage "From preferences to policies"
+run "$python" -m jaxalign.experiments.pipeline \
+  --config=configs/pipeline_crowd.py --workdir="$workdir" \
   ${rest[@]+"${rest[@]}"}
 
-stage "Score it on held-out pairs"
-run "$python" -m jaxalign.experiments.evaluate \
-  --config=configs/evaluate.py --workdir="$workdir/evaluation" \
-  --config.models="('$workdir/reward/model',)"
-
-stage "done: open $workdir/evaluation/report.html"
+stage "done: open $workdir/report.html"

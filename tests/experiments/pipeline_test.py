@@ -1,6 +1,9 @@
 """Steps run in order, once, on what earlier ones left; then one page."""
 
+import contextlib
 import dataclasses
+import json
+import runpy
 import tempfile
 
 import ml_collections
@@ -8,6 +11,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.experiments import configuration, pipeline
+from tests import checkout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +138,28 @@ class PipelineTest(parameterized.TestCase):
         ("a", "", ()),
         fairness=dict(policies=("b",), best="b", prefix="eval/judge/"),
       )
+
+
+class CrowdTest(absltest.TestCase):
+  """The main job, every stage at its smallest."""
+
+  def test_from_raw_pairs_to_policies_side_by_side(self):
+    path = checkout.ROOT / "configs/pipeline_crowd.py"
+    cfg = runpy.run_path(str(path))["get_config"]("smoke")
+    config = configuration.to_dataclass(pipeline.Config, cfg)
+    workdir = epath.Path(tempfile.mkdtemp())
+    with contextlib.chdir(checkout.ROOT):
+      pipeline.run(config, workdir)
+    for step in config.steps:
+      self.assertTrue((workdir / step.name / "model/jaxalign.json").exists())
+    found = json.loads((workdir / "fairness.json").read_text())
+    self.assertEqual(found["groups"], ["brief", "warm"])
+    starts = [one["curve"]["brief"][0] for one in found["policies"].values()]
+    self.assertLen({round(value, 6) for value in starts}, 1)
+    self.assertEqual(found["policies"]["oracle"]["curve"]["kl"][0], 0.0)
+    page = (workdir / "report.html").read_text()
+    for words in ("share of the gain", "Utility of each group", "mixture"):
+      self.assertIn(words, page)
 
 
 if __name__ == "__main__":

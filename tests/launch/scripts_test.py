@@ -140,10 +140,10 @@ class ScriptsTest(parameterized.TestCase):
 
   def test_local_run_shares_the_environment_and_only_adds(self):
     self.installs()
-    asked, output = self.script("launch/local.sh", "--config.train.num_steps=5")
+    asked, output = self.script("launch/local.sh", "--config.crowd_seed=5")
     self.assertNotIn("pip", " ".join(asked))
-    self.assertIn("experiments.train_reward", asked[0])
-    self.assertEndsWith(asked[0], "--config.train.num_steps=5")
+    self.assertIn("experiments.pipeline", asked[0])
+    self.assertEndsWith(asked[0], "--config.crowd_seed=5")
     self.assertIn("report.html", output)
 
   def test_a_gpu_adds_its_extra_and_forgets_no_other(self):
@@ -160,7 +160,7 @@ class ScriptsTest(parameterized.TestCase):
 
   def test_local_run_writes_where_it_is_told(self):
     asked, _ = self.script("launch/local.sh", WORKDIR="gs://bucket/run")
-    self.assertIn("--workdir=gs://bucket/run/", asked[-1])
+    self.assertIn("--workdir=gs://bucket/run", asked[-1])
 
   def test_first_hour_runs_where_and_what_it_is_told(self):
     asked, _ = self.script(
