@@ -103,7 +103,7 @@ def maxmin_policy(
   log_ref = np.log(reference).reshape(-1, responses)
   tables = tables.reshape(size, -1, responses)
   weights = np.full(size, 1 / size)
-  spread = float(np.ptp(tables, axis=2).max())
+  spread = float(np.max(np.ptp(tables, axis=2)))
   barrier, smallest = spread / size, 1e-13 * spread / size
   at = _dual(weights, log_ref, tables, prompts, beta)
   while barrier > smallest:
@@ -112,7 +112,7 @@ def maxmin_policy(
       slope = float(step @ (weights * at.gradient - barrier))
       if -slope <= 1e-3 * barrier:
         break
-      length = min(1.0, 0.99 / max(float(-step.min()), 1e-300))
+      length = min(1.0, 0.99 / max(float(np.max(-step)), 1e-300))
       merit = at.value - barrier * np.log(weights).sum()
       for _ in range(40):
         trial = weights * (1 + length * step)
@@ -136,7 +136,7 @@ def maxmin_policy(
     weights=weights,
     utilities=utilities,
     value=at.value,
-    gap=at.value - float(utilities.min()),
+    gap=at.value - float(np.min(utilities)),
   )
 
 
