@@ -68,7 +68,7 @@ class ManyHostsTest(absltest.TestCase):
       subprocess.Popen(
         [*command, f"--process_id={number}"],
         cwd=checkout.ROOT,
-        env=environment,
+        env=environment(number),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

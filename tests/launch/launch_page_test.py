@@ -86,7 +86,7 @@ class PageTest(fakes.LaunchTestCase):
     self.assertEqual(count("first_hour --config"), 4 + 1)
     self.assertEqual(count("gs://bucket/hh"), 3 * 4)
     self.assertEqual(count("experiments.compile"), 1)
-    self.assertEqual(count("experiments.evaluate"), 1)
+    self.assertEqual(count("experiments.pipeline"), 1)
     self.assertIn("train_reward has finished", output)
     self.assertIn("hh has finished", output)
 

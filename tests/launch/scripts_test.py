@@ -141,7 +141,7 @@ class ScriptsTest(parameterized.TestCase):
   def test_local_run_shares_the_environment_and_only_adds(self):
     self.installs()
     asked, output = self.script("launch/local.sh", "--config.crowd_seed=5")
-    self.assertNotIn("pip", " ".join(asked))
+    self.assertNotIn("-m pip", " ".join(asked))
     self.assertIn("experiments.pipeline", asked[0])
     self.assertEndsWith(asked[0], "--config.crowd_seed=5")
     self.assertIn("report.html", output)
