@@ -34,6 +34,7 @@ TEST = [
   "pytest>=9",
   "pytest-xdist>=3.8",
   "scipy>=1.16",
+  "setuptools>=77",  # which Python 3.12 no longer brings along
 ]
 # A formatter that changes its mind would fail every checkout: minor is fixed.
 LINT = ["mypy>=2.4,<3", "ruff>=0.17,<0.18"]
