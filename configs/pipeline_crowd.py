@@ -54,10 +54,11 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   )
   if not brief:
     policy += (
-      "train.num_iterations=30",
+      "train.num_iterations=20",
+      "train.num_prompts=32",
       "train.eval_every=5",
       "train.eval_prompts=128",
-      "train.checkpoint_every=15",
+      "train.checkpoint_every=10",
     )
   cfg = ml_collections.ConfigDict()
   cfg.seed = 0
@@ -67,12 +68,16 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
       name="sft",
       stage="sft",
       config=f"configs/sft_crowd.py{size}",
-      changes=files if brief else (*files, "train.num_steps=150"),
+      changes=files if brief else (*files, "train.num_steps=100"),
     ),
     dict(
       name="one_reward",
       stage="train_reward",
-      config=f"configs/rm_bt_crowd.py{size}",
+      config=(
+        "configs/rm_bt_crowd.py:smoke"
+        if brief
+        else "configs/rm_mixture_crowd.py:bradley_terry"
+      ),
       changes=(*files, *reward),
     ),
     dict(
