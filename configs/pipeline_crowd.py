@@ -20,7 +20,12 @@ Claimed: one reward leaves the minority behind, MaxMin on the mixture does not
 standard error of about 0.06 of its deviation; three crowds and seeds tell a
 share of 0.5 from one of 0.
 
-Measured: not yet run.
+Measured, one run (seed 0, crowd 0, commit before this line): 4 min 42 s on two
+CPU cores with 57 s of installation. No policy raised the worst-off group in 20
+iterations: -1.59 deviations at the start, -1.60 for all three at a KL of 1.5
+nats, where the truth as reward had gained nothing either, so no share of the
+gain is defined. The mixture's policy and that of one reward went to KLs of 4.4
+and 12.8. Longer runs and more seeds were not run.
 """
 
 import ml_collections
