@@ -73,6 +73,19 @@ RECIPES = {
   "bradley_terry, dropout": Row({"model": {"dropout": 0.05}}, 1.0),
   "more": Row({"recipe": {"name": "more", "num_sources": 4}}, 1.0, 1.03),
   "mean_variance": Row({"recipe": {"name": "mean_variance"}}, 1.0),
+  "dprm": Row({"recipe": {"name": "dprm"}}, 1.0),
+  "denoised": Row({"recipe": {"name": "denoised", "policy": "flip"}}, 1.0),
+  "mixture": Row(
+    {
+      "recipe": {
+        "name": "mixture",
+        "num_components": 2,
+        "num_users": 8,
+        "steps_per_round": 30,
+      }
+    },
+    1.0,
+  ),
   "contrastive": Row(contrast(), 2.0, 2.2),
   "contrastive, swav": Row(
     contrast(loss="swav", num_prototypes=50, queue_size=128), 2.0, 2.2
@@ -103,6 +116,8 @@ def batch_of(built: Any) -> dict[str, np.ndarray]:
     "source": np.arange(PAIRS, dtype=np.int32) % 4,
     "chosen_prob": np.ones(PAIRS, np.float32),
     "margin": np.zeros(PAIRS, np.float32),
+    "annotator": np.arange(PAIRS, dtype=np.int32) % 8,
+    "group": np.arange(PAIRS, dtype=np.int32) % 2,
   }
   batch = {}
   for name, spec in built.batch.items():
@@ -110,6 +125,9 @@ def batch_of(built: Any) -> dict[str, np.ndarray]:
       batch[name] = special[name]
     elif spec.dtype == np.bool_:
       batch[name] = np.ones(spec.shape, bool)
+    elif name == "labels":
+      batch[name] = rng.dirichlet(np.ones(spec.shape[-1]), spec.shape[:-1])
+      batch[name] = batch[name].astype(np.float32)
     else:
       batch[name] = rng.integers(0, 256, spec.shape).astype(spec.dtype)
   return batch
