@@ -80,6 +80,8 @@ class RecordStream:
     extra_columns: columns to ignore.
     crowd_seed: seed of synthetic sources.
     streaming: read hub data sets while they arrive, without a local copy.
+    need_responses: whether a prompt without responses is an error; False where
+      a policy answers the prompts.
     report: what was lost on the last whole pass; None before.
   """
 
@@ -88,6 +90,7 @@ class RecordStream:
   extra_columns: Sequence[str] = ()
   crowd_seed: int = 0
   streaming: bool = False
+  need_responses: bool = True
   report: ReadReport | None = dataclasses.field(default=None, init=False)
 
   def __post_init__(self) -> None:
@@ -135,7 +138,9 @@ class RecordStream:
       try:
         if isinstance(row, ValueError):
           raise ValueError(f"{where}: {row}")
-        record = parse_record(row, where=where)
+        record = parse_record(
+          row, where=where, need_responses=self.need_responses
+        )
       except ValueError as error:
         if self.on_bad_record == "error":
           raise

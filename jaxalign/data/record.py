@@ -13,7 +13,7 @@ class Record:
   """A prompt and its responses, the preferred one first. None means absent.
 
   Two responses are a pair, more a ranking; a single one is a demonstration, or
-  a response that people rated by itself.
+  a response that people rated by itself. None is a prompt to be answered.
 
   Attributes:
     prompt: text, or the chat turns before the response.
@@ -95,6 +95,8 @@ class Record:
       value = self.__getattribute__(field.name)
       if value is not None:
         row[field.name] = _to_json(value)
+    if not self.responses:
+      del row["responses"]
     return row
 
 
@@ -104,7 +106,9 @@ FIELDS = tuple(field.name for field in dataclasses.fields(Record))
 COLUMNS = (*FIELDS, "chosen", "rejected")
 
 
-def parse_record(row: Mapping[str, Any], *, where: str) -> Record:
+def parse_record(
+  row: Mapping[str, Any], *, where: str, need_responses: bool = True
+) -> Record:
   """A record from one row of a file.
 
   Accepts the columns of `Record`, `chosen` and `rejected` in place of
@@ -112,10 +116,12 @@ def parse_record(row: Mapping[str, Any], *, where: str) -> Record:
   of {role, content}, and responses that are full transcripts sharing an
   unstated prompt. Such a prompt is what the transcripts have in common: whole
   turns, or text up to the last complete word, the space going to the response.
+  Without `need_responses` also TRL's prompt-only format.
 
   Args:
     row: column to JSON value; null means absent.
     where: FILE:LINE, the start of every error.
+    need_responses: whether a prompt alone is an error.
 
   Returns:
     The record.
@@ -124,7 +130,7 @@ def parse_record(row: Mapping[str, Any], *, where: str) -> Record:
     ValueError: `WHERE: ` and then what was got and what is allowed.
   """
   try:
-    return _parse(row)
+    return _parse(row, need_responses)
   except ValueError as error:
     raise ValueError(f"{where}: {error}") from None
 
@@ -190,7 +196,7 @@ def _to_json(value: Any) -> Any:
   return value
 
 
-def _parse(row: Mapping[str, Any]) -> Record:
+def _parse(row: Mapping[str, Any], need_responses: bool) -> Record:
   for name in row:
     if name not in COLUMNS:
       raise ValueError(
@@ -198,11 +204,16 @@ def _parse(row: Mapping[str, Any]) -> Record:
         "data.extra_columns names columns to ignore"
       )
   given = {name: value for name, value in row.items() if value is not None}
-  prompt, responses = transcripts.parse_texts(given)
+  prompt, responses = transcripts.parse_texts(
+    given, need_responses=need_responses
+  )
   values: dict[str, Any] = {}
   for name, parse in columns.PARSERS.items():
     if name in given:
       values[name] = parse(name, given[name])
+  if not responses:
+    together.check_alone(given)
+    return Record(prompt=prompt, responses=(), **values)
   for name, parse_all in columns.PER_RESPONSE.items():
     if name in given:
       values[name] = parse_all(given[name], len(responses))

@@ -1,6 +1,9 @@
 """What columns of one record say together, and what would contradict."""
 
+from collections.abc import Mapping
 from typing import Any
+
+from jaxalign.data import columns
 
 VOTES = ("votes_chosen", "votes_rejected", "votes_tie")
 PAIR_COLUMNS = (
@@ -12,6 +15,13 @@ PAIR_COLUMNS = (
   "strength",
   "judge_prob",
   "position",
+)
+
+OF_RESPONSES = (
+  *PAIR_COLUMNS,
+  "num_ranked",
+  "strength_std",
+  *columns.PER_RESPONSE,
 )
 
 
@@ -31,6 +41,13 @@ def shares_of(
 ) -> tuple[tuple[float, ...], ...]:
   """Vote counts as distributions."""
   return tuple(tuple(n / sum(row) for n in row) for row in votes)
+
+
+def check_alone(given: Mapping[str, Any]) -> None:
+  """Raises ValueError, by name, for a column that only responses can have."""
+  for name in OF_RESPONSES:
+    if name in given:
+      raise ValueError(f"{name} belongs to responses, there are none")
 
 
 def implied_votes(given: dict[str, Any], num_responses: int) -> dict[str, int]:

@@ -27,8 +27,28 @@ def text_of(text: Text) -> str:
   return "\n\n".join(turn.content for turn in text)
 
 
-def parse_texts(row: dict[str, Any]) -> tuple[Text, tuple[Text, ...]]:
-  """Prompt and responses from any of the accepted forms."""
+def parse_texts(
+  row: dict[str, Any], *, need_responses: bool = True
+) -> tuple[Text, tuple[Text, ...]]:
+  """Prompt and responses from any of the accepted forms.
+
+  Args:
+    row: the columns that are there.
+    need_responses: whether a prompt alone is an error.
+
+  Returns:
+    The prompt, and the responses in their order, none for a prompt alone.
+
+  Raises:
+    ValueError: what was got and what is allowed.
+  """
+  if not {"responses", "chosen", "rejected"} & {*row}:
+    if not need_responses:
+      return _prompt_alone(row), ()
+    raise ValueError(
+      "missing field 'chosen': a record needs chosen and rejected, or "
+      "responses, where no policy answers its prompt"
+    )
   if "responses" in row:
     for name in ("chosen", "rejected"):
       if name in row:
@@ -72,6 +92,15 @@ def parse_texts(row: dict[str, Any]) -> tuple[Text, tuple[Text, ...]]:
         f"{response[-1].role!r}"
       )
   return prompt, tuple(_collapse(response) for response in responses)
+
+
+def _prompt_alone(row: Mapping[str, Any]) -> Text:
+  if "prompt" not in row:
+    raise ValueError("missing field 'prompt'")
+  prompt = _text("prompt", row["prompt"])
+  if not text_of(prompt).strip():
+    raise ValueError("prompt must not be empty where there is no response")
+  return prompt
 
 
 def _collapse(response: Text) -> Text:

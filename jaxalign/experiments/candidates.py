@@ -18,7 +18,7 @@ class PromptsConfig:
 
   Attributes:
     files: sources, one prompt per record: globs, `hub:NAME[:subset][:split]` or
-      `synthetic:NAME[:split]`.
+      `synthetic:NAME[:split]`; prompts alone will do where a policy answers.
     limit: prompts taken, from the first on; None for all.
     on_bad_record: "error" or "skip" (counted).
     extra_columns: columns beyond the schema to ignore.
@@ -60,7 +60,11 @@ def load_prompts(data: PromptsConfig, *, num_responses: int) -> list[Record]:
   """
   records = list(
     readers.RecordStream(
-      data.files, data.on_bad_record, data.extra_columns, data.crowd_seed
+      data.files,
+      data.on_bad_record,
+      data.extra_columns,
+      data.crowd_seed,
+      need_responses=num_responses > 0,
     )
   )[: data.limit]
   if not records:

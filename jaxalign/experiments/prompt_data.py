@@ -17,7 +17,7 @@ class PromptConfig:
   Attributes:
     train_files: sources whose prompts are answered and learned from: globs,
       `hub:NAME[:subset][:split]` or `synthetic:NAME[:split]`; one prompt per
-      record, whatever its responses.
+      record, whatever responses it has, if any.
     eval_files: held-out sources; empty for none.
     tokenizer: "byte", a folder that holds a tokenizer, or None for the one of
       the model's folder.
@@ -84,7 +84,11 @@ def load_prompts(
   """
   records = list(
     readers.RecordStream(
-      files, config.on_bad_record, config.extra_columns, config.crowd_seed
+      files,
+      config.on_bad_record,
+      config.extra_columns,
+      config.crowd_seed,
+      need_responses=False,
     )
   )
   if limit is not None and limit < len(records):

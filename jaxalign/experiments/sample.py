@@ -32,7 +32,7 @@ class Config:
   Attributes:
     seed: of the samples; a prompt's depend on nothing else but its number.
     files: sources whose prompts are answered, each once, whatever responses
-      their records have.
+      their records have, if any.
     on_bad_record: "error" or "skip" (counted).
     extra_columns: columns beyond the schema to ignore.
     crowd_seed: seed of synthetic sources.
@@ -130,7 +130,11 @@ def _network(config: Config, folder: str) -> DecoderConfig:
 def _prompts(config: Config) -> list[Any]:
   """The prompts of the sources, each once, in their order."""
   stream = readers.RecordStream(
-    config.files, config.on_bad_record, config.extra_columns, config.crowd_seed
+    config.files,
+    config.on_bad_record,
+    config.extra_columns,
+    config.crowd_seed,
+    need_responses=False,
   )
   return list(dict.fromkeys(record.prompt for record in stream))
 

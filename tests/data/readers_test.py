@@ -47,6 +47,25 @@ class ReadersTest(parameterized.TestCase):
     self.assertEqual(report.counts["skipped"], 1)
     self.assertRegex(report.sources[0].messages[0], f"^{path}:2: .*{message}")
 
+  def test_prompts_alone_are_read_where_they_are_asked_for(self):
+    turns = [{"role": "user", "content": "Q"}]
+    path = self.write("a.jsonl", PAIR, {"prompt": "R"}, {"prompt": turns})
+    with self.assertRaisesRegex(ValueError, f"^{path}:2: missing field 'ch"):
+      self.read(path)
+    stream = readers.RecordStream([path], need_responses=False)
+    found = list(stream)
+    self.assertEqual([len(record.responses) for record in found], [2, 0, 0])
+    self.assertEqual([record.source for record in found], ["a"] * 3)
+    self.assertEqual(stream.whole_report().sources[0].kept, 3)
+    sheet = self.folder / "prompts.csv"
+    sheet.write_text('prompt,id\nQ,1\n"R, too",2\n,3\n')
+    stream = readers.RecordStream([str(sheet)], "skip", need_responses=False)
+    self.assertEqual([record.prompt for record in stream], ["Q", "R, too"])
+    self.assertRegex(
+      stream.whole_report().sources[0].messages[0],
+      f"^{sheet}:4: missing field 'prompt'",
+    )
+
   def test_a_malformed_line_is_named_or_skipped(self):
     path = self.write("a.jsonl", PAIR, PAIR)
     with open(path, "ab") as file:

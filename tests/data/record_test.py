@@ -131,6 +131,42 @@ class ParseTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "tie belongs to a pair, got 1 res"):
       parse_record({**row, "tie": True}, where="f:1")
 
+  def test_a_prompt_alone_where_it_is_to_be_answered(self):
+    read = lambda **row: parse_record(row, where="f:1", need_responses=False)
+    turns = [{"role": "user", "content": "Q"}]
+    names = dict(source="s", annotator="a", group="g", id="i")
+    record = read(prompt="Q", chosen=None, **names)
+    self.assertEqual(record, Record("Q", (), **names))
+    self.assertEqual(record.to_row(), {"prompt": "Q", **names})
+    self.assertEqual(read(**record.to_row()), record)
+    self.assertEqual(read(prompt=turns), Record((Turn("user", "Q"),), ()))
+    # Records with responses are what they are elsewhere.
+    self.assertEqual(read(**PAIR), parse())
+    for row in ({"prompt": "Q"}, {"prompt": turns, "responses": None}, {}):
+      with self.assertRaisesRegex(
+        ValueError, "^f:1: missing field 'chosen': .* where no policy answers"
+      ):
+        parse_record(row, where="f:1")
+
+  @parameterized.parameters(
+    ({"prompt": None}, "missing field 'prompt'"),
+    ({"prompt": " "}, "prompt must not be empty where there is no response"),
+    ({"prompt": []}, "prompt must not be empty where there is no response"),
+    ({"prompt": 3}, "prompt must be text or chat turns, got int 3"),
+    ({"chosen": "a"}, "missing field 'rejected'"),
+    ({"responses": []}, "responses must hold 1 or more, got 0"),
+    ({"answer": "4"}, "unknown column 'answer'"),
+    ({"tie": True}, "tie belongs to responses, there are none"),
+    ({"n_votes": 3}, "n_votes belongs to responses"),
+    ({"num_ranked": 1}, "num_ranked belongs to responses"),
+    ({"ratings": {"x": 3}}, "ratings belongs to responses"),
+    ({"label_votes": [1, 2]}, "label_votes belongs to responses"),
+    ({"strength_std": 0.5}, "strength_std belongs to responses"),
+  )
+  def test_what_a_prompt_alone_cannot_have(self, columns, message):
+    with self.assertRaisesRegex(ValueError, "^f:1: .*" + message):
+      parse_record({"prompt": "Q"} | columns, where="f:1", need_responses=False)
+
   def test_a_distribution_that_someone_computed_beats_the_votes(self):
     record = parse(
       label_votes=[[1, 1], [2, 0]], labels=[[0.6, 0.4], [0.9, 0.1]]

@@ -38,6 +38,12 @@ class TogetherTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "got 2 x 2 and 1 x 2"):
       together.check_classes({"labels": shares, "label_votes": votes[:1]})
 
+  def test_a_prompt_alone_has_names_only(self):
+    together.check_alone({"prompt": "Q", "group": "g", "id": "i"})
+    for name in together.OF_RESPONSES:
+      with self.assertRaisesRegex(ValueError, f"{name} belongs to responses"):
+        together.check_alone({"prompt": "Q", name: 1})
+
 
 if __name__ == "__main__":
   absltest.main()

@@ -1,5 +1,6 @@
 """Sampling to a file: records, resuming, and what is refused."""
 
+import dataclasses
 import json
 import tempfile
 
@@ -86,6 +87,21 @@ class SampleTest(absltest.TestCase):
     path.write_bytes(whole[: whole.index(b"\n") + 9])
     sample.run(made, workdir)
     self.assertEqual(path.read_bytes(), whole)
+
+  def test_prompts_without_responses_are_answered_as_those_with(self):
+    made = config(policy(), batch_size=12)
+    (path,) = made.files
+    alone = epath.Path(tempfile.mkdtemp()) / "alone.jsonl"
+    rows = map(json.loads, epath.Path(path).read_text().splitlines())
+    alone.write_text(
+      "\n".join(json.dumps({"prompt": row["prompt"]}) for row in rows)
+    )
+    written = []
+    for files in (made.files, (str(alone),)):
+      workdir = epath.Path(tempfile.mkdtemp())
+      sample.run(dataclasses.replace(made, files=files), workdir)
+      written.append((workdir / sample.FILE).read_bytes())
+    self.assertEqual(*written)
 
   def test_what_does_not_fit_is_refused(self):
     with self.assertRaisesRegex(ValueError, "multiple of num_responses, got 8"):
