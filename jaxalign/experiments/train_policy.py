@@ -20,6 +20,7 @@ from jaxalign.experiments import (
   configuration,
   policy_evaluation,
   policy_networks,
+  policy_page,
   policy_programs,
   policy_sampling,
   policy_settings,
@@ -127,8 +128,8 @@ def run(config: Config, workdir: epath.Path) -> None:
 
   Args:
     config: the resolved config.
-    workdir: gets metrics.jsonl, speed.jsonl, checkpoints/, model/ and, with
-      `data.eval_files`, eval.json, and metrics from iteration 0 on.
+    workdir: gets metrics.jsonl, speed.jsonl, checkpoints/, model/, report.html
+      and, with `data.eval_files`, eval.json, and metrics from iteration 0 on.
   """
   mesh = meshes.make_mesh(config.mesh)
   stage = build(config, mesh)
@@ -197,6 +198,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     )
     if scores is not None:
       configuration.write_json(workdir / "eval.json", scores)
+    policy_page.write(workdir, config)
   hosts.barrier("train_policy")
 
 

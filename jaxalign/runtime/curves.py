@@ -1,11 +1,120 @@
-"""The picture of a training run."""
+"""Pictures of a training run: values over steps, in panels."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib import ticker
 
 from jaxalign.runtime import canvas
+
+
+class Line(NamedTuple):
+  """One curve of a panel.
+
+  Attributes:
+    label: what the legend calls it.
+    steps: where it has values, [N].
+    values: [N]; a non-finite one leaves a break in the line.
+    colour: of the line.
+    dashed: whether it is dashed, with a mark at each value.
+  """
+
+  label: str
+  steps: Sequence[float]
+  values: Sequence[float]
+  colour: str
+  dashed: bool = False
+
+
+class Panel(NamedTuple):
+  """Curves over the same steps.
+
+  Attributes:
+    label: what is measured, with its unit.
+    lines: the curves.
+    target: height of a dotted line that the curves are meant to reach, or None.
+  """
+
+  label: str
+  lines: Sequence[Line]
+  target: float | None = None
+
+
+def line(
+  rows: Sequence[Mapping[str, float]],
+  key: str,
+  label: str,
+  colour: str,
+  *,
+  dashed: bool = False,
+) -> Line:
+  """The curve of one metric.
+
+  Args:
+    rows: dicts with "step" and metrics, as `writer.read_rows` gives them; the
+      metric may be absent from a row.
+    key: of the metric.
+    label: what the legend calls it.
+    colour: of the line.
+    dashed: whether it is dashed, with a mark at each value.
+
+  Returns:
+    The line.
+  """
+  points = [(row["step"], row[key]) for row in rows if key in row]
+  return Line(
+    label, [p[0] for p in points], [p[1] for p in points], colour, dashed
+  )
+
+
+def over_steps(panels: Sequence[Panel], *, columns: int = 2) -> bytes:
+  """Curves over steps.
+
+  Args:
+    panels: in reading order.
+    columns: panels side by side.
+
+  Returns:
+    PNG file.
+  """
+  columns = max(1, min(columns, len(panels)))
+  lines = max(1, -(-len(panels) // columns))
+  drawn, axes = canvas.new(
+    4.4 * columns, 2.7 * lines, lines, columns, sharex=True
+  )
+  for place, panel in zip(axes.flat, panels, strict=False):
+    for curve in panel.lines:
+      values = np.asarray(curve.values, np.float64)
+      place.plot(
+        np.asarray(curve.steps, np.float64),
+        np.where(np.isfinite(values), values, np.nan),
+        color=curve.colour,
+        linewidth=1.4,
+        linestyle="--" if curve.dashed else "-",
+        # A line of one point would be invisible.
+        marker="o" if curve.dashed or values.size < 15 else None,
+        markersize=3.5,
+        label=curve.label,
+      )
+    if panel.target is not None:
+      place.axhline(
+        panel.target,
+        color=canvas.GREY,
+        linestyle=":",
+        linewidth=1.4,
+        label="target",
+      )
+    place.set(xlabel="step", ylabel=panel.label)
+    place.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
+    place.xaxis.set_tick_params(labelbottom=True)
+    place.ticklabel_format(axis="y", scilimits=(-3, 5))
+    canvas.legend(place)
+  for place in axes.flat[len(panels) :]:
+    place.set_visible(not panels)
+  if not panels:
+    canvas.say_empty(axes[0, 0])
+  return canvas.to_png(drawn)
 
 
 def training_curves(
@@ -40,39 +149,24 @@ def training_curves(
   for key in shown:
     panels_of.setdefault(_name(key)[1], []).append(key)
   splits = sorted({_name(key)[0] for key in shown}, reverse=True)
-  columns = max(1, min(columns, len(panels_of)))
-  lines = max(1, -(-len(panels_of) // columns))
-  drawn, panels = canvas.new(
-    4.4 * columns, 2.7 * lines, lines, columns, sharex=True
-  )
-  for panel, (noun, group) in zip(panels.flat, panels_of.items(), strict=False):
-    for number, key in enumerate(group):
-      split, _, part = _name(key)
-      points = [(row["step"], row[key]) for row in rows if key in row]
-      steps, values = np.asarray(points, np.float64).T
-      panel.plot(
-        steps,
-        np.where(np.isfinite(values), values, np.nan),
-        # One split has one colour in all panels; so has one part.
-        color=canvas.COLOURS[
-          (number if part else splits.index(split)) % len(canvas.COLOURS)
-        ],
-        linewidth=1.4,
-        # A line of one point would be invisible.
-        marker="o" if steps.size < 15 else None,
-        markersize=3.5,
-        label=part or split,
+
+  def curve(number: int, key: str) -> Line:
+    split, _, part = _name(key)
+    # One split has one colour in all panels; so has one part.
+    at = number if part else splits.index(split)
+    colour = canvas.COLOURS[at % len(canvas.COLOURS)]
+    return line(rows, key, part or split, colour)
+
+  return over_steps(
+    [
+      Panel(
+        noun.replace("_", " "),
+        [curve(number, key) for number, key in enumerate(group)],
       )
-    panel.set(xlabel="step", ylabel=noun.replace("_", " "))
-    panel.xaxis.set_major_locator(ticker.MaxNLocator(5, integer=True))
-    panel.xaxis.set_tick_params(labelbottom=True)
-    panel.ticklabel_format(axis="y", scilimits=(-3, 5))
-    canvas.legend(panel)
-  for panel in panels.flat[len(panels_of) :]:
-    panel.set_visible(not panels_of)
-  if not panels_of:
-    canvas.say_empty(panels[0, 0])
-  return canvas.to_png(drawn)
+      for noun, group in panels_of.items()
+    ],
+    columns=columns,
+  )
 
 
 def _name(key: str) -> tuple[str, str, str]:

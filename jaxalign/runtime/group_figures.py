@@ -66,14 +66,17 @@ def rewards_against_kl(
   curves: Mapping[str, Mapping[str, Any]],
   *,
   label: str,
+  root: bool = False,
 ) -> bytes:
   """Where optimising a proxy stops to help: one panel per group.
 
   Args:
-    kl: to the reference, in nats, [N], rising.
+    kl: to the reference, in nats, [N], in the order of optimisation.
     curves: per group and per reward, such as "proxy" and "oracle", its mean at
       each point, [N].
     label: what the rewards are measured in.
+    root: a second row of panels against the root of the KL, a distance in
+      which gains begin in proportion; estimates below 0 count as 0.
 
   Returns:
     PNG file. The highest point of each curve is marked: past that of the
@@ -85,25 +88,42 @@ def rewards_against_kl(
   nats = np.asarray(kl, np.float64)
   if not curves:
     raise ValueError("curves must have at least one group, got none")
+  distances = {"KL to the reference, nats": nats}
+  if root:
+    distances["root of the KL, √nats"] = np.sqrt(np.maximum(nats, 0.0))
   drawn, panels = canvas.new(
-    1.0 + 3.4 * len(curves), 3.4, 1, len(curves), sharex=True
+    1.0 + 3.4 * len(curves),
+    3.4 * len(distances),
+    len(distances),
+    len(curves),
+    sharex="row",
   )
-  for panel, (group, lines) in zip(panels[0], curves.items(), strict=True):
-    for i, (name, line) in enumerate(lines.items()):
-      heights = np.asarray(line, np.float64)
-      if heights.shape != nats.shape:
-        raise ValueError(
-          f"{name!r} of {group!r} must be as long as kl, got {heights.shape} "
-          f"and {nats.shape}"
+  for row, (distance, at) in zip(panels, distances.items(), strict=True):
+    for panel, (group, lines) in zip(row, curves.items(), strict=True):
+      for i, (name, line) in enumerate(lines.items()):
+        heights = np.asarray(line, np.float64)
+        if heights.shape != nats.shape:
+          raise ValueError(
+            f"{name!r} of {group!r} must be as long as kl, got {heights.shape} "
+            f"and {nats.shape}"
+          )
+        colour = canvas.COLOURS[i % len(canvas.COLOURS)]
+        # Where two rewards agree, both are to be seen.
+        panel.plot(
+          at,
+          heights,
+          color=colour,
+          linestyle="--" if i else "-",
+          marker="o",
+          ms=3,
+          label=name,
         )
-      colour = canvas.COLOURS[i % len(canvas.COLOURS)]
-      panel.plot(nats, heights, color=colour, marker="o", ms=3, label=name)
-      top = int(np.argmax(heights))
-      panel.plot(
-        nats[top], heights[top], marker="*", ms=11, color=colour, linestyle=""
-      )
-    panel.set(xlabel="KL to the reference, nats")
-    panel.set_title(group, fontsize=10, parse_math=False)
-    canvas.legend(panel)
-  panels[0, 0].set_ylabel(label)
+        top = int(np.argmax(heights))
+        panel.plot(
+          at[top], heights[top], marker="*", ms=11, color=colour, linestyle=""
+        )
+      panel.set(xlabel=distance)
+      panel.set_title(group, fontsize=10, parse_math=False)
+      canvas.legend(panel)
+    row[0].set_ylabel(label)
   return canvas.to_png(drawn)

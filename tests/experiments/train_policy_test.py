@@ -5,6 +5,7 @@ import functools
 import json
 import runpy
 import tempfile
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from jaxalign.algorithms.experience import PolicyState
 from jaxalign.data import tokens
 from jaxalign.experiments import (
   configuration,
+  policy_page,
   prompt_data,
   reward_source,
   rollouts,
@@ -68,7 +70,8 @@ class Killed(Exception):
 class TrainPolicyTest(parameterized.TestCase):
   def run_in(self, config, workdir=None):
     workdir = epath.Path(workdir or tempfile.mkdtemp())
-    train_policy.run(config, workdir)
+    with mock.patch.object(policy_page, "write"):  # pictures take seconds
+      train_policy.run(config, workdir)
     return workdir
 
   def test_leaves_a_policy_numbers_and_one_compilation_each(self):
@@ -154,6 +157,9 @@ class TrainPolicyTest(parameterized.TestCase):
       self.assertEqual(
         (workdir / name).read_bytes(), (straight / name).read_bytes(), name
       )
+    # A finished run that is started again shows all of it on its page.
+    train_policy.run(config, workdir)
+    self.assertIn("4 iterations.", (workdir / "report.html").read_text())
     rows = writer.read_rows(workdir / "metrics.jsonl")
     coefs = [row["train/kl_coef"] for row in rows if "train/kl_coef" in row]
     self.assertLen(set(coefs), 4)  # carried, and moved every iteration

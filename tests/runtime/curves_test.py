@@ -51,6 +51,20 @@ class TrainingCurvesTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, "no row has 'loss'; there are: ev"):
       curves.training_curves(self.ROWS, keys=["loss"])
 
+  def test_a_target_is_dotted_and_marked_lines_are_dashed(self):
+    line = lambda label, dashed: curves.line(
+      self.ROWS, "train/loss", label, canvas.BLUE, dashed=dashed
+    )
+    lines = [line("train", False), line("held-out", True)]
+    (panel,) = self.drawn(
+      curves.over_steps, [curves.Panel("loss, nats", lines, 0.6)]
+    ).axes
+    self.assertEqual([drawn.get_linestyle() for drawn in panel.lines],
+                     ["-", "--", ":"])  # fmt: skip
+    self.assertEqual([*panel.lines[2].get_ydata()], [0.6, 0.6])
+    self.assertEqual(legend(panel), ["train", "held-out", "target"])
+    self.assertEqual(panel.get_ylabel(), "loss, nats")
+
   def test_no_rows_are_still_a_picture(self):
     self.assertStartsWith(curves.training_curves([]), b"\x89PNG")
 

@@ -53,6 +53,21 @@ class GroupFiguresTest(absltest.TestCase):
     self.assertEqual(stars(many), [[0.7, 1.5], [0.7, 0.9]])
     self.assertEqual((few.get_title(), many.get_title()), ("few", "many"))
 
+  def test_the_root_of_the_kl_has_panels_of_its_own(self):
+    kl = [-0.01, 0.25, 1.0]  # an estimate may be below 0
+    axes = self.drawn(
+      group_figures.rewards_against_kl,
+      kl,
+      {"few": {"proxy": [0.0, 1.0, 2.0], "oracle": [0.0, 1.0, 2.0]}},
+      label="utility",
+      root=True,
+    ).axes
+    self.assertLen(axes, 2)
+    for panel, at in zip(axes, (kl, [0.0, 0.5, 1.0]), strict=True):
+      np.testing.assert_allclose(panel.lines[0].get_xdata(), at)
+      self.assertEqual(panel.lines[2].get_linestyle(), "--")
+    self.assertEqual(axes[1].get_xlabel(), "root of the KL, √nats")
+
   def test_what_does_not_fit(self):
     with self.assertRaisesRegex(ValueError, r"'a' must be \[R, 2\], got \(1,"):
       group_figures.group_bars({"a": [[1.0]]}, ("x", "y"), label="u")
