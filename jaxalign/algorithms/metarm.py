@@ -176,6 +176,32 @@ def lookahead(
   return take
 
 
+def passes(config: MetaRmConfig) -> dict[str, tuple[str, ...]]:
+  """What a step does with pairs and responses, for counting FLOPs.
+
+  The curvature at a point is the derivative of a gradient in one direction:
+  each of its products becomes two more, twice a gradient's work. That a
+  compiler may also compute the products once more is not counted.
+
+  Args:
+    config: the step.
+
+  Returns:
+    Name of an array of tokens -> "forward" and "forward_backward" passes.
+  """
+  measured = ("forward",) * config.measure
+  curved = ("forward_backward",) * 2
+  moves = config.step_size > 0
+  return {
+    "tokens": ("forward_backward", *measured),
+    PREFIX + "tokens": (
+      "forward_backward",
+      *(curved if config.second_order and moves else ()),
+      *measured,
+    ),
+  }
+
+
 def _directions(
   config: MetaRmConfig, optimizer: OptimizerConfig
 ) -> Callable[[Any], Callable[[Any], Any]]:

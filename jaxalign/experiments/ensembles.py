@@ -143,6 +143,7 @@ def score_stage(
     ValueError: the batch does not fit the mesh.
   """
   meshes.check_batch(batch_size, 1, mesh)
+  num_members = jax.tree.leaves(trained.params)[0].shape[0]
   score = ensemble.make_ensemble_score(
     heads.reward_model(trained.network).apply
   )
@@ -167,5 +168,6 @@ def score_stage(
     trained.params,
     abstract.batch_shapes(batches.pair_shapes(batch_size, length), mesh),
     trained.network,
-    jax.tree.leaves(trained.params)[0].shape[0],
+    num_members,
+    passes={"tokens": ("forward",) * num_members},
   )

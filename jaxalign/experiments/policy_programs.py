@@ -82,17 +82,7 @@ class PolicyStage(NamedTuple):
     """
     actor, critic = self.state.actor, self.state.critic
     own = isinstance(critic, train_state.TrainState)
-    tokens = {"tokens": self.batch["tokens"]}
-    of = lambda passes: (
-      footprint.program_of(
-        self.network,
-        tokens,
-        name="",
-        lower=self.lower,
-        parts={},
-        passes=passes,
-      ).flops
-    )
+    of = lambda passes: footprint.batch_flops(self.network, self.batch, passes)
     trained = 2 if own else 1
     sampling = footprint.Program(
       "sample",
@@ -103,7 +93,7 @@ class PolicyStage(NamedTuple):
         "kv_cache": self._cache(),
       },
       self.prompts["prompts"].shape,
-      of("forward"),
+      of(footprint.FORWARD),
     )
     bare = lambda state: state._replace(params=())
     learning = footprint.Program(
@@ -121,8 +111,8 @@ class PolicyStage(NamedTuple):
         "batch": self.batch,
       },
       self.batch["tokens"].shape,
-      (1 + trained) * of("forward")
-      + self.epochs * trained * of("forward_backward"),
+      (1 + trained) * of(footprint.FORWARD)
+      + self.epochs * trained * of(footprint.TRAINING),
     )
     return sampling, learning
 

@@ -26,7 +26,7 @@ from jaxalign.experiments import (
   train_reward,
   training,
 )
-from jaxalign.runtime import hosts, inspect
+from jaxalign.runtime import footprint, hosts
 from jaxalign.runtime import mesh as meshes
 
 log = logging.getLogger("jaxalign")
@@ -189,21 +189,14 @@ def speed(
     jax.block_until_ready((state.params, metrics))
     seconds.append(time.perf_counter() - start)
   quartiles = np.quantile(seconds[1 + WARM_UP :], (0.25, 0.5, 0.75)).tolist()
-  shape = rows["tokens"].shape
-  flops = inspect.decoder_flops(
-    stage.network,
-    int(np.prod(shape)),
-    shape[-1],
-    passes=stage.passes,
-    num_outputs=stage.network.num_outputs,
-  )
+  flops = footprint.batch_flops(stage.network, rows, stage.passes)
   (attended,) = hosts.all_hosts_sum(np.array([batch["mask"].sum()]))
   return {
     "first_s": seconds[0],
     "step_s": quartiles,
     "steps": STEPS,
     "tokens_per_s": int(attended) / quartiles[1],
-    "padded_tokens": int(np.prod(shape)),
+    "padded_tokens": int(np.prod(rows["tokens"].shape)),
     "flops_per_s_per_device": flops / quartiles[1] / jax.device_count(),
   }
 

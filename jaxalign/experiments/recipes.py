@@ -33,6 +33,7 @@ from jaxalign.experiments import (
 )
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
+from jaxalign.runtime import footprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,6 +209,17 @@ def take_of(
       return metarm.lookahead(model.apply, recipe, optimizer)
     case _:
       return contract.at_the_parameters
+
+
+def passes_of(recipe: Recipe) -> footprint.Passes:
+  """What a step does with each array of tokens, for counting FLOPs."""
+  match recipe:
+    case contrastive.ContrastiveConfig():
+      return {"tokens": ("forward_backward",) * contrastive.VIEWS}
+    case metarm.MetaRmConfig():
+      return metarm.passes(recipe)
+    case _:
+      return footprint.TRAINING
 
 
 def with_responses(

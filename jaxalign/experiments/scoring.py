@@ -28,7 +28,7 @@ class Stage(NamedTuple):
     batch: abstract batch of the largest bucket with shardings.
     network: the decoder's description.
     num_rewards: K.
-    passes: what a step computes, for counting FLOPs.
+    passes: what a step does with the batch's tokens, for counting FLOPs.
   """
 
   step: Callable[..., Any]
@@ -36,7 +36,7 @@ class Stage(NamedTuple):
   batch: dict[str, jax.ShapeDtypeStruct]
   network: DecoderConfig
   num_rewards: int
-  passes: str = "forward"
+  passes: footprint.Passes = footprint.FORWARD
 
   def lower(self) -> jax.stages.Lowered:
     """The step for its abstract arguments, ready to compile."""

@@ -70,7 +70,7 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
     num_outputs=len(recipes.outputs_of(config.recipe)),
   )
   model = heads.reward_model(network)
-  return training.assemble(
+  stage = training.assemble(
     recipes.objective_of(
       config.recipe, config.loss, model, network, batch_size=train.batch_size
     ),
@@ -87,6 +87,7 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
     parallel=train.parallel,
     take=recipes.take_of(config.recipe, model, config.optimizer),
   )
+  return stage._replace(passes=recipes.passes_of(config.recipe))
 
 
 def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:

@@ -100,7 +100,7 @@ class Stage(NamedTuple):
     whole: `state -> parameters of the network`.
     network: the decoder's description.
     traces: how often the step was traced.
-    passes: what a step computes, for counting FLOPs.
+    passes: what a step does with the batch's tokens, for counting FLOPs.
   """
 
   step: Callable[..., Any]
@@ -112,7 +112,7 @@ class Stage(NamedTuple):
   whole: Callable[[train_state.TrainState], Any]
   network: DecoderConfig
   traces: loop.TraceCounter
-  passes: str = "forward_backward"
+  passes: footprint.Passes = footprint.TRAINING
 
   def lower(self) -> jax.stages.Lowered:
     """The step for its abstract arguments, ready to compile.
@@ -209,9 +209,9 @@ def assemble(
   start = lambda params, frozen: train_state.init_state(
     params, chain, objective.carry, frozen
   )
-
-  def base(key: jax.Array) -> Any:
-    return backbone.initial_params(config, network, model, key, laid_out)
+  base = lambda key: backbone.initial_params(
+    config, network, model, key, laid_out
+  )
 
   def init(key: jax.Array) -> train_state.TrainState:
     place = jax.jit(start, out_shardings=shardings)

@@ -15,6 +15,11 @@ _USED = re.compile(rf"Used {_SIZE} of {_SIZE} hbm")
 _TEMPORARIES = re.compile(rf"HLO temporaries \({_SIZE}i?B?\) exceeds")
 
 
+Passes = Mapping[str, tuple[str, ...]]
+FORWARD: Passes = {"tokens": ("forward",)}
+TRAINING: Passes = {"tokens": ("forward_backward",)}
+
+
 class Program(NamedTuple):
   """A program of a stage, for the compile stage.
 
@@ -34,6 +39,34 @@ class Program(NamedTuple):
   flops: float
 
 
+def batch_flops(
+  config: inspect.DecoderShape, batch: Mapping[str, Any], passes: Passes
+) -> float:
+  """`inspect.decoder_flops` of everything that is done with a batch.
+
+  Args:
+    config: the decoder's description, with `num_outputs`.
+    batch: arrays, abstract ones too.
+    passes: name of an array of tokens [..., T] -> what is done with it, one
+      after another.
+
+  Returns:
+    Number of floating-point operations over all devices.
+  """
+  total = 0.0
+  for name, kinds in passes.items():
+    shape = batch[name].shape
+    for kind in kinds:
+      total += inspect.decoder_flops(
+        config,
+        math.prod(shape),
+        shape[-1],
+        passes=kind,
+        num_outputs=config.num_outputs,
+      )
+  return total
+
+
 def program_of(
   network: inspect.DecoderShape,
   batch: Mapping[str, jax.ShapeDtypeStruct],
@@ -41,29 +74,23 @@ def program_of(
   name: str,
   lower: Callable[[], jax.stages.Lowered],
   parts: Mapping[str, Any],
-  passes: str,
+  passes: Passes,
 ) -> Program:
   """A program that reads a batch of tokens, with its FLOPs.
 
   Args:
     network: the decoder's description, with `num_outputs`.
-    batch: abstract arrays, `tokens` [..., T] among them.
+    batch: abstract arrays, `tokens` [..., T] and those of `passes` among them.
     name: as in `Program`.
     lower: as in `Program`.
     parts: as in `Program`, without the batch.
-    passes: "forward" or "forward_backward".
+    passes: what is done with each array of tokens.
 
   Returns:
     The program.
   """
   rows = batch["tokens"].shape
-  flops = inspect.decoder_flops(
-    network,
-    math.prod(rows),
-    rows[-1],
-    passes=passes,
-    num_outputs=network.num_outputs,
-  )
+  flops = batch_flops(network, batch, passes)
   return Program(name, lower, {**parts, "batch": batch}, rows, flops)
 
 

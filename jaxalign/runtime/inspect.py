@@ -182,9 +182,10 @@ def decoder_flops(
   with m = 3 matrices in a gated MLP, else 2. Attention counts every pair of
   positions, masked ones too, which is what an implementation without a causal
   kernel computes. A product costs twice as much again backwards, so forward
-  and backward together are three times this; recomputation under a remat
-  policy is not counted. The compiler's own count is no substitute: it counts
-  the body of a scan over layers once.
+  and backward together are three times this; recomputation, under a remat
+  policy or by the second of two phases over micro-batches, is not counted. The
+  compiler's own count is no substitute: it counts the body of a scan over
+  layers once.
 
   Args:
     config: L `num_layers`, D `embed_dim`, H `num_heads`, H_kv `num_kv_heads`,

@@ -34,7 +34,7 @@ import numpy as np
 
 from jaxalign.experiments import configuration, train_reward
 from jaxalign.models import weights
-from jaxalign.runtime import hosts, inspect
+from jaxalign.runtime import footprint, hosts, inspect
 from jaxalign.runtime import mesh as meshes
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -137,13 +137,7 @@ def tpu_layer_flops() -> dict[str, float] | str:
     )
     counted.append(built.lower().compile().cost_analysis()["flops"])
     formula.append(
-      inspect.decoder_flops(
-        built.network,
-        PAIRS * 2 * LENGTH,
-        LENGTH,
-        passes=built.passes,
-        num_outputs=1,
-      )
+      footprint.batch_flops(built.network, built.batch, built.passes)
     )
   layer = counted[1] - counted[0], formula[1] - formula[0]
   return {
@@ -193,9 +187,7 @@ def main() -> None:
         times[name].append(seconds)
   median = {name: statistics.median(values) for name, values in times.items()}
   tokens = PAIRS * 2 * LENGTH
-  flops = inspect.decoder_flops(
-    built.network, tokens, LENGTH, passes=built.passes, num_outputs=1
-  )
+  flops = footprint.batch_flops(built.network, built.batch, built.passes)
   peak = 2 * 4096**3 / median["matmul"]
   result = {
     "parameters": sum(x.size for x in jax.tree.leaves(built.state.params)),
