@@ -113,7 +113,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   )
   cfg.critic = dict(
     kind="separate",
-    init_from=none(str),  # the policy's folder
+    init_from=none(str),  # the policy's folder; Secrets II: the reward model's
     coef=none(float),
     clip=0.2,  # TRL, tunix, EasyDeL, Secrets I
     discount=1.0,  # everywhere

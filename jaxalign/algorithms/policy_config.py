@@ -81,7 +81,9 @@ class CriticConfig:
   Attributes:
     kind: "separate" (a network of its own), "shared" (a head on the policy's
       trunk) or "none".
-    init_from: folder that a separate critic starts from, None for the policy's.
+    init_from: folder that a separate critic starts from, of a language model or
+      of a reward model with one output, whose head then predicts the return;
+      None for the policy's.
     coef: weight of the value loss beside the policy's, of "shared" alone.
     clip: how far a value may move from its old one, in reward units, > 0; None
       is off.

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxalign.algorithms.contract import Batch
 from jaxalign.algorithms.experience import Networks, PolicyOutputs
 from jaxalign.algorithms.policy_config import CriticConfig
-from jaxalign.experiments import backbone
+from jaxalign.experiments import backbone, starting_points
 from jaxalign.models import heads, lora, token_log_probs
 from jaxalign.models.config import DecoderConfig
 
@@ -125,13 +125,17 @@ def make_networks(
 
   Raises:
     ValueError: the policy drops out activations, so that what is learned from
-      is not what was sampled from.
+      is not what was sampled from; or the critic's folder holds another decoder
+      or a reward model of several outputs.
   """
   if network.dropout > 0:
     raise ValueError(
       "model.dropout must be 0 for a policy, whose log-probabilities would not "
       f"be those it sampled with, got {network.dropout}"
     )
+  rewarded = critic.init_from is not None and starting_points.is_reward_model(
+    critic.init_from, network
+  )
   adapters = model_config.lora
   model = heads.causal_lm(network)
   valued = heads.causal_lm(dataclasses.replace(network, value_head=True))
@@ -182,6 +186,10 @@ def make_networks(
     return {ADAPTERS: lora.init_adapters(drawn, network, adapters), **value}
 
   def init_critic(key: jax.Array, shardings: Tree) -> Tree:
+    if rewarded:
+      return starting_points.critic_of_reward_model(
+        critic.init_from, network, shardings
+      )
     start = model_config
     if critic.init_from is not None:
       start = dataclasses.replace(

@@ -1,0 +1,120 @@
+"""Folders that other networks of a policy run start from than the policy."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxalign.data import sources
+from jaxalign.models import weights
+from jaxalign.models.config import DecoderConfig
+
+SCORE, VALUE, LANGUAGE_HEAD = "score", "value", "lm_head"
+Tree = Any  # nested dict of arrays, shapes or shardings
+
+# What a config may say otherwise of the same function of the same parameters,
+# and sizes of tables, which are compared tensor by tensor.
+FREE = frozenset(
+  {
+    "attention",
+    "bos_id",
+    "dropout",
+    "dtype",
+    "eos_id",
+    "max_positions",
+    "num_outputs",
+    "pad_id",
+    "param_dtype",
+    "remat",
+    "tie_embeddings",
+    "unroll",
+    "value_head",
+    "vocab_size",
+  }
+)
+
+
+def num_outputs_of(
+  name: str, folder: str, network: DecoderConfig
+) -> int | None:
+  """How many rewards a folder gives, None for a language model.
+
+  Args:
+    name: of the config key, for errors.
+    folder: of Hugging Face layout; variables are expanded.
+    network: the policy's decoder, which the folder must hold too.
+
+  Returns:
+    `num_outputs` of its config.
+
+  Raises:
+    FileNotFoundError: there is no config.json.
+    ValueError: its decoder is another one, by the first field that differs.
+  """
+  found = weights.load_config(sources.expand_variables(folder))
+  for field in dataclasses.fields(DecoderConfig):
+    theirs, ours = (one.__dict__[field.name] for one in (found, network))
+    if field.name not in FREE and theirs != ours:
+      raise ValueError(
+        f"{name}: {folder} has {field.name} {theirs!r}, the policy {ours!r}; "
+        "both must be the same decoder"
+      )
+  return found.num_outputs
+
+
+def is_reward_model(folder: str, network: DecoderConfig) -> bool:
+  """Whether a critic starts from a reward model rather than a language model.
+
+  Args:
+    folder: `critic.init_from`.
+    network: the policy's decoder.
+
+  Raises:
+    ValueError: another decoder, or a reward model of several outputs.
+  """
+  number = num_outputs_of("critic.init_from", folder, network)
+  if number is not None and number > 1:
+    raise ValueError(
+      f"critic.init_from: {folder} gives {number} rewards; a critic, which "
+      "predicts one return, starts from a reward model of one output or from "
+      "a language model"
+    )
+  return number is not None
+
+
+def critic_of_reward_model(
+  folder: str, network: DecoderConfig, shardings: Tree
+) -> Tree:
+  """A critic whose value at a token is the reward of the text up to it.
+
+  The reward head becomes the value head. A critic's language head, where the
+  embeddings are not tied, is read by nothing; no reward model has one, so it
+  is zero.
+
+  Args:
+    folder: a reward model of one output.
+    network: the policy's decoder, with a value head.
+    shardings: of the critic's parameters.
+
+  Returns:
+    The critic's parameters, in units of the model's uncalibrated reward.
+  """
+  ours = {VALUE, LANGUAGE_HEAD}
+  rest = {name: part for name, part in shardings.items() if name not in ours}
+  params = weights.load_params(
+    sources.expand_variables(folder),
+    dataclasses.replace(network, num_outputs=1, value_head=False),
+    shardings={**rest, SCORE: shardings[VALUE]},
+  )
+  critic = {name: params[name] for name in rest}
+  critic[VALUE] = params[SCORE]
+  if LANGUAGE_HEAD in shardings:
+    shape = (network.embed_dim, network.vocab_size)
+    critic[LANGUAGE_HEAD] = {
+      "kernel": jax.jit(
+        lambda: jnp.zeros(shape, jnp.dtype(network.param_dtype)),
+        out_shardings=shardings[LANGUAGE_HEAD]["kernel"],
+      )()
+    }
+  return critic
