@@ -1,6 +1,6 @@
-"""Fills in the table of scaling.md: python docs/tabulate_scaling.py [--cached].
+"""Fills in scaling.md: python docs/tabulate_scaling.py [--cached].
 
-Each row is one ahead-of-time compilation of minutes in a process of its own.
+Each entry is one ahead-of-time compilation of minutes in a process of its own.
 What was compiled is kept in scaling.json beside this file; delete an entry to
 compile it again. With --cached nothing is compiled.
 """
@@ -24,6 +24,19 @@ RUNS = (
   ("rm_more_pythia_1_4b:shape", 5, ("v5e:4x4", "v5e:16x16", "v5e:8x8")),
   ("rm_bt_pythia_1_4b:shape", 4, ("v5p:4x4x4", "v6e:8x8", "v4:2x4x4")),
 )
+# At the batch that they name, on the slice that they are for.
+PAPER = (
+  ("rm_more_pythia_1_4b:shape", "v5e:4x4"),
+  ("rm_more_pythia_2_8b:shape", "v5e:4x4"),
+  ("rm_metarm_llama2_7b:shape", "v5e:4x4"),
+  ("rm_contrastive_llama2_7b:shape", "v5e:4x4"),
+  ("rm_dprm_opt_2_7b:shape", "v5e:4x4"),
+  ("rm_dprm_opt_6_7b:shape", "v5e:4x8"),
+  ("rm_dprm_llama_7b:shape", "v5e:4x8"),
+  ("rm_mixture_tulu2_7b:shape", "v5e:4x4"),
+  ("policy_maxmin_gpt2_imdb:shape", "v5e:2x2"),
+  ("policy_maxmin_tulu2_7b:shape", "v5e:4x4"),
+)
 GIB = 2**30
 
 
@@ -40,20 +53,31 @@ def devices(topology: str) -> int:
   return chips(topology) * (2 if topology.startswith("v4:") else 1)
 
 
-def compiled(config: str, rows: int, topology: str) -> dict:
-  """What the compile stage says of one row."""
-  batch = rows * devices(topology)
+def compiled(config: str, rows: int | None, topology: str) -> dict[str, dict]:
+  """What the compile stage says of each program, by the end of its key.
+
+  Args:
+    config: FILE:variant.
+    rows: per device and step; None for what the config says.
+    topology: of the slice.
+  """
+  batch = None if rows is None else rows * devices(topology)
   file, _, variant = config.partition(":")
+  stage = "train_policy" if file.startswith("policy_") else "train_reward"
   with tempfile.TemporaryDirectory() as workdir:
     subprocess.run(
       [
         sys.executable,
         "-m",
         "jaxalign.experiments.compile",
+        f"--stage={stage}",
         f"--config=configs/{file}.py:{variant}",
         f"--topology={topology}",
-        f"--config.train.batch_size={batch}",
-        f"--config.eval.batch_size={batch}",
+        *(
+          f"--config.{section}.batch_size={batch}"
+          for section in ("train", "eval")
+          if batch is not None
+        ),
         f"--workdir={workdir}",
       ],
       env=os.environ | {"JAX_PLATFORMS": "cpu"},
@@ -62,21 +86,33 @@ def compiled(config: str, rows: int, topology: str) -> dict:
       check=False,  # what does not fit has a row too
     )
     result = json.loads((pathlib.Path(workdir) / "compile.json").read_text())
-  (program,) = result["programs"]
-  messages = program["collectives"] or ()
+  return entries_of(result)
+
+
+def entries_of(result: dict) -> dict[str, dict]:
+  """What is kept of a compile.json, one entry for each program.
+
+  Args:
+    result: its content.
+  """
   return {
-    "mesh": result["mesh"],
-    "rows": program["rows"],
-    "fits": result["fits"],
-    "limit": result["hbm_limit_bytes"],
-    "hbm": program["hbm_bytes"],
-    "flops": program["flops"],
-    "collective_bytes": sum(m["bytes"] * m["count"] for m in messages),
-    "involuntary": len(program["involuntary"]),
-    "replicated": len(program["replicated"]),
-    "versions": {
-      name: importlib.metadata.version(name) for name in ("jax", "libtpu")
-    },
+    "" if program["name"] == "step" else f" {program['name']}": {
+      "mesh": result["mesh"],
+      "rows": program["rows"],
+      "fits": program["fits"],
+      "limit": result["hbm_limit_bytes"],
+      "hbm": program["hbm_bytes"],
+      "flops": program["flops"],
+      "collective_bytes": sum(
+        m["bytes"] * m["count"] for m in program["collectives"] or ()
+      ),
+      "involuntary": len(program["involuntary"]),
+      "replicated": len(program["replicated"]),
+      "versions": {
+        name: importlib.metadata.version(name) for name in ("jax", "libtpu")
+      },
+    }
+    for program in result["programs"]
   }
 
 
@@ -105,24 +141,58 @@ def table(entries: dict, wanted: list[tuple[str, str]]) -> str:
   return "\n".join(lines)
 
 
+def paper_table(entries: dict) -> str:
+  """The rows of `PAPER` that were compiled, as a Markdown table."""
+  lines = [
+    "| config | slice | rows and tokens | HBM per device | parameters, "
+    "optimiser | temporaries | of the limit | FLOPs | collectives per device | "
+    "reshards | giants |",
+    "|" + "---|" * 11,
+  ]
+  for config, topology in PAPER:
+    for end in ("", " sample", " learn"):
+      entry = entries.get(f"{config} {topology}{end}")
+      if entry is None:
+        continue
+      hbm = entry["hbm"]
+      state = hbm["parameters"] + hbm.get("optimizer", 0)
+      rest = hbm["activations"] + hbm.get("kv_cache", 0)
+      lines.append(
+        f"| `{config}`{end and ','}{end} | {topology} | "
+        f"{' x '.join(map(str, entry['rows']))} | "
+        f"{hbm['total'] / GIB:.2f} GiB | {state / GIB:.2f} GiB | "
+        f"{rest / GIB:.2f} GiB | {hbm['total'] / entry['limit']:.0%} | "
+        f"{entry['flops']:.2g} | {entry['collective_bytes'] / GIB:.2f} GiB | "
+        f"{entry['involuntary']} | {entry['replicated']} |"
+      )
+  return "\n".join(lines)
+
+
 def filled(page: str, entries: dict) -> str:
-  """The page with its table written anew."""
+  """The page with its tables written anew."""
   wanted = [(config, t) for config, _, slices in RUNS for t in slices]
   shown = sorted(wanted, key=lambda run: (run[0], run[1][:3], chips(run[1])))
-  before, mark, rest = page.partition("<!-- rows -->\n")
-  end = rest.partition("<!-- end -->")[2]
-  return f"{before}{mark}{table(entries, shown)}\n<!-- end -->{end}"
+  for mark, lines in (
+    ("<!-- rows -->\n", table(entries, shown)),
+    ("<!-- paper -->\n", paper_table(entries)),
+  ):
+    before, _, rest = page.partition(mark)
+    end = rest.partition("<!-- end -->")[2]
+    page = f"{before}{mark}{lines}\n<!-- end -->{end}"
+  return page
 
 
 def main() -> None:
   """Compiles what is missing, then writes the page."""
   entries = json.loads(CACHE.read_text()) if CACHE.exists() else {}
-  for config, rows, slices in () if "--cached" in sys.argv else RUNS:
-    for topology in slices:
-      key = f"{config} {topology}"
-      if key not in entries:
-        entries[key] = compiled(config, rows, topology)
-        CACHE.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+  runs = [(config, rows, t) for config, rows, slices in RUNS for t in slices]
+  runs += [(config, None, topology) for config, topology in PAPER]
+  for config, rows, topology in () if "--cached" in sys.argv else runs:
+    key = f"{config} {topology}"
+    if not {key, f"{key} learn"} & entries.keys():
+      found = compiled(config, rows, topology)
+      entries |= {f"{key}{end}": entry for end, entry in found.items()}
+      CACHE.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
   PAGE.write_text(filled(PAGE.read_text(), entries))
 
 
