@@ -1,6 +1,12 @@
 """Every named adapter: folders, files in folders, and data sets of the hub."""
 
-from jaxalign.data import folder_ratings, folder_votes, hub_rows, hub_trees
+from jaxalign.data import (
+  folder_ratings,
+  folder_texts,
+  folder_votes,
+  hub_rows,
+  hub_trees,
+)
 from jaxalign.data.adapter import Adapter
 
 # The vote share of these folders is no gap in reward units.
@@ -28,6 +34,7 @@ ADAPTERS: dict[str, Adapter] = {
   **FOLDERS,
   **folder_votes.ADAPTERS,
   **folder_ratings.ADAPTERS,
+  **folder_texts.ADAPTERS,
   **hub_rows.ADAPTERS,
   **hub_trees.ADAPTERS,
 }

@@ -203,16 +203,6 @@ def _choices(row: Row) -> list[dict[str, Any]]:
   return made
 
 
-def _story(row: Row) -> dict[str, Any]:
-  """The opening of a story, a demonstration without a prompt."""
-  return {
-    "prompt": "",
-    "responses": [adapter.need_text(row, "text")],
-    "source": "stories260k_lm",
-    "id": row.get("id"),
-  }
-
-
 _DICES = adapter.Adapter(
   ignore=("n_raters", "ratings"),
   reads=("item_id", "context", "response", "unsafe_votes", "expert_unsafe"),
@@ -283,8 +273,5 @@ ADAPTERS: dict[str, adapter.Adapter] = {
     ignore=("reference", "gpt4_pref"),
     reads=(*_BON, "rm_choice"),
     row=_choices,
-  ),
-  "stories260k_lm/story_prompts": adapter.Adapter(
-    ignore=("ids",), reads=("id", "text"), row=_story
   ),
 }

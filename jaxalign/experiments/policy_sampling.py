@@ -11,6 +11,7 @@ import numpy as np
 from jaxalign.algorithms import contract
 from jaxalign.algorithms.experience import Networks
 from jaxalign.data import batches
+from jaxalign.data.tokens import Tokenizer
 from jaxalign.models import Sampler, local_sampler
 from jaxalign.models.config import DecoderConfig
 
@@ -31,6 +32,9 @@ class SamplingConfig:
       loss, and so for `top_p` and `repetition_penalty`.
     top_p: mass of the likeliest tokens that is kept, None for all.
     repetition_penalty: of tokens that prompt or response hold; 1 is none.
+    end_ids: tokens that end a response beside the tokenizer's own end, such as
+      the end of a turn, or the start of a text where the model has learned that
+      one begins as the other ends.
   """
 
   num_responses: int
@@ -40,6 +44,7 @@ class SamplingConfig:
   top_k: int | None
   top_p: float | None
   repetition_penalty: float
+  end_ids: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
@@ -50,6 +55,25 @@ class SamplingConfig:
       raise ValueError(
         f"temperature must be > 0 to learn from samples, got {self.temperature}"
       )
+
+
+def ends_of(config: SamplingConfig, tokenizer: Tokenizer) -> tuple[int, ...]:
+  """The tokens that end a response.
+
+  Args:
+    config: the section.
+    tokenizer: the policy's.
+
+  Raises:
+    ValueError: the tokenizer has no such token.
+  """
+  own = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+  for token in config.end_ids:
+    if not 0 <= token < tokenizer.vocab_size:
+      raise ValueError(
+        f"sampling.end_ids must be in [0, {tokenizer.vocab_size}), got {token}"
+      )
+  return tuple(dict.fromkeys((*own, *config.end_ids)))
 
 
 def make_sampler(

@@ -97,7 +97,7 @@ def build(
       else optimizer(config.critic_optimizer, made.critic_axes)
     ),
   )
-  eos_ids = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+  eos_ids = policy_sampling.ends_of(sampling, tokenizer)
   return policy_programs.make_stage(
     made,
     policy_sampling.make_sample(

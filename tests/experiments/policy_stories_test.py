@@ -1,0 +1,83 @@
+"""Real prompts, a pretrained policy and a function as its reward."""
+
+import dataclasses
+import json
+import runpy
+import tempfile
+
+import numpy as np
+from absl.testing import absltest
+from etils import epath
+
+from jaxalign.data import text_rewards, tokens
+from jaxalign.experiments import configuration, policy_sampling, train_policy
+from tests import checkout
+from tests.data import real_data
+
+
+def stories_config(variant: str):
+  path = checkout.ROOT / "configs/policy_maxmin_stories.py"
+  return runpy.run_path(str(path))["get_config"](variant)
+
+
+class EndsTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.config = configuration.to_dataclass(
+      train_policy.Config, stories_config("smoke")
+    )
+
+  def ends(self, *ids: int) -> tuple[int, ...]:
+    sampling = dataclasses.replace(self.config.sampling, end_ids=ids)
+    return policy_sampling.ends_of(sampling, tokens.byte_tokenizer())
+
+  def test_the_tokenizers_own_end_and_others(self):
+    self.assertEqual(self.ends(), (258,))
+    self.assertEqual(self.ends(46, 33), (258, 46, 33))
+    self.assertEqual(self.ends(258, 46), (258, 46))
+
+  def test_a_token_that_is_not_there_is_named(self):
+    for token in (-1, 259):
+      with self.assertRaisesRegex(
+        ValueError, rf"end_ids must be in \[0, 259\), got {token}"
+      ):
+        self.ends(token)
+
+
+class StoriesTest(absltest.TestCase):
+  def test_sentences_end_and_are_judged(self):
+    real_data.folder("stories260k_lm")
+    cfg = stories_config("smoke")
+    cfg.train.num_iterations = 1
+    config = configuration.to_dataclass(train_policy.Config, cfg)
+    seen = []
+    original = text_rewards.sentiment_and_conciseness
+
+    def recorded(prompts, responses):
+      seen.extend(zip(prompts, responses, strict=True))
+      return original(prompts, responses)
+
+    text_rewards.sentiment_and_conciseness = recorded
+    try:
+      workdir = epath.Path(tempfile.mkdtemp())
+      train_policy.run(config, workdir)
+    finally:
+      text_rewards.sentiment_and_conciseness = original
+    scores = json.loads((workdir / "eval.json").read_text())
+    self.assertGreater(scores["eval/ended"], 0)
+    self.assertLess(scores["eval/response_tokens"], 24)
+    # Nothing goes on behind the end of a sentence.
+    for prompt, response in seen:
+      self.assertNotIn(prompt, response)
+      self.assertEmpty(set(".!?") & set(response.rstrip()[:-1]))
+    last = [response for _, response in seen[-8:]]
+    expected = original([], last).mean(axis=0)
+    np.testing.assert_allclose(
+      [scores["eval/utility/sentiment"], scores["eval/utility/conciseness"]],
+      expected,
+      atol=1e-5,
+    )
+
+
+if __name__ == "__main__":
+  absltest.main()
