@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import tokenizers
 import transformers
 
 from jaxalign.data.transcripts import Text, Turn
 
+# Of the tokenizers made here.
+MARKERS = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>"}
 # Names under which a bare tokenizer.json may hold its markers.
 BOS_NAMES = ("<s>", "<bos>", "<|begin_of_text|>", "[BOS]", "<|startoftext|>")
 EOS_NAMES = (
@@ -137,12 +139,51 @@ def byte_tokenizer() -> Tokenizer:
     add_prefix_space=False, use_regex=False
   )
   backend.decoder = tokenizers.decoders.ByteLevel()
-  backend.add_special_tokens(["<pad>", "<bos>", "<eos>"])
+  backend.add_special_tokens(list(MARKERS.values()))
+  return _marked(backend)
+
+
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
+  """Byte-level BPE: no text is unknown, frequent words are one token.
+
+  Markers written out in a text stay text, as with `byte_tokenizer`.
+
+  Args:
+    texts: to learn merges from.
+    vocab_size: tokens at most, with 256 bytes and three markers among them.
+
+  Returns:
+    The tokenizer: pad 0, bos 1, eos 2, then bytes, then merges. There are fewer
+    tokens than `vocab_size` where the texts have no more words to merge.
+
+  Raises:
+    ValueError: `vocab_size` has no room for bytes and markers.
+  """
+  least = 256 + len(MARKERS)
+  if vocab_size < least:
+    raise ValueError(
+      f"vocab_size must be >= {least}, the bytes and markers, got {vocab_size}"
+    )
+  backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+  backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
+    add_prefix_space=False
+  )
+  backend.decoder = tokenizers.decoders.ByteLevel()
+  trainer = tokenizers.trainers.BpeTrainer(
+    vocab_size=vocab_size,
+    special_tokens=list(MARKERS.values()),
+    initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+    show_progress=False,
+  )
+  backend.train_from_iterator(texts, trainer)
+  return _marked(backend)
+
+
+def _marked(backend: tokenizers.Tokenizer) -> Tokenizer:
+  """A backend that holds `MARKERS`, with their ids."""
   fast = transformers.PreTrainedTokenizerFast(
     tokenizer_object=backend,
-    pad_token="<pad>",
-    bos_token="<bos>",
-    eos_token="<eos>",
+    **MARKERS,
     split_special_tokens=True,
     clean_up_tokenization_spaces=False,
   )

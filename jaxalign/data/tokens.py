@@ -10,7 +10,12 @@ from jaxalign.data import sequences
 from jaxalign.data.numbering import Numbering
 from jaxalign.data.record import Record
 from jaxalign.data.sequences import Sequences
-from jaxalign.data.tokenizer import Tokenizer, byte_tokenizer, load_tokenizer
+from jaxalign.data.tokenizer import (
+  Tokenizer,
+  byte_tokenizer,
+  load_tokenizer,
+  train_tokenizer,
+)
 
 __all__ = [
   "PairDataset",
@@ -18,6 +23,7 @@ __all__ = [
   "byte_tokenizer",
   "encode_pairs",
   "load_tokenizer",
+  "train_tokenizer",
 ]
 
 

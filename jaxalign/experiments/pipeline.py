@@ -27,6 +27,7 @@ from jaxalign.experiments import (
   sft,
   train_policy,
   train_reward,
+  train_tokenizer,
 )
 from jaxalign.ops import checks
 from jaxalign.runtime import hosts
@@ -53,6 +54,7 @@ STAGES = {
     train_reward.Config,
     lambda config, workdir: train_reward.run(config, workdir, profile=False),
   ),
+  "train_tokenizer": Kind(train_tokenizer.Config, train_tokenizer.run),
 }
 
 

@@ -67,6 +67,32 @@ class TokenizerTest(parameterized.TestCase):
     fast = transformers.AutoTokenizer.from_pretrained(str(self.folder))
     self.assertEqual(fast.pad_token_id, 256)
 
+  def test_learned_words_are_one_token(self):
+    learned = tokenizer_lib.train_tokenizer(
+      ["hello there", "hello world"] * 3, vocab_size=263
+    )
+    self.assertEqual(learned.vocab_size, 263)
+    self.assertEqual(
+      (learned.pad_id, learned.bos_id, learned.eos_id), (0, 1, 2)
+    )
+    # Four merges make "hello" of five letters; nothing else is as frequent.
+    self.assertLen(learned.encode("hello"), 1)
+    self.assertLen(learned.encode("hells"), 2)
+    text = "".join(map(chr, range(300))) + " ☕ <eos><pad> hello"
+    self.assertNotIn(2, learned.encode(text))
+    self.assertEqual(learned.decode(learned.encode(text)), text)
+    again = self.saved(learned.fast)
+    self.assertEqual(again.encode(text), learned.encode(text))
+    self.assertEqual((again.pad_id, again.bos_id, again.eos_id), (0, 1, 2))
+
+  def test_no_more_tokens_than_there_are_words(self):
+    learned = tokenizer_lib.train_tokenizer(["ab"], vocab_size=1000)
+    self.assertEqual(learned.vocab_size, 260)
+
+  def test_no_room_for_bytes(self):
+    with self.assertRaisesRegex(ValueError, r">= 259, .* got 258"):
+      tokenizer_lib.train_tokenizer(["ab"], vocab_size=258)
+
   @parameterized.parameters(
     (("<eos>", "<my_pad>", "<unk>"), {"unk_token": "<unk>"}, "<my_pad>"),
     (("<eos>", "<unk>"), {"unk_token": "<unk>"}, "<unk>"),

@@ -1,0 +1,107 @@
+r"""Preferences in, a tokenizer of their words out.
+
+python -m jaxalign.experiments.train_tokenizer \
+    --config=configs/tokenizer_crowd.py --workdir=runs/tokenizer_crowd
+
+For models that start from scratch: a sequence is then a fraction of its bytes.
+`data.tokenizer=runs/tokenizer_crowd/tokenizer` is how other stages read it.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+
+from etils import epath
+
+from jaxalign.data import readers, tokens
+from jaxalign.data.transcripts import text_of
+from jaxalign.experiments import configuration, program
+from jaxalign.runtime import hosts
+
+log = logging.getLogger("jaxalign")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+  """Which texts are counted.
+
+  Attributes:
+    train_files: sources to learn from: globs, `hub:NAME[:subset][:split]` or
+      `synthetic:NAME[:split]`; prompts and all responses count.
+    on_bad_record: "error" or "skip" (counted).
+    extra_columns: columns beyond the schema to ignore.
+    crowd_seed: seed of synthetic sources.
+  """
+
+  train_files: tuple[str, ...]
+  on_bad_record: str
+  extra_columns: tuple[str, ...]
+  crowd_seed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything `train_tokenizer` reads.
+
+  Attributes:
+    seed: of the run; merges follow from counts, nothing is drawn.
+    data: the texts.
+    vocab_size: tokens at most, the 256 bytes and three markers among them.
+  """
+
+  seed: int
+  data: TextConfig
+  vocab_size: int
+
+
+def run(config: Config, workdir: epath.Path) -> None:
+  """Writes `tokenizer/`, a Hugging Face folder, and its size to `eval.json`.
+
+  Args:
+    config: the resolved config.
+    workdir: gets tokenizer/ and eval.json.
+
+  Raises:
+    ValueError: begins with `FILE:LINE:` for a bad record; or `vocab_size` is
+      too small.
+  """
+  if not hosts.is_main():
+    return
+  made = tokens.train_tokenizer(
+    _texts(config.data), vocab_size=config.vocab_size
+  )
+  made.save(workdir / "tokenizer")
+  num_bytes = num_tokens = 0
+  for text in _texts(config.data):
+    num_bytes += len(text.encode())
+    num_tokens += len(made.encode(text))
+  sizes = {
+    "vocab_size": made.vocab_size,
+    "bytes_per_token": num_bytes / num_tokens,
+  }
+  configuration.write_json(workdir / "eval.json", sizes)
+  log.info("tokenizer: %d tokens, %.2f bytes each", *sizes.values())
+
+
+def _texts(config: TextConfig) -> Iterator[str]:
+  """Each prompt once per record, and each of its responses."""
+  stream = readers.RecordStream(
+    config.train_files,
+    config.on_bad_record,
+    config.extra_columns,
+    config.crowd_seed,
+  )
+  for record in stream:
+    yield text_of(record.prompt)
+    for response in record.responses:
+      yield text_of(response)
+
+
+def main() -> None:
+  """Runs the stage from the command line."""
+  program.define_flags()
+  program.main(Config, run)
+
+
+if __name__ == "__main__":
+  main()
