@@ -33,13 +33,17 @@ import ml_collections
 
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
-  if variant not in ("full", "one_taste", "noise_group", "smoke"):
-    raise ValueError(
-      "variant must be 'full', 'one_taste', 'noise_group' or 'smoke', got "
-      f"{variant!r}"
-    )
+  ratios = {f"ratio_{n}": n for n in (1, 2, 6, 10)}
+  variants = ("full", *ratios, "one_taste", "noise_group", "smoke")
+  if variant not in variants:
+    raise ValueError(f"variant must be one of {variants}, got {variant!r}")
   size = ":smoke" if variant == "smoke" else ""
-  crowd = "two_groups" if variant in ("full", "smoke") else variant
+  crowd = "two_groups"
+  if variant in ("one_taste", "noise_group"):
+    crowd = variant
+  if variant in ratios:
+    majority = ratios[variant] / (ratios[variant] + 1)
+    crowd += f",shares={majority:.4f}/{1 - majority:.4f}"
   groups = ("warm", "brief")
   if variant == "noise_group":
     groups = ("warm", "brief", "noise")
@@ -48,40 +52,59 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     f"data.eval_files=('synthetic:{crowd}:test',)",
   )
   truth = (f"judge.crowd={crowd}", f"judge.names={groups}")
-  brief = variant == "smoke"
+  tokenizer = "data.tokenizer={tokenizer}/tokenizer"
   # Both rewards have the same network and as many steps.
-  reward = () if brief else ("train.num_steps=150", "eval.num_samples=200")
+  reward = (tokenizer, "data.max_length=48", "data.buckets=(32, 48)")
   policy = (
     "model.init_from={sft}/model",
     "model.architecture=None",
     "data.tokenizer=None",
+    "data.max_prompt_length=24",
+    "source.buckets=(48,)",
+    "judge.buckets=(48,)",
     *files,
     *truth,
   )
-  if not brief:
+  if variant != "smoke":
+    reward += ("train.num_steps=240", "eval.num_samples=200")
     policy += (
-      "train.num_iterations=20",
-      "train.num_prompts=32",
+      "sampling.max_new_tokens=24",
+      "train.num_iterations=30",
       "train.eval_every=5",
-      "train.eval_prompts=128",
-      "train.checkpoint_every=10",
+      "train.eval_prompts=500",
+      "train.checkpoint_every=15",
     )
   cfg = ml_collections.ConfigDict()
   cfg.seed = 0
   cfg.crowd_seed = 0
   cfg.steps = (
     dict(
+      name="tokenizer",
+      stage="train_tokenizer",
+      config=f"configs/tokenizer_crowd.py{size}",
+      changes=files[:1],
+    ),
+    dict(
       name="sft",
       stage="sft",
       config=f"configs/sft_crowd.py{size}",
-      changes=files if brief else (*files, "train.num_steps=100"),
+      changes=(
+        (tokenizer, *files)
+        if variant == "smoke"
+        else (
+          tokenizer,
+          *files,
+          "train.num_steps=200",
+          "train.batch_size=16",
+        )
+      ),
     ),
     dict(
       name="one_reward",
       stage="train_reward",
       config=(
         "configs/rm_bt_crowd.py:smoke"
-        if brief
+        if variant == "smoke"
         else "configs/rm_mixture_crowd.py:bradley_terry"
       ),
       changes=(*files, *reward),

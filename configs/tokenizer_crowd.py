@@ -6,8 +6,7 @@ r"""How few tokens does the synthetic crowd need?
 Byte-level BPE of the training texts, for models that start from scratch; a
 training answer becomes 10 tokens in the mean. `:smoke` learns 41 merges alone.
 
-Measured: 512 tokens, 3.25 bytes each over prompts and answers (nothing is drawn;
-crowd seed 0).
+Measured: 512 tokens, 3.25 bytes each over prompts and answers; crowd seed 0.
 """
 
 import ml_collections
