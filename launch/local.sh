@@ -39,6 +39,11 @@ else
   export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
 fi
 
+# Small networks on a CPU: memory that is mapped and unmapped with every step
+# costs a third of the time (docs/performance.md). Other systems ignore it.
+export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.arena_max=1:\
+glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776}
+
 stage "From preferences to policies"
 run "$python" -m jaxalign.experiments.pipeline \
   --config=configs/pipeline_crowd.py --workdir="$workdir" \

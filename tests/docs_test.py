@@ -151,5 +151,39 @@ class DrawingTest(parameterized.TestCase):
     self.assertEmpty(drawn - kept)
 
 
+class FairnessTest(absltest.TestCase):
+  def run_of(self, worst, share):
+    """A pipeline's finding with one policy and two groups."""
+    at = {"a": 1.0, "b": worst, "worst": worst}
+    one = dict(at_equal_kl=at, end_kl=2.0, share=share)
+    return dict(
+      groups=["a", "b"], start={"a": 0.0, "b": -1.0}, policies={"max": one}
+    )
+
+  def script(self):
+    return runpy.run_path(str(checkout.ROOT / "docs/tabulate_fairness.py"))
+
+  def test_seeds_have_a_mean_and_a_spread(self):
+    runs = [self.run_of(0.0, 0.5), self.run_of(0.2, 0.9)]
+    *_, start, policy = self.script()["table"](runs)
+    self.assertEqual(
+      start, "| start | 0.00 ± 0.00 | -1.00 ± 0.00 | -1.00 ± 0.00 | – | 0 |"
+    )
+    self.assertEqual(
+      policy,
+      "| max | 1.00 ± 0.00 | 0.10 ± 0.14 | 0.10 ± 0.14 | 0.70 ± 0.28 "
+      "| 2.00 ± 0.00 |",
+    )
+
+  def test_no_gain_has_no_share(self):
+    *_, policy = self.script()["table"]([self.run_of(0.2, None)])
+    self.assertIn("| undefined |", policy)
+
+  def test_other_groups_are_not_averaged(self):
+    other = self.run_of(0.0, 0.5) | {"groups": ["a", "c"]}
+    with self.assertRaisesRegex(ValueError, r"groups \['a', 'b'\].*'c'"):
+      self.script()["table"]([self.run_of(0.0, 0.5), other])
+
+
 if __name__ == "__main__":
   absltest.main()
