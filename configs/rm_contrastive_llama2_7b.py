@@ -16,7 +16,9 @@ folder, `:smoke` is small, on the synthetic crowd; a step's cost needs no TPU:
 [S1] is the report (arXiv 2401.06080), [S2] its code, [S4] the paper on MetaRM
 (arXiv 2405.00438), [default] a choice where none of them says.
 
-Measured: not yet run.
+Measured: not yet run. Compiled for v5e:4x4, a step takes 9.34 of 15.75 GiB on
+each chip, 4.72 of them activations, and nothing is held whole that should be
+split (commit 89b718f, jax 0.10.2, libtpu 0.0.42; docs/scaling.md).
 """
 
 import ml_collections
