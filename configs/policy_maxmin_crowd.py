@@ -44,6 +44,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     unroll=1,
   )
   cfg.model.init_from = "runs/sft_crowd/model"
+  cfg.reference = none(str)  # where KL is measured from: model.init_from
   cfg.sampling = dict(
     num_responses=1,
     max_new_tokens=72,  # bytes; answers of the crowd have 65 at most

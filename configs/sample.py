@@ -21,6 +21,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   cfg.seed = 0
 
   cfg.files = ("synthetic:two_groups:test",)
+  cfg.limit = ml_collections.config_dict.placeholder(int)  # prompts
   cfg.on_bad_record = "error"
   cfg.extra_columns = ()
   cfg.crowd_seed = 0

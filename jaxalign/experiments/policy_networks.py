@@ -1,8 +1,8 @@
 """The networks of `train_policy`: policy, reference and critic on one decoder.
 
 Without adapters the policy is trained as a whole and the reference is a frozen
-copy. With adapters the frozen parameters are the base of both, and the
-reference is the policy with its adapters off.
+copy, or another policy of the same decoder. With adapters the frozen parameters
+are the base of both, and the reference is the policy with its adapters off.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Trainable(NamedTuple):
     policy_of: `(trainable, frozen) -> parameters` of `network`.
     init_policy: `(key, shardings) -> trainable parameters`.
     init_frozen: `(key, shardings) -> frozen parameters`; the same key gives
-      those that `init_policy` starts from.
+      those that `init_policy` starts from, unless the reference is another.
     init_critic: `(key, shardings) -> parameters`.
   """
 
@@ -109,6 +109,7 @@ def make_networks(
   temperature: float,
   max_new_tokens: int,
   entropy: bool,
+  reference: str | None = None,
 ) -> Trainable:
   """Everything that `train_policy` trains or reads, undrawn.
 
@@ -119,14 +120,16 @@ def make_networks(
     temperature: of the sampler.
     max_new_tokens: of a response.
     entropy: whether the policy's entropy is computed.
+    reference: folder of the policy that KL is measured from; None for where
+      this one starts.
 
   Returns:
     See `Trainable`.
 
   Raises:
     ValueError: the policy drops out activations, so that what is learned from
-      is not what was sampled from; or the critic's folder holds another decoder
-      or a reward model of several outputs.
+      is not what was sampled from; the folder of critic or reference holds
+      another decoder or does not do as one; or a reference beside adapters.
   """
   if network.dropout > 0:
     raise ValueError(
@@ -137,6 +140,13 @@ def make_networks(
     critic.init_from, network
   )
   adapters = model_config.lora
+  if reference is not None:
+    if adapters is not None:
+      raise ValueError(
+        "reference must be None with model.lora, which takes the policy with "
+        f"its adapters off, got {reference!r}"
+      )
+    starting_points.check_reference(reference, network)
   model = heads.causal_lm(network)
   valued = heads.causal_lm(dataclasses.replace(network, value_head=True))
   shared = critic.kind == "shared"
@@ -171,8 +181,14 @@ def make_networks(
     axes = {ADAPTERS: lora.adapter_axes(network, adapters)}
     axes |= {VALUE: valued.axes[VALUE]} if shared else {}
 
-  def init_frozen(key: jax.Array, shardings: Tree) -> Tree:
+  def init_start(key: jax.Array, shardings: Tree) -> Tree:
     return backbone.initial_params(model_config, network, model, key, shardings)
+
+  def init_frozen(key: jax.Array, shardings: Tree) -> Tree:
+    if reference is None:
+      return init_start(key, shardings)
+    start = _from_folder(model_config, reference)
+    return backbone.initial_params(start, network, model, key, shardings)
 
   def init_policy(key: jax.Array, shardings: Tree) -> Tree:
     value = {}
@@ -180,7 +196,7 @@ def make_networks(
       kernel = jnp.zeros((network.embed_dim, 1), jnp.dtype(network.param_dtype))
       value = {VALUE: {"kernel": kernel}}
     if adapters is None:
-      return {**init_frozen(key, without_value(shardings)), **value}
+      return {**init_start(key, without_value(shardings)), **value}
     # A key of its own: the base is drawn from `key` itself.
     drawn = jax.random.fold_in(key, 1)
     return {ADAPTERS: lora.init_adapters(drawn, network, adapters), **value}
@@ -192,9 +208,7 @@ def make_networks(
       )
     start = model_config
     if critic.init_from is not None:
-      start = dataclasses.replace(
-        model_config, init_from=critic.init_from, architecture=None
-      )
+      start = _from_folder(model_config, critic.init_from)
     config = dataclasses.replace(network, value_head=True)
     return backbone.initial_params(start, config, valued, key, shardings)
 
@@ -223,6 +237,12 @@ def make_networks(
     init_frozen=init_frozen,
     init_critic=init_critic,
   )
+
+
+def _from_folder(
+  config: backbone.BackboneConfig, folder: str
+) -> backbone.BackboneConfig:
+  return dataclasses.replace(config, init_from=folder, architecture=None)
 
 
 def without_value(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -69,6 +69,9 @@ class IterationConfig:
 class Config:
   """Everything `train_policy` reads.
 
+  `reference` is the folder of the policy that KL is measured from, such as the
+  tuned one that the first of several rounds started from; None for where this
+  run starts.
   `judge` is a second source, such as the truth of a synthetic crowd, that only
   evaluations ask: how far the policy believes its rewards too much.
   """
@@ -88,6 +91,7 @@ class Config:
   train: IterationConfig
   mesh: meshes.MeshConfig
   judge: reward_source.RewardSourceConfig | None = None
+  reference: str | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError for sections that contradict each other."""

@@ -33,6 +33,7 @@ class Config:
     seed: of the samples; a prompt's depend on nothing else but its number.
     files: sources whose prompts are answered, each once, whatever responses
       their records have, if any.
+    limit: prompts that are answered, from the first on; None for all.
     on_bad_record: "error" or "skip" (counted).
     extra_columns: columns beyond the schema to ignore.
     crowd_seed: seed of synthetic sources.
@@ -50,6 +51,7 @@ class Config:
 
   seed: int
   files: tuple[str, ...]
+  limit: int | None
   on_bad_record: str
   extra_columns: tuple[str, ...]
   crowd_seed: int
@@ -74,6 +76,8 @@ class Config:
         f"batch_size must be a multiple of num_responses, got "
         f"{self.batch_size} and {self.num_responses}"
       )
+    if self.limit is not None and self.limit < 1:
+      raise ValueError(f"limit must be >= 1 or None, got {self.limit}")
 
 
 def run(config: Config, workdir: epath.Path) -> None:
@@ -136,7 +140,8 @@ def _prompts(config: Config) -> list[Any]:
     config.crowd_seed,
     need_responses=False,
   )
-  return list(dict.fromkeys(record.prompt for record in stream))
+  prompts = list(dict.fromkeys(record.prompt for record in stream))
+  return prompts[: config.limit]
 
 
 def _finished(path: epath.Path) -> int:

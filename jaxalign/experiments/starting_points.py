@@ -63,6 +63,14 @@ def num_outputs_of(
   return found.num_outputs
 
 
+def check_reference(folder: str, network: DecoderConfig) -> None:
+  """Raises ValueError unless a folder holds a policy like the trained one."""
+  if num_outputs_of("reference", folder, network) is not None:
+    raise ValueError(
+      f"reference: {folder} holds a reward model, not a language model"
+    )
+
+
 def is_reward_model(folder: str, network: DecoderConfig) -> bool:
   """Whether a critic starts from a reward model rather than a language model.
 

@@ -84,6 +84,7 @@ def build(
     temperature=sampling.temperature,
     max_new_tokens=sampling.max_new_tokens,
     entropy=config.policy.entropy_coef is not None,
+    reference=config.reference,
   )
   num_steps = train.num_iterations * config.policy.epochs * minibatches
   optimizer = lambda section, axes: optimizers.make_optimizer(

@@ -50,6 +50,7 @@ def config(model, **changes):
   base = dict(
     seed=0,
     files=(str(prompts),),
+    limit=None,
     on_bad_record="error",
     extra_columns=(),
     crowd_seed=0,
@@ -87,6 +88,11 @@ class SampleTest(absltest.TestCase):
     path.write_bytes(whole[: whole.index(b"\n") + 9])
     sample.run(made, workdir)
     self.assertEqual(path.read_bytes(), whole)
+    few = epath.Path(tempfile.mkdtemp())
+    sample.run(dataclasses.replace(made, limit=2), few)
+    self.assertEqual(
+      (few / sample.FILE).read_bytes().splitlines(), whole.splitlines()[:2]
+    )
 
   def test_prompts_without_responses_are_answered_as_those_with(self):
     made = config(policy(), batch_size=12)
@@ -106,6 +112,8 @@ class SampleTest(absltest.TestCase):
   def test_what_does_not_fit_is_refused(self):
     with self.assertRaisesRegex(ValueError, "multiple of num_responses, got 8"):
       config("x", batch_size=8)
+    with self.assertRaisesRegex(ValueError, "limit must be >= 1 or None, got"):
+      config("x", limit=0)
     with self.assertRaisesRegex(ValueError, "holds a reward model"):
       sample.run(config(policy(num_outputs=1)), epath.Path(tempfile.mkdtemp()))
 

@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 from jaxalign import models
 from jaxalign.algorithms.policy_config import CriticConfig
 from jaxalign.experiments import backbone, policy_networks, starting_points
-from jaxalign.models import heads, translate
+from jaxalign.models import heads, lora, translate
 from jaxalign.runtime import mesh as meshes
 
 P, N, V = 4, 3, 12
@@ -37,10 +37,10 @@ def network_of(**changes):
 
 
 @functools.cache
-def folder_of(**changes) -> str:
+def folder_of(*, seed=0, **changes) -> str:
   """A folder with parameters of no meaning, away from zero."""
   network = network_of(**changes)
-  rng = np.random.default_rng(0)
+  rng = np.random.default_rng(seed)
   params = jax.tree.map(
     lambda x: rng.normal(0.1, 0.5, x.shape).astype(np.float32),
     backbone.abstract_params(heads.model_of(network)),
@@ -50,7 +50,7 @@ def folder_of(**changes) -> str:
   return folder
 
 
-def made_with(folder, **changes):
+def made_with(folder, reference=None, lora=None, **changes):
   """The networks of a policy whose critic starts from `folder`."""
   return policy_networks.make_networks(
     backbone.BackboneConfig(
@@ -60,12 +60,14 @@ def made_with(folder, **changes):
       dtype="float32",
       remat="none",
       unroll=1,
+      lora=lora,
     ),
     CriticConfig("separate", folder, None, 0.2, 1.0, 0.95),
     network_of(**changes),
     temperature=1.0,
     max_new_tokens=N,
     entropy=False,
+    reference=reference,
   )
 
 
@@ -122,6 +124,27 @@ class StartingPointsTest(parameterized.TestCase):
   def test_refuses_before_anything_is_read(self, changes, message):
     with self.assertRaisesRegex(ValueError, message):
       made_with(folder_of(**changes))
+
+  def test_the_reference_is_another_policy_and_the_start_stays(self):
+    other = folder_of(seed=1)
+    made = made_with(None, reference=other)
+    mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1))
+    shardings = meshes.parameter_shardings(
+      made.frozen_axes, made.frozen_params, mesh
+    )
+    same = functools.partial(jax.tree.map, np.testing.assert_array_equal)
+    read = lambda folder: models.load_causal_lm(folder)[1]
+    same(made.init_frozen(jax.random.key(0), shardings), read(other))
+    same(made.init_policy(jax.random.key(0), shardings), read(folder_of()))
+
+  @parameterized.parameters(
+    (dict(num_outputs=1), None, "reference: .* holds a reward model, not"),
+    (dict(embed_dim=4, mlp_dim=4), None, "reference: .* has embed_dim 4"),
+    ({}, lora.LoraConfig(2, 4.0, ("query",)), "None with model.lora"),
+  )
+  def test_refuses_a_reference(self, changes, adapters, message):
+    with self.assertRaisesRegex(ValueError, message):
+      made_with(None, reference=folder_of(**changes), lora=adapters)
 
   def test_another_vocabulary_is_named_by_its_tensor(self):
     made = made_with(folder_of(num_outputs=1, vocab_size=14))
