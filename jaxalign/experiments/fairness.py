@@ -57,7 +57,7 @@ def compare(workdir: epath.Path, config: FairnessConfig) -> dict[str, Any]:
     ValueError: a policy logged no utilities.
   """
   curves = {
-    name: _curve(workdir / name / "metrics.jsonl", config.prefix)
+    name: curve_of(workdir / name / "metrics.jsonl", config.prefix)
     for name in config.policies
   }
   groups = [k for k in next(iter(curves.values())) if k != "kl"]
@@ -89,16 +89,35 @@ def compare(workdir: epath.Path, config: FairnessConfig) -> dict[str, Any]:
   }
 
 
-def _curve(path: epath.Path, prefix: str) -> dict[str, np.ndarray]:
-  """KL and utilities of the evaluations of one run."""
-  rows = [row for row in writer.read_rows(path) if "eval/kl" in row]
+def curve_of(path: epath.Path, prefix: str) -> dict[str, np.ndarray]:
+  """KL and utilities of the evaluations of one policy run.
+
+  Args:
+    path: its metrics.jsonl.
+    prefix: of the metrics that hold each group's utility.
+
+  Returns:
+    "kl" and each group, float64 [evaluations].
+
+  Raises:
+    ValueError: there are none.
+  """
+  rows = _evaluations(path)
   groups = sorted({k for row in rows for k in row if k.startswith(prefix)})
   if not rows or not groups:
     raise ValueError(f"{path} has no row with eval/kl and {prefix}GROUP")
-  read = lambda key: np.array([row[key] for row in rows], np.float64)
-  return {"kl": read("eval/kl")} | {
-    group.removeprefix(prefix): read(group) for group in groups
+  return {"kl": column_of(path, "eval/kl")} | {
+    group.removeprefix(prefix): column_of(path, group) for group in groups
   }
+
+
+def column_of(path: epath.Path, key: str) -> np.ndarray:
+  """One metric of the evaluations of a policy run, float64 [evaluations]."""
+  return np.array([row[key] for row in _evaluations(path)], np.float64)
+
+
+def _evaluations(path: epath.Path) -> list[dict[str, Any]]:
+  return [row for row in writer.read_rows(path) if "eval/kl" in row]
 
 
 def _at(curve: Mapping[str, np.ndarray], group: str, kl: float) -> float:

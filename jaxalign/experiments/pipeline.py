@@ -22,13 +22,16 @@ from jaxalign.experiments import (
   evaluate,
   fairness,
   pipeline_page,
+  policy_rounds,
   program,
+  sample,
   score,
   sft,
   train_policy,
   train_reward,
   train_tokenizer,
 )
+from jaxalign.experiments.fairness import FairnessConfig
 from jaxalign.ops import checks
 from jaxalign.runtime import hosts
 
@@ -47,6 +50,7 @@ class Kind(NamedTuple):
 STAGES = {
   "denoise": Kind(denoise.Config, denoise.run),
   "evaluate": Kind(evaluate.Config, evaluate.run),
+  "sample": Kind(sample.Config, sample.run),
   "score": Kind(score.Config, score.run),
   "sft": Kind(sft.Config, sft.run),
   "train_policy": Kind(train_policy.Config, train_policy.run),
@@ -92,20 +96,22 @@ class Config:
     crowd_seed: of every step's synthetic sources.
     steps: in the order they run.
     fairness: how the policies among them are compared, or None.
+    rounds: which policies are rounds of one, or None.
   """
 
   seed: int
   crowd_seed: int
   steps: tuple[StepConfig, ...]
-  fairness: fairness.FairnessConfig | None
+  fairness: FairnessConfig | None = None
+  rounds: policy_rounds.RoundsConfig | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError for two steps of one name, or a name that is none."""
     names = [step.name for step in self.steps]
     if len({*names}) < len(names) or not names:
       raise ValueError(f"steps must have different names, got {names}")
-    if self.fairness is not None:
-      for name in self.fairness.policies:
+    for section in (self.fairness, self.rounds):
+      for name in () if section is None else section.policies:
         checks.one_of(names, policies=name)
 
 
@@ -129,8 +135,10 @@ def resolve(config: Config, step: StepConfig, workdir: epath.Path) -> Any:
   get_config = runpy.run_path(path)["get_config"]
   made = get_config(variant) if variant else get_config()
   made.seed = config.seed
-  if "data" in made and "crowd_seed" in made.data:
-    made.data.crowd_seed = config.crowd_seed
+  # `sample` reads its sources without a section.
+  for section in (made, made.get("data", {})):
+    if "crowd_seed" in section:
+      section.crowd_seed = config.crowd_seed
   folders = {}
   for earlier in config.steps:
     if earlier.name == step.name:
@@ -206,11 +214,14 @@ def run(config: Config, workdir: epath.Path) -> None:
       step.name: _finished(workdir / step.name, one)
       for step, one in zip(config.steps, resolved, strict=True)
     }
-    found = None
+    found = rounds = None
     if config.fairness is not None:
       found = fairness.compare(workdir, config.fairness)
       configuration.write_json(workdir / "fairness.json", found)
-    pipeline_page.write(workdir, config.steps, seconds, found)
+    if config.rounds is not None:
+      rounds = policy_rounds.trace(workdir, config.rounds)
+      configuration.write_json(workdir / "rounds.json", rounds)
+    pipeline_page.write(workdir, config.steps, seconds, found, rounds)
     log.info("report: %s", workdir / "report.html")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxalign.experiments import fairness
+from jaxalign.experiments import fairness, policy_rounds_page
 from jaxalign.runtime import canvas, report
 
 MAX_SCORES = 12  # numbers of one step that the table of steps shows
@@ -18,6 +18,7 @@ def write(
   steps: Sequence[Any],
   seconds: Mapping[str, float | None],
   found: Mapping[str, Any] | None,
+  rounds: Mapping[str, Any] | None = None,
 ) -> None:
   """Writes report.html.
 
@@ -26,6 +27,7 @@ def write(
     steps: what ran, with `name` and `stage` each.
     seconds: that each step took.
     found: of `fairness.compare`, or None.
+    rounds: of `policy_rounds.trace`, or None.
   """
   sections: list[report.Table | report.Figure | report.Text] = []
   summary = (
@@ -34,6 +36,9 @@ def write(
   if found is not None:
     sections += _policies(found)
     summary += " " + _in_words(found)
+  if rounds is not None:
+    sections += policy_rounds_page.sections_of(rounds)
+    summary += " " + policy_rounds_page.in_words(rounds)
   sections.append(
     report.Table(
       title="Steps",

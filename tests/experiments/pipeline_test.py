@@ -22,6 +22,7 @@ class ToyData:
 @dataclasses.dataclass(frozen=True)
 class Toy:
   seed: int
+  crowd_seed: int  # as in `sample`, where sources stand in no section
   data: ToyData
   reads: str | None
   size: float
@@ -34,6 +35,7 @@ import ml_collections
 def get_config(variant="full"):
   cfg = ml_collections.ConfigDict()
   cfg.seed = 7
+  cfg.crowd_seed = 7
   cfg.data = dict(crowd_seed=7)
   cfg.reads = ml_collections.config_dict.placeholder(str)
   cfg.size = 1.0 if variant == "full" else 0.5
@@ -68,7 +70,6 @@ class PipelineTest(parameterized.TestCase):
     made = dict(
       seed=3,
       crowd_seed=4,
-      fairness=None,
       steps=tuple(
         dict(
           name=name,
@@ -92,9 +93,9 @@ class PipelineTest(parameterized.TestCase):
     pipeline.run(self.two("size=2"), self.workdir)
     (first, one), (second, two) = self.ran
     self.assertEqual((first, second), ("first", "second"))
-    self.assertEqual(one, Toy(3, ToyData(4), None, 1.0))
+    self.assertEqual(one, Toy(3, 4, ToyData(4), None, 1.0))
     self.assertEqual(
-      two, Toy(3, ToyData(4), f"{self.workdir}/first/model", 2.0)
+      two, Toy(3, 4, ToyData(4), f"{self.workdir}/first/model", 2.0)
     )
     page = (self.workdir / "report.html").read_text()
     self.assertIn("nll 0.250", page)
@@ -133,11 +134,12 @@ class PipelineTest(parameterized.TestCase):
       pipeline.run(self.config(("a", ".gone", ())), self.workdir)
     with self.assertRaisesRegex(ValueError, "different names, got"):
       self.config(("a", "", ()), ("a", "", ()))
-    with self.assertRaisesRegex(ValueError, "policies must be one of"):
-      self.config(
-        ("a", "", ()),
-        fairness=dict(policies=("b",), best="b", prefix="eval/judge/"),
-      )
+    for section in (
+      dict(fairness=dict(policies=("b",), best="b", prefix="eval/judge/")),
+      dict(rounds=dict(policies=("a", "b"), prefix="eval/judge/")),
+    ):
+      with self.assertRaisesRegex(ValueError, "policies must be one of"):
+        self.config(("a", "", ()), **section)
 
 
 class CrowdTest(absltest.TestCase):
