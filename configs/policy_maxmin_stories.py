@@ -110,6 +110,9 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     clip=0.2,  # TRL, tunix, EasyDeL, Secrets I
     discount=1.0,  # everywhere
     gae_lambda=0.95,  # TRL, tunix, EasyDeL, Secrets I
+    num_atoms=none(int),  # the mean alone; a law over atoms in place of `clip`
+    low=none(float),
+    high=none(float),
   )
   cfg.kl = dict(
     place="reward",  # TRL, OpenRLHF, MaxMin-RLHF's code

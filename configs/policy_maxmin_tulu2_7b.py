@@ -105,6 +105,9 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     clip=0.2,  # [TRL]
     discount=1.0,  # [TRL]
     gae_lambda=0.95,  # [TRL]
+    num_atoms=none(int),  # the mean alone; a law over atoms in place of `clip`
+    low=none(float),
+    high=none(float),
   )
   cfg.kl = dict(
     place="reward",  # [TRL]

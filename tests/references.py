@@ -118,6 +118,42 @@ def categorical_returns(value_probs, final_probs, gae_lambda, where):
   return returns
 
 
+def two_hot(value, low, high, num_atoms):
+  """Mass on the two atoms around a value, [num_atoms]."""
+  atoms = np.linspace(low, high, num_atoms)
+  value = min(max(value, low), high)
+  out = np.zeros(num_atoms)
+  above = min(int(np.searchsorted(atoms, value)), num_atoms - 1)
+  below = max(above - 1, 0)
+  if above == below:
+    out[above] = 1.0
+    return out
+  out[above] = (value - atoms[below]) / (atoms[above] - atoms[below])
+  out[below] = 1 - out[above]
+  return out
+
+
+def projected_returns(
+  value_probs, rewards, low, high, discount, gae_lambda, where
+):
+  """One trajectory of projected λ-returns of laws, [T, M]."""
+  num_atoms = value_probs.shape[-1]
+  returns = np.zeros_like(value_probs)
+  following = ahead = None
+  for t in np.flatnonzero(where)[::-1]:
+    if ahead is None:
+      ahead = two_hot(rewards[t], low, high, num_atoms)
+    else:
+      mixed = (1 - gae_lambda) * following + gae_lambda * ahead
+      atoms = np.linspace(low, high, num_atoms)
+      ahead = sum(
+        mass * two_hot(rewards[t] + discount * atom, low, high, num_atoms)
+        for mass, atom in zip(mixed, atoms, strict=True)
+      )
+    returns[t], following = ahead, value_probs[t]
+  return returns
+
+
 def segment_mean(x, segment, num_segments, where):
   rows = [x[where & (segment == k)] for k in range(num_segments)]
   return np.array([np.mean(r, axis=0) if len(r) else 0 * x[0] for r in rows])

@@ -12,7 +12,7 @@ from jaxalign.algorithms.policy_config import (
   PolicyConfig,
 )
 from jaxalign.ops import gae
-from jaxalign.ops.masked import masked_var, masked_whiten
+from jaxalign.ops.masked import masked_mean, masked_var, masked_whiten
 
 Scalars = dict[str, jax.Array]
 
@@ -65,17 +65,21 @@ def estimate(
 ) -> tuple[dict[str, jax.Array], Scalars]:
   """Advantages of tokens and, with a critic, the returns it is to predict.
 
+  The value of a distributional critic is the mean of its law. Advantages are
+  estimated from means, and its target is the law of the same λ-returns.
+
   Args:
     experience: `counted` bool, `old_log_probs` and `ref_log_probs`, [R, G, N].
     scores: scaled and shaped, [R, G].
-    values: expected return before each token, [R, G, N]; None without a critic.
+    values: expected return before each token, [R, G, N], or the logits of its
+      law, [R, G, N, M]; None without a critic.
     config: the learner's.
     kl_coef: of the penalty in the reward, scalar; 0 if it is in the loss.
     axis_name: mapped axis, None on one device.
 
   Returns:
-    `advantages`, and with a critic `old_values` and `returns`, all [R, G, N];
-    metrics.
+    `advantages` [R, G, N]; with a critic `old_values` and `returns`, of the
+    same shape, or of a law `return_probs` [R, G, N, M]; metrics.
   """
   counted = experience["counted"]
 
@@ -101,15 +105,35 @@ def estimate(
     )
     advantages = jnp.where(counted, relative[..., None], 0.0)
   else:
-    critic = config.critic
+    critic, law = config.critic, None
+    values = values.astype(rewards.dtype)
+    if critic.span is not None:
+      law = jax.nn.softmax(values)
+      atoms = jnp.linspace(*critic.span, law.shape[-1], dtype=law.dtype)
+      values = losses.expected_utility(law, atoms)
+    discount = 1.0 if critic.discount is None else critic.discount
+    gae_lambda = 1.0 if critic.gae_lambda is None else critic.gae_lambda
     advantages, returns = gae(
-      rewards,
-      values.astype(rewards.dtype),
-      discount=1.0 if critic.discount is None else critic.discount,
-      gae_lambda=1.0 if critic.gae_lambda is None else critic.gae_lambda,
-      where=counted,
+      rewards, values, discount=discount, gae_lambda=gae_lambda, where=counted
     )
     found = {"old_values": values, "returns": returns}
+    if law is not None and critic.span is not None:
+      low, high = critic.span
+      law = losses.projected_returns(
+        law,
+        rewards,
+        low=low,
+        high=high,
+        discount=discount,
+        gae_lambda=gae_lambda,
+        where=counted,
+      )
+      found = {"return_probs": law}
+      metrics["train/returns_out_of_range"] = masked_mean(
+        ((returns < low) | (returns > high)).astype(returns.dtype),
+        where=counted,
+        axis_name=axis_name,
+      )
     total = spread(returns)
     explained = 1 - spread(returns - values) / jnp.where(total > 0, total, 1.0)
     metrics["train/explained_variance"] = jnp.where(total > 0, explained, 0.0)

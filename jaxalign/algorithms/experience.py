@@ -38,7 +38,8 @@ class PolicyOutputs(NamedTuple):
       samples, [R, G, N].
     model_log_probs: the same at temperature 1, as a sampler reports them.
     entropy: of the next token at each place, [R, G, N], or None.
-    values: expected return before each token, [R, G, N], or None.
+    values: expected return before each token, [R, G, N], or the logits of its
+      law over a critic's atoms, [R, G, N, M], or None.
   """
 
   log_probs: jax.Array
@@ -56,7 +57,7 @@ class Networks(NamedTuple):
   Attributes:
     actor: `(params, frozen, batch) -> PolicyOutputs`.
     reference: `(frozen, batch) -> log_probs [R, G, N]`.
-    critic: `(params, batch) -> values [R, G, N]`, None without one of its own.
+    critic: `(params, batch) -> values` as PolicyOutputs has them, or None.
   """
 
   actor: Callable[[Params, Frozen, Batch], PolicyOutputs]
@@ -128,7 +129,7 @@ def prepare(
   """
   counted = response_mask(batch)
   found = {
-    name: jnp.where(counted, x, 0.0)
+    name: jnp.where(counted if x.ndim == 3 else counted[..., None], x, 0.0)
     for name, x in _forward(networks, state, frozen, batch, number).items()
   }
 
@@ -158,10 +159,7 @@ def prepare(
   )
   log_ratio = losses.kl_estimate(found["log_probs"], found["ref_log_probs"])
   divergence = jnp.sum(log_ratio, axis=-1)
-  experience = {
-    "tokens": batch["tokens"],
-    "mask": batch["mask"],
-    "row": batch["row"],
+  experience = {k: batch[k] for k in ("tokens", "mask", "row")} | {
     "counted": counted,
     "old_log_probs": found["log_probs"],
     "ref_log_probs": found["ref_log_probs"],

@@ -86,9 +86,14 @@ class CriticConfig:
       None for the policy's.
     coef: weight of the value loss beside the policy's, of "shared" alone.
     clip: how far a value may move from its old one, in reward units, > 0; None
-      is off.
+      is off, as it is with `num_atoms`.
     discount: γ in [0, 1].
     gae_lambda: λ in [0, 1].
+    num_atoms: returns over which a distributional critic predicts a law, whose
+      mean is the value, >= 2; None predicts the mean alone.
+    low: the least of them, in units of the return, which is what is left of the
+      shaped scores and the KL penalties in the reward.
+    high: the greatest of them; the rest lie evenly between.
   """
 
   kind: str
@@ -97,6 +102,9 @@ class CriticConfig:
   clip: float | None
   discount: float | None
   gae_lambda: float | None
+  num_atoms: int | None = None
+  low: float | None = None
+  high: float | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value spare or out of range."""
@@ -107,6 +115,7 @@ class CriticConfig:
       "clip": ("separate", "shared"),
       "discount": ("separate", "shared"),
       "gae_lambda": ("separate", "shared"),
+      "num_atoms": ("separate", "shared"),
     }
     for name, kinds in readers.items():
       value = self.__dict__[name]
@@ -124,6 +133,33 @@ class CriticConfig:
       value = self.__dict__[name]
       if self.kind != "none" and (value is None or not 0 <= value <= 1):
         raise ValueError(f"{name} must be in [0, 1], got {value}")
+    self._check_atoms()
+
+  @property
+  def span(self) -> tuple[float, float] | None:
+    """The least and the greatest atom, None where the mean is predicted."""
+    if self.low is None or self.high is None:
+      return None
+    return self.low, self.high
+
+  def _check_atoms(self) -> None:
+    """Raises ValueError unless atoms have a range and values no clip."""
+    if len({self.num_atoms is None, self.low is None, self.high is None}) > 1:
+      raise ValueError(
+        "num_atoms, low and high are set together, got "
+        f"{self.num_atoms}, {self.low} and {self.high}"
+      )
+    if self.num_atoms is None or self.span is None:
+      return
+    if self.num_atoms < 2:
+      raise ValueError(f"num_atoms must be >= 2 or None, got {self.num_atoms}")
+    if not self.span[0] < self.span[1]:
+      raise ValueError(f"low must be < high, got {self.low} and {self.high}")
+    if self.clip is not None:
+      raise ValueError(
+        "clip must be None with num_atoms, which predict no single value, got "
+        f"{self.clip}"
+      )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxalign import losses
 from jaxalign.algorithms.contract import Batch, Metrics, Objective, Params
 from jaxalign.algorithms.experience import PolicyOutputs
-from jaxalign.algorithms.policy_config import LearnerConfig
+from jaxalign.algorithms.policy_config import CriticConfig, LearnerConfig
 
 
 def policy_objective(
@@ -78,7 +78,7 @@ def policy_objective(
       metrics["train/entropy"] = mean_of(entropy)
       per_token = per_token - policy.entropy_coef * entropy
     if config.critic.coef is not None and outputs.values is not None:
-      errors = value_losses(outputs.values, batch, config.critic.clip)
+      errors = value_losses(outputs.values, batch, config.critic)
       metrics["train/value_loss"] = mean_of(errors)
       per_token = per_token + config.critic.coef * errors
     weight = batch["weight"][..., None].astype(dtype)
@@ -88,19 +88,27 @@ def policy_objective(
 
 
 def value_losses(
-  values: jax.Array, batch: Batch, clip: float | None
+  values: jax.Array, batch: Batch, config: CriticConfig
 ) -> jax.Array:
-  """Half the squared error of each value, clipped if asked, 0 where masked.
+  """The error of each prediction, 0 where masked.
+
+  Half the square of a value's, clipped if asked; of a law over atoms the
+  cross-entropy against the law of the return.
 
   Args:
-    values: [R, G, N].
-    batch: `old_values`, `returns` and `counted`, [R, G, N].
-    clip: how far a value may move, or None.
+    values: [R, G, N], or logits of a law [R, G, N, M].
+    batch: `counted`, `old_values` and `returns`, [R, G, N], or in place of the
+      last two `return_probs`, [R, G, N, M].
+    config: how far a value may move, and whether there are atoms.
 
   Returns:
     [R, G, N].
   """
-  counted = batch["counted"]
+  counted, clip = batch["counted"], config.clip
+  if config.num_atoms is not None:
+    return losses.categorical_critic_loss(
+      values, batch["return_probs"].astype(values.dtype), where=counted
+    )
   values = jnp.where(counted, values, 0.0)
   old, returns = (
     batch[k].astype(values.dtype) for k in ("old_values", "returns")
@@ -118,7 +126,7 @@ def value_objective(
   """The loss of a critic of its own, a mean over the tokens of the batch.
 
   Args:
-    values: `(params, batch) -> [R, G, N]`.
+    values: `(params, batch) -> [R, G, N]`, or logits [R, G, N, M].
     config: the learner's.
 
   Returns:
@@ -129,7 +137,7 @@ def value_objective(
     outputs: jax.Array, batch: Batch, context: tuple[()]
   ) -> tuple[jax.Array, Metrics]:
     del context
-    errors = value_losses(outputs, batch, config.critic.clip)
+    errors = value_losses(outputs, batch, config.critic)
     weight = batch["weight"][..., None].astype(errors.dtype)
     total = jnp.sum(errors)
     count = jnp.sum(batch["counted"], dtype=errors.dtype)

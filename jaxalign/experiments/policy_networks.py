@@ -83,7 +83,7 @@ def response_reader(
   def read(params: Tree, batch: Batch) -> PolicyOutputs:
     tokens, mask = batch["tokens"], batch["mask"]
     rows = lambda x: x.reshape(-1, x.shape[-1])
-    back = lambda x: x.reshape(*tokens.shape[:2], -1)
+    back = lambda x: x.reshape(*tokens.shape[:2], *x.shape[1:])
     out = model.apply(params, rows(tokens), rows(mask))
     before = slice(-max_new_tokens - 1, -1)
     hidden, targets = out.hidden[:, before], rows(tokens)[:, -max_new_tokens:]
@@ -129,7 +129,8 @@ def make_networks(
   Raises:
     ValueError: the policy drops out activations, so that what is learned from
       is not what was sampled from; the folder of critic or reference holds
-      another decoder or does not do as one; or a reference beside adapters.
+      another decoder or does not do as one; a reference beside adapters; or
+      atoms beside a reward model that the critic starts from.
   """
   if network.dropout > 0:
     raise ValueError(
@@ -139,6 +140,11 @@ def make_networks(
   rewarded = critic.init_from is not None and starting_points.is_reward_model(
     critic.init_from, network
   )
+  if rewarded and critic.num_atoms is not None:
+    raise ValueError(
+      "critic.num_atoms must be None where critic.init_from is a reward model, "
+      f"whose head predicts no law, got {critic.num_atoms}"
+    )
   adapters = model_config.lora
   if reference is not None:
     if adapters is not None:
@@ -148,7 +154,10 @@ def make_networks(
       )
     starting_points.check_reference(reference, network)
   model = heads.causal_lm(network)
-  valued = heads.causal_lm(dataclasses.replace(network, value_head=True))
+  valued_network = dataclasses.replace(
+    network, value_head=True, num_values=critic.num_atoms or 1
+  )
+  valued = heads.causal_lm(valued_network)
   shared = critic.kind == "shared"
   reader = lambda m: response_reader(
     network,
@@ -193,7 +202,10 @@ def make_networks(
   def init_policy(key: jax.Array, shardings: Tree) -> Tree:
     value = {}
     if shared:
-      kernel = jnp.zeros((network.embed_dim, 1), jnp.dtype(network.param_dtype))
+      kernel = jnp.zeros(
+        (network.embed_dim, valued_network.num_values),
+        jnp.dtype(network.param_dtype),
+      )
       value = {VALUE: {"kernel": kernel}}
     if adapters is None:
       return {**init_start(key, without_value(shardings)), **value}
@@ -209,8 +221,9 @@ def make_networks(
     start = model_config
     if critic.init_from is not None:
       start = _from_folder(model_config, critic.init_from)
-    config = dataclasses.replace(network, value_head=True)
-    return backbone.initial_params(start, config, valued, key, shardings)
+    return backbone.initial_params(
+      start, valued_network, valued, key, shardings
+    )
 
   own = critic.kind == "separate"
   return Trainable(

@@ -24,6 +24,7 @@ FREE = frozenset(
     "eos_id",
     "max_positions",
     "num_outputs",
+    "num_values",
     "pad_id",
     "param_dtype",
     "remat",

@@ -11,6 +11,8 @@ from jaxalign.losses.critic import (
   categorical_advantages,
   categorical_critic_loss,
   categorical_returns,
+  projected_returns,
+  two_hot,
 )
 from jaxalign.losses.denoise import (
   PreferenceStrength,
@@ -179,6 +181,7 @@ __all__ = [
   "plackett_luce_loss",
   "policy_clipped",
   "preference_strength",
+  "projected_returns",
   "push_features",
   "quantile_regression_loss",
   "repeated_ngram_fraction",
@@ -196,6 +199,7 @@ __all__ = [
   "targeted_label_smoothing",
   "token_rewards",
   "truncated_importance_weights",
+  "two_hot",
   "unit_precondition",
   "user_responsibilities",
   "wasserstein_1d_loss",

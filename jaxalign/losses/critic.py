@@ -1,9 +1,13 @@
-"""A critic that predicts the law of the final label, not only its mean.
+"""A critic that predicts the law of what is to come, not only its mean.
 
 With one reward at the end and no discount, the return's law is a mixture of
 final labels' laws, so the temporal-difference target of a distribution is a
-mixture of later predictions and needs no projection onto atoms.
+mixture of later predictions and needs no projection. With a reward per token or
+a discount the law moves off its atoms at each step, and `projected_returns`
+brings it back to them.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +75,137 @@ def categorical_returns(
     jnp.concatenate([shift, final[..., None]], axis=-1),
   )[..., :-1]
   return jnp.where(where[..., None], jnp.swapaxes(returns, -1, -2), 0.0)
+
+
+def two_hot(
+  values: jax.Array, *, low: float, high: float, num_atoms: int
+) -> jax.Array:
+  """The law on evenly spaced atoms with these means and the least spread.
+
+  Mass lies on the two atoms around a value, in proportion to how near they are;
+  beyond the range it all lies on the atom at that end.
+
+  Args:
+    values: float [...].
+    low: the least atom.
+    high: the greatest atom.
+    num_atoms: M, ends included.
+
+  Returns:
+    [..., M], rows on the simplex.
+
+  Raises:
+    TypeError: values are not floating point.
+    ValueError: there are less than two atoms, or no range.
+
+  References:
+    Bellemare et al., "A distributional perspective on reinforcement learning",
+    2017, equation 7.
+  """
+  if num_atoms < 2 or not low < high:
+    raise ValueError(
+      "atoms must be 2 or more from low to a greater high, got "
+      f"num_atoms={num_atoms}, low={low}, high={high}"
+    )
+  (values,) = checks.floating(values=values)
+  places = (values - low) * ((num_atoms - 1) / (high - low))
+  places = jnp.clip(places, 0, num_atoms - 1)[..., None]
+  atoms = jnp.broadcast_to(
+    jnp.arange(num_atoms, dtype=values.dtype), (*values.shape, num_atoms)
+  )
+  return jnp.maximum(1 - jnp.abs(places - atoms), 0)
+
+
+def projected_returns(
+  value_probs: jax.Array,
+  rewards: jax.Array,
+  *,
+  low: float,
+  high: float,
+  discount: float,
+  gae_lambda: float,
+  where: jax.Array | None = None,
+) -> jax.Array:
+  """λ-returns of a law over evenly spaced atoms, with a reward at each step.
+
+    G_t = Φ(r_t + γ Z),  Z ~ (1 − λ) V_n + λ G_n;   G_t = Φ(r_t) at the end
+
+  where n is the next step that counts and Φ is `two_hot` of each outcome. The
+  mean of G is the λ-return of the means of V as long as no outcome is beyond
+  the range; what is beyond it counts as the atom at that end.
+
+  Args:
+    value_probs: V, predicted law at each step, float [..., T, M].
+    rewards: r, float [..., T].
+    low: the least atom.
+    high: the greatest atom.
+    discount: γ, Python float.
+    gae_lambda: λ, Python float in [0, 1].
+    where: bool [..., T], True counts, all by default. Gaps may hold anything.
+
+  Returns:
+    G, [..., T, M], rows on the simplex if those of V are, 0 where masked.
+
+  Raises:
+    TypeError: an array is not floating point or `where` is not bool.
+    ValueError: shapes do not fit, or a knob is out of range.
+
+  References:
+    Bellemare et al., "A distributional perspective on reinforcement learning",
+    2017, algorithm 1.
+  """
+  if not 0.0 <= gae_lambda <= 1.0:
+    raise ValueError(f"gae_lambda must be in [0, 1], got {gae_lambda}")
+  shape = jnp.shape(value_probs)
+  if len(shape) < 2 or jnp.shape(rewards) != shape[:-1]:
+    raise ValueError(
+      "rewards must be [..., T] for value_probs [..., T, M], got rewards "
+      f"{jnp.shape(rewards)} for value_probs {shape}"
+    )
+  if where is None:
+    where = jnp.ones(shape[:-1], jnp.bool_)
+  checks.boolean(where=where)
+  checks.same_shape(rewards=rewards, where=where)
+  probs, rewards = checks.floating(value_probs=value_probs, rewards=rewards)
+  probs = jnp.where(where[..., None], probs, 0.0)
+  rewards = jnp.where(where, rewards, 0.0)
+  project = functools.partial(two_hot, low=low, high=high, num_atoms=shape[-1])
+  atoms = jnp.broadcast_to(
+    jnp.linspace(low, high, shape[-1], dtype=rewards.dtype),
+    (*shape[:-2], shape[-1]),
+  )
+  remaining = jnp.cumsum(where[..., ::-1], axis=-1)[..., ::-1]
+
+  def back(
+    ahead: tuple[jax.Array, jax.Array], step: tuple[jax.Array, ...]
+  ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+    following, returns = ahead
+    predicted, reward, counts, ends = step
+    mixed = (1 - gae_lambda) * following + gae_lambda * returns
+    moved = jnp.einsum(
+      "...j,...jm->...m",
+      mixed,
+      project(reward[..., None] + discount * atoms),
+      precision=jax.lax.Precision.HIGHEST,
+    )
+    moved = jnp.where(ends, project(reward), moved)
+    # A gap hands on what stands behind it.
+    ahead = (
+      jnp.where(counts, predicted, following),
+      jnp.where(counts, moved, returns),
+    )
+    return ahead, jnp.where(counts, moved, 0.0)
+
+  steps = jax.tree.map(
+    lambda x: jnp.moveaxis(x, len(shape) - 2, 0),
+    (probs, rewards, where[..., None], (remaining == 1)[..., None]),
+  )
+  # Nothing reads what stands after the end; zeros would be of another type than
+  # the rows under shard_map.
+  after = (steps[0][-1], steps[0][-1])
+  return jnp.moveaxis(
+    jax.lax.scan(back, after, steps, reverse=True)[1], 0, len(shape) - 2
+  )
 
 
 def categorical_advantages(

@@ -115,6 +115,7 @@ class DecoderConfig:
     unroll: layers per iteration of the layer scan.
     num_outputs: rewards per sequence; None for a language model.
     value_head: a language model also gives a value per token.
+    num_values: numbers that a value head gives per token; 1 without one.
     pad_id: padding token, None if there is none. Never read by the model, which
       goes by the mask; kept for the checkpoint.
     bos_id: first token of a text.
@@ -158,6 +159,7 @@ class DecoderConfig:
   unroll: int = 1
   num_outputs: int | None = None
   value_head: bool = False
+  num_values: int = 1
   pad_id: int | None = None
   bos_id: int | None = None
   eos_id: int | tuple[int, ...] | None = None
@@ -194,7 +196,7 @@ class DecoderConfig:
       "unroll",
     ):
       _positive(name, getattr(self, name))
-    for name in ("num_outputs", "sliding_window"):
+    for name in ("num_outputs", "sliding_window", "num_values"):
       if getattr(self, name) is not None:
         _positive(name, getattr(self, name))
     for name in (
@@ -257,6 +259,8 @@ class DecoderConfig:
         "value_head belongs to a language model: num_outputs must be None, got "
         f"{self.num_outputs}"
       )
+    if self.num_values > 1 and not self.value_head:
+      raise ValueError(f"num_values={self.num_values} needs value_head")
     for name in ("pad_id", "bos_id", "eos_id"):
       value = getattr(self, name)
       ids = value if isinstance(value, tuple) else (value,)

@@ -182,4 +182,5 @@ COMMON_FIELDS = (
   Field("bos_token_id", ("bos_id",), None),
   Field("eos_token_id", ("eos_id",), None),
   Field("value_head", ("value_head",), False, optional=True),
+  Field("num_values", ("num_values",), 1, optional=True),
 )

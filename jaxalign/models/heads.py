@@ -33,7 +33,8 @@ class LanguageOutput(NamedTuple):
   Attributes:
     logits: of the next token, [B, T, V], float32 or wider.
     hidden: the vector that the heads read, [B, T, D], float32 or wider.
-    values: expected return from here, [B, T], float32 or wider; None without
+    values: what the value head reads, float32 or wider: the expected return
+      from here, [B, T], or [B, T, num_values] with several; None without
       `value_head`.
   """
 
@@ -139,7 +140,7 @@ class LanguageNetwork(decoder.Decoder):
     if not config.tie_embeddings:
       self.lm_head = embedding.language_head(config)
     if config.value_head:
-      self.value = Head(config, 1, 0.0)
+      self.value = Head(config, config.num_values, 0.0)
 
   def __call__(
     self,
@@ -156,7 +157,10 @@ class LanguageNetwork(decoder.Decoder):
     logits = read(hidden.reshape(-1, hidden.shape[-1]))
     logits = logits.reshape(*tokens.shape, -1)
     logits = nn.with_logical_constraint(logits, ("batch", None, "vocab"))
-    values = self.value(hidden)[..., 0] if self.config.value_head else None
+    values = None
+    if self.config.value_head:
+      values = self.value(hidden)
+      values = values[..., 0] if self.config.num_values == 1 else values
     return LanguageOutput(logits, hidden, values)
 
 

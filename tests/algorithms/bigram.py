@@ -1,7 +1,8 @@
 """A policy that is a table, so that everything about it is known exactly.
 
 The next token depends on the last one alone; a critic is a vector with a value
-per token. Prompts have two columns, responses up to three.
+per token, or a table with the logits of a law per token. Prompts have two
+columns, responses up to three.
 """
 
 import jax
@@ -69,6 +70,7 @@ NO_CRITIC = dict(
   kind="none", clip=None, discount=None, gae_lambda=None, coef=None
 )
 PAIRS = dict(clip_eps=None, whiten=False)
+ATOMS = dict(clip=None, num_atoms=7, low=-0.8, high=0.6)
 KINDS = {
   "policy": policy_config.PolicyConfig,
   "critic": policy_config.CriticConfig,
@@ -117,13 +119,14 @@ def networks(kind="separate", width=N):
   )
 
 
-def params(seed=0):
+def params(seed=0, num_atoms=None):
   """Actor, frozen and critic parameters, float64 under x64."""
   rng = np.random.default_rng(seed)
+  values = (V,) if num_atoms is None else (V, num_atoms)
   return (
     {"table": jnp.array(rng.normal(size=(V, V)))},
     {"table": jnp.array(rng.normal(size=(V, V)))},
-    {"value": jnp.array(rng.normal(size=V))},
+    {"value": jnp.array(rng.normal(size=values))},
   )
 
 
@@ -156,7 +159,7 @@ def batch(prompts=8, responses=1, seed=0, groups=K):
 
 def state(cfg, seed=0, optimizers=None, critic="separate"):
   """State before the first iteration and the frozen parameters."""
-  actor, frozen, value = params(seed)
+  actor, frozen, value = params(seed, cfg.critic.num_atoms)
   if critic == "shared":
     actor = actor | value
   return (

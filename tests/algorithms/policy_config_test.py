@@ -25,6 +25,16 @@ class PolicyConfigTest(parameterized.TestCase):
     ("critic", dict(clip=0.0), "clip must be > 0"),
     ("critic", dict(discount=None), r"discount must be in \[0, 1\]"),
     ("critic", dict(gae_lambda=1.1), r"gae_lambda must be in \[0, 1\]"),
+    ("critic", dict(num_atoms=7), "num_atoms, low and high are set together"),
+    ("critic", dict(low=0.0), "set together, got None, 0.0 and None"),
+    ("critic", bigram.ATOMS | dict(num_atoms=1), "num_atoms must be >= 2"),
+    ("critic", bigram.ATOMS | dict(low=0.6), "low must be < high, got 0.6 and"),
+    ("critic", bigram.ATOMS | dict(clip=0.2), "clip must be None with num_"),
+    (
+      "critic",
+      bigram.NO_CRITIC | dict(num_atoms=7, low=0.0, high=1.0),
+      "num_atoms must be None with kind 'none'",
+    ),
   )
   def test_refuses_a_section(self, name, changes, message):
     with self.assertRaisesRegex(ValueError, message):

@@ -120,7 +120,7 @@ class PolicyLossTest(parameterized.TestCase):
     cfg = bigram.config(critic=dict(clip=clip))
     objective = policy_losses.value_objective(None, cfg)
     loss, metrics = objective.loss(self.values, self.batch, ())
-    errors = policy_losses.value_losses(self.values, self.batch, clip)
+    errors = policy_losses.value_losses(self.values, self.batch, cfg.critic)
     np.testing.assert_allclose(loss, self.total(np.asarray(errors)), rtol=1e-5)
     np.testing.assert_allclose(metrics["train/value_loss"][1], 3)
 

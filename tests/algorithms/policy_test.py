@@ -27,6 +27,12 @@ CASES = {
     "reward": dict(scale="standardise", clip=0.8, missing_eos=1.0),
     "welfare": dict(kind="soft_min", temperature=0.5),
   },
+  "ppo atoms": {"critic": bigram.ATOMS},
+  "ppo shared atoms": {
+    "critic": bigram.ATOMS | dict(kind="shared", coef=0.1),
+    "policy": dict(entropy_coef=0.01),
+    "kl": dict(place="loss", estimator="k3"),
+  },
   "grpo": {
     "policy": dict(kind="grpo", aggregation="sequence_mean", whiten=False),
     "critic": bigram.NO_CRITIC,
@@ -181,6 +187,8 @@ class LearnTest(parameterized.TestCase):
     ("ppo", dict(accumulation=4)),
     ("ppo", dict(layout="sharded")),
     ("ppo shared", dict(layout="pmap", accumulation=2)),
+    ("ppo atoms", dict(layout="pmap", accumulation=2)),
+    ("ppo shared atoms", dict(layout="sharded")),
     ("grpo", dict(layout="pmap")),
     ("group_dpo", dict(layout="pmap")),
   )
@@ -221,7 +229,9 @@ class LearnTest(parameterized.TestCase):
     parts = tables(learned(case, scale=tiny, minibatches=4)[0]) - before
     np.testing.assert_allclose(parts / 4 / tiny, whole, rtol=1e-4, atol=1e-7)
 
-  @parameterized.parameters("ppo", "ppo shared", "grpo", "group_dpo")
+  @parameterized.parameters(
+    "ppo", "ppo shared", "ppo shared atoms", "grpo", "group_dpo"
+  )
   def test_what_is_masked_may_be_anything(self, case):
     cfg = config_of(case)
     batch = bigram.batch(R, 1 if cfg.policy.kind == "ppo" else 4)

@@ -50,8 +50,12 @@ def folder_of(*, seed=0, **changes) -> str:
   return folder
 
 
-def made_with(folder, reference=None, lora=None, **changes):
+ATOMS = CriticConfig("separate", None, None, None, 1.0, 0.95, 7, -1.0, 1.0)
+
+
+def made_with(folder, critic=None, reference=None, lora=None, **changes):
   """The networks of a policy whose critic starts from `folder`."""
+  critic = critic or CriticConfig("separate", None, None, 0.2, 1.0, 0.95)
   return policy_networks.make_networks(
     backbone.BackboneConfig(
       init_from=folder_of(**changes),
@@ -62,7 +66,7 @@ def made_with(folder, reference=None, lora=None, **changes):
       unroll=1,
       lora=lora,
     ),
-    CriticConfig("separate", folder, None, 0.2, 1.0, 0.95),
+    dataclasses.replace(critic, init_from=folder),
     network_of(**changes),
     temperature=1.0,
     max_new_tokens=N,
@@ -113,6 +117,20 @@ class StartingPointsTest(parameterized.TestCase):
     made = made_with(folder_of())
     critic, _ = critic_of(made)
     self.assertEqual(float(jnp.abs(critic["value"]["kernel"]).max()), 0.0)
+
+  def test_a_law_starts_as_an_equal_chance_of_all_atoms(self):
+    made = made_with(folder_of(), ATOMS)
+    critic, _ = critic_of(made)
+    np.testing.assert_array_equal(critic["value"]["kernel"], np.zeros((8, 7)))
+    tokens = np.ones((2, 1, P + N), np.int32)
+    batch = {"tokens": tokens, "mask": tokens > 0}
+    self.assertEqual(made.networks.critic(critic, batch).shape, (2, 1, N, 7))
+
+  def test_a_reward_model_predicts_no_law(self):
+    with self.assertRaisesRegex(
+      ValueError, "critic.num_atoms must be None where .* is a reward model"
+    ):
+      made_with(folder_of(num_outputs=1), ATOMS)
 
   @parameterized.parameters(
     (dict(num_outputs=2), "gives 2 rewards; a critic, which predicts one"),

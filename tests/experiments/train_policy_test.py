@@ -33,8 +33,11 @@ SHARED = dict(
               gae_lambda=0.95),
   critic_optimizer=None,
 )  # fmt: skip
+ATOMS = dict(clip=None, num_atoms=5, low=-3.0, high=1.0)
 LORA = dict(
-  model__lora=dict(rank=2, alpha=4.0, targets=("query", "up")), **SHARED
+  model__lora=dict(rank=2, alpha=4.0, targets=("query", "up")),
+  critic=SHARED["critic"] | ATOMS,
+  critic_optimizer=None,
 )
 
 
@@ -136,6 +139,10 @@ class TrainPolicyTest(parameterized.TestCase):
       reward__clip=0.8,
       welfare__kind="exponentiated",
       welfare__step_size=0.3,
+      critic__clip=None,
+      critic__num_atoms=5,
+      critic__low=-3.0,
+      critic__high=1.0,
     )
     straight = self.run_in(config)
     workdir = epath.Path(tempfile.mkdtemp())
@@ -163,6 +170,9 @@ class TrainPolicyTest(parameterized.TestCase):
     rows = writer.read_rows(workdir / "metrics.jsonl")
     coefs = [row["train/kl_coef"] for row in rows if "train/kl_coef" in row]
     self.assertLen(set(coefs), 4)  # carried, and moved every iteration
+    # A critic that says nothing yet gives all five atoms the same chance.
+    self.assertGreater(rows[1]["train/value_loss"], 0.9 * np.log(5))
+    self.assertIn("train/returns_out_of_range", rows[1])
 
   def test_a_source_that_fails_loses_nothing(self):
     config = smoke_config(

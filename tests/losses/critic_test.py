@@ -11,6 +11,8 @@ from jaxalign.losses import (
   categorical_advantages,
   categorical_critic_loss,
   categorical_returns,
+  projected_returns,
+  two_hot,
 )
 from jaxalign.ops import gae
 from tests import references, transforms
@@ -144,6 +146,119 @@ class CriticTest(parameterized.TestCase):
       categorical_advantages(self.probs, self.probs, self.utilities[:2])
     with self.assertRaisesRegex(TypeError, "value_probs must be floating"):
       categorical_returns(self.probs.astype(int), self.final, gae_lambda=0.5)
+
+
+RANGE = dict(low=-2.0, high=1.5)
+
+
+class ProjectionTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+    rng = np.random.default_rng(1)
+    self.probs = rng.dirichlet(np.ones(5), size=(4, 6))
+    self.rewards = rng.normal(size=(4, 6))
+    self.where = rng.random((4, 6)) < 0.6
+    self.where[0], self.where[1] = True, False
+
+  def returns(self, probs=None, rewards=None, **changes):
+    knobs = dict(**RANGE, discount=0.9, gae_lambda=0.6, where=self.where)
+    return projected_returns(
+      self.probs if probs is None else probs,
+      self.rewards if rewards is None else rewards,
+      **knobs | changes,
+    )
+
+  def test_two_hot_is_the_value_on_two_atoms(self):
+    values = np.array([-9.0, -2.0, -1.9, -0.25, 0.1, 1.5, 7.0])
+    got = two_hot(values, num_atoms=5, **RANGE)
+    want = [references.two_hot(v, -2.0, 1.5, 5) for v in values]
+    np.testing.assert_allclose(got, want, atol=1e-15)
+    np.testing.assert_allclose(got.sum(axis=-1), 1.0)
+    self.assertLessEqual(int((np.asarray(got) > 0).sum(axis=-1).max()), 2)
+    np.testing.assert_allclose(
+      got @ np.linspace(-2, 1.5, 5), np.clip(values, -2, 1.5), atol=1e-15
+    )
+
+  @parameterized.parameters((1.0, 1.0), (0.9, 0.6), (1.0, 0.0), (0.0, 0.5))
+  def test_projected_returns_match_reference(self, discount, gae_lambda):
+    got = self.returns(discount=discount, gae_lambda=gae_lambda)
+    want = [
+      references.projected_returns(p, r, -2.0, 1.5, discount, gae_lambda, w)
+      for p, r, w in zip(self.probs, self.rewards, self.where, strict=True)
+    ]
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(got.sum(axis=-1), self.where * 1.0, atol=1e-12)
+
+  def test_means_are_the_returns_of_a_scalar_critic(self):
+    # Rewards so small that nothing on the inner atoms leaves the range.
+    inner = self.probs * np.array([0, 1, 1, 1, 0.0])
+    inner /= inner.sum(axis=-1, keepdims=True)
+    atoms = np.linspace(-2.0, 1.5, 5)
+    rewards = 0.01 * self.rewards
+    got = self.returns(inner, rewards) @ atoms
+    scalar = gae(
+      rewards, inner @ atoms, discount=0.9, gae_lambda=0.6, where=self.where
+    )
+    np.testing.assert_allclose(got, scalar.returns, atol=1e-12)
+
+  def test_one_reward_at_the_end_needs_no_projection(self):
+    rewards = np.zeros((1, 6))
+    rewards[0, -1] = 0.3
+    got = self.returns(
+      self.probs[:1], rewards, discount=1.0, where=self.where[:1]
+    )
+    want = categorical_returns(
+      self.probs[:1],
+      two_hot(rewards[:, -1], num_atoms=5, **RANGE),
+      gae_lambda=0.6,
+    )
+    np.testing.assert_allclose(got, want, atol=1e-12)
+
+  def test_garbage_under_the_mask_moves_no_projection(self):
+    def total(probs, rewards):
+      return jnp.sum(self.returns(probs, rewards) ** 2)
+
+    total = jax.jit(jax.value_and_grad(total, (0, 1)))
+    want = total(self.probs, self.rewards)
+    got = total(
+      np.where(self.where[..., None], self.probs, np.nan),
+      np.where(self.where, self.rewards, np.nan),
+    )
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+  def test_projections_are_differentiable_and_transform(self):
+    transforms.assert_second_order(self.returns, self.probs, self.rewards)
+    transforms.assert_jit_and_vmap(self.returns, self.probs, self.rewards)
+    hot = functools.partial(two_hot, num_atoms=5, **RANGE)
+    transforms.assert_second_order(hot, self.rewards)
+    transforms.assert_jit_and_vmap(hot, self.rewards)
+    transforms.assert_finite(self.returns, self.probs, self.rewards * 1e4)
+
+  def test_laws_are_at_least_float32(self):
+    half = jnp.full((2, 4), 0.25, jnp.bfloat16)
+    knobs = dict(discount=1.0, gae_lambda=0.5, **RANGE)
+    got = projected_returns(half, half[:, 0], **knobs)
+    self.assertEqual(got.dtype, jnp.float32)
+    self.assertEqual(two_hot(half, num_atoms=3, **RANGE).dtype, jnp.float32)
+
+  def test_projection_errors(self):
+    with self.assertRaisesRegex(ValueError, r"rewards must be \[..., T\].*\(3"):
+      self.returns(rewards=self.rewards[:3])
+    with self.assertRaisesRegex(ValueError, "gae_lambda must be.*1.5"):
+      self.returns(gae_lambda=1.5)
+    with self.assertRaisesRegex(ValueError, r"where \(2, 6\)"):
+      self.returns(where=self.where[:2])
+    with self.assertRaisesRegex(TypeError, "where must be bool"):
+      self.returns(where=self.where * 1.0)
+    with self.assertRaisesRegex(TypeError, "rewards must be floating"):
+      self.returns(rewards=self.rewards.astype(int))
+    with self.assertRaisesRegex(ValueError, "num_atoms=1, low=-2.0"):
+      two_hot(self.rewards, num_atoms=1, **RANGE)
+    with self.assertRaisesRegex(ValueError, "low=1.0, high=1.0"):
+      two_hot(self.rewards, num_atoms=3, low=1.0, high=1.0)
+    with self.assertRaisesRegex(TypeError, "values must be floating"):
+      two_hot(np.arange(3), num_atoms=3, **RANGE)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ class DecoderConfigTest(parameterized.TestCase):
       ValueError,
       "value_head belongs to a language model",
     ),
+    (dict(num_values=2), ValueError, "num_values=2 needs value_head"),
+    (dict(num_values=0), ValueError, "num_values must be >= 1, got 0"),
   )
   def test_errors_name_field_got_and_allowed(self, changes, error, regex):
     with self.assertRaisesRegex(error, regex):

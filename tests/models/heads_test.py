@@ -113,6 +113,16 @@ class LanguageTest(parameterized.TestCase):
     shapes = jax.eval_shape(plain.apply, params, tokens, mask)
     self.assertIsNone(shapes.values)
 
+  def test_a_value_head_may_give_several_numbers(self):
+    config = dataclasses.replace(LLAMA, value_head=True, num_values=3)
+    model, params = start(config)
+    tokens, mask = layout(TEXTS, "left", 7)
+    out = jax.jit(model.apply)(params, tokens, mask)
+    self.assertEqual(out.values.shape, (*tokens.shape, 3))
+    np.testing.assert_allclose(
+      out.values, out.hidden @ params["value"]["kernel"], atol=1e-5
+    )
+
   def test_bfloat16_logits_are_summed_in_float32(self):
     model, params = start(dataclasses.replace(LLAMA, dtype="bfloat16"))
     inputs = layout(TEXTS, "right", 7)

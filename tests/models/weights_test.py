@@ -116,7 +116,9 @@ class FolderTest(parameterized.TestCase):
     LLAMA,
     GPT2,
     NEOX,
-    dataclasses.replace(GPT2, tie_embeddings=False, value_head=True),
+    dataclasses.replace(
+      GPT2, tie_embeddings=False, value_head=True, num_values=3
+    ),
     dataclasses.replace(LLAMA, num_outputs=2, pad_id=0, eos_id=(2, 3)),
     dataclasses.replace(LLAMA, rope_scaling=models.RopeScaling("linear", 2.0)),
   )
