@@ -31,6 +31,7 @@ class MoreConfig:
       "uniform" for 1/K of each source present, "fixed" for `fixed`.
     fixed: K weights that add up to 1, with weights="fixed" alone.
     normalise: "l2", "loss" or "none", with "min_norm" alone; None otherwise.
+      Two sources weigh one half each under "l2", whatever their gradients.
     decay: share of the past in the moving average of the head gradients,
       [0, 1); None for no average. The authors' momentum 0.99 is decay 0.01.
     parts: contiguous parts of the batch that find weights of their own: 1 is
