@@ -24,7 +24,7 @@ from jaxalign.algorithms.contract import Batch, Params
 from jaxalign.algorithms.policy_config import PAIRWISE, LearnerConfig
 from jaxalign.algorithms.train_state import TrainState
 from jaxalign.ops.masked import masked_mean
-from jaxalign.ops.segments import segment_mean
+from jaxalign.ops.segments import segment_sum
 
 Frozen = Any  # what the reference reads: parameters that are never trained
 Scalars = dict[str, jax.Array]
@@ -281,15 +281,17 @@ def _by_group(
   config: LearnerConfig,
   axis_name: str | None,
 ) -> Scalars:
-  """Utility and weight of each group, and the KL on its own prompts."""
+  """Utility and weight of each group; KL on its own prompts, NaN without."""
   counts = batch["where"] & (batch["group"] >= 0)
-  own = segment_mean(
-    jnp.mean(divergence, axis=1),
+  kl = jnp.mean(divergence, axis=1)
+  total, number = segment_sum(
+    jnp.stack([kl, jnp.ones_like(kl)], axis=1),
     segment=jnp.where(counts, batch["group"], 0),
     num_segments=len(config.groups),
     where=counts,
     axis_name=axis_name,
-  )
+  ).T
+  own = total / number
   metrics = {}
   for k, name in enumerate(config.groups):
     metrics[f"train/utility/{name}"] = utilities[k]

@@ -74,6 +74,13 @@ def _results(folder: epath.Path) -> str:
   if not file.exists():
     return ""
   content = json.loads(file.read_text())
+  for found in content.get("mixtures", {}).values():
+    if found.get("new_users"):
+      last = found["new_users"][-1]
+      return (
+        f"accuracy {last['accuracy']:.3f} after {last['pairs_seen']} pairs of "
+        "a new person"
+      )
   if "models" in content:
     scores = next(iter(content["models"].values()))["all"]
     return ", ".join(

@@ -83,7 +83,8 @@ def write(workdir: epath.Path, config: policy_settings.Config) -> None:
       "Groups, distance and answers by iteration",
       curves.over_steps(_panels(run, config.kl.target)),
       "Lines are of the answers that were learned from, dashes of those to "
-      "held-out prompts. A group's KL is that on its own prompts.",
+      "held-out prompts. A group's KL is that on its own prompts, where there "
+      "are any.",
     ),
     report.Figure(
       "Utility against distance from the start",
@@ -172,6 +173,7 @@ def _panels(run: Run, target: float | None) -> list[curves.Panel]:
     return [
       line(f"train/{noun}/{group}", group, colour(k))
       for k, group in enumerate(run.groups)
+      if any(f"train/{noun}/{group}" in row for row in run.rows)
     ]
 
   def held_out(key: str, label: str, colour: str) -> list[curves.Line]:

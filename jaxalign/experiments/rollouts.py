@@ -100,3 +100,14 @@ def make_rollout(
     )
 
   return rollout
+
+
+def measured(
+  step: int, metrics: dict[str, float]
+) -> tuple[int, dict[str, float]]:
+  """What an iteration logs: not the KL on prompts of a group that had none."""
+  return step, {
+    name: value
+    for name, value in metrics.items()
+    if not (name.startswith("train/kl/") and np.isnan(value))
+  }

@@ -267,7 +267,7 @@ def _train(
       )
       guard.exchange(step, metrics, batch["index"])
       # The next samples wait for these parameters in any case.
-      report.write(*guard.flush())
+      report.write(*rollouts.measured(*guard.flush()))
       seconds = {**found.seconds, "learning": time.perf_counter() - begun}
       report.advance(step, tokens=found.num_tokens)
       rate = found.num_tokens / sum(seconds.values())

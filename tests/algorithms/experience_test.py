@@ -76,6 +76,13 @@ class PrepareTest(absltest.TestCase):
     np.testing.assert_allclose(again["train/mismatch_mean_abs"], 0.0)
     np.testing.assert_allclose(again["train/mismatch_max_ratio"], 1.0)
 
+  def test_a_group_without_prompts_has_no_kl(self):
+    batch = dict(self.batch, group=jnp.zeros_like(self.batch["group"]))
+    metrics = self.prepared(batch=batch).metrics
+    own, other = (float(metrics[f"train/kl/{n}"]) for n in bigram.GROUPS)
+    self.assertTrue(np.isfinite(own))
+    self.assertTrue(np.isnan(other))
+
   def test_micro_batches_change_nothing(self):
     whole, parts = self.prepared(), self.prepared(number=4)
     jax.tree.map(np.testing.assert_array_equal, whole, parts)

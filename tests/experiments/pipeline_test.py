@@ -55,12 +55,13 @@ class PipelineTest(parameterized.TestCase):
     self.file.write_text(CONFIG)
     self.ran = []
     self.fails_at = None
+    self.scores = {"eval/nll": 0.25}
 
     def run(config, workdir):
       if workdir.name == self.fails_at:
         raise Stopped
       self.ran.append((workdir.name, config))
-      (workdir / "eval.json").write_text('{"eval/nll": 0.25}')
+      (workdir / "eval.json").write_text(json.dumps(self.scores))
 
     stages = dict(pipeline.STAGES)
     pipeline.STAGES["sft"] = pipeline.Kind(Toy, run)
@@ -99,6 +100,19 @@ class PipelineTest(parameterized.TestCase):
     )
     page = (self.workdir / "report.html").read_text()
     self.assertIn("nll 0.250", page)
+
+  def test_a_mixture_is_judged_by_people_it_has_not_met(self):
+    nobody = {"model": {"accuracy": 0.4}}
+    seen = [
+      {"pairs_seen": 0, "accuracy": 0.5},
+      {"pairs_seen": 10, "accuracy": 0.875},
+    ]
+    self.scores = {"models": nobody, "mixtures": {"model": {"new_users": seen}}}
+    pipeline.run(self.two(), self.workdir)
+    self.assertIn(
+      "accuracy 0.875 after 10 pairs of a new person",
+      (self.workdir / "report.html").read_text(),
+    )
 
   def test_it_goes_on_at_the_first_unfinished_step(self):
     self.fails_at = "second"
