@@ -84,6 +84,7 @@ class Checkpoints:
 
   def best(self) -> int | None:
     """The step with the lowest `best_metric`, or None if none has one."""
+    self.wait()  # the metrics of a step in flight read as none
     scored = [
       (metrics[self._best_metric], step)
       for step in self._manager.all_steps()

@@ -167,7 +167,10 @@ class CrowdTest(absltest.TestCase):
     with contextlib.chdir(checkout.ROOT):
       pipeline.run(config, workdir)
     for step in config.steps:
-      self.assertTrue((workdir / step.name / "model/jaxalign.json").exists())
+      made = "model/jaxalign.json"
+      if step.stage == "train_tokenizer":
+        made = "tokenizer/tokenizer.json"
+      self.assertTrue((workdir / step.name / made).exists())
     found = json.loads((workdir / "fairness.json").read_text())
     self.assertEqual(found["groups"], ["brief", "warm"])
     starts = [one["curve"]["brief"][0] for one in found["policies"].values()]

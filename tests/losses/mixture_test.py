@@ -176,7 +176,9 @@ class MixtureTest(parameterized.TestCase):
     )
 
   @settings(max_examples=20, deadline=None)
-  @given(st.lists(st.floats(-30, 30), min_size=6, max_size=6))
+  @given(
+    st.lists(st.floats(-30, 30, allow_subnormal=False), min_size=6, max_size=6)
+  )
   def test_shares_are_on_the_simplex_and_likelihood_is_at_most_zero(self, gaps):
     kwargs = dict(
       user=np.array([0, 1, 0]), num_users=2, mixture_weights=np.full(2, 0.5)

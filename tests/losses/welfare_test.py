@@ -274,9 +274,9 @@ class WelfareTest(parameterized.TestCase):
 
   @settings(max_examples=20, deadline=None)
   @given(
-    st.lists(st.floats(0.1, 10), min_size=4, max_size=4),
-    st.floats(0.05, 1.0),
-    st.floats(0.01, 5),
+    st.lists(st.floats(0.1, 10, allow_subnormal=False), min_size=4, max_size=4),
+    st.floats(0.05, 1.0, allow_subnormal=False),
+    st.floats(0.01, 5, allow_subnormal=False),
   )
   def test_all_lie_between_the_worst_and_the_mean(self, u, alpha, temperature):
     u = np.array(u)

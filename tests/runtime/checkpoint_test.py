@@ -74,6 +74,12 @@ class CheckpointsTest(absltest.TestCase):
       with self.assertRaises(FileNotFoundError):
         saved.restore(3, laid_out(self.mesh))
 
+  def test_the_best_may_be_the_one_that_is_being_saved(self):
+    with self.open() as saved:
+      for step, score in ((1, 0.5), (2, 0.25)):
+        saved.save(step, state(step, width=4096), {"eval/nll": score})
+        self.assertEqual(saved.best(), step)
+
   def test_restores_on_another_topology(self):
     with self.open() as saved:
       laid = jax.tree.map(
