@@ -16,7 +16,11 @@ that differ by 0.04 where two models disagree on a fifth of the pairs, and ECE
 that differs by 0.054 at an accuracy of 0.75, more than the paper claims. Seeds
 tell the spread of training, not of pairs.
 
-Measured: not yet run.
+Measured over seeds 0, 1, 2 (mean ± sample standard deviation), tree of 62c7fc6:
+ECE 0.025 ± 0.006 against 0.050 ± 0.019 with equal weights, accuracy 0.608 ±
+0.015 against 0.593 ± 0.007; in the control ECE 0.011 ± 0.007 against 0.022 ±
+0.010, accuracy 0.817 ± 0.008 against 0.813 ± 0.003. The paper's direction, less
+than can be told from none, and the control moves the same way.
 """
 
 import ml_collections
