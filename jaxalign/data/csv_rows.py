@@ -24,6 +24,7 @@ JSON_COLUMNS = (
   "position",
   "ratings",
   "labels",
+  "label_prior",
   "label_votes",
 )
 

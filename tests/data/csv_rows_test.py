@@ -5,7 +5,7 @@ import tempfile
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.data import csv_rows, lines, readers
+from jaxalign.data import columns, csv_rows, lines, readers
 
 
 class QuotesTest(parameterized.TestCase):
@@ -54,6 +54,18 @@ class QuotesTest(parameterized.TestCase):
         (f"{path}:4", {"prompt": "d", "chosen": None}),
       ],
     )
+
+  def test_every_column_per_response_holds_json(self):
+    self.assertContainsSubset(columns.PER_RESPONSE, csv_rows.JSON_COLUMNS)
+
+  def test_a_prior_is_read_from_a_cell(self):
+    path = self.folder / "a.csv"
+    cell = '"[[0.25,0.75],[0.5,0.5]]"'
+    path.write_text(
+      f"prompt,chosen,rejected,labels,label_prior\nQ,a,b,{cell},{cell}\n"
+    )
+    records, _ = readers.read_records([str(path)], on_bad_record="error")
+    self.assertEqual(records[0].label_prior, ((0.25, 0.75), (0.5, 0.5)))
 
 
 if __name__ == "__main__":
