@@ -10,7 +10,12 @@ shares of the whole crowd, so that every distance is one from the truth.
 and `--config.data.train_files="('synthetic:labels,label_votes=3:train',)"`
 changes the number of votes. `:smoke` runs 20 steps of a smaller model.
 
-Measured: not yet run.
+Measured over seeds 0, 1, 2 (mean ± sample standard deviation), ten votes,
+commit 89b718f: transport comes no nearer by its own distance (0.186 ± 0.022
+against 0.188 ± 0.020 of cross-entropy), nearer in utility in every seed (0.147
+± 0.020 against 0.158 ± 0.016), and less often to the likeliest label (0.778 ±
+0.010 against 0.837 ± 0.012). docs/results.md has the rest; "debiased", "line"
+and other numbers of votes were not run.
 """
 
 import ml_collections
