@@ -106,14 +106,18 @@ def curve_of(path: epath.Path, prefix: str) -> dict[str, np.ndarray]:
   groups = sorted({k for row in rows for k in row if k.startswith(prefix)})
   if not rows or not groups:
     raise ValueError(f"{path} has no row with eval/kl and {prefix}GROUP")
-  return {"kl": column_of(path, "eval/kl")} | {
-    group.removeprefix(prefix): column_of(path, group) for group in groups
+  return {"kl": _column(rows, "eval/kl")} | {
+    group.removeprefix(prefix): _column(rows, group) for group in groups
   }
 
 
 def column_of(path: epath.Path, key: str) -> np.ndarray:
   """One metric of the evaluations of a policy run, float64 [evaluations]."""
-  return np.array([row[key] for row in _evaluations(path)], np.float64)
+  return _column(_evaluations(path), key)
+
+
+def _column(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+  return np.array([row[key] for row in rows], np.float64)
 
 
 def _evaluations(path: epath.Path) -> list[dict[str, Any]]:
