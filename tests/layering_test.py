@@ -33,6 +33,8 @@ class Floor(NamedTuple):
 
 CORE = ("jax", "numpy")
 BELOW_RUNTIME = ("ops", "losses", "metrics", "models", "data", "algorithms")
+BELOW_STAGES = (*BELOW_RUNTIME, "runtime")
+STAGES = (*CORE, "optax", "etils.epath", "absl", "ml_collections", "rich")
 FLOORS = {
   "ops": Floor((), CORE, pure=True),
   "losses": Floor(("ops",), CORE, pure=True),
@@ -69,20 +71,36 @@ FLOORS = {
       "jinja2",
     ),
   ),
-  "experiments": Floor(
-    (*BELOW_RUNTIME, "runtime"),
+  # The rooms of experiments, each below the next; the stages stand on them all.
+  "experiments/machines": Floor(BELOW_STAGES, STAGES),
+  "experiments/stage": Floor(BELOW_STAGES, STAGES),
+  "experiments/inputs": Floor(BELOW_STAGES, STAGES),
+  "experiments/annotations": Floor(
+    (*BELOW_STAGES, "experiments/inputs"), STAGES
+  ),
+  "experiments/rewards": Floor(
+    (*BELOW_STAGES, "experiments/stage", "experiments/inputs"), STAGES
+  ),
+  "experiments/policies": Floor(
     (
-      *CORE,
-      "optax",
-      "etils.epath",
-      "absl",
-      "ml_collections",
-      "rich",
-      "transformers",
-      "torch",
-      "starlette",
-      "uvicorn",
+      *BELOW_STAGES,
+      "experiments/stage",
+      "experiments/inputs",
+      "experiments/rewards",
     ),
+    STAGES,
+  ),
+  "experiments": Floor(
+    (
+      *BELOW_STAGES,
+      "experiments/machines",
+      "experiments/stage",
+      "experiments/inputs",
+      "experiments/annotations",
+      "experiments/rewards",
+      "experiments/policies",
+    ),
+    (*STAGES, "transformers", "torch", "starlette", "uvicorn"),
   ),
 }
 
@@ -106,6 +124,13 @@ DISTRIBUTIONS = {
   "ml_collections": "ml-collections",
   "orbax": "orbax-checkpoint",
 }
+
+
+def _floor(name: str) -> str:
+  """Innermost folder of the table that holds `jaxalign.a.b.c`, or `a`."""
+  parts = name.removeprefix("jaxalign").strip(".").split(".")
+  room = "/".join(parts[:2])
+  return room if room in FLOORS else parts[0]
 
 
 def _within(name: str, allowed: tuple[str, ...]) -> bool:
@@ -134,7 +159,7 @@ def violations(path: str, source: str) -> list[str]:
     if name.startswith("."):
       reason = "relative import"
     elif top == "jaxalign":
-      below = name.removeprefix("jaxalign").strip(".").partition(".")[0]
+      below = _floor(name)
       if below not in FLOORS or below in (*floor.below, folder):
         continue
       reason = f"imports point downwards only, {below} is not below"
@@ -182,6 +207,10 @@ class LayeringTest(parameterized.TestCase):
     ("runtime/a.py", "from jaxalign.experiments import program"),
     ("experiments/a.py", "import flax.linen"),
     ("experiments/a.py", "import torch"),
+    ("experiments/rewards/a.py", "from jaxalign.experiments import sft"),
+    ("experiments/rewards/a.py", "from jaxalign.experiments import policies"),
+    ("experiments/stage/a.py", "import jaxalign.experiments.inputs.texts"),
+    ("experiments/utils/a.py", "import jax"),
     ("utils/a.py", "import jax"),
     ("utils.py", ""),
     ("ops/deep/a.py", ""),
@@ -196,6 +225,10 @@ class LayeringTest(parameterized.TestCase):
     ("losses/a.py", "from jaxalign.losses import pairwise\nimport math"),
     ("models/a.py", "from flax import linen as nn\nimport os"),
     ("data/endpoint.py", "import httpx"),
+    (
+      "experiments/policies/a.py",
+      "from jaxalign.experiments.rewards import scoring",
+    ),
     ("runtime/a.py", "import jaxalign\nfrom jaxalign import __version__"),
     (
       "experiments/verify.py",

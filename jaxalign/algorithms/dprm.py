@@ -116,7 +116,7 @@ class DprmConfig:
       None for equal ones.
     prior_strength: >= 0, votes that the prior is worth.
     new_votes: sources of later `label_votes` on the same responses, the oldest
-      first; see `experiments.label_targets`.
+      first; see `experiments.rewards.label_targets`.
     decay: what older votes keep of their weight per source of new ones, [0, 1].
     smoothing: certainty above 1 − `smoothing` goes to the runner-up, [0, 0.5].
     risk: what of the prediction is the reward: its "mean" utility, "cvar" (that

@@ -16,15 +16,14 @@ from etils import epath
 from jaxalign.data import baselines, duplicates, readers
 from jaxalign.data import splits as division
 from jaxalign.data.record import Record, expand_rankings
-from jaxalign.experiments import (
+from jaxalign.experiments.annotations import (
   audit_numbers,
   audit_page,
-  configuration,
   findings,
   group_structure,
-  preferences,
-  program,
 )
+from jaxalign.experiments.inputs import preferences
+from jaxalign.experiments.stage import configuration, program
 from jaxalign.runtime import hosts
 
 log = logging.getLogger("jaxalign")

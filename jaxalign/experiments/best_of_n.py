@@ -17,14 +17,13 @@ from etils import epath
 
 from jaxalign import metrics
 from jaxalign.data.record import Record
-from jaxalign.experiments import (
+from jaxalign.experiments.policies import (
   answers,
   best_of_n_page,
   candidates,
-  configuration,
-  program,
   reward_source,
 )
+from jaxalign.experiments.stage import configuration, program
 from jaxalign.runtime import mesh as meshes
 from jaxalign.runtime import storage
 

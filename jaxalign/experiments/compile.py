@@ -18,14 +18,14 @@ from ml_collections import config_flags
 from rich import console, table
 
 from jaxalign.experiments import (
-  configuration,
   denoise,
   evaluate,
   sft,
-  sizing,
   train_policy,
   train_reward,
 )
+from jaxalign.experiments.machines import sizing
+from jaxalign.experiments.stage import configuration
 from jaxalign.ops import checks
 from jaxalign.runtime import collectives, footprint, inspect, resharding
 from jaxalign.runtime import mesh as meshes

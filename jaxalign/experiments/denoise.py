@@ -16,16 +16,14 @@ from etils import epath
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import reward
 from jaxalign.data import batches, member_batches
-from jaxalign.experiments import (
+from jaxalign.experiments.annotations import denoise_numbers, denoise_page
+from jaxalign.experiments.inputs import preferences
+from jaxalign.experiments.rewards import ensembles, scoring
+from jaxalign.experiments.stage import (
   backbone,
   configuration,
-  denoise_numbers,
-  denoise_page,
-  ensembles,
   fitting,
-  preferences,
   program,
-  scoring,
   training,
 )
 from jaxalign.models import heads

@@ -14,18 +14,17 @@ import numpy as np
 from etils import epath
 
 from jaxalign.data import baselines
-from jaxalign.experiments import (
+from jaxalign.experiments.inputs import preferences
+from jaxalign.experiments.rewards import (
   breakdown,
-  configuration,
   label_scores,
   label_sets,
   mixture_scores,
   pages,
   pair_scores,
-  preferences,
-  program,
   scoring,
 )
+from jaxalign.experiments.stage import configuration, program
 from jaxalign.runtime import artefact, hosts, report
 from jaxalign.runtime import mesh as meshes
 

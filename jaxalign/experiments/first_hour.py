@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from absl import app, flags
 from etils import epath
 
-from jaxalign.experiments import first_hour_page
+from jaxalign.experiments.machines import first_hour_page
 from jaxalign.runtime import storage, writer
 
 POLL_S = 0.05

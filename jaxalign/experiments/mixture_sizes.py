@@ -12,7 +12,8 @@ from absl import flags
 from etils import epath
 
 from jaxalign.algorithms import mixture
-from jaxalign.experiments import configuration, program, train_reward
+from jaxalign.experiments import train_reward
+from jaxalign.experiments.stage import configuration, program
 from jaxalign.runtime import hosts, writer
 
 log = logging.getLogger("jaxalign")

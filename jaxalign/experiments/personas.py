@@ -17,15 +17,10 @@ from etils import epath
 from jaxalign.data import endpoint, personas, questions, sources
 from jaxalign.data.record import Record
 from jaxalign.data.transcripts import text_of
-from jaxalign.experiments import (
-  answer_cache,
-  configuration,
-  persona_votes,
-  personas_page,
-  preferences,
-  program,
-)
-from jaxalign.experiments.persona_votes import Labelled, Text
+from jaxalign.experiments.annotations import persona_votes, personas_page
+from jaxalign.experiments.annotations.persona_votes import Labelled, Text
+from jaxalign.experiments.inputs import answer_cache, preferences
+from jaxalign.experiments.stage import configuration, program
 from jaxalign.runtime import hosts, storage
 
 log = logging.getLogger("jaxalign")

@@ -17,13 +17,8 @@ import ml_collections
 from etils import epath
 
 from jaxalign.experiments import (
-  configuration,
   denoise,
   evaluate,
-  fairness,
-  pipeline_page,
-  policy_rounds,
-  program,
   sample,
   score,
   sft,
@@ -31,7 +26,9 @@ from jaxalign.experiments import (
   train_reward,
   train_tokenizer,
 )
-from jaxalign.experiments.fairness import FairnessConfig
+from jaxalign.experiments.policies import fairness, pipeline_page, policy_rounds
+from jaxalign.experiments.policies.fairness import FairnessConfig
+from jaxalign.experiments.stage import configuration, program
 from jaxalign.ops import checks
 from jaxalign.runtime import hosts
 

@@ -18,14 +18,10 @@ from absl import flags
 from etils import epath
 
 import jaxalign
-from jaxalign.experiments import (
-  configuration,
-  preferences,
-  program,
-  recipes,
-  train_reward,
-  training,
-)
+from jaxalign.experiments import train_reward
+from jaxalign.experiments.inputs import preferences
+from jaxalign.experiments.rewards import recipes
+from jaxalign.experiments.stage import configuration, program, training
 from jaxalign.runtime import footprint, hosts
 from jaxalign.runtime import mesh as meshes
 

@@ -15,7 +15,7 @@ from etils import epath
 
 from jaxalign import models
 from jaxalign.data import readers, sources, tokens
-from jaxalign.experiments import backbone, program
+from jaxalign.experiments.stage import backbone, program
 from jaxalign.models import heads, weights
 from jaxalign.models.config import DecoderConfig
 from jaxalign.runtime import hosts, storage

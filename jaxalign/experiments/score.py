@@ -14,7 +14,9 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxalign.experiments import preferences, program, scoring
+from jaxalign.experiments.inputs import preferences
+from jaxalign.experiments.rewards import scoring
+from jaxalign.experiments.stage import program
 from jaxalign.runtime import artefact, hosts, storage
 from jaxalign.runtime import mesh as meshes
 

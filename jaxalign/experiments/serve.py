@@ -18,8 +18,12 @@ import uvicorn
 from etils import epath
 from starlette import applications, exceptions, requests, responses, routing
 
-from jaxalign.experiments import configuration, program, reward_source
-from jaxalign.experiments.reward_queue import QueueFullError, RewardQueue
+from jaxalign.experiments.policies import reward_source
+from jaxalign.experiments.policies.reward_queue import (
+  QueueFullError,
+  RewardQueue,
+)
+from jaxalign.experiments.stage import configuration, program
 from jaxalign.runtime import mesh as meshes
 from jaxalign.runtime import reward_sources, served_rewards
 

@@ -11,13 +11,13 @@ from etils import epath
 
 from jaxalign.algorithms import language
 from jaxalign.algorithms import optimizer as optimizers
-from jaxalign.experiments import (
+from jaxalign.experiments.inputs import texts
+from jaxalign.experiments.policies import likelihood
+from jaxalign.experiments.stage import (
   backbone,
   configuration,
   fitting,
-  likelihood,
   program,
-  texts,
   training,
 )
 from jaxalign.models import heads

@@ -21,7 +21,8 @@ from etils import epath
 
 from jaxalign import losses, metrics
 from jaxalign.data import gridworld
-from jaxalign.experiments import configuration, program, tabular_page
+from jaxalign.experiments.policies import tabular_page
+from jaxalign.experiments.stage import configuration, program
 
 log = logging.getLogger("jaxalign")
 

@@ -15,19 +15,21 @@ from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import policy
 from jaxalign.algorithms.experience import PolicyState
 from jaxalign.data import batches, prompts, tokens
-from jaxalign.experiments import (
-  backbone,
-  configuration,
+from jaxalign.experiments.inputs import prompt_data
+from jaxalign.experiments.policies import (
   policy_evaluation,
   policy_networks,
   policy_page,
   policy_programs,
   policy_sampling,
   policy_settings,
-  program,
-  prompt_data,
   reward_source,
   rollouts,
+)
+from jaxalign.experiments.stage import (
+  backbone,
+  configuration,
+  program,
   training,
 )
 from jaxalign.runtime import (
@@ -158,9 +160,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   measure = None
   if config.data.eval_files:
     held_out = load(config.data.eval_files, config.train.eval_prompts)
-    judge = None
-    if config.judge is not None:
-      judge = open_source(config.judge)
+    judge = None if config.judge is None else open_source(config.judge)
     measure = policy_evaluation.make_measure(
       config, stage, held_out, tokenizer, source, judge, frozen, keys["eval"]
     )
@@ -170,7 +170,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     keep_best=0,
     best_metric="eval/worst_utility",
   ) as saved:
-    state = _train(
+    state, scores = _train(
       config,
       stage,
       dataset,
@@ -182,7 +182,6 @@ def run(config: Config, workdir: epath.Path) -> None:
       saved,
       workdir,
     )
-  scores = None if measure is None else measure(state)
   description = artefact.Description(
     kind="policy",
     heads=(),
@@ -214,9 +213,9 @@ def _train(
   measure: policy_evaluation.Measure | None,
   saved: checkpoint.Checkpoints,
   workdir: epath.Path,
-) -> PolicyState:
-  """The loop, from the last checkpoint to the last iteration."""
-  train = config.train
+) -> tuple[PolicyState, dict[str, float] | None]:
+  """The loop from the last checkpoint on: the last state, and its scores."""
+  train, scores = config.train, None
   start = saved.latest() or 0
   state = (
     saved.restore(start, stage.state) if start else stage.init(keys["init"])
@@ -247,7 +246,8 @@ def _train(
     ) as report,
   ):
     if measure is not None and start == 0:
-      report.write(0, measure(state))
+      scores = measure(state)
+      report.write(0, scores)
     for step, batch in enumerate(stream, start + 1):
       try:
         found = rollout_of(
@@ -268,17 +268,15 @@ def _train(
       guard.exchange(step, metrics, batch["index"])
       # The next samples wait for these parameters in any case.
       report.write(*rollouts.measured(*guard.flush()))
-      seconds = {**found.seconds, "learning": time.perf_counter() - begun}
+      speed = rollouts.speed(found, time.perf_counter() - begun)
       report.advance(step, tokens=found.num_tokens)
-      rate = found.num_tokens / sum(seconds.values())
-      speeds = {f"speed/{name}_seconds": s for name, s in seconds.items()}
-      speeds["speed/response_tokens_per_second"] = rate
-      report.write_speed(step, {**speeds, **report.speed()})
+      report.write_speed(step, {**speed, **report.speed()})
       last, leaving = step == train.num_iterations, preempted.due(step)
       if measure is not None and (
         last or training.every(step, train.eval_every)
       ):
-        report.write(step, measure(state))
+        scores = measure(state)
+        report.write(step, scores)
       if last or leaving or training.every(step, train.checkpoint_every):
         report.flush()
         saved.save(step, state, None)
@@ -286,7 +284,9 @@ def _train(
         preempted.leave(step)
   for name, trace in stage.traces.items():
     log.info("%s was compiled %d times", name, trace.count)
-  return state
+  if measure is not None and scores is None:  # resumed after the last step
+    scores = measure(state)
+  return state, scores
 
 
 def main() -> None:

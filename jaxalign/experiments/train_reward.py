@@ -13,20 +13,17 @@ from etils import epath
 
 from jaxalign.algorithms import mixture, reward
 from jaxalign.algorithms import optimizer as optimizers
-from jaxalign.experiments import (
-  backbone,
-  evaluate,
+from jaxalign.experiments import evaluate
+from jaxalign.experiments.inputs import preferences
+from jaxalign.experiments.rewards import (
   feature_plane,
-  fitting,
   label_scores,
   mixture_rounds,
   pair_scores,
-  preferences,
-  program,
   recipes,
   scoring,
-  training,
 )
+from jaxalign.experiments.stage import backbone, fitting, program, training
 from jaxalign.models import heads
 from jaxalign.runtime import artefact, checkpoint, hosts
 from jaxalign.runtime import mesh as meshes

@@ -15,7 +15,7 @@ from etils import epath
 
 from jaxalign.data import readers, tokens
 from jaxalign.data.transcripts import text_of
-from jaxalign.experiments import configuration, program
+from jaxalign.experiments.stage import configuration, program
 from jaxalign.runtime import hosts
 
 log = logging.getLogger("jaxalign")

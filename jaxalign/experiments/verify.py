@@ -17,7 +17,8 @@ from etils import epath
 from rich import console, table
 
 from jaxalign.data import sources, tokens
-from jaxalign.experiments import comparison, configuration, program
+from jaxalign.experiments.machines import comparison
+from jaxalign.experiments.stage import configuration, program
 from jaxalign.models import heads, weights
 from jaxalign.models.config import DecoderConfig
 

@@ -17,13 +17,10 @@ from etils import epath
 from jaxalign import metrics
 from jaxalign.data import questions, readers, transcripts
 from jaxalign.data.record import Record
-from jaxalign.experiments import (
-  answer_cache,
-  configuration,
-  judge,
-  program,
-  reward_source,
-)
+from jaxalign.experiments.annotations import judge
+from jaxalign.experiments.inputs import answer_cache
+from jaxalign.experiments.policies import reward_source
+from jaxalign.experiments.stage import configuration, program
 from jaxalign.runtime import mesh as meshes
 from jaxalign.runtime import report
 

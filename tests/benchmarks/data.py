@@ -21,7 +21,8 @@ import time
 import jax
 
 from jaxalign.data import batches, crowd, packed, readers, tokenizer, tokens
-from jaxalign.experiments import configuration, train_reward
+from jaxalign.experiments import train_reward
+from jaxalign.experiments.stage import configuration
 from jaxalign.runtime import hosts
 from jaxalign.runtime import mesh as meshes
 

@@ -20,7 +20,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from jaxalign.experiments import configuration, denoise, train_reward, training
+from jaxalign.experiments import denoise, train_reward
+from jaxalign.experiments.stage import configuration, training
 from jaxalign.runtime import hosts, inspect
 from jaxalign.runtime import mesh as meshes
 from tests.benchmarks.reward_step import ROOT, clock, spread

@@ -17,7 +17,9 @@ import statistics
 
 from etils import epath
 
-from jaxalign.experiments import configuration, label_scores, train_reward
+from jaxalign.experiments import train_reward
+from jaxalign.experiments.rewards import label_scores
+from jaxalign.experiments.stage import configuration
 
 ROOT = pathlib.Path(__file__).parents[2]
 LOSSES = ("transport", "debiased", "line", "cross_entropy")

@@ -24,7 +24,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxalign.experiments import configuration, train_reward
+from jaxalign.experiments import train_reward
+from jaxalign.experiments.stage import configuration
 from jaxalign.runtime import hosts
 from jaxalign.runtime import mesh as meshes
 from tests.benchmarks import reward_step

@@ -32,7 +32,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.experiments import configuration, train_reward
+from jaxalign.experiments import train_reward
+from jaxalign.experiments.stage import configuration
 from jaxalign.models import weights
 from jaxalign.runtime import footprint, hosts, inspect
 from jaxalign.runtime import mesh as meshes

@@ -9,7 +9,9 @@ from etils import epath
 
 from jaxalign.data import crowd, oracle
 from jaxalign.data.record import Record
-from jaxalign.experiments import audit, configuration, group_structure
+from jaxalign.experiments import audit
+from jaxalign.experiments.annotations import group_structure
+from jaxalign.experiments.stage import configuration
 from tests import checkout
 
 

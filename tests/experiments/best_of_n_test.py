@@ -12,12 +12,9 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.data import crowd, readers, tokens
-from jaxalign.experiments import (
-  answers,
-  best_of_n,
-  configuration,
-  sft,
-)
+from jaxalign.experiments import best_of_n, sft
+from jaxalign.experiments.policies import answers
+from jaxalign.experiments.stage import configuration
 from jaxalign.models import heads, translate
 from jaxalign.runtime import artefact
 from jaxalign.runtime.reward_sources import RewardError

@@ -10,7 +10,9 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign.data import readers
-from jaxalign.experiments import configuration, denoise, preferences
+from jaxalign.experiments import denoise
+from jaxalign.experiments.inputs import preferences
+from jaxalign.experiments.stage import configuration
 from jaxalign.runtime import writer
 from tests import checkout, config_reads
 

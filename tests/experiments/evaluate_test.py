@@ -12,14 +12,10 @@ from etils import epath
 
 from jaxalign.data import tokens
 from jaxalign.data.record import Record
-from jaxalign.experiments import (
-  configuration,
-  evaluate,
-  pair_scores,
-  preferences,
-  score,
-  scoring,
-)
+from jaxalign.experiments import evaluate, score
+from jaxalign.experiments.inputs import preferences
+from jaxalign.experiments.rewards import pair_scores, scoring
+from jaxalign.experiments.stage import configuration
 from jaxalign.models import heads, translate, weights
 from jaxalign.runtime import artefact
 from jaxalign.runtime import mesh as meshes

@@ -14,7 +14,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.experiments import first_hour, first_hour_page, probe
+from jaxalign.experiments import first_hour, probe
+from jaxalign.experiments.machines import first_hour_page
 from tests import checkout
 from tests.experiments import train_reward_test
 

@@ -6,7 +6,8 @@ import runpy
 import jax
 from absl.testing import absltest, parameterized
 
-from jaxalign.experiments import backbone, configuration, sft, train_reward
+from jaxalign.experiments import sft, train_reward
+from jaxalign.experiments.stage import backbone, configuration
 from jaxalign.models import families
 from jaxalign.runtime import footprint
 from jaxalign.runtime import mesh as meshes

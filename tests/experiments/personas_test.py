@@ -13,7 +13,8 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign.data import endpoint, readers
-from jaxalign.experiments import configuration, personas
+from jaxalign.experiments import personas
+from jaxalign.experiments.stage import configuration
 from tests import checkout
 from tests.data import rude_server
 

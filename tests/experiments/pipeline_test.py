@@ -10,7 +10,8 @@ import ml_collections
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.experiments import configuration, pipeline
+from jaxalign.experiments import pipeline
+from jaxalign.experiments.stage import configuration
 from tests import checkout
 
 

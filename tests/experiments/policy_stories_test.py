@@ -10,7 +10,9 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign.data import text_rewards, tokens
-from jaxalign.experiments import configuration, policy_sampling, train_policy
+from jaxalign.experiments import train_policy
+from jaxalign.experiments.policies import policy_sampling
+from jaxalign.experiments.stage import configuration
 from tests import checkout
 from tests.data import real_data
 

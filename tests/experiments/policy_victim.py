@@ -13,11 +13,8 @@ import time
 
 from etils import epath
 
-from jaxalign.experiments import (
-  policy_evaluation,
-  reward_source,
-  train_policy,
-)
+from jaxalign.experiments import train_policy
+from jaxalign.experiments.policies import policy_evaluation, reward_source
 from jaxalign.runtime import reward_sources
 from tests.experiments import train_policy_test, victim
 

@@ -20,7 +20,8 @@ import uvicorn
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.experiments import configuration, serve
+from jaxalign.experiments import serve
+from jaxalign.experiments.stage import configuration
 from jaxalign.runtime.reward_sources import FunctionSource, RewardError
 from jaxalign.runtime.served_rewards import EndpointSource
 from tests import checkout, config_reads

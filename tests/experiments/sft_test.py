@@ -13,7 +13,10 @@ from etils import epath
 
 from jaxalign import models
 from jaxalign.data import tokens
-from jaxalign.experiments import configuration, likelihood, sft, texts
+from jaxalign.experiments import sft
+from jaxalign.experiments.inputs import texts
+from jaxalign.experiments.policies import likelihood
+from jaxalign.experiments.stage import configuration
 from jaxalign.runtime import artefact, writer
 from jaxalign.runtime import mesh as meshes
 from tests import checkout, config_reads

@@ -5,7 +5,8 @@ import runpy
 import jax
 from absl.testing import absltest, parameterized
 
-from jaxalign.experiments import configuration, train_reward
+from jaxalign.experiments import train_reward
+from jaxalign.experiments.stage import configuration
 from jaxalign.runtime import footprint
 from jaxalign.runtime import mesh as meshes
 from tests import checkout

@@ -20,7 +20,8 @@ from etils import epath
 
 from jaxalign import losses, metrics
 from jaxalign.data import gridworld
-from jaxalign.experiments import configuration, tabular
+from jaxalign.experiments import tabular
+from jaxalign.experiments.stage import configuration
 from tests import checkout, config_reads
 
 BETA = 0.5

@@ -16,14 +16,10 @@ from etils import epath
 from jaxalign import models
 from jaxalign.algorithms.experience import PolicyState
 from jaxalign.data import tokens
-from jaxalign.experiments import (
-  configuration,
-  policy_page,
-  prompt_data,
-  reward_source,
-  rollouts,
-  train_policy,
-)
+from jaxalign.experiments import train_policy
+from jaxalign.experiments.inputs import prompt_data
+from jaxalign.experiments.policies import policy_page, reward_source, rollouts
+from jaxalign.experiments.stage import configuration
 from jaxalign.runtime import artefact, reward_sources, writer
 from jaxalign.runtime import mesh as meshes
 from tests import checkout, config_reads

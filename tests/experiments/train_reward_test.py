@@ -16,7 +16,8 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.data import tokens
-from jaxalign.experiments import configuration, train_reward
+from jaxalign.experiments import train_reward
+from jaxalign.experiments.stage import configuration
 from jaxalign.models import weights
 from jaxalign.runtime import artefact, loop, preemption, writer
 from jaxalign.runtime import mesh as meshes

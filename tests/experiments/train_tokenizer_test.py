@@ -9,7 +9,8 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign.data import readers, tokens
-from jaxalign.experiments import configuration, train_tokenizer
+from jaxalign.experiments import train_tokenizer
+from jaxalign.experiments.stage import configuration
 from tests import checkout
 
 

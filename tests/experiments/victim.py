@@ -21,7 +21,8 @@ from collections.abc import Callable
 import jax
 from etils import epath
 
-from jaxalign.experiments import scoring, train_reward
+from jaxalign.experiments import train_reward
+from jaxalign.experiments.rewards import scoring
 from jaxalign.runtime import checkpoint, loop
 from tests.experiments import train_reward_test
 

@@ -11,7 +11,9 @@ from etils import epath
 
 from jaxalign.data import endpoint
 from jaxalign.data.questions import Answer
-from jaxalign.experiments import configuration, judge, win_rates
+from jaxalign.experiments import win_rates
+from jaxalign.experiments.annotations import judge
+from jaxalign.experiments.stage import configuration
 from tests import checkout, config_reads
 from tests.data import rude_server
 

@@ -1,0 +1,1 @@
+"""What stages read: pairs, texts, prompts, answers of an endpoint."""

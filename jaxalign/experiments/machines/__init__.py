@@ -1,0 +1,1 @@
+"""What is said about devices and compiled steps."""

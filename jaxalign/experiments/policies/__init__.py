@@ -1,0 +1,1 @@
+"""What moves a policy: networks, samples, sources of reward, its pages."""

@@ -1,0 +1,1 @@
+"""What reward models are made of, and how their scores are told."""

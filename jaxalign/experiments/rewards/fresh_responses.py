@@ -1,0 +1,106 @@
+"""Unlabelled responses beside the pairs of a batch, for recipes that ask."""
+
+import numpy as np
+
+from jaxalign.algorithms import metarm
+from jaxalign.data import batches, readers, responses, tokens
+from jaxalign.data.record import Record
+from jaxalign.experiments.inputs import preferences
+
+KEYS = ("tokens", "mask", "where")
+
+
+class Joined:
+  """Pairs with fresh responses beside them, indexed by step.
+
+  Attributes:
+    pairs: the batches that are learned from.
+    fresh: batches of responses, under keys that begin with `meta_`.
+  """
+
+  def __init__(self, pairs: batches.Batches, fresh: batches.Batches) -> None:
+    self.pairs = pairs
+    self.fresh = fresh
+
+  def __len__(self) -> int:
+    """Steps per epoch of the pairs."""
+    return len(self.pairs)
+
+  def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+    """Both batches of `step`, this process's rows."""
+    fresh = self.fresh[step]
+    return self.pairs[step] | {metarm.PREFIX + key: fresh[key] for key in KEYS}
+
+
+def shapes(
+  config: metarm.MetaRmConfig, length: int
+) -> dict[str, batches.ArraySpec]:
+  """Shapes and dtypes of what is beside the pairs, at `length` tokens."""
+  rows = (config.num_prompts, config.num_responses)
+  specs = {
+    "tokens": ((*rows, length), np.int32),
+    "mask": ((*rows, length), np.bool_),
+    "where": (rows[:1], np.bool_),
+  }
+  return {
+    metarm.PREFIX + key: batches.ArraySpec(shape, np.dtype(dtype))
+    for key, (shape, dtype) in specs.items()
+  }
+
+
+def join(
+  pairs: batches.Batches,
+  config: metarm.MetaRmConfig,
+  data: preferences.DataConfig,
+  tokenizer: tokens.Tokenizer,
+  seed: int,
+) -> Joined:
+  """The pairs' batches with responses of `config.files` beside them.
+
+  Args:
+    pairs: batches of pairs.
+    config: sources, and how many records and responses of each.
+    data: token lengths and the policy for bad records.
+    tokenizer: from `preferences.open_tokenizer`.
+    seed: of the order.
+
+  Returns:
+    Batches of both. All fresh responses are padded to one of `data.buckets`,
+    so that a step is compiled once for each bucket of the pairs.
+
+  Raises:
+    ValueError: begins with `FILE:LINE:` for a bad record; a record has too few
+      responses, or there are too few records.
+  """
+  stream = readers.RecordStream(
+    config.files, data.on_bad_record, data.extra_columns, data.crowd_seed
+  )
+  number = config.num_responses
+  records = []
+  for i, record in enumerate(stream):
+    if len(record.responses) < number:
+      raise ValueError(
+        f"recipe.files: record {i} has {len(record.responses)} responses, "
+        f"recipe.num_responses is {number}"
+      )
+    records.append(Record(record.prompt, record.responses[:number]))
+  if len(records) < config.num_prompts:
+    raise ValueError(
+      f"recipe.files holds {len(records)} records, recipe.num_prompts is "
+      f"{config.num_prompts}"
+    )
+  dataset = responses.encode_responses(
+    records, tokenizer, max_length=data.max_length
+  )
+  width = dataset.widths.max()
+  fresh = batches.Batches(
+    dataset,
+    batch_size=config.num_prompts,
+    buckets=(min(length for length in data.buckets if length >= width),),
+    pad_id=tokenizer.pad_id,
+    seed=seed + 1,  # not the order of pairs that come from the same file
+    shuffle=True,
+    process_index=pairs.process_index,
+    process_count=pairs.process_count,
+  )
+  return Joined(pairs, fresh)

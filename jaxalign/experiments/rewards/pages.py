@@ -1,0 +1,134 @@
+"""What an evaluation looks like: tables and pictures on one page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jaxalign import metrics
+from jaxalign.experiments.rewards import breakdown_page, mixture_page
+from jaxalign.runtime import curves, figures, report, writer
+
+HEADINGS = {
+  "accuracy": "accuracy",
+  "nll": "NLL, nats",
+  "brier": "Brier score",
+  "ece": "ECE",
+}
+
+
+def interval(score: Mapping[str, float]) -> str:
+  """A score with its 95 % interval."""
+  return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+
+
+def in_words(scores: Mapping[str, Any]) -> str:
+  """All scores of one model on one line."""
+  parts = [f"{name} {interval(scores[name])}" for name in HEADINGS]
+  floor = scores["ece"]["noise_floor"]
+  parts[-1] += f" (noise floor {floor['mean']:.3f}, up to {floor['high']:.3f})"
+  return f"{scores['num_pairs']} pairs: " + ", ".join(parts)
+
+
+def write(
+  workdir: epath.Path,
+  result: Mapping[str, Any],
+  rewards: Mapping[str, np.ndarray],
+  num_bins: int,
+  further: Sequence[report.Table | report.Figure] = (),
+) -> None:
+  """Writes report.html, with the training curves if there was training.
+
+  Args:
+    workdir: gets the page, and may hold metrics.jsonl.
+    result: content of eval.json.
+    rewards: float32 [N, 2, H] per model name.
+    num_bins: bins of the reliability diagram.
+    further: sections before that of training.
+  """
+  sections: list[report.Table | report.Figure | report.Text] = [
+    _scores(result),
+    _baselines(result),
+    *breakdown_page.sections(result["breakdown"]),
+    *mixture_page.sections(result["mixtures"]),
+  ]
+  for name, values in rewards.items():
+    chosen, rejected = values[:, 0, 0], values[:, 1, 0]
+    gaps = chosen - rejected
+    curve = metrics.reliability_curve(gaps, num_bins=num_bins)
+    sections += [
+      report.Figure(
+        f"Reliability of {name}",
+        figures.reliability_diagram([np.asarray(part) for part in curve]),
+        "Predicted against observed share of pairs in which one response beats "
+        "the other, each pair counted in both orders. The band holds 95 of 100 "
+        "perfectly calibrated models of this sample size.",
+      ),
+      report.Figure(
+        f"Rewards of {name}",
+        figures.reward_histograms(chosen, rejected),
+        "Only differences within a prompt mean anything; the level is "
+        "arbitrary.",
+      ),
+      report.Figure(
+        f"Reward gaps of {name}",
+        figures.gap_histogram(gaps),
+        "Chosen minus rejected; a long wrong side is confident error.",
+      ),
+    ]
+  sections += further
+  history = workdir / "metrics.jsonl"
+  rows = writer.read_rows(history) if history.exists() else []
+  if rows:
+    sections.append(
+      report.Figure("Training", curves.training_curves(rows), "Per step.")
+    )
+  report.write_report(
+    workdir / "report.html",
+    title="Reward model evaluation",
+    summary="\n\n".join(
+      f"{name}: {in_words(scores['all'])}"
+      for name, scores in result["models"].items()
+    ),
+    sections=sections,
+  )
+
+
+def _scores(result: Mapping[str, Any]) -> report.Table:
+  rows = []
+  for name, by_source in result["models"].items():
+    for source, scores in by_source.items():
+      floor = scores["ece"]["noise_floor"]
+      rows.append(
+        [
+          name,
+          source,
+          scores["num_pairs"],
+          *(interval(scores[key]) for key in HEADINGS),
+          f"{floor['mean']:.3f} [{floor['low']:.3f}, {floor['high']:.3f}]",
+        ]
+      )
+  return report.Table(
+    title="Held-out scores with 95 % bootstrap intervals",
+    columns=["model", "source", "pairs", *HEADINGS.values(), "ECE noise floor"],
+    rows=rows,
+    note="The noise floor is the ECE that a perfectly calibrated model with "
+    "these confidences shows at this sample size: mean and 5–95 % range. An "
+    "ECE inside it says nothing against the model.",
+  )
+
+
+def _baselines(result: Mapping[str, Any]) -> report.Table:
+  names = list(next(iter(result["baselines"].values())))
+  rows = [
+    [source, *(f"{scores[name]:.3f}" for name in names)]
+    for source, scores in result["baselines"].items()
+  ]
+  lost = ", ".join(f"{k} {v}" for k, v in result["lost"].items())
+  return report.Table(
+    title="Accuracy without a reward model",
+    columns=["source", *(name.replace("_", " ") for name in names)],
+    rows=rows,
+    note=f"Held-out pairs lost or cut while reading: {lost or 'none'}.",
+  )

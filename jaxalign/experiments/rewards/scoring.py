@@ -1,0 +1,200 @@
+"""Scoring pairs with a reward model: what evaluation and scoring share."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxalign import metrics
+from jaxalign.algorithms import readout, reward
+from jaxalign.data import batches, tokens
+from jaxalign.experiments.inputs import preferences
+from jaxalign.experiments.stage import backbone
+from jaxalign.models import activations, heads, weights
+from jaxalign.models.config import DecoderConfig
+from jaxalign.runtime import abstract, artefact, footprint, hosts
+from jaxalign.runtime import mesh as meshes
+
+
+class Stage(NamedTuple):
+  """The compiled half of `evaluate` and `score`, and of held-out scores.
+
+  Attributes:
+    step: jitted `(params, batch) -> (rewards [B, N, K], index [B], where [B])`,
+      the same on every host.
+    state: abstract parameters with shardings.
+    batch: abstract batch of the largest bucket with shardings.
+    network: the decoder's description.
+    num_rewards: K.
+    passes: what a step does with the batch's tokens, for counting FLOPs.
+  """
+
+  step: Callable[..., Any]
+  state: Any
+  batch: dict[str, jax.ShapeDtypeStruct]
+  network: DecoderConfig
+  num_rewards: int
+  passes: footprint.Passes = footprint.FORWARD
+
+  def lower(self) -> jax.stages.Lowered:
+    """The step for its abstract arguments, ready to compile."""
+    return self.step.lower(self.state, self.batch)
+
+  def programs(self) -> tuple[footprint.Program, ...]:
+    """What the compile stage compiles: the forward pass over a batch."""
+    forward = footprint.program_of(
+      self.network,
+      self.batch,
+      name="forward",
+      lower=self.lower,
+      parts={"parameters": self.state},
+      passes=self.passes,
+    )
+    return (forward,)
+
+
+def build(
+  network: DecoderConfig,
+  mesh: jax.sharding.Mesh,
+  rules: tuple[tuple[str, str | None], ...],
+  batch_size: int,
+  length: int,
+  read: readout.Readout = readout.PLAIN,
+) -> Stage:
+  """A stage that scores batches with one reward model.
+
+  Args:
+    network: the model's description.
+    mesh: devices, real or abstract.
+    rules: overrides of the logical table.
+    batch_size: pairs per forward over all devices.
+    length: tokens of the largest bucket.
+    read: how outputs become rewards.
+
+  Returns:
+    The stage.
+
+  Raises:
+    ValueError: the batch does not fit the mesh, or the model's outputs not the
+      readout.
+  """
+  num_rewards = read.num_rewards(network.num_outputs)
+  meshes.check_batch(batch_size, 1, mesh)
+  model = heads.reward_model(network)
+  params = backbone.abstract_params(model)
+  shardings = meshes.parameter_shardings(model.axes, params, mesh, rules)
+  score = reward.make_score(model.apply)
+  rewards_and_rows = lambda params, batch: (
+    read(score(params, batch)),
+    batch["index"],
+    batch["where"],
+  )
+  step = jax.jit(
+    activations.laid_out(rewards_and_rows, mesh, meshes.logical_table(rules)),
+    in_shardings=(shardings, meshes.batch_sharding(mesh)),
+    out_shardings=meshes.replicated(mesh),
+  )
+  shapes = batches.pair_shapes(batch_size, length)
+  return Stage(
+    step,
+    abstract.with_shardings(params, shardings),
+    abstract.batch_shapes(shapes, mesh),
+    network,
+    num_rewards,
+  )
+
+
+def load_network(path: str, dtype: str) -> DecoderConfig:
+  """The description of a reward model's folder, computing in `dtype`.
+
+  Raises:
+    ValueError: the folder holds a language model.
+  """
+  network = dataclasses.replace(weights.load_config(path), dtype=dtype)
+  if network.num_outputs is None:
+    raise ValueError(f"{path} holds a language model, not a reward model")
+  return network
+
+
+def load_readout(path: str) -> readout.Readout:
+  """How a folder says its outputs are read; plain rewards if it is silent."""
+  if not (epath.Path(path) / artefact.DESCRIPTION).exists():
+    return readout.PLAIN
+  described = artefact.load_description(path)
+  return readout.Readout(
+    described.readout,
+    described.utilities,
+    described.risk,
+    described.alpha,
+    described.kappa,
+  )
+
+
+def load_mixture_weights(path: str) -> tuple[float, ...] | None:
+  """Share of each head's group by a model's folder; None if it is silent."""
+  if not (epath.Path(path) / artefact.DESCRIPTION).exists():
+    return None
+  return artefact.load_description(path).mixture_weights
+
+
+def rewards_of(
+  stage: Stage,
+  params: Any,
+  pairs: preferences.Pairs,
+  data: preferences.DataConfig,
+  tokenizer: tokens.Tokenizer,
+  *,
+  num_responses: int = 2,
+) -> np.ndarray:
+  """Rewards of every pair, in the order of the dataset.
+
+  Args:
+    stage: from `build_score`.
+    params: the model's parameters.
+    pairs: what to score.
+    data: buckets and prefetch.
+    tokenizer: for the padding id.
+    num_responses: how many of each pair's responses to score.
+
+  Returns:
+    float32 [N, num_responses, K], chosen first.
+  """
+  rows = stage.batch["where"].sharding
+  source = preferences.make_batches(
+    data, pairs, tokenizer, len(stage.batch["where"]), seed=0, shuffle=False
+  )
+  shape = (len(pairs.dataset), num_responses, stage.num_rewards)
+  rewards = np.full(shape, np.nan, np.float32)
+  stream = batches.batch_iterator(
+    source, start_step=0, num_steps=len(source), prefetch=data.prefetch
+  )
+  for batch in stream:
+    for name in ("tokens", "mask"):
+      batch[name] = batch[name][:, :num_responses]
+    scores, index, where = hosts.fetch(
+      stage.step(params, hosts.global_batch(batch, rows))
+    )
+    rewards[index[where]] = scores[where]
+  return rewards
+
+
+def quick_scores(rewards: np.ndarray) -> dict[str, float]:
+  """Accuracy and NLL of [N, 2, K] rewards, for the training curve."""
+  chosen, rejected = rewards[:, 0, 0], rewards[:, 1, 0]
+  values = {
+    "accuracy": metrics.preference_accuracy(chosen, rejected),
+    "nll": metrics.negative_log_likelihood(chosen - rejected),
+  }
+  return {
+    f"eval/{name}": float(total) / float(count)
+    for name, (total, count) in values.items()
+  }
+
+
+def load_params(stage: Stage, path: str) -> Any:
+  """A model's parameters, laid out as the stage wants them."""
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, stage.state)
+  return weights.load_params(path, stage.network, shardings=shardings)

@@ -1,0 +1,170 @@
+"""The loop of every stage that learns from batches: one, for all of them."""
+
+import hashlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxalign.algorithms import train_state
+from jaxalign.data import batches, member_batches
+from jaxalign.experiments.stage import training
+from jaxalign.runtime import checkpoint, hosts, loop, preemption, writer
+
+log = logging.getLogger("jaxalign")
+
+PROFILE_AFTER, PROFILE_STEPS = 10, 5
+
+Measure = Callable[[Any], dict[str, float]]
+Revise = Callable[
+  [int, train_state.TrainState], tuple[train_state.TrainState, dict[str, float]]
+]
+
+
+def fingerprint(source: batches.Batches) -> bytes:
+  """A digest of what decides the order of rows: the same on all processes.
+
+  Args:
+    source: batches; the number of the process does not enter, nor do the
+      tokens, but for how many there are.
+
+  Returns:
+    32 bytes.
+  """
+  digest = hashlib.sha256()
+  given = (
+    source.batch_size,
+    source.buckets,
+    source.pad_id,
+    source.seed,
+    source.shuffle,
+    source.mixing,
+    source.dataset.source_names,
+    len(source),
+  )
+  digest.update(repr(given).encode())
+  for array in (source.dataset.widths, source.dataset.source):
+    digest.update(np.ascontiguousarray(array, np.int64).tobytes())
+  return digest.digest()
+
+
+def _check_hosts(
+  source: batches.Batches | member_batches.MemberBatches, start: int
+) -> None:
+  """Refuses processes that see other data, or whose rows overlap."""
+  several = isinstance(source, member_batches.MemberBatches)
+  for one in source.members if several else (source,):
+    hosts.check_same("the training data", fingerprint(one))
+    hosts.check_shares(one[start]["row"], one.batch_size)
+
+
+def fit(
+  stage: training.Stage,
+  source: batches.Batches | member_batches.MemberBatches,
+  schedule: training.Schedule,
+  saved: checkpoint.Checkpoints,
+  workdir: epath.Path,
+  *,
+  seed: int,
+  prefetch: int,
+  measure: Measure | None = None,
+  revise: Revise | None = None,
+  profile: bool = False,
+) -> train_state.TrainState:
+  """Trains from the last checkpoint, or from the start, to the last step.
+
+  Args:
+    stage: the built step.
+    source: batches as a function of the step.
+    schedule: how long, and how often what is done.
+    saved: where checkpoints go and come from.
+    workdir: gets metrics.jsonl, speed.jsonl and, on request, profile/.
+    seed: of the parameters and of dropout.
+    prefetch: batches made ahead of the step.
+    measure: `params -> scores` on held-out rows, or None.
+    revise: `(step, state) -> (state, scalars)` after each step and before its
+      checkpoint, for what a step's program cannot do, such as a pass over all
+      data; the same state where nothing is due. None for nothing.
+    profile: whether to write a trace of a few steps.
+
+  Returns:
+    The state after the last step.
+
+  Raises:
+    preemption.Preempted: this run is to make room; the last step is saved.
+  """
+  init_key, step_key = jax.random.split(jax.random.key(seed))
+  start = saved.latest() or 0
+  state = (
+    training.restore(stage, saved, start, seed)
+    if start
+    else stage.init(init_key)
+  )
+  log.info("starting at step %d of %d", start, schedule.num_steps)
+  stream = batches.batch_iterator(
+    source,
+    start_step=start,
+    num_steps=schedule.num_steps - start,
+    prefetch=prefetch,
+  )
+  rows = stage.batch["where"].sharding
+  if jax.process_count() > 1 and start < schedule.num_steps:
+    _check_hosts(source, start)
+  guard = loop.StepGuard(schedule.max_bad_steps)
+  profiler = loop.Profiler(
+    workdir / "profile" if profile else None,
+    max(1, min(PROFILE_AFTER, schedule.num_steps - start - PROFILE_STEPS + 1))
+    + start,
+    PROFILE_STEPS,
+  )
+  with (
+    preemption.Preemption() as preempted,
+    writer.MetricWriter(
+      workdir,
+      start_step=start,
+      num_steps=schedule.num_steps,
+      is_main=hosts.is_main(),
+    ) as report,
+  ):
+    for step, batch in enumerate(stream, start + 1):
+      profiler.before(step)
+      with jax.profiler.StepTraceAnnotation("train", step_num=step):
+        state, metrics = stage.step(
+          state, hosts.global_batch(batch, rows), step_key
+        )
+      profiler.after(step, state)
+      if revise is not None:
+        state, scalars = revise(step, state)
+        metrics = metrics | scalars
+      previous = guard.exchange(step, metrics, batch["index"])
+      if previous is not None:
+        report.write(*previous)
+        report.advance(
+          step,
+          tokens=int(batch["mask"].sum()) * jax.process_count(),
+          loss=previous[1]["train/loss"],
+        )
+      last, leaving = step == schedule.num_steps, preempted.due(step)
+      score_due = last or training.every(step, schedule.eval_every)
+      save_due = last or training.every(step, schedule.checkpoint_every)
+      save_due = save_due or leaving
+      if not score_due and not save_due:
+        continue
+      # What a checkpoint's step has measured is on disk before the checkpoint.
+      report.write(*guard.flush())
+      scores = None
+      if score_due and measure is not None:
+        scores = measure(stage.whole(state))
+        report.write(step, scores)
+      report.write_speed(step, report.speed())
+      report.flush()
+      if save_due:
+        saved.save(step, state._replace(frozen=()), scores)
+      if leaving:
+        preempted.leave(step)
+  profiler.close()
+  log.info("the step was compiled %d times", stage.traces.count)
+  return state

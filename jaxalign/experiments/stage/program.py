@@ -1,0 +1,129 @@
+"""The command line that every stage shares."""
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+from absl import app, flags
+from absl import logging as absl_logging
+from etils import epath
+from ml_collections import config_flags
+
+from jaxalign.experiments.stage import configuration
+from jaxalign.runtime import hosts, preemption, watch
+
+T = TypeVar("T")
+
+log = logging.getLogger("jaxalign")
+
+
+def define_flags(*, workdir_required: bool = True) -> None:
+  """Defines --config, --workdir and the flags of a run on many hosts."""
+  config_flags.DEFINE_config_file("config", None, "FILE.py[:variant].")
+  flags.DEFINE_string("workdir", None, "Folder for everything the run writes.")
+  flags.DEFINE_string(
+    "coordinator",
+    None,
+    "HOST or HOST:PORT of process 0; set it to run on many hosts. 'auto' finds "
+    "all processes by itself on Cloud TPU and under SLURM.",
+  )
+  flags.DEFINE_integer("num_processes", None, "Processes of the run.")
+  flags.DEFINE_integer("process_id", None, "This process, from 0.")
+  flags.DEFINE_integer(
+    "host_timeout", 300, "Seconds to wait for all processes to appear."
+  )
+  flags.DEFINE_float(
+    "host_silence",
+    60.0,
+    "Seconds without a sign of a process after which the others end.",
+    lower_bound=1.0,
+    upper_bound=100.0,
+  )
+  flags.mark_flag_as_required("config")
+  if workdir_required:
+    flags.mark_flag_as_required("workdir")
+
+
+def join_hosts(
+  *,
+  coordinator: str | None,
+  num_processes: int | None,
+  process_id: int | None,
+  timeout_s: int,
+) -> None:
+  """Joins the run's other processes, if a coordinator is named.
+
+  Args:
+    coordinator: HOST or HOST:PORT, "auto" to have JAX find it, None for one
+      process.
+    num_processes: processes of the run.
+    process_id: this one, from 0.
+    timeout_s: seconds to wait for all of them.
+
+  Raises:
+    ValueError: a number without a HOST:PORT to meet at.
+  """
+  numbers = num_processes, process_id
+  if coordinator in (None, "auto") and numbers != (None, None):
+    raise ValueError(
+      f"--num_processes={num_processes} and --process_id={process_id} need "
+      f"--coordinator=HOST:PORT, got {coordinator!r}"
+    )
+  if coordinator is None:
+    return
+  hosts.initialize(
+    coordinator=None if coordinator == "auto" else coordinator,
+    num_processes=num_processes,
+    process_id=process_id,
+    timeout_s=timeout_s,
+  )
+
+
+def main(
+  kind: type[T], run: Callable[[T, epath.Path], None], **options: Any
+) -> None:
+  """Parses the flags, resolves the config and runs the stage.
+
+  Args:
+    kind: the stage's config dataclass.
+    run: `(config, workdir)`; gets further keyword options evaluated late.
+    **options: name -> callable without arguments, called after parsing.
+  """
+
+  def start(argv: list[str]) -> None:
+    if len(argv) > 1:
+      raise app.UsageError(
+        f"unknown argument {argv[1]!r}; options begin with --"
+      )
+    values = flags.FLAGS
+    join_hosts(
+      coordinator=values.coordinator,
+      num_processes=values.num_processes,
+      process_id=values.process_id,
+      timeout_s=values.host_timeout,
+    )
+    # Ours on one host; of the libraries only what went wrong.
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    log.setLevel(logging.INFO if hosts.is_main() else logging.WARNING)
+    config = configuration.to_dataclass(kind, values.config)
+    workdir = epath.Path(values.workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if hosts.is_main():
+      configuration.write_json(
+        workdir / "config.json", dataclasses.asdict(config)
+      )
+    log.info(
+      "%d devices (%s) in %d processes",
+      jax.device_count(),
+      jax.devices()[0].device_kind,
+      jax.process_count(),
+    )
+    with (
+      watch.EndingTogether(values.host_silence),
+      preemption.leaving_at_once(),
+    ):
+      run(config, workdir, **{k: option() for k, option in options.items()})
+
+  app.run(start)

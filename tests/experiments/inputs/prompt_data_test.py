@@ -1,0 +1,122 @@
+"""Files of prompts alone: who reads them, and who says where they stand."""
+
+import json
+import tempfile
+
+import numpy as np
+from absl.testing import absltest, parameterized
+from etils import epath
+
+from jaxalign.data import tokens
+from jaxalign.experiments import win_rates
+from jaxalign.experiments.inputs import preferences, prompt_data, texts
+from jaxalign.experiments.policies import candidates
+
+TURNS = [{"role": "user", "content": "Why?"}]
+ROWS = ({"prompt": "Q"}, {"prompt": TURNS, "group": "warm", "id": 7})
+READING = dict(on_bad_record="error", extra_columns=(), crowd_seed=0)
+
+
+def prompts_config(**changes):
+  return prompt_data.PromptConfig(
+    **dict(
+      train_files=(),
+      eval_files=(),
+      tokenizer="byte",
+      max_prompt_length=32,
+      prefetch=0,
+      **READING,
+    )
+    | changes
+  )
+
+
+def pairs_of(files):
+  config = preferences.DataConfig(
+    train_files=files,
+    eval_files=(),
+    split_by=None,
+    eval_fraction=None,
+    tokenizer="byte",
+    chat_template=None,
+    max_length=32,
+    buckets=(32,),
+    streaming=False,
+    mixing="proportional",
+    pairs_per_source=None,
+    prefetch=0,
+    **READING,
+  )
+  return preferences.load_pairs(config, files, tokens.byte_tokenizer())
+
+
+def texts_of(files):
+  config = texts.TextConfig(
+    train_files=files,
+    eval_files=(),
+    tokenizer="byte",
+    length=32,
+    layout="best_fit",
+    prefetch=0,
+    **READING,
+  )
+  return texts.load_texts(config, files, tokens.byte_tokenizer())
+
+
+def candidates_of(files, num_responses):
+  config = candidates.PromptsConfig(files=files, limit=None, **READING)
+  return candidates.load_prompts(config, num_responses=num_responses)
+
+
+class PromptDataTest(parameterized.TestCase):
+  def write(self, *rows) -> tuple[str]:
+    path = epath.Path(tempfile.mkdtemp()) / "prompts.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return (str(path),)
+
+  def load(self, files, config=None):
+    return prompt_data.load_prompts(
+      config or prompts_config(),
+      files,
+      tokens.byte_tokenizer(),
+      group_names=("warm",),
+    )
+
+  def test_prompts_alone_are_those_of_records(self):
+    whole = [row | {"responses": ["a", "b"]} for row in ROWS]
+    alone, beside = self.load(self.write(*ROWS)), self.load(self.write(*whole))
+    self.assertEqual(alone.texts, beside.texts)
+    self.assertEqual([ids.tolist() for ids in alone.ids],
+                     [ids.tolist() for ids in beside.ids])  # fmt: skip
+    np.testing.assert_array_equal(alone.group, [-1, 0])
+    self.assertEqual(alone.source_names, ("prompts",))
+
+  def test_a_column_too_many_is_named_or_left_out(self):
+    files = self.write(*ROWS, {"prompt": "2+2", "solution": "4"})
+    with self.assertRaisesRegex(
+      ValueError, f"^{files[0]}:3: unknown column 'solution'"
+    ):
+      self.load(files)
+    config = prompts_config(extra_columns=("solution",))
+    self.assertLen(self.load(files, config), 3)
+
+  def test_answers_are_drawn_where_a_policy_is(self):
+    records = candidates_of(self.write(*ROWS), 0)
+    self.assertEqual([record.id for record in records], [None, "7"])
+
+  @parameterized.named_parameters(
+    ("pairs", pairs_of),
+    ("demonstrations", texts_of),
+    ("candidates", lambda files: candidates_of(files, 2)),
+    ("answers", win_rates.load_answers),
+  )
+  def test_who_needs_responses_says_where_there_are_none(self, read):
+    files = self.write({"prompt": "Q", "chosen": "a", "rejected": "b"}, *ROWS)
+    with self.assertRaisesRegex(
+      ValueError, f"^{files[0]}:2: missing field 'chosen'"
+    ):
+      read(files)
+
+
+if __name__ == "__main__":
+  absltest.main()
