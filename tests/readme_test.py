@@ -59,7 +59,7 @@ class ReadmeTest(parameterized.TestCase):
     text = (checkout.ROOT / "README.md").read_text()
     folders = {
       checkout.relative(path.parent)
-      for path in checkout.files("jaxalign/*/__init__.py")
+      for path in checkout.LIBRARY.glob("*/__init__.py")
     }
     folders |= {"configs", "launch", "tests"}
     self.assertEqual(
