@@ -13,7 +13,9 @@ training on the same two views, which is `--config.recipe.weight=0.0`. Over
 three paired seeds a difference below 0.015 is not told from none, as 4.3
 standard errors of a difference whose deviation is 0.006 between seeds.
 
-Measured: not yet run.
+Measured: over three seeds SimCSE changes the accuracy by -0.033 ± 0.024, to
+0.722 ± 0.006 from 0.755 ± 0.006: it harms here. `:swav` is not yet run.
+docs/results.md has the table.
 """
 
 import ml_collections
