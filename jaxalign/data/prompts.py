@@ -119,6 +119,8 @@ def encode_prompts(
   cut = 0
   for record in records:
     tokens = tokenizer.encode(tokenizer.prompt_text(record.prompt))
+    if tokens and tokens[0] == tokenizer.bos_id:  # written by a chat template
+      tokens = tokens[1:]
     if not first and not tokens:
       raise ValueError(
         f"record {len(texts)}, id {record.id}: the prompt is empty and the "
@@ -141,3 +143,31 @@ def encode_prompts(
     group_names=tuple(group_names),
     counts={"truncated_prompts": cut},
   )
+
+
+def padded_prompts(
+  texts: Sequence[Text], tokenizer: Tokenizer, *, length: int, num_rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Some prompts as a batch of one shape, encoded as `encode_prompts` does.
+
+  Args:
+    texts: one prompt or more.
+    tokenizer: from `load_tokenizer`.
+    length: P, tokens of a row, bos included.
+    num_rows: R, at least as many as prompts; the last one fills the rest.
+
+  Returns:
+    Tokens int32 [R, P] and mask bool [R, P], padded on the left.
+
+  Raises:
+    ValueError: no prompt, or one without a token.
+  """
+  dataset = encode_prompts(
+    (Record(prompt=text, responses=()) for text in texts),
+    tokenizer,
+    max_length=length,
+    group_names=(),
+  )
+  rows = np.minimum(np.arange(num_rows), len(dataset) - 1)
+  found = dataset.collate(rows, length, tokenizer.pad_id)
+  return found["prompts"], found["prompt_mask"]

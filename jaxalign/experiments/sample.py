@@ -14,7 +14,10 @@ import numpy as np
 from etils import epath
 
 from jaxalign import models
+from jaxalign.data import prompts as prompt_rows
 from jaxalign.data import readers, sources, tokens
+from jaxalign.data.transcripts import Text
+from jaxalign.experiments.policies import policy_sampling
 from jaxalign.experiments.stage import backbone, program
 from jaxalign.models import heads, weights
 from jaxalign.models.config import DecoderConfig
@@ -47,6 +50,8 @@ class Config:
     top_p: mass of the likeliest tokens that is kept; None for all.
     repetition_penalty: of tokens that are there already; 1 is none.
     mesh: devices.
+    end_ids: tokens that end a response beside the tokenizer's own end, as those
+      that the policy was trained with.
   """
 
   seed: int
@@ -65,6 +70,7 @@ class Config:
   top_p: float | None
   repetition_penalty: float
   mesh: meshes.MeshConfig
+  end_ids: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
@@ -92,6 +98,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   meshes.check_batch(config.batch_size, 1, mesh)
   folder = sources.expand_variables(config.model)
   tokenizer = tokens.load_tokenizer(folder)
+  ends = policy_sampling.ends_of(config.end_ids, tokenizer)
   network = _network(config, folder)
   model = heads.causal_lm(network)
   shardings = meshes.parameter_shardings(
@@ -111,7 +118,8 @@ def run(config: Config, workdir: epath.Path) -> None:
       network,
       params,
       tokenizer,
-      [(n, tokenizer.prompt_text(prompts[n])) for n in numbers],
+      ends,
+      [(n, prompts[n]) for n in numbers],
       mesh,
     )
     if file is not None:
@@ -160,20 +168,20 @@ def _answers(
   network: DecoderConfig,
   params: Any,
   tokenizer: tokens.Tokenizer,
-  prompts: list[tuple[int, str]],
+  ends: tuple[int, ...],
+  prompts: list[tuple[int, Text]],
   mesh: jax.sharding.Mesh,
 ) -> list[list[str]]:
   """The responses to each numbered prompt."""
-  k, length = config.num_responses, config.max_prompt_length
+  k = config.num_responses
   share = config.batch_size // k
-  ids = np.full((share, length), tokenizer.pad_id, np.int32)
-  mask = np.zeros(ids.shape, bool)
-  for row, (_, text) in enumerate(prompts):
-    start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-    kept = (start + tokenizer.encode(text))[-length:]
-    ids[row, length - len(kept) :] = kept
-    mask[row, length - len(kept) :] = True
   # The last batch is filled up, so that one program serves them all.
+  ids, mask = prompt_rows.padded_prompts(
+    [text for _, text in prompts],
+    tokenizer,
+    length=config.max_prompt_length,
+    num_rows=share,
+  )
   numbers = np.zeros(share, np.uint32)
   numbers[: len(prompts)] = [number for number, _ in prompts]
   key = jax.random.key(config.seed)
@@ -192,7 +200,7 @@ def _answers(
     temperature=config.temperature,
     top_p=config.top_p,
     repetition_penalty=config.repetition_penalty,
-    eos_ids=() if tokenizer.eos_id is None else (tokenizer.eos_id,),
+    eos_ids=ends,
     pad_id=tokenizer.pad_id,
   )
   new, where = hosts.fetch((found.tokens, found.mask))

@@ -54,6 +54,25 @@ class PromptsTest(absltest.TestCase):
     text = tokens.byte_tokenizer().decode(data.ids[0])
     self.assertEndsWith(text, "Assistant:")
 
+  def test_a_marker_written_by_a_template_is_not_doubled(self):
+    tokenizer = tokens.byte_tokenizer()
+    tokenizer.fast.backend_tokenizer.encode_special_tokens = False
+    tokenizer.fast.chat_template = (
+      "<bos>{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    found, _ = prompts.padded_prompts(
+      [(Turn("user", "Q"),)], tokenizer, length=3, num_rows=1
+    )
+    np.testing.assert_array_equal(found, [[PAD, BOS, 81]])
+
+  def test_a_batch_of_one_shape_is_filled_with_its_last_prompt(self):
+    found, mask = prompts.padded_prompts(
+      ["ab", "abcdefgh"], tokens.byte_tokenizer(), length=4, num_rows=3
+    )
+    long = [BOS, 102, 103, 104]
+    np.testing.assert_array_equal(found, [[PAD, BOS, 97, 98], long, long])
+    np.testing.assert_array_equal(mask.sum(axis=1), [3, 4, 4])
+
   def test_refuses(self):
     with self.assertRaisesRegex(ValueError, "one or more"):
       encode()

@@ -248,6 +248,17 @@ class AnswererTest(absltest.TestCase):
     other = answers.Answerer(policy(), self.sampling(batch_size=2), key)
     self.assertEqual(other(prompts, [0, 1, 2, 0, 3]), found)
 
+  def test_the_ends_of_the_section_end_an_answer(self):
+    key, prompts = jax.random.key(0), ["Q: a"] * 4
+    of = lambda ends: answers.Answerer(
+      policy(), self.sampling(end_ids=ends), key
+    )
+    self.assertGreater(max(map(len, of(())(prompts, range(4)))), 1)
+    ended = of(tuple(range(256)))(prompts, range(4))
+    self.assertEqual(max(map(len, ended)), 1)
+    with self.assertRaisesRegex(ValueError, r"end_ids must be in \[0, 259\)"):
+      of((259,))
+
   def test_what_does_not_fit(self):
     with self.assertRaisesRegex(ValueError, "exceed the 64 positions"):
       answers.Answerer(

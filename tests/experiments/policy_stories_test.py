@@ -1,6 +1,5 @@
 """Real prompts, a pretrained policy and a function as its reward."""
 
-import dataclasses
 import json
 import runpy
 import tempfile
@@ -23,15 +22,8 @@ def stories_config(variant: str):
 
 
 class EndsTest(absltest.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.config = configuration.to_dataclass(
-      train_policy.Config, stories_config("smoke")
-    )
-
   def ends(self, *ids: int) -> tuple[int, ...]:
-    sampling = dataclasses.replace(self.config.sampling, end_ids=ids)
-    return policy_sampling.ends_of(sampling, tokens.byte_tokenizer())
+    return policy_sampling.ends_of(ids, tokens.byte_tokenizer())
 
   def test_the_tokenizers_own_end_and_others(self):
     self.assertEqual(self.ends(), (258,))

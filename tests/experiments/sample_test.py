@@ -109,6 +109,21 @@ class SampleTest(absltest.TestCase):
       written.append((workdir / sample.FILE).read_bytes())
     self.assertEqual(*written)
 
+  def test_the_ends_of_the_config_end_a_response(self):
+    made = config(policy(), limit=2, max_new_tokens=8)
+    longest = []
+    for ends in ((), tuple(range(256))):
+      workdir = epath.Path(tempfile.mkdtemp())
+      sample.run(dataclasses.replace(made, end_ids=ends), workdir)
+      rows = (workdir / sample.FILE).read_text().splitlines()
+      longest.append(
+        max(len(text) for row in rows for text in json.loads(row)["responses"])
+      )
+    self.assertGreater(longest[0], 1)
+    self.assertEqual(longest[1], 1)
+    with self.assertRaisesRegex(ValueError, r"end_ids must be in \[0, 259\)"):
+      sample.run(dataclasses.replace(made, end_ids=(259,)), workdir)
+
   def test_what_does_not_fit_is_refused(self):
     with self.assertRaisesRegex(ValueError, "multiple of num_responses, got 8"):
       config("x", batch_size=8)

@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxalign.data import prompts as prompt_rows
 from jaxalign.data import sources, tokens
 from jaxalign.data.transcripts import Text
+from jaxalign.experiments.policies import policy_sampling
 from jaxalign.models import weights
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.generate import bucket, generate
@@ -26,6 +28,8 @@ class SamplingConfig:
     top_p: mass of the likeliest tokens kept, None for all.
     batch_size: answers drawn at a time.
     dtype: compute type, "float32" or "bfloat16".
+    end_ids: tokens that end an answer beside the tokenizer's own end, as those
+      that the policy was trained with.
   """
 
   max_prompt_length: int
@@ -35,6 +39,7 @@ class SamplingConfig:
   top_p: float | None
   batch_size: int
   dtype: str
+  end_ids: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
@@ -57,8 +62,8 @@ class Answerer:
       key: typed key of all answers.
 
     Raises:
-      ValueError: the folder holds a reward model, or prompt and answer exceed
-        its positions.
+      ValueError: the folder holds a reward model, prompt and answer exceed its
+        positions, or an end is no token of its tokenizer.
     """
     folder = sources.expand_variables(folder)
     network = weights.load_config(folder)
@@ -72,11 +77,12 @@ class Answerer:
         f"max_prompt_length + max_new_tokens = {room}, prompts padded to "
         f"{longest}, exceed the {network.max_positions} positions of {folder}"
       )
+    self._tokenizer = tokens.load_tokenizer(folder)
+    self._ends = policy_sampling.ends_of(config.end_ids, self._tokenizer)
     self._network: DecoderConfig = dataclasses.replace(
       network, dtype=config.dtype
     )
     self._params: Any = weights.load_params(folder, self._network)
-    self._tokenizer = tokens.load_tokenizer(folder)
     self._config = config
     self._key = key
 
@@ -104,17 +110,12 @@ class Answerer:
     self, prompts: Sequence[Text], numbers: Sequence[int]
   ) -> list[str]:
     config, tokenizer = self._config, self._tokenizer
-    width = config.max_prompt_length
-    ids = np.full((config.batch_size, width), tokenizer.pad_id, np.int32)
-    mask = np.zeros(ids.shape, bool)
-    for row, prompt in enumerate(prompts):
-      text = tokenizer.encode(tokenizer.prompt_text(prompt))
-      if tokenizer.bos_id is not None:
-        text = text[1:] if text[:1] == [tokenizer.bos_id] else text
-        text = [tokenizer.bos_id, *text[max(len(text) - width + 1, 0) :]]
-      text = text[max(len(text) - width, 0) :]
-      ids[row, width - len(text) :] = text
-      mask[row, width - len(text) :] = True
+    ids, mask = prompt_rows.padded_prompts(
+      prompts,
+      tokenizer,
+      length=config.max_prompt_length,
+      num_rows=config.batch_size,
+    )
     filled = np.zeros(config.batch_size, np.uint32)
     filled[: len(numbers)] = numbers
     made = generate(
@@ -127,7 +128,7 @@ class Answerer:
       temperature=config.temperature,
       top_k=config.top_k,
       top_p=config.top_p,
-      eos_ids=() if tokenizer.eos_id is None else (tokenizer.eos_id,),
+      eos_ids=self._ends,
       pad_id=tokenizer.pad_id,
     )
     rows, counted = np.asarray(made.tokens), np.asarray(made.mask)

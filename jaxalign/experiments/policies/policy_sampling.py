@@ -57,23 +57,26 @@ class SamplingConfig:
       )
 
 
-def ends_of(config: SamplingConfig, tokenizer: Tokenizer) -> tuple[int, ...]:
+def ends_of(end_ids: Sequence[int], tokenizer: Tokenizer) -> tuple[int, ...]:
   """The tokens that end a response.
 
   Args:
-    config: the section.
+    end_ids: of a config, beside the tokenizer's own end.
     tokenizer: the policy's.
+
+  Returns:
+    The tokenizer's own end first, where it has one, and each once.
 
   Raises:
     ValueError: the tokenizer has no such token.
   """
   own = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
-  for token in config.end_ids:
+  for token in end_ids:
     if not 0 <= token < tokenizer.vocab_size:
       raise ValueError(
-        f"sampling.end_ids must be in [0, {tokenizer.vocab_size}), got {token}"
+        f"end_ids must be in [0, {tokenizer.vocab_size}), got {token}"
       )
-  return tuple(dict.fromkeys((*own, *config.end_ids)))
+  return tuple(dict.fromkeys((*own, *end_ids)))
 
 
 def make_sampler(
