@@ -1,5 +1,6 @@
 """Pictures of matrices: one colour per cell."""
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,6 +79,7 @@ def heat_map(
         )
   bar = drawn.colorbar(image, ax=panel)
   bar.outline.set_visible(False)
-  bar.set_label(label, fontsize=9)
+  # It runs along the bar: a flat map needs it in lines.
+  bar.set_label(textwrap.fill(label, int(14 * (0.5 + tall))), fontsize=9)
   bar.ax.tick_params(labelsize=9, colors=canvas.GREY)
   return canvas.to_png(drawn)

@@ -1,9 +1,11 @@
 """A matrix as a picture: it is one, and says what does not fit."""
 
+from unittest import mock
+
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.runtime import heatmaps
+from jaxalign.runtime import canvas, heatmaps
 
 PNG = b"\x89PNG"
 
@@ -30,6 +32,22 @@ class HeatMapTest(absltest.TestCase):
   def test_many_rows_and_none(self):
     self.assertStartsWith(self.draw(np.ones((300, 2))), PNG)
     self.assertStartsWith(self.draw(np.ones((0, 2))), PNG)
+
+  def test_a_long_label_stays_on_a_flat_map(self):
+    with mock.patch.object(canvas, "to_png") as drawn:
+      heatmaps.heat_map(
+        np.eye(2),
+        ["a", "b"],
+        ["a", "b"],
+        label="mean difference of win probabilities",
+      )
+    figure = drawn.call_args.args[0]
+    figure.canvas.draw()
+    bar = figure.axes[1]
+    box = bar.yaxis.label.get_window_extent()
+    self.assertGreaterEqual(box.y0, 0)
+    self.assertLessEqual(box.y1, figure.bbox.y1)
+    self.assertLessEqual(box.x1, figure.bbox.x1)
 
   def test_names_that_do_not_fit(self):
     with self.assertRaisesRegex(ValueError, r"\[1, 2\].*got \(2, 2\)"):
