@@ -8,6 +8,8 @@ from matplotlib import ticker
 
 from jaxalign.runtime import canvas
 
+SMOOTHED = 100  # values from which a line is drawn as its running mean
+
 
 class Line(NamedTuple):
   """One curve of a panel.
@@ -71,6 +73,9 @@ def line(
 def over_steps(panels: Sequence[Panel], *, columns: int = 2) -> bytes:
   """Curves over steps.
 
+  A line of `SMOOTHED` values or more is a running mean over a twenty-fifth of
+  them, with the values themselves pale behind it.
+
   Args:
     panels: in reading order.
     columns: panels side by side.
@@ -85,10 +90,15 @@ def over_steps(panels: Sequence[Panel], *, columns: int = 2) -> bytes:
   )
   for place, panel in zip(axes.flat, panels, strict=False):
     for curve in panel.lines:
+      steps = np.asarray(curve.steps, np.float64)
       values = np.asarray(curve.values, np.float64)
+      values = np.where(np.isfinite(values), values, np.nan)
+      if values.size >= SMOOTHED:
+        place.plot(steps, values, color=curve.colour, alpha=0.2, linewidth=0.7)
+        values = running_mean(values, values.size // 25)
       place.plot(
-        np.asarray(curve.steps, np.float64),
-        np.where(np.isfinite(values), values, np.nan),
+        steps,
+        values,
         color=curve.colour,
         linewidth=1.4,
         linestyle="--" if curve.dashed else "-",
@@ -115,6 +125,26 @@ def over_steps(panels: Sequence[Panel], *, columns: int = 2) -> bytes:
   if not panels:
     canvas.say_empty(axes[0, 0])
   return canvas.to_png(drawn)
+
+
+def running_mean(values: np.ndarray, width: int) -> np.ndarray:
+  """Means over a window about each value, smaller at both ends.
+
+  Args:
+    values: [N]; NaN counts in no mean and stays NaN.
+    width: values of the window; an even one counts as the next odd one.
+
+  Returns:
+    float64 [N].
+  """
+  half = width // 2
+  there = np.isfinite(values)
+  total = np.cumsum([0.0, *np.where(there, values, 0.0)])
+  count = np.cumsum([0, *there])
+  low = np.maximum(np.arange(values.size) - half, 0)
+  high = np.minimum(np.arange(values.size) + half + 1, values.size)
+  means = (total[high] - total[low]) / np.maximum(count[high] - count[low], 1)
+  return np.where(there, means, np.nan)
 
 
 def training_curves(

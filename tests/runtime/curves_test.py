@@ -65,6 +65,23 @@ class TrainingCurvesTest(absltest.TestCase):
     self.assertEqual(legend(panel), ["train", "held-out", "target"])
     self.assertEqual(panel.get_ylabel(), "loss, nats")
 
+  def test_a_long_line_is_smoothed_over_its_pale_values(self):
+    values = np.where(np.arange(200) % 2, 1.0, -1.0)
+    rows = [{"step": i, "loss": v} for i, v in enumerate(values)]
+    (panel,) = self.drawn(curves.training_curves, rows).axes
+    raw, smooth = panel.lines
+    np.testing.assert_array_equal(raw.get_ydata(), values)
+    self.assertLess(raw.get_alpha(), 0.5)
+    self.assertLess(np.abs(smooth.get_ydata()[20:180]).max(), 0.2)
+    self.assertEqual(legend(panel), ["loss"])
+
+  def test_a_running_mean_is_of_what_is_there(self):
+    found = curves.running_mean(np.array([1.0, np.nan, 3.0, 8.0]), 3)
+    np.testing.assert_allclose(found, [1.0, np.nan, 5.5, 5.5])
+    np.testing.assert_allclose(
+      curves.running_mean(np.arange(5.0), 3), [0.5, 1, 2, 3, 3.5]
+    )
+
   def test_no_rows_are_still_a_picture(self):
     self.assertStartsWith(curves.training_curves([]), b"\x89PNG")
 

@@ -82,7 +82,12 @@ def write(
   rows = writer.read_rows(history) if history.exists() else []
   if rows:
     sections.append(
-      report.Figure("Training", curves.training_curves(rows), "Per step.")
+      report.Figure(
+        "Training",
+        curves.training_curves(rows),
+        f"Per step; from {curves.SMOOTHED} steps on a running mean, with the "
+        "steps pale behind it.",
+      )
     )
   report.write_report(
     workdir / "report.html",
