@@ -83,6 +83,7 @@ def build(
     config.model,
     config.critic,
     network,
+    tokenizer,
     temperature=sampling.temperature,
     max_new_tokens=sampling.max_new_tokens,
     entropy=config.policy.entropy_coef is not None,

@@ -176,6 +176,39 @@ def parameter_places(
   )
 
 
+def readout_of(
+  described: artefact.Description,
+  risk: str | None = None,
+  alpha: float | None = None,
+  kappa: float | None = None,
+) -> readout.Readout:
+  """How a reward model's outputs are read as rewards.
+
+  Args:
+    described: content of its `jaxalign.json`.
+    risk: in place of the model's own; None for that.
+    alpha: of `risk`.
+    kappa: of `risk`.
+
+  Returns:
+    The readout.
+
+  Raises:
+    ValueError: alpha or kappa without a risk, or the model predicts nothing
+      that the risk is of.
+  """
+  if risk is None:
+    if (alpha, kappa) != (None, None):
+      raise ValueError(
+        "alpha and kappa go with a risk, which is the model's own where it is "
+        f"None, got {alpha} and {kappa}"
+      )
+    risk, alpha, kappa = described.risk, described.alpha, described.kappa
+  return readout.Readout(
+    described.readout, described.utilities, risk, alpha, kappa
+  )
+
+
 def load_source(
   folder: str,
   network: DecoderConfig,
@@ -185,7 +218,7 @@ def load_source(
   batch_size: int,
   buckets: tuple[int, ...],
   calibrated: bool,
-  risk: str = "mean",
+  risk: str | None = None,
   alpha: float | None = None,
   kappa: float | None = None,
 ) -> ModelSource:
@@ -199,10 +232,12 @@ def load_source(
     batch_size: texts per forward pass over all devices.
     buckets: padded lengths in tokens.
     calibrated: measure each reward in standard deviations from the mean of the
-      reference responses, as `jaxalign.json` has them.
-    risk: what stands for a predicted distribution, see `readout.Readout`.
-    alpha: see there.
-    kappa: see there.
+      reference responses, as `jaxalign.json` has them: of rewards at the risk
+      that the model was trained with, whatever `risk` is here.
+    risk: what stands for a predicted distribution, see `readout.Readout`; None
+      for what `jaxalign.json` says.
+    alpha: see there, beside a `risk` alone.
+    kappa: see there, beside a `risk` alone.
 
   Returns:
     The source. Texts are cut to the length the model was trained on.
@@ -216,9 +251,7 @@ def load_source(
     raise ValueError(
       f"{folder} holds a {described.kind}, a reward source needs a reward model"
     )
-  read = readout.Readout(
-    described.readout, described.utilities, risk, alpha, kappa
-  )
+  read = readout_of(described, risk, alpha, kappa)
   fit = None
   if calibrated:
     if described.calibration is None:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxalign.algorithms.contract import Batch
 from jaxalign.algorithms.experience import Networks, PolicyOutputs
 from jaxalign.algorithms.policy_config import CriticConfig
+from jaxalign.data import tokens
 from jaxalign.experiments.policies import starting_points
 from jaxalign.experiments.stage import backbone
 from jaxalign.models import heads, lora, token_log_probs
@@ -106,6 +107,7 @@ def make_networks(
   model_config: backbone.BackboneConfig,
   critic: CriticConfig,
   network: DecoderConfig,
+  tokenizer: tokens.Tokenizer,
   *,
   temperature: float,
   max_new_tokens: int,
@@ -118,6 +120,7 @@ def make_networks(
     model_config: where policy and reference start, and what is adapted.
     critic: none, a head on the policy's trunk, or a network of its own.
     network: decoder of the policy.
+    tokenizer: the policy's.
     temperature: of the sampler.
     max_new_tokens: of a response.
     entropy: whether the policy's entropy is computed.
@@ -130,8 +133,8 @@ def make_networks(
   Raises:
     ValueError: the policy drops out activations, so that what is learned from
       is not what was sampled from; the folder of critic or reference holds
-      another decoder or does not do as one; a reference beside adapters; or
-      atoms beside a reward model that the critic starts from.
+      another decoder or vocabulary or does not do as one; a reference beside
+      adapters; or atoms beside a reward model that the critic starts from.
   """
   if network.dropout > 0:
     raise ValueError(
@@ -139,7 +142,7 @@ def make_networks(
       f"be those it sampled with, got {network.dropout}"
     )
   rewarded = critic.init_from is not None and starting_points.is_reward_model(
-    critic.init_from, network
+    critic.init_from, network, tokenizer
   )
   if rewarded and critic.num_atoms is not None:
     raise ValueError(
@@ -153,7 +156,7 @@ def make_networks(
         "reference must be None with model.lora, which takes the policy with "
         f"its adapters off, got {reference!r}"
       )
-    starting_points.check_reference(reference, network)
+    starting_points.check_reference(reference, network, tokenizer)
   model = heads.causal_lm(network)
   valued_network = dataclasses.replace(
     network, value_head=True, num_values=critic.num_atoms or 1
@@ -195,8 +198,6 @@ def make_networks(
     return backbone.initial_params(model_config, network, model, key, shardings)
 
   def init_frozen(key: jax.Array, shardings: Tree) -> Tree:
-    if reference is None:
-      return init_start(key, shardings)
     start = _from_folder(model_config, reference)
     return backbone.initial_params(start, network, model, key, shardings)
 
@@ -219,9 +220,7 @@ def make_networks(
       return starting_points.critic_of_reward_model(
         critic.init_from, network, shardings
       )
-    start = model_config
-    if critic.init_from is not None:
-      start = _from_folder(model_config, critic.init_from)
+    start = _from_folder(model_config, critic.init_from)
     return backbone.initial_params(
       start, valued_network, valued, key, shardings
     )
@@ -254,8 +253,10 @@ def make_networks(
 
 
 def _from_folder(
-  config: backbone.BackboneConfig, folder: str
+  config: backbone.BackboneConfig, folder: str | None
 ) -> backbone.BackboneConfig:
+  if folder is None:
+    return config
   return dataclasses.replace(config, init_from=folder, architecture=None)
 
 

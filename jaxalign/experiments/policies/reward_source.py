@@ -29,7 +29,8 @@ class RewardSourceConfig:
       training split; what a function or a server gives is taken as it is.
     risk: what stands for the distribution that a model predicts: its "mean",
       its "cvar" (mean of its worst share `alpha`) or "mean_std" (mean minus
-      `kappa` deviations); "mean" for models of plain rewards.
+      `kappa` deviations); None for what each model was trained with, and for
+      models of plain rewards.
     alpha: share in (0, 1], with "cvar" alone.
     kappa: >= 0, with "mean_std" alone.
     dtype: compute type of models, "float32" or "bfloat16".
@@ -45,7 +46,7 @@ class RewardSourceConfig:
   crowd: str | None
   names: tuple[str, ...]
   calibrated: bool
-  risk: str
+  risk: str | None
   alpha: float | None
   kappa: float | None
   dtype: str

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxalign.data import sources
+from jaxalign.data import sources, tokens
 from jaxalign.models import weights
 from jaxalign.models.config import DecoderConfig
 
@@ -36,8 +36,37 @@ FREE = frozenset(
 )
 
 
+def check_vocabulary(
+  name: str, folder: str, tokenizer: tokens.Tokenizer
+) -> None:
+  """Checks that a token of the policy is the same text to another folder.
+
+  Tokens that the folder alone has do no harm: the policy never writes them.
+
+  Args:
+    name: of the config key, for errors.
+    folder: with a tokenizer; variables are expanded.
+    tokenizer: the policy's.
+
+  Raises:
+    ValueError: there is no tokenizer, or a token has another id in it, by the
+      first id that differs.
+  """
+  found = tokens.load_tokenizer(sources.expand_variables(folder))
+  theirs, ours = ({**one.fast.get_vocab()} for one in (found, tokenizer))
+  other = [token for token in ours if theirs.get(token) != ours[token]]
+  if other:
+    first = min(other, key=ours.__getitem__)
+    raise ValueError(
+      f"{name}: the tokenizer of {folder} has "
+      f"{found.fast.convert_ids_to_tokens(ours[first])!r} as token "
+      f"{ours[first]}, the policy's {first!r}; they differ in {len(other)} of "
+      f"{len(ours)} tokens and both must be the same"
+    )
+
+
 def num_outputs_of(
-  name: str, folder: str, network: DecoderConfig
+  name: str, folder: str, network: DecoderConfig, tokenizer: tokens.Tokenizer
 ) -> int | None:
   """How many rewards a folder gives, None for a language model.
 
@@ -45,13 +74,15 @@ def num_outputs_of(
     name: of the config key, for errors.
     folder: of Hugging Face layout; variables are expanded.
     network: the policy's decoder, which the folder must hold too.
+    tokenizer: the policy's.
 
   Returns:
     `num_outputs` of its config.
 
   Raises:
     FileNotFoundError: there is no config.json.
-    ValueError: its decoder is another one, by the first field that differs.
+    ValueError: its decoder is another one, by the first field that differs, or
+      its vocabulary.
   """
   found = weights.load_config(sources.expand_variables(folder))
   for field in dataclasses.fields(DecoderConfig):
@@ -61,28 +92,35 @@ def num_outputs_of(
         f"{name}: {folder} has {field.name} {theirs!r}, the policy {ours!r}; "
         "both must be the same decoder"
       )
+  check_vocabulary(name, folder, tokenizer)
   return found.num_outputs
 
 
-def check_reference(folder: str, network: DecoderConfig) -> None:
+def check_reference(
+  folder: str, network: DecoderConfig, tokenizer: tokens.Tokenizer
+) -> None:
   """Raises ValueError unless a folder holds a policy like the trained one."""
-  if num_outputs_of("reference", folder, network) is not None:
+  if num_outputs_of("reference", folder, network, tokenizer) is not None:
     raise ValueError(
       f"reference: {folder} holds a reward model, not a language model"
     )
 
 
-def is_reward_model(folder: str, network: DecoderConfig) -> bool:
+def is_reward_model(
+  folder: str, network: DecoderConfig, tokenizer: tokens.Tokenizer
+) -> bool:
   """Whether a critic starts from a reward model rather than a language model.
 
   Args:
     folder: `critic.init_from`.
     network: the policy's decoder.
+    tokenizer: the policy's.
 
   Raises:
-    ValueError: another decoder, or a reward model of several outputs.
+    ValueError: another decoder or vocabulary, or a reward model of several
+      outputs.
   """
-  number = num_outputs_of("critic.init_from", folder, network)
+  number = num_outputs_of("critic.init_from", folder, network, tokenizer)
   if number is not None and number > 1:
     raise ValueError(
       f"critic.init_from: {folder} gives {number} rewards; a critic, which "

@@ -15,7 +15,7 @@ from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.stage import backbone
 from jaxalign.models import activations, heads, weights
 from jaxalign.models.config import DecoderConfig
-from jaxalign.runtime import abstract, artefact, footprint, hosts
+from jaxalign.runtime import abstract, artefact, footprint, hosts, model_rewards
 from jaxalign.runtime import mesh as meshes
 
 
@@ -123,14 +123,7 @@ def load_readout(path: str) -> readout.Readout:
   """How a folder says its outputs are read; plain rewards if it is silent."""
   if not (epath.Path(path) / artefact.DESCRIPTION).exists():
     return readout.PLAIN
-  described = artefact.load_description(path)
-  return readout.Readout(
-    described.readout,
-    described.utilities,
-    described.risk,
-    described.alpha,
-    described.kappa,
-  )
+  return model_rewards.readout_of(artefact.load_description(path))
 
 
 def load_mixture_weights(path: str) -> tuple[float, ...] | None:

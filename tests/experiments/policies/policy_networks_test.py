@@ -92,6 +92,7 @@ class ResponseReaderTest(absltest.TestCase):
         None,
         None,
         dataclasses.replace(self.network, dropout=0.1),
+        None,
         temperature=1.0,
         max_new_tokens=N,
         entropy=False,

@@ -30,7 +30,7 @@ def config_of(**changes):
     crowd=None,
     names=(),
     calibrated=True,
-    risk="mean",
+    risk=None,
     alpha=None,
     kappa=None,
     dtype="float32",
@@ -92,6 +92,25 @@ class OpenSourceTest(parameterized.TestCase):
       np.testing.assert_allclose(
         source(PROMPTS, RESPONSES)[:, 0], (expected - 0.5) / 2.0, atol=1e-5
       )
+
+  def test_a_model_is_read_at_the_risk_it_was_trained_with(self):
+    options = dict(
+      readout="labels",
+      utilities=[1.0, -1.0],
+      calibration={"mean": [0.5], "std": [2.0]},
+      mixture_weights=None,
+    )
+    tail = model_rewards_test.described(**options, risk="cvar", alpha=0.75)
+    mean = model_rewards_test.described(**options)
+    of = lambda folder, **risk: open_source(
+      models=(folder,), buckets=(64,), **risk
+    )(PROMPTS, RESPONSES)
+    found = of(tail)
+    np.testing.assert_array_equal(found, of(mean, risk="cvar", alpha=0.75))
+    np.testing.assert_array_equal(of(tail, risk="mean"), of(mean))
+    self.assertGreater(np.abs(found - of(mean)).max(), 1e-3)
+    with self.assertRaisesRegex(ValueError, "alpha and kappa go with a risk"):
+      open_source(models=(tail,), alpha=0.5)
 
   def test_a_plain_reward_has_no_tail(self):
     with self.assertRaisesRegex(ValueError, "a plain reward has no distri"):

@@ -7,10 +7,13 @@ import tempfile
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tokenizers
+import transformers
 from absl.testing import absltest, parameterized
 
 from jaxalign import models
 from jaxalign.algorithms.policy_config import CriticConfig
+from jaxalign.data import tokens
 from jaxalign.experiments.policies import policy_networks, starting_points
 from jaxalign.experiments.stage import backbone
 from jaxalign.models import heads, lora, translate
@@ -37,8 +40,22 @@ def network_of(**changes):
   )
 
 
+def words(number=V, *, swapped=False):
+  """A tokenizer of as many words, of which two may have changed places."""
+  names = ["<pad>", *(f"w{i}" for i in range(1, number))]
+  if swapped:
+    names[3:5] = names[4], names[3]
+  model = tokenizers.models.WordLevel(
+    {name: i for i, name in enumerate(names)}, unk_token="<pad>"
+  )
+  fast = transformers.PreTrainedTokenizerFast(
+    tokenizer_object=tokenizers.Tokenizer(model), pad_token="<pad>"
+  )
+  return tokens.Tokenizer(fast, 0, None, None)
+
+
 @functools.cache
-def folder_of(*, seed=0, **changes) -> str:
+def folder_of(*, seed=0, swapped=False, **changes) -> str:
   """A folder with parameters of no meaning, away from zero."""
   network = network_of(**changes)
   rng = np.random.default_rng(seed)
@@ -48,6 +65,7 @@ def folder_of(*, seed=0, **changes) -> str:
   )
   folder = tempfile.mkdtemp()
   models.save_pretrained(folder, params, network)
+  words(network.vocab_size, swapped=swapped).save(folder)
   return folder
 
 
@@ -69,6 +87,7 @@ def made_with(folder, critic=None, reference=None, lora=None, **changes):
     ),
     dataclasses.replace(critic, init_from=folder),
     network_of(**changes),
+    words(),
     temperature=1.0,
     max_new_tokens=N,
     entropy=False,
@@ -165,7 +184,21 @@ class StartingPointsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       made_with(None, reference=folder_of(**changes), lora=adapters)
 
-  def test_another_vocabulary_is_named_by_its_tensor(self):
+  @parameterized.parameters(
+    (dict(swapped=True), "has 'w4' as token 3, the policy's 'w3'; .* 2 of 12"),
+    (dict(vocab_size=11), "has None as token 11, the policy's 'w11'; .* 1 of"),
+  )
+  def test_another_vocabulary_is_refused_by_its_first_token(
+    self, changes, message
+  ):
+    for outputs in (None, 1):
+      folder = folder_of(num_outputs=outputs, **changes)
+      with self.assertRaisesRegex(ValueError, f"critic.init_from: .*{message}"):
+        made_with(folder)
+    with self.assertRaisesRegex(ValueError, f"reference: .*{message}"):
+      made_with(None, reference=folder_of(**changes))
+
+  def test_more_tokens_are_named_by_the_tensor_that_has_room_for_them(self):
     made = made_with(folder_of(num_outputs=1, vocab_size=14))
     with self.assertRaisesRegex(
       ValueError, r"embed_tokens.weight must have shape \(12, 8\), got \(14, 8"
