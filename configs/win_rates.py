@@ -50,6 +50,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
       max_backoff_s=60.0,
     ),
   )
+  cfg.crowd_seed = 0  # of the crowd that the answers are for
   cfg.margin = 0.0  # of rewards that count as a tie
   cfg.judge = None
   cfg.num_resamples = 1000

@@ -82,6 +82,9 @@ class RecordStream:
     streaming: read hub data sets while they arrive, without a local copy.
     need_responses: whether a prompt without responses is an error; False where
       a policy answers the prompts.
+    drop_unusable: whether records that are no preference, for an empty
+      response or two that are the same, are dropped (counted); False where
+      answers are judged as they are.
     report: what was lost on the last whole pass; None before.
   """
 
@@ -91,6 +94,7 @@ class RecordStream:
   crowd_seed: int = 0
   streaming: bool = False
   need_responses: bool = True
+  drop_unusable: bool = True
   report: ReadReport | None = dataclasses.field(default=None, init=False)
 
   def __post_init__(self) -> None:
@@ -148,7 +152,7 @@ class RecordStream:
         if len(messages) < NUM_MESSAGES:
           messages.append(str(error))
         continue
-      reason = _unusable(record)
+      reason = _unusable(record) if self.drop_unusable else None
       if reason is not None:
         lost[reason] += 1
         continue

@@ -103,11 +103,17 @@ def picked_by(
 def best_record(
   scored: candidates.Scored, record: Record, order: np.ndarray
 ) -> Record:
-  """The record to tune on: the best answer, then the others, unranked."""
+  """The record to tune on: the best answer, then the others, unranked.
+
+  Each answer is there once, and an empty one only as the best: a reader drops
+  records with two that are the same, or with an empty one.
+  """
+  best, *others = (scored.responses[i] for i in order)
+  kept = dict.fromkeys((best, *(text for text in others if text.strip())))
   return Record(
     prompt=record.prompt,
-    responses=tuple(scored.responses[i] for i in order),
-    num_ranked=1 if len(order) > 1 else None,
+    responses=tuple(kept),
+    num_ranked=1 if len(kept) > 1 else None,
     source=record.source,
     group=record.group,
     id=record.id,

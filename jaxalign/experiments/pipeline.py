@@ -17,6 +17,7 @@ import ml_collections
 from etils import epath
 
 from jaxalign.experiments import (
+  best_of_n,
   denoise,
   evaluate,
   sample,
@@ -25,6 +26,7 @@ from jaxalign.experiments import (
   train_policy,
   train_reward,
   train_tokenizer,
+  win_rates,
 )
 from jaxalign.experiments.policies import fairness, pipeline_page, policy_rounds
 from jaxalign.experiments.policies.fairness import FairnessConfig
@@ -45,6 +47,7 @@ class Kind(NamedTuple):
 
 
 STAGES = {
+  "best_of_n": Kind(best_of_n.Config, best_of_n.run),
   "denoise": Kind(denoise.Config, denoise.run),
   "evaluate": Kind(evaluate.Config, evaluate.run),
   "sample": Kind(sample.Config, sample.run),
@@ -56,6 +59,7 @@ STAGES = {
     lambda config, workdir: train_reward.run(config, workdir, profile=False),
   ),
   "train_tokenizer": Kind(train_tokenizer.Config, train_tokenizer.run),
+  "win_rates": Kind(win_rates.Config, win_rates.run),
 }
 
 

@@ -26,6 +26,18 @@ from jaxalign.runtime import report
 
 log = logging.getLogger("jaxalign")
 
+COLUMNS = (
+  "win",
+  "tie",
+  "loss",
+  "score",
+  "low",
+  "high",
+  "gap",
+  "gap_low",
+  "gap_high",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -37,6 +49,8 @@ class Config:
     second: the same prompts in the same order with other answers.
     source: who compares by reward, per output: an oracle, a held-out reward
       model, or any other source.
+    crowd_seed: of synthetic sources, and of the responses by which a crowd's
+      utilities are calibrated: those that the answers were trained on.
     margin: rewards closer than this are a tie.
     judge: a chat endpoint that compares, in both orders; None for none.
     num_resamples: of the bootstrap over prompts.
@@ -47,6 +61,7 @@ class Config:
   first: tuple[str, ...]
   second: tuple[str, ...]
   source: reward_source.RewardSourceConfig
+  crowd_seed: int
   margin: float
   judge: questions.EndpointConfig | None
   num_resamples: int
@@ -60,9 +75,13 @@ class Config:
       raise ValueError(f"num_resamples must be >= 2, got {self.num_resamples}")
 
 
-def load_answers(files: tuple[str, ...]) -> list[Record]:
-  """The records of some sources."""
-  return list(readers.RecordStream(files, "error", (), 0))
+def load_answers(files: tuple[str, ...], crowd_seed: int) -> list[Record]:
+  """The records of some sources, those with an empty answer among them."""
+  return list(
+    readers.RecordStream(
+      files, "error", (), crowd_seed=crowd_seed, drop_unusable=False
+    )
+  )
 
 
 def outcomes_of(gaps: np.ndarray, margin: float) -> np.ndarray:
@@ -72,37 +91,47 @@ def outcomes_of(gaps: np.ndarray, margin: float) -> np.ndarray:
 
 @functools.partial(jax.jit, static_argnames="num_resamples")
 def _interval(
-  outcomes: jax.Array, key: jax.Array, num_resamples: int
+  rows: jax.Array, key: jax.Array, num_resamples: int
 ) -> metrics.Interval:
   return metrics.bootstrap_interval(
-    lambda rows: rows.mean(axis=0), outcomes, key=key, num_samples=num_resamples
+    lambda rows: rows.mean(axis=0), rows, key=key, num_samples=num_resamples
   )
 
 
-def summarise(outcomes: np.ndarray, config: Config) -> dict[str, Any]:
+def summarise(
+  outcomes: np.ndarray, config: Config, gaps: np.ndarray | None = None
+) -> dict[str, Any]:
   """Rates of one judge over the pairs that it has judged.
 
   Args:
     outcomes: 1, 0.5, 0 or NaN, [P].
     config: seed and resamples.
+    gaps: reward of the first answer over the second's, [P], from a judge that
+      gives rewards.
 
   Returns:
-    `num_pairs`, `win`, `tie` and `loss` rates, and `score` (ties as half) with
-    its 95 % interval `low`, `high`; rates are None without a pair.
+    `num_pairs`, `win`, `tie` and `loss` rates, `score` (ties as half) with its
+    95 % interval `low`, `high`, and the mean `gap` with `gap_low`, `gap_high`;
+    None without a pair, and the last three without gaps.
   """
-  judged = outcomes[~np.isnan(outcomes)]
-  names = ("win", "tie", "loss", "score", "low", "high")
-  if not len(judged):
-    return {"num_pairs": 0, **dict.fromkeys(names)}
-  interval = _interval(
-    judged.astype(np.float32), jax.random.key(config.seed), config.num_resamples
-  )
-  rates = [np.mean(judged == value) for value in (1.0, 0.5, 0.0)]
-  values = (*rates, judged.mean(), interval.low, interval.high)
-  return {
-    "num_pairs": len(judged),
-    **{name: float(value) for name, value in zip(names, values, strict=True)},
-  }
+  judged = ~np.isnan(outcomes)
+  found: dict[str, Any] = {"num_pairs": int(judged.sum())}
+  found |= dict.fromkeys(COLUMNS)
+  if not judged.any():
+    return found
+  for value, name in ((1.0, "win"), (0.5, "tie"), (0.0, "loss")):
+    found[name] = float(np.mean(outcomes[judged] == value))
+  for rows, names in ((outcomes, COLUMNS[3:6]), (gaps, COLUMNS[6:])):
+    if rows is None:
+      continue
+    interval = _interval(
+      rows[judged].astype(np.float32),
+      jax.random.key(config.seed),
+      config.num_resamples,
+    )
+    values = (rows[judged].mean(), interval.low, interval.high)
+    found |= zip(names, map(float, values), strict=True)
+  return found
 
 
 def run(config: Config, workdir: epath.Path) -> None:
@@ -118,7 +147,10 @@ def run(config: Config, workdir: epath.Path) -> None:
     EndpointError: the judge refuses every question.
     RewardError: the source gave up.
   """
-  first, second = load_answers(config.first), load_answers(config.second)
+  first, second = (
+    load_answers(files, config.crowd_seed)
+    for files in (config.first, config.second)
+  )
   prompts = [record.prompt for record in first]
   if not prompts or prompts != [record.prompt for record in second]:
     raise ValueError(
@@ -131,7 +163,10 @@ def run(config: Config, workdir: epath.Path) -> None:
     for records in (first, second)
   )
   source = reward_source.open_source(
-    config.source, meshes.make_mesh(config.mesh), config.mesh.rules
+    config.source,
+    meshes.make_mesh(config.mesh),
+    config.mesh.rules,
+    crowd_seed=config.crowd_seed,
   )
   gaps = source(prompts, ours) - source(prompts, theirs)
   found = {
@@ -149,9 +184,15 @@ def run(config: Config, workdir: epath.Path) -> None:
   kinds: dict[str, np.ndarray] = {"all": np.ones(len(first), bool)}
   for group in sorted({r.group for r in first if r.group is not None}):
     kinds[group] = np.array([record.group == group for record in first])
+  gaps_of = dict(zip(source.names, gaps.T, strict=True))
   result["rates"] = {
     name: {
-      kind: summarise(outcomes[where], config) for kind, where in kinds.items()
+      kind: summarise(
+        outcomes[where],
+        config,
+        gaps_of[name][where] if name in gaps_of else None,
+      )
+      for kind, where in kinds.items()
     }
     for name, outcomes in found.items()
   }
@@ -161,9 +202,8 @@ def run(config: Config, workdir: epath.Path) -> None:
 
 
 def _write_page(workdir: epath.Path, rates: dict[str, Any]) -> None:
-  columns = ("num_pairs", "win", "tie", "loss", "score", "low", "high")
   rows = [
-    [name, kind, *(values[column] for column in columns)]
+    [name, kind, *(values[column] for column in ("num_pairs", *COLUMNS))]
     for name, kinds in rates.items()
     for kind, values in kinds.items()
   ]
@@ -174,10 +214,10 @@ def _write_page(workdir: epath.Path, rates: dict[str, Any]) -> None:
     sections=[
       report.Table(
         "Per judge and kind of prompt",
-        ("judge", "prompts", "pairs", *columns[1:]),
+        ("judge", "prompts", "pairs", *COLUMNS),
         rows,
-        "The score counts ties as half; low and high are its 95 % interval "
-        "over prompts.",
+        "The score counts ties as half, the gap is the mean difference of the "
+        "rewards; low and high are 95 % intervals over prompts.",
       )
     ],
   )

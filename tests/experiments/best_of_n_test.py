@@ -12,8 +12,9 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.data import crowd, readers, tokens
+from jaxalign.data.record import Record
 from jaxalign.experiments import best_of_n, sft
-from jaxalign.experiments.policies import answers
+from jaxalign.experiments.policies import answers, candidates
 from jaxalign.experiments.stage import configuration
 from jaxalign.models import heads, translate
 from jaxalign.runtime import artefact
@@ -194,6 +195,18 @@ class BestOfNTest(parameterized.TestCase):
     )
     with self.assertRaisesRegex(ValueError, "samples of another config"):
       run(config_of(), workdir)
+
+  def test_no_answer_is_there_twice_and_no_other_one_is_empty(self):
+    of = lambda *texts, order: best_of_n.best_record(
+      candidates.Scored("Q", list(texts), [], []), Record("Q", ()), order
+    )
+    found = of(" a", " b", " b", "", " a", order=[2, 0, 1, 3, 4])
+    self.assertEqual(found.responses, (" b", " a"))
+    self.assertEqual(found.num_ranked, 1)
+    alone = of(" a", " a", order=[1, 0])
+    self.assertEqual((alone.responses, alone.num_ranked), ((" a",), None))
+    nothing = of("", " a", order=[0, 1])
+    self.assertEqual(nothing.responses, ("", " a"))
 
   def test_pick_by(self):
     proxy = np.array([[1.0, 4.0], [3.0, 3.0]])

@@ -19,6 +19,7 @@ from tests.data import rude_server
 
 PROMPTS = [f"Q{i}" for i in range(6)]
 OURS = ["good", "bad", "same", "good", "good", "bad"]
+TEXTS = [" Lovely! Take your time.", " No."] * 3
 THEIRS = ["bad", "good", "same", "bad", "bad", "good"]
 
 
@@ -82,6 +83,10 @@ class WinRatesTest(parameterized.TestCase):
     self.assertAlmostEqual(scores["score"], 3.5 / 6)
     self.assertLess(scores["low"], scores["score"])
     self.assertGreater(scores["high"], scores["score"])
+    self.assertAlmostEqual(scores["gap"], 2 / 6)
+    self.assertLess(scores["gap_low"], scores["gap"])
+    self.assertGreater(scores["gap_high"], scores["gap"])
+    self.assertAlmostEqual(rates["even"]["gap"], 4 / 3)
     self.assertAlmostEqual(rates["even"]["score"], 2.5 / 3)
     self.assertAlmostEqual(rates["odd"]["score"], 1 / 3)
 
@@ -95,7 +100,10 @@ class WinRatesTest(parameterized.TestCase):
     # A tie of equal texts is one question in both orders.
     self.assertEqual(asked, 11)
     self.assertEqual(result["rates"]["judge"], again["rates"]["judge"])
-    self.assertEqual(result["rates"]["judge"], result["rates"]["reward"])
+    for kind, rates in result["rates"]["judge"].items():
+      by_reward = result["rates"]["reward"][kind]
+      nothing = dict.fromkeys(("gap", "gap_low", "gap_high"))
+      self.assertEqual(rates, by_reward | nothing)
     self.assertEqual(result["judge_counts"]["disagreements"], 0)
 
   @parameterized.parameters("A", "B")
@@ -158,6 +166,38 @@ class WinRatesTest(parameterized.TestCase):
     self.assertEqual(
       win_rates.summarise(np.array([np.nan]), config_of())["num_pairs"], 0
     )
+
+  def test_gaps_are_in_deviations_of_the_seeds_own_crowd(self):
+    config = config_of()
+    source = dataclasses.replace(
+      config.source, function=None, crowd="two_groups", names=()
+    )
+    config = dataclasses.replace(
+      config,
+      first=files(TEXTS),
+      second=files(TEXTS[::-1]),
+      source=source,
+    )
+    found = [
+      run(dataclasses.replace(config, crowd_seed=seed))["rates"]["warm"]["even"]
+      for seed in (0, 1)
+    ]
+    self.assertEqual(found[0]["score"], found[1]["score"])
+    self.assertNotEqual(found[0]["gap"], found[1]["gap"])
+
+  def test_an_empty_answer_is_judged_as_any_other(self):
+    texts = [" Lovely!", "", " No.", "", " Enjoy!", " "]
+    config = config_of()
+    config = dataclasses.replace(
+      config,
+      first=files(texts),
+      second=files(TEXTS),
+      source=dataclasses.replace(
+        config.source, function=None, crowd="two_groups"
+      ),
+    )
+    rates = run(config)["rates"]
+    self.assertEqual(rates["warm"]["all"]["num_pairs"], 6)
 
   def test_other_prompts_are_refused(self):
     config = config_of()

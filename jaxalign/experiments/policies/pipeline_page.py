@@ -86,6 +86,20 @@ def _results(folder: epath.Path) -> str:
     return ", ".join(
       f"{name} {scores[name]['value']:.3f}" for name in ("accuracy", "nll")
     )
+  if "rates" in content:
+    scores = {name: rates["all"] for name, rates in content["rates"].items()}
+    return ", ".join(
+      f"{name} wins {one['score']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
+      for name, one in scores.items()
+      if one["num_pairs"]
+    )
+  if "oracle_names" in content:
+    values = content["oracle"]["value"]
+    return ", ".join(
+      f"{name} {values[0][k]:.3f}, best of {content['sizes'][-1]} "
+      f"{values[-1][k]:.3f}"
+      for k, name in enumerate(content["oracle_names"])
+    )
   flat = {k: v for k, v in content.items() if isinstance(v, float)}
   return ", ".join(
     f"{k.removeprefix('eval/')} {v:.3f}"
