@@ -15,6 +15,7 @@ TRAIN = [
   "datasets>=5.2,<6",
   "etils[epath]>=1.13",
   "flax>=0.12.8,<0.13",
+  "fsspec>=2025.3",  # datasets brings it along, etils and runtime use it
   "grain>=0.2.18,<0.3",
   "httpx>=0.28",
   "jinja2>=3.1",
@@ -27,6 +28,11 @@ TRAIN = [
   "tensorboardX>=2.6",
   "tokenizers>=0.22",
   "transformers>=5.12,<6",
+]
+CLOUD = [
+  "gcsfs>=2025.3",
+  "google-cloud-storage>=3",  # Orbax asks it what kind of bucket there is
+  "s3fs>=2025.3",
 ]
 TEST = [
   "hypothesis>=6.140",
@@ -54,7 +60,7 @@ setuptools.setup(
     "train": TRAIN,
     "tpu": ["jax[tpu]>=0.10.2,<0.13"],
     "cuda": ["jax[cuda13]>=0.10.2,<0.13"],
-    "cloud": ["fsspec>=2025.3", "gcsfs>=2025.3", "s3fs>=2025.3"],
+    "cloud": CLOUD,
     "serve": ["starlette>=0.47", "uvicorn>=0.35"],
     "test": TEST,
     "lint": LINT,

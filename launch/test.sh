@@ -44,9 +44,10 @@ failed=()
 for version in "${found[@]}"; do
   extras=(train serve test lint)
   # One environment of the machine carries what is large and tests the same
-  # everywhere: torch for parity, libtpu for compiling ahead of time.
+  # everywhere: clients of object stores, torch for parity, libtpu for compiling
+  # ahead of time.
   if [[ $version == 3.11 ]] || ! find_python 3.11 >/dev/null; then
-    extras+=(parity tpu)
+    extras+=(cloud parity tpu)
   fi
   enter "$version" "${extras[@]}" ${gpu[@]+"${gpu[@]}"}
   if [[ $version == "${found[0]}" ]]; then lint; fi

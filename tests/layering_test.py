@@ -65,6 +65,7 @@ FLOORS = {
       "optax",
       "orbax",
       "etils.epath",
+      "fsspec",
       "tensorboardX",
       "rich",
       "matplotlib",

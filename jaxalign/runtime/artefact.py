@@ -17,7 +17,7 @@ import jaxalign
 from jaxalign.data import tokens
 from jaxalign.models import weights
 from jaxalign.models.config import DecoderConfig
-from jaxalign.runtime import storage
+from jaxalign.runtime import folders, storage
 
 FORMAT_VERSION = 1
 DESCRIPTION = "jaxalign.json"
@@ -103,8 +103,9 @@ def save(
   path = epath.Path(path)
   path.mkdir(parents=True, exist_ok=True)
   (path / DESCRIPTION).unlink(missing_ok=True)
-  weights.save_pretrained(path, params, network)
-  tokenizer.save(path)
+  with folders.filled(path) as folder:
+    weights.save_pretrained(folder, params, network)
+    tokenizer.save(folder)
   content = json.dumps(
     dataclasses.asdict(description), indent=2, sort_keys=True
   )

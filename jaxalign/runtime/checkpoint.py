@@ -1,5 +1,6 @@
 """Orbax checkpoints of a train state: asynchronous, kept by age and score."""
 
+import os
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +9,26 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
+
+from jaxalign.runtime import storage
+
+
+def check_directory(directory: epath.PathLike) -> None:
+  """Raises ValueError unless checkpoints can be kept there.
+
+  Orbax writes arrays through drivers of TensorStore, and chooses among two:
+  files and Google Cloud Storage. It says so at the first save only.
+
+  Args:
+    directory: of the checkpoints, or of the run.
+  """
+  if not storage.is_local(directory) and not os.fspath(directory).startswith(
+    "gs://"
+  ):
+    raise ValueError(
+      f"checkpoints cannot be kept in {directory}: Orbax writes to a folder or "
+      "to gs:// alone; train in a folder that all hosts share, and copy model/"
+    )
 
 
 class Checkpoints:
@@ -28,11 +49,12 @@ class Checkpoints:
     """Opens, or creates, the folder.
 
     Args:
-      directory: the folder, local or on an object store.
+      directory: the folder, local or in gs://.
       keep_last: most recent checkpoints kept, >= 1.
       keep_best: checkpoints with the lowest `best_metric` kept as well.
       best_metric: a key of the metrics given to `save`; lower is better.
     """
+    check_directory(directory)
     if keep_last < 1 or keep_best < 0:
       raise ValueError(
         f"keep_last must be >= 1 and keep_best >= 0, got {keep_last} and "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import tempfile
 
 import jax
@@ -12,7 +13,8 @@ from etils import epath
 
 from jaxalign.data import tokens
 from jaxalign.models import heads, translate, weights
-from jaxalign.runtime import artefact
+from jaxalign.runtime import artefact, folders
+from tests import object_store
 
 
 class ArtefactTest(absltest.TestCase):
@@ -61,6 +63,22 @@ class ArtefactTest(absltest.TestCase):
     again = tokens.load_tokenizer(str(self.folder))
     self.assertEqual(again.encode("héllo"), self.tokenizer.encode("héllo"))
     self.assertEqual(again.pad_id, self.tokenizer.pad_id)
+
+  def test_a_store_holds_the_same_files(self):
+    self.save()
+    here = self.folder
+    store = object_store.install()
+    self.folder = epath.Path("s3://bucket/run/model")
+    self.save()
+    self.save()
+    self.assertEqual(artefact.load_description(self.folder), self.description)
+    names = sorted(path.name for path in here.iterdir())
+    self.assertEqual(
+      [os.path.basename(path) for path in store.find("s3://bucket")], names
+    )
+    copy = epath.Path(folders.fetched(str(self.folder)))
+    for name in names:
+      self.assertEqual((copy / name).read_bytes(), (here / name).read_bytes())
 
   def test_a_folder_without_its_last_file_is_unfinished(self):
     self.save()

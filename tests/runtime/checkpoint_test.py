@@ -1,17 +1,20 @@
 """Checkpoints: kept, ranked, restored elsewhere, never half."""
 
+import os
 import tempfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 from absl.testing import absltest
 from etils import epath
 
 from jaxalign.algorithms import train_state
-from jaxalign.runtime import abstract, checkpoint
+from jaxalign.runtime import abstract, checkpoint, folders
 from jaxalign.runtime import mesh as meshes
+from tests import gcs_server, object_store
 
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1))
 AXES = {"kernel": ("embed", "mlp"), "bias": ("mlp",)}
@@ -137,9 +140,51 @@ class CheckpointsTest(absltest.TestCase):
       with self.assertRaisesRegex(ValueError, r"already holds steps \[1\]"):
         saved.save(1, state(1), None)
 
+  def test_a_store_without_a_driver_is_refused_by_name(self):
+    object_store.install()
+    self.folder = epath.Path("s3://bucket/checkpoints")
+    with self.assertRaisesRegex(ValueError, "kept in s3://bucket/checkpoints"):
+      self.open()
+    # Orbax itself gets as far as its first save. Once it does not refuse any
+    # more, neither need we.
+    self.addCleanup(os.chdir, os.getcwd())
+    os.chdir(tempfile.mkdtemp())  # what it writes is below s3: in there
+    with (
+      self.assertRaisesRegex(ValueError, "Checkpoint path should be absolute"),
+      ocp.CheckpointManager(self.folder) as manager,
+    ):
+      manager.save(1, args=ocp.args.StandardSave({"a": jnp.ones(2)}))
+      manager.wait_until_finished()
+
   def test_numbers_are_checked(self):
     with self.assertRaisesRegex(ValueError, "got 0 and 1"):
       self.open(keep_last=0)
+
+
+class BucketTest(CheckpointsTest):
+  """The same in gs://, where a checkpoint counts by an object."""
+
+  def setUp(self):
+    super().setUp()
+    self.server = gcs_server.started(self, "bucket")
+    self.folder = folders.open_workdir("gs://bucket/run/checkpoints")
+
+  def test_keeps_the_last_and_the_best(self):
+    super().test_keeps_the_last_and_the_best()
+    kept = {n.split("/")[2] for n in self.server.names("bucket", "run/")}
+    self.assertEqual(kept, {"2", "4", "5"})
+
+  def test_half_written_step_is_ignored_and_replaced(self):
+    with self.open() as saved:
+      saved.save(1, state(1), None)
+      saved.save(2, state(5), None)
+    self.server.delete("bucket", "run/checkpoints/2/commit_success.txt", {})
+    with self.open() as saved:
+      self.assertEqual(saved.latest(), 1)
+      saved.save(2, state(2), None)
+      saved.wait()
+      self.assertEqual(saved.latest(), 2)
+      self.assert_trees_equal(saved.restore(2, laid_out(self.mesh)), state(2))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,108 @@
+"""Folders are opened, filled and fetched alike on a disk and in a store."""
+
+import os
+import pathlib
+import tempfile
+from unittest import mock
+
+import fsspec
+import pytest
+from absl.testing import absltest
+from etils import epath
+
+from jaxalign.runtime import folders
+from tests import gcs_server, object_store
+
+
+class FoldersTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+      self.enter_context(tempfile.TemporaryDirectory())
+    )
+    self.store = object_store.install()
+
+  def test_a_workdir_is_made_and_left_as_it_was(self):
+    path = self.folder / "deep" / "run"
+    self.assertEqual(folders.open_workdir(path), epath.Path(path))
+    self.assertEqual([*path.iterdir()], [])
+    folders.open_workdir(path)
+    folders.open_workdir("s3://bucket/run")
+    self.assertEqual(self.store.find("s3://bucket"), [])
+
+  def test_a_store_without_its_client_is_named(self):
+    with (
+      mock.patch.object(
+        fsspec, "get_filesystem_class", side_effect=ImportError("no gcsfs")
+      ),
+      self.assertRaisesRegex(ModuleNotFoundError, r"gcsfs: .*jaxalign\[cloud"),
+    ):
+      folders.open_workdir("gs://bucket/run")
+
+  def test_other_stores_are_refused(self):
+    with self.assertRaisesRegex(ValueError, "hf://a/b: must be a folder, gs"):
+      folders.open_workdir("hf://a/b")
+
+  def test_files_appear_when_all_are_there(self):
+    for target in (self.folder / "out", "s3://bucket/out"):
+      for content in (b"old", b"new"):
+        with folders.filled(target) as folder:
+          (folder / "a").write_bytes(content)
+          (folder / "b").write_bytes(content)
+        self.assertEqual((epath.Path(target) / "b").read_bytes(), content)
+    with (
+      self.assertRaisesRegex(ValueError, "midway"),
+      folders.filled("s3://bucket/out") as folder,
+    ):
+      (folder / "a").write_bytes(b"newer")
+      raise ValueError("midway")
+    self.assertEqual(self.store.cat("s3://bucket/out/a"), b"new")
+
+  def test_a_fetched_folder_follows_its_files(self):
+    self.assertEqual(folders.fetched(str(self.folder)), str(self.folder))
+    self.store.pipe("s3://bucket/model/a", b"one")
+    first = folders.fetched("s3://bucket/model")
+    self.assertEqual(pathlib.Path(first, "a").read_bytes(), b"one")
+    self.assertEqual(folders.fetched("s3://bucket/model"), first)
+    self.store.pipe("s3://bucket/model/a", b"other")
+    other = folders.fetched("s3://bucket/model")
+    self.assertEqual(pathlib.Path(other, "a").read_bytes(), b"other")
+    with self.assertRaisesRegex(ValueError, "s3://bucket/none holds no files"):
+      folders.fetched("s3://bucket/none")
+
+
+class BucketTest(absltest.TestCase):
+  """What only a server can refuse."""
+
+  def setUp(self):
+    super().setUp()
+    self.server = gcs_server.started(self, "bucket", "closed")
+    self.server.closed.add("closed")
+
+  def test_a_bucket_is_tried_before_anything_is_computed(self):
+    folders.open_workdir("gs://bucket/run")
+    self.assertEqual(self.server.names("bucket"), [])
+    with self.assertRaisesRegex(OSError, "no bucket gs://none; make it first"):
+      folders.open_workdir("gs://none/run")
+    with self.assertRaisesRegex(OSError, "must be allowed to: Forbidden.*"):
+      folders.open_workdir("gs://closed/run")
+
+  def test_what_others_write_is_seen(self):
+    run = folders.open_workdir("gs://bucket/run")
+    (run / "a").write_bytes(b"mine")
+    self.assertEqual([path.name for path in run.iterdir()], ["a"])
+    self.server.put("bucket", "run/b", b"of another host", {})
+    self.assertTrue((run / "b").exists())
+
+  @pytest.mark.filterwarnings("ignore:Sending a large body")  # of gcsfs
+  def test_a_large_file_goes_there_and_back(self):
+    content = os.urandom(12_000_000)  # several parts
+    with folders.filled("gs://bucket/model") as folder:
+      (folder / "weights").write_bytes(content)
+    self.assertEqual(self.server.read("bucket", "model/weights"), content)
+    copy = pathlib.Path(folders.fetched("gs://bucket/model"), "weights")
+    self.assertEqual(copy.read_bytes(), content)
+
+
+if __name__ == "__main__":
+  absltest.main()
