@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from jaxalign.data import columns
 from jaxalign.data.endpoint import Answer
@@ -90,7 +91,7 @@ def load_personas(path: str | os.PathLike[str]) -> PersonaFile:
     ValueError: begins with the path; the file is not in this form, has fewer
       than two labels or no persona, or names one twice.
   """
-  with open(path, "rb") as file:
+  with epath.Path(path).open("rb") as file:
     content = file.read()
   try:
     given = json.loads(content)

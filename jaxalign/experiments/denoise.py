@@ -119,6 +119,7 @@ def run(config: Config, workdir: epath.Path) -> None:
       with held-out records, eval.jsonl.gz: the records with `strength` and
       `strength_std`, rankings as their pairs; eval.json and report.html.
   """
+  checkpoint.check_directory(workdir)
   data, settings = config.data, config.ensemble
   mesh = meshes.make_mesh(config.mesh)
   stage = build(config, mesh)

@@ -15,13 +15,13 @@ from etils import epath
 
 from jaxalign import models
 from jaxalign.data import prompts as prompt_rows
-from jaxalign.data import readers, sources, tokens
+from jaxalign.data import readers, tokens
 from jaxalign.data.transcripts import Text
 from jaxalign.experiments.policies import policy_sampling
 from jaxalign.experiments.stage import backbone, program
 from jaxalign.models import heads, weights
 from jaxalign.models.config import DecoderConfig
-from jaxalign.runtime import hosts, storage
+from jaxalign.runtime import folders, hosts, storage
 from jaxalign.runtime import mesh as meshes
 
 log = logging.getLogger("jaxalign")
@@ -96,7 +96,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   """
   mesh = meshes.make_mesh(config.mesh)
   meshes.check_batch(config.batch_size, 1, mesh)
-  folder = sources.expand_variables(config.model)
+  folder = folders.resolved(config.model)
   tokenizer = tokens.load_tokenizer(folder)
   ends = policy_sampling.ends_of(config.end_ids, tokenizer)
   network = _network(config, folder)

@@ -81,6 +81,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     workdir: gets metrics.jsonl, speed.jsonl, checkpoints/, model/ and, with
       `data.eval_files`, eval.json.
   """
+  checkpoint.check_directory(workdir)
   mesh = meshes.make_mesh(config.mesh)
   stage = build(config, mesh)
   tokenizer = texts.open_tokenizer(config.data, config.model.init_from)

@@ -135,6 +135,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     workdir: gets metrics.jsonl, speed.jsonl, checkpoints/, model/, report.html
       and, with `data.eval_files`, eval.json, and metrics from iteration 0 on.
   """
+  checkpoint.check_directory(workdir)
   mesh = meshes.make_mesh(config.mesh)
   stage = build(config, mesh)
   open_source = lambda section: reward_source.open_source(
@@ -273,9 +274,8 @@ def _train(
       report.advance(step, tokens=found.num_tokens)
       report.write_speed(step, {**speed, **report.speed()})
       last, leaving = step == train.num_iterations, preempted.due(step)
-      if measure is not None and (
-        last or training.every(step, train.eval_every)
-      ):
+      score_due = last or training.every(step, train.eval_every)
+      if measure is not None and score_due:
         scores = measure(state)
         report.write(step, scores)
       if last or leaving or training.every(step, train.checkpoint_every):

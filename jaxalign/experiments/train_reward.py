@@ -99,6 +99,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
       held-out records, eval.json and report.html.
     profile: write a trace of a few steps to `workdir/profile`.
   """
+  checkpoint.check_directory(workdir)
   train, data = config.train, config.data
   if train.export == "best" and not data.holds_out:
     raise ValueError(

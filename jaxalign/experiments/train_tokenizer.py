@@ -16,7 +16,7 @@ from etils import epath
 from jaxalign.data import readers, tokens
 from jaxalign.data.transcripts import text_of
 from jaxalign.experiments.stage import configuration, program
-from jaxalign.runtime import hosts
+from jaxalign.runtime import folders, hosts
 
 log = logging.getLogger("jaxalign")
 
@@ -70,7 +70,8 @@ def run(config: Config, workdir: epath.Path) -> None:
   made = tokens.train_tokenizer(
     _texts(config.data), vocab_size=config.vocab_size
   )
-  made.save(workdir / "tokenizer")
+  with folders.filled(workdir / "tokenizer") as folder:
+    made.save(folder)
   num_bytes = num_tokens = 0
   for text in _texts(config.data):
     num_bytes += len(text.encode())

@@ -16,11 +16,12 @@ import transformers
 from etils import epath
 from rich import console, table
 
-from jaxalign.data import sources, tokens
+from jaxalign.data import tokens
 from jaxalign.experiments.machines import comparison
 from jaxalign.experiments.stage import configuration, program
 from jaxalign.models import heads, weights
 from jaxalign.models.config import DecoderConfig
+from jaxalign.runtime import folders
 
 log = logging.getLogger("jaxalign")
 
@@ -256,7 +257,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     config: the resolved config.
     workdir: gets verify.json.
   """
-  folder = sources.expand_variables(config.model)
+  folder = folders.resolved(config.model)
   checks = compare(config, folder)
   passed = all(check.passed for check in checks)
   configuration.write_json(

@@ -1,5 +1,6 @@
 """A guarded step: what stops a run, and what counts its compilations."""
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
+
+from jaxalign.runtime import folders
 
 
 class TraceCounter:
@@ -99,11 +102,13 @@ class Profiler:
     self._folder = folder
     self._first, self._last = first, first + number - 1
     self._running = False
+    self._files = contextlib.ExitStack()
 
   def before(self, step: int) -> None:
     """Starts the trace if `step` is the first to be traced."""
     if self._folder is not None and step == self._first:
-      jax.profiler.start_trace(os.fspath(self._folder))
+      files = self._files.enter_context(folders.filled(self._folder))
+      jax.profiler.start_trace(os.fspath(files))
       self._running = True
 
   def after(self, step: int, state: Any) -> None:
@@ -117,3 +122,4 @@ class Profiler:
     if self._running:
       jax.profiler.stop_trace()
       self._running = False
+      self._files.close()

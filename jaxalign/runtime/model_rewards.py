@@ -16,7 +16,7 @@ from jaxalign.data import sequences, tokens
 from jaxalign.data.record import Record
 from jaxalign.models import activations, heads, layout, weights
 from jaxalign.models.config import DecoderConfig
-from jaxalign.runtime import artefact, hosts, loop, reward_sources
+from jaxalign.runtime import artefact, folders, hosts, loop, reward_sources
 from jaxalign.runtime import mesh as meshes
 
 
@@ -243,9 +243,9 @@ def load_source(
     The source. Texts are cut to the length the model was trained on.
 
   Raises:
-    ValueError: the folder holds no finished reward model or no calibration, or
-      something does not fit.
+    ValueError: no finished reward model, no calibration, or a misfit.
   """
+  folder = folders.fetched(folder)
   described = artefact.load_description(folder)
   if described.kind != "reward":
     raise ValueError(

@@ -68,9 +68,17 @@ class Case(absltest.TestCase):
     )
     self.addCleanup(self.server.kill)
 
+  def place(self, workdir: str) -> str:
+    """Where a workdir lies."""
+    return str(self.folder / workdir)
+
+  def content(self, workdir: str, name: str) -> bytes:
+    """A file that an attempt has left."""
+    return (self.folder / workdir / name).read_bytes()
+
   def attempt(self, workdir: str, steps: int, phase: str, delay: float) -> int:
     """Runs a victim; its exit status, negative for a signal."""
-    order = (self.folder / workdir, self.files, steps, phase, delay)
+    order = (self.place(workdir), self.files, steps, phase, delay)
     self.server.stdin.write(json.dumps([*map(str, order)]) + "\n")
     self.server.stdin.flush()
     answer = self.server.stdout.readline()
@@ -91,8 +99,5 @@ class Case(absltest.TestCase):
       self.assertEqual(status, -signal.SIGKILL, (phase, delay))
     self.assertEqual(self.attempt("killed", steps, "none", 0.0), 0)
     for name in self.compared:
-      straight, killed = (
-        (self.folder / workdir / name).read_bytes()
-        for workdir in ("straight", "killed")
-      )
-      self.assertEqual(killed, straight, name)
+      killed = self.content("killed", name)
+      self.assertEqual(killed, self.content("straight", name), name)

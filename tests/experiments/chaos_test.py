@@ -16,7 +16,9 @@ PHASES = {  # seconds after the phase is entered that a kill may come
 }
 
 
-class ChaosTest(chaos.Case):
+class Case(chaos.Case):
+  """Attempts at a run on a few rows."""
+
   victim = "tests.experiments.victim"
   compared = (
     "metrics.jsonl",
@@ -36,6 +38,8 @@ class ChaosTest(chaos.Case):
     ]
     self.files.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
+
+class ChaosTest(Case):
   def check_kills(self, number: int) -> None:
     self.check(chaos.kills(PHASES, number, seed=number), 40 + 160 * number)
 

@@ -19,7 +19,7 @@ from jaxalign.experiments.stage import configuration
 from jaxalign.models import heads, translate, weights
 from jaxalign.runtime import artefact
 from jaxalign.runtime import mesh as meshes
-from tests import checkout
+from tests import checkout, object_store
 
 EVAL = pair_scores.EvalConfig(batch_size=8, num_bins=10, num_samples=200)
 
@@ -244,7 +244,7 @@ class StageTest(absltest.TestCase):
 
 
 class ScoreTest(absltest.TestCase):
-  def scored(self, **changes):
+  def scored(self, to=lambda path: path, **changes):
     folder = save_model(4)
     rows = [
       {"prompt": "Q:", "responses": [" a", " bb", " ccc"], "id": "three"},
@@ -252,12 +252,12 @@ class ScoreTest(absltest.TestCase):
     ]
     cfg = config_of(
       "score",
-      model=folder,
-      data__eval_files=(write_pairs("mine.jsonl", rows),),
+      model=to(folder),
+      data__eval_files=(to(write_pairs("mine.jsonl", rows)),),
       batch_size=2,
       **changes,
     )
-    workdir = epath.Path(tempfile.mkdtemp())
+    workdir = epath.Path(to(tempfile.mkdtemp()))
     score.run(configuration.to_dataclass(score.Config, cfg), workdir)
     lines = (workdir / "scores.jsonl").read_text().splitlines()
     return folder, [json.loads(line) for line in lines]
@@ -273,6 +273,15 @@ class ScoreTest(absltest.TestCase):
         self.assertAlmostEqual(
           reward[0], reward_of(folder, "Q:", response), places=5
         )
+
+  def test_model_data_and_workdir_may_lie_in_a_store(self):
+    store = object_store.install()
+
+    def moved(path):
+      store.put(path, f"s3://bucket{path}", recursive=True)
+      return f"s3://bucket{path}"
+
+    self.assertEqual(self.scored(moved)[1], self.scored()[1])
 
   def test_calibrated_rewards(self):
     folder, rows = self.scored(calibrated=True)

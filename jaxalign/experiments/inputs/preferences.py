@@ -3,12 +3,12 @@
 import dataclasses
 import itertools
 import logging
-import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from etils import epath
 
 from jaxalign.data import (
   batches,
@@ -20,6 +20,7 @@ from jaxalign.data import (
 )
 from jaxalign.data.record import Record
 from jaxalign.ops import checks
+from jaxalign.runtime import folders
 
 log = logging.getLogger("jaxalign")
 
@@ -120,9 +121,9 @@ def open_tokenizer(config: DataConfig, folder: str | None) -> tokens.Tokenizer:
       "data.tokenizer must be set for a model that starts from scratch: "
       "'byte' or a folder"
     )
-  tokenizer = tokens.load_tokenizer(sources.expand_variables(spec))
+  tokenizer = tokens.load_tokenizer(folders.resolved(spec, weights=False))
   if config.chat_template is not None:
-    path = pathlib.Path(sources.expand_variables(config.chat_template))
+    path = epath.Path(sources.expand_variables(config.chat_template))
     if not path.is_file():
       raise ValueError(f"data.chat_template: {path} is no file")
     tokenizer.fast.chat_template = path.read_text("utf-8")

@@ -5,7 +5,8 @@ import logging
 
 import jax
 
-from jaxalign.data import batches, prompts, readers, sources, tokens
+from jaxalign.data import batches, prompts, readers, tokens
+from jaxalign.runtime import folders
 
 log = logging.getLogger("jaxalign")
 
@@ -59,7 +60,7 @@ def open_tokenizer(
       "data.tokenizer must be set for a model that starts from scratch: "
       "'byte' or a folder"
     )
-  return tokens.load_tokenizer(sources.expand_variables(spec))
+  return tokens.load_tokenizer(folders.resolved(spec, weights=False))
 
 
 def load_prompts(

@@ -6,8 +6,9 @@ import logging
 import jax
 import numpy as np
 
-from jaxalign.data import batches, packed, packing, readers, sources, tokens
+from jaxalign.data import batches, packed, packing, readers, tokens
 from jaxalign.ops import checks
+from jaxalign.runtime import folders
 
 log = logging.getLogger("jaxalign")
 
@@ -59,7 +60,7 @@ def open_tokenizer(config: TextConfig, folder: str | None) -> tokens.Tokenizer:
       "data.tokenizer must be set for a model that starts from scratch: "
       "'byte' or a folder"
     )
-  return tokens.load_tokenizer(sources.expand_variables(spec))
+  return tokens.load_tokenizer(folders.resolved(spec, weights=False))
 
 
 def load_texts(

@@ -8,12 +8,13 @@ import jax
 import numpy as np
 
 from jaxalign.data import prompts as prompt_rows
-from jaxalign.data import sources, tokens
+from jaxalign.data import tokens
 from jaxalign.data.transcripts import Text
 from jaxalign.experiments.policies import policy_sampling
 from jaxalign.models import weights
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.generate import bucket, generate
+from jaxalign.runtime import folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Answerer:
       ValueError: the folder holds a reward model, prompt and answer exceed its
         positions, or an end is no token of its tokenizer.
     """
-    folder = sources.expand_variables(folder)
+    folder = folders.resolved(folder)
     network = weights.load_config(folder)
     if network.num_outputs is not None:
       raise ValueError(f"{folder} holds a reward model, which cannot answer")

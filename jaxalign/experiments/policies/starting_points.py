@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxalign.data import sources, tokens
+from jaxalign.data import tokens
 from jaxalign.models import weights
 from jaxalign.models.config import DecoderConfig
+from jaxalign.runtime import folders
 
 SCORE, VALUE, LANGUAGE_HEAD = "score", "value", "lm_head"
 Tree = Any  # nested dict of arrays, shapes or shardings
@@ -52,7 +53,7 @@ def check_vocabulary(
     ValueError: there is no tokenizer, or a token has another id in it, by the
       first id that differs.
   """
-  found = tokens.load_tokenizer(sources.expand_variables(folder))
+  found = tokens.load_tokenizer(folders.resolved(folder, weights=False))
   theirs, ours = ({**one.fast.get_vocab()} for one in (found, tokenizer))
   other = [token for token in ours if theirs.get(token) != ours[token]]
   if other:
@@ -84,7 +85,7 @@ def num_outputs_of(
     ValueError: its decoder is another one, by the first field that differs, or
       its vocabulary.
   """
-  found = weights.load_config(sources.expand_variables(folder))
+  found = weights.load_config(folders.resolved(folder, weights=False))
   for field in dataclasses.fields(DecoderConfig):
     theirs, ours = (one.__dict__[field.name] for one in (found, network))
     if field.name not in FREE and theirs != ours:
@@ -150,7 +151,7 @@ def critic_of_reward_model(
   ours = {VALUE, LANGUAGE_HEAD}
   rest = {name: part for name, part in shardings.items() if name not in ours}
   params = weights.load_params(
-    sources.expand_variables(folder),
+    folders.resolved(folder),
     dataclasses.replace(network, num_outputs=1, value_head=False),
     shardings={**rest, SCORE: shardings[VALUE]},
   )

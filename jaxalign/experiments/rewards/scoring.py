@@ -15,7 +15,14 @@ from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.stage import backbone
 from jaxalign.models import activations, heads, weights
 from jaxalign.models.config import DecoderConfig
-from jaxalign.runtime import abstract, artefact, footprint, hosts, model_rewards
+from jaxalign.runtime import (
+  abstract,
+  artefact,
+  folders,
+  footprint,
+  hosts,
+  model_rewards,
+)
 from jaxalign.runtime import mesh as meshes
 
 
@@ -113,7 +120,8 @@ def load_network(path: str, dtype: str) -> DecoderConfig:
   Raises:
     ValueError: the folder holds a language model.
   """
-  network = dataclasses.replace(weights.load_config(path), dtype=dtype)
+  folder = folders.fetched(path, weights=False)
+  network = dataclasses.replace(weights.load_config(folder), dtype=dtype)
   if network.num_outputs is None:
     raise ValueError(f"{path} holds a language model, not a reward model")
   return network
@@ -190,4 +198,5 @@ def quick_scores(rewards: np.ndarray) -> dict[str, float]:
 def load_params(stage: Stage, path: str) -> Any:
   """A model's parameters, laid out as the stage wants them."""
   shardings = jax.tree.map(lambda leaf: leaf.sharding, stage.state)
-  return weights.load_params(path, stage.network, shardings=shardings)
+  folder = folders.fetched(path)
+  return weights.load_params(folder, stage.network, shardings=shardings)

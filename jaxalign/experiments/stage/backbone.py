@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from jaxalign.data import sources, tokens
+from jaxalign.data import tokens
 from jaxalign.models import heads, lora, peft_files, translate, weights
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.lora import LoraConfig
+from jaxalign.runtime import folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +115,8 @@ def decoder_config(
     "eos_id": tokenizer.eos_id,
   }
   if config.init_from is not None:
-    loaded = weights.load_config(sources.expand_variables(config.init_from))
+    folder = folders.resolved(config.init_from, weights=False)
+    loaded = weights.load_config(folder)
     _check_vocabulary(tokenizer, loaded.vocab_size, config.init_from)
     if loaded.max_positions < max_length:
       raise ValueError(
@@ -182,7 +184,7 @@ def initial_params(
     Tree of arrays laid out as `shardings`.
   """
   if config.init_from is not None:
-    folder = sources.expand_variables(config.init_from)
+    folder = folders.resolved(config.init_from)
     return weights.load_params(folder, network, key=key, shardings=shardings)
   token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.bool_)
   init = jax.jit(
@@ -245,6 +247,7 @@ def save_adapters(
     base: the parameters they adapt, on the host.
   """
   origin = config.init_from or ""
-  peft_files.save_adapters(
-    path, adapters, base, network, config.lora, base=origin
-  )
+  with folders.filled(path) as folder:
+    peft_files.save_adapters(
+      folder, adapters, base, network, config.lora, base=origin
+    )

@@ -12,7 +12,7 @@ from etils import epath
 from ml_collections import config_flags
 
 from jaxalign.experiments.stage import configuration
-from jaxalign.runtime import hosts, preemption, watch
+from jaxalign.runtime import folders, hosts, preemption, watch
 
 T = TypeVar("T")
 
@@ -108,8 +108,7 @@ def main(
     absl_logging.set_verbosity(absl_logging.WARNING)
     log.setLevel(logging.INFO if hosts.is_main() else logging.WARNING)
     config = configuration.to_dataclass(kind, values.config)
-    workdir = epath.Path(values.workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir = folders.open_workdir(values.workdir)
     if hosts.is_main():
       configuration.write_json(
         workdir / "config.json", dataclasses.asdict(config)
