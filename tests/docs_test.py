@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import runpy
 import subprocess
@@ -183,6 +184,42 @@ class FairnessTest(absltest.TestCase):
     other = self.run_of(0.0, 0.5) | {"groups": ["a", "c"]}
     with self.assertRaisesRegex(ValueError, r"groups \['a', 'b'\].*'c'"):
       self.script()["table"]([self.run_of(0.0, 0.5), other])
+
+
+class ControllersTest(absltest.TestCase):
+  def runs(self, *distances):
+    """Runs of six iterations, of which the last two are looked at."""
+    late = lambda kl: [
+      {
+        "step": step,
+        "train/kl": 9.0 if step < 5 else kl,
+        "train/kl_coef": 0.25,
+        "train/worst_utility": -1.0,
+      }
+      for step in range(1, 7)
+    ]
+    return [late(kl) for kl in distances]
+
+  def script(self):
+    return runpy.run_path(str(checkout.ROOT / "docs/tabulate_kl.py"))
+
+  def test_the_last_third_of_each_run_is_averaged(self):
+    found = self.script()["table"](
+      {"controller": self.runs(1.0, 2.0), "fixed": self.runs(3.0)}
+    )
+    self.assertEqual(
+      found[2:],
+      [
+        "| controller | 2 | 1.50 ± 0.71 | 1.00, 2.00 | 0.25 ± 0.00 "
+        "| -1.00 ± 0.00 |",
+        "| fixed | 1 | 3.00 | 3.00 | 0.25 | -1.00 |",
+      ],
+    )
+
+  def test_a_picture(self):
+    path = pathlib.Path(tempfile.mkdtemp()) / "kl.png"
+    self.script()["draw"]({"fixed": self.runs(3.0)}, 1.5, path)
+    self.assertEqual(path.read_bytes()[1:4], b"PNG")
 
 
 if __name__ == "__main__":

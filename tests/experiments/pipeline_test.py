@@ -7,6 +7,7 @@ import runpy
 import tempfile
 
 import ml_collections
+import pytest
 from absl.testing import absltest, parameterized
 from etils import epath
 
@@ -115,6 +116,27 @@ class PipelineTest(parameterized.TestCase):
       (self.workdir / "report.html").read_text(),
     )
 
+  @parameterized.parameters(
+    (
+      {"rates": {"warm": {"all": dict(score=0.7, low=0.6, high=0.8)}}},
+      "warm wins 0.700 [0.600, 0.800]",
+    ),
+    (
+      dict(
+        sizes=[1, 2],
+        oracle_names=["warm", "brief"],
+        oracle={"value": [[0.1, 0.2], [0.3, 0.5]]},
+      ),
+      "warm 0.100, best of 2 0.300, brief 0.200, best of 2 0.500",
+    ),
+  )
+  def test_what_a_comparison_found(self, scores, words):
+    for rates in scores.get("rates", {}).values():
+      rates["all"]["num_pairs"] = 3
+    self.scores = scores
+    pipeline.run(self.two(), self.workdir)
+    self.assertIn(words, (self.workdir / "report.html").read_text())
+
   def test_it_goes_on_at_the_first_unfinished_step(self):
     self.fails_at = "second"
     with self.assertRaises(Stopped):
@@ -179,6 +201,54 @@ class CrowdTest(absltest.TestCase):
     self.assertEqual(found["policies"]["oracle"]["curve"]["kl"][0], 0.0)
     page = (workdir / "report.html").read_text()
     for words in ("share of the gain", "Utility of each group", "mixture"):
+      self.assertIn(words, page)
+
+
+class BestOfNTest(absltest.TestCase):
+  """Tuning on the best of four answers, every stage at its smallest."""
+
+  def config(self, variant):
+    path = checkout.ROOT / "configs/best_of_n_crowd.py"
+    cfg = runpy.run_path(str(path))["get_config"](variant)
+    for step in cfg.steps:
+      # One device, one length, no page of a reward: compiling takes the time.
+      if step["stage"] != "train_tokenizer":
+        step["changes"] += ("mesh.data=1",)
+      if step["stage"] == "train_reward":
+        step["changes"] += ("data.buckets=(48,)", "data.eval_files=()")
+    return configuration.to_dataclass(pipeline.Config, cfg)
+
+  def test_every_step_has_the_keys_that_are_changed(self):
+    with contextlib.chdir(checkout.ROOT):
+      for variant in ("full", "smoke"):
+        config = self.config(variant)
+        for step in config.steps:
+          found = pipeline.resolve(config, step, epath.Path("runs/x"))
+          control = step.name == "answers_control"
+          self.assertEqual(found.seed, 1000 if control else 0)
+
+  @pytest.mark.slow
+  def test_both_ways_of_picking_are_compared_with_the_start(self):
+    workdir = epath.Path(tempfile.mkdtemp())
+    with contextlib.chdir(checkout.ROOT):
+      pipeline.run(self.config("smoke"), workdir)
+    picked = {
+      name: (workdir / f"best_{name}" / "samples.jsonl").read_text()
+      for name in ("one", "least")
+    }
+    self.assertNotEqual(*picked.values())
+    drawn = [
+      [json.loads(line)[1] for line in text.splitlines()[1:]]
+      for text in picked.values()
+    ]
+    self.assertLen(drawn[0], 40)
+    self.assertEqual(*drawn)
+    for name in ("one", "least", "control"):
+      found = json.loads((workdir / f"rates_{name}/eval.json").read_text())
+      self.assertEqual({*found["rates"]}, {"warm", "brief"})
+      self.assertEqual(found["rates"]["warm"]["all"]["num_pairs"], 16)
+    page = (workdir / "report.html").read_text()
+    for words in ("warm wins 0.", "best of 2"):
       self.assertIn(words, page)
 
 
