@@ -97,6 +97,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     batch_size=64,  # pairs that all members score at once
     fraction=0.1,  # of the weakest pairs, compared with the judge
     num_shown=20,  # pairs of each kind on the page
+    at_once=ml_collections.config_dict.placeholder(int),  # all
   )
   cfg.mesh = dict(data=-1, fsdp=1, tensor=1, rules=())
 

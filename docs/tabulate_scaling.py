@@ -30,6 +30,8 @@ PAPER = (
   ("rm_more_pythia_2_8b:shape", "v5e:4x4"),
   ("rm_metarm_llama2_7b:shape", "v5e:4x4"),
   ("rm_contrastive_llama2_7b:shape", "v5e:4x4"),
+  ("denoise_llama2_7b:shape", "v5e:8x8"),
+  ("rm_denoised_llama2_7b:shape", "v5e:4x4"),
   ("rm_dprm_opt_2_7b:shape", "v5e:4x4"),
   ("rm_dprm_opt_6_7b:shape", "v5e:4x8"),
   ("rm_dprm_llama_7b:shape", "v5e:4x8"),
@@ -63,7 +65,8 @@ def compiled(config: str, rows: int | None, topology: str) -> dict[str, dict]:
   """
   batch = None if rows is None else rows * devices(topology)
   file, _, variant = config.partition(":")
-  stage = "train_policy" if file.startswith("policy_") else "train_reward"
+  stages = {"policy": "train_policy", "denoise": "denoise"}
+  stage = stages.get(file.partition("_")[0], "train_reward")
   with tempfile.TemporaryDirectory() as workdir:
     subprocess.run(
       [

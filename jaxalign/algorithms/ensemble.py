@@ -1,7 +1,8 @@
 """Several models trained as one program, each by itself on batches of its own.
 
 The members' states are stacked along a first axis and one update is mapped over
-it, so that every matrix product of M small models is one product of M.
+it, so that every matrix product of M small models is one product of M. Large
+ones take turns: beside each other they would hold M times the activations.
 """
 
 from collections.abc import Callable
@@ -23,12 +24,16 @@ def member_key(key: jax.Array, member: int | jax.Array) -> jax.Array:
   return jax.random.fold_in(key, member)
 
 
-def make_ensemble_update(update: Update, num_members: int) -> Update:
+def make_ensemble_update(
+  update: Update, num_members: int, at_once: int
+) -> Update:
   """One optimiser step of every member.
 
   Args:
     update: of one member, not reducing over any mapped axis.
     num_members: M.
+    at_once: members beside each other, a divisor of M; changes memory and time,
+      not results.
 
   Returns:
     `update(state, batch, key) -> (state, metrics)` for a state whose leaves,
@@ -36,36 +41,67 @@ def make_ensemble_update(update: Update, num_members: int) -> Update:
     takes the step that `update` takes with `member_key(key, m)`. Metrics are
     means over members; `train/bad_steps` is that of the worst.
   """
+  several = jax.vmap(
+    update, (STATE_AXES, 0, 0), (STATE_AXES, 0), axis_size=at_once
+  )
 
   def update_all(
     state: TrainState, batch: Batch, key: jax.Array
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     keys = jax.vmap(member_key, (None, 0))(key, jnp.arange(num_members))
-    state, metrics = jax.vmap(
-      update, (STATE_AXES, 0, 0), (STATE_AXES, 0), axis_size=num_members
-    )(state, batch, keys)
+    if at_once == num_members:
+      state, metrics = several(state, batch, keys)
+    else:
+      state, metrics = in_turns(state, batch, keys)
     means = {name: jnp.mean(value) for name, value in metrics.items()}
     means["train/bad_steps"] = jnp.max(metrics["train/bad_steps"])
     return state, means
+
+  def in_turns(
+    state: TrainState, batch: Batch, keys: jax.Array
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
+    frozen = state.frozen
+
+    def turn(state: Any, first: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+      part = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, at_once)
+      own, batch_of, keys_of = jax.tree.map(part, (state, batch, keys))
+      own, metrics = several(own._replace(frozen=frozen), batch_of, keys_of)
+      # In place: a second copy of all members would be as large as the first.
+      put = lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(
+        leaf, new, first, axis=0
+      )
+      return jax.tree.map(put, state, own._replace(frozen=())), metrics
+
+    bare, metrics = jax.lax.scan(
+      turn, state._replace(frozen=()), jnp.arange(0, num_members, at_once)
+    )
+    return bare._replace(frozen=frozen), metrics
 
   return update_all
 
 
 def make_ensemble_score(
-  apply: reward.RewardApply,
+  apply: reward.RewardApply, at_once: int
 ) -> Callable[[Params, Batch], jax.Array]:
   """Rewards of every response under every member, without dropout.
 
   Args:
     apply: reward model with one output.
+    at_once: members beside each other.
 
   Returns:
     `(params, batch) -> rewards [B, N, M]` for stacked parameters [M, ...] and
     one batch with `tokens` and `mask` [B, N, T] that all members score.
   """
-  score = jax.vmap(reward.make_score(apply), (0, None))
+  score = reward.make_score(apply)
 
   def score_all(params: Any, batch: Batch) -> jax.Array:
-    return jnp.moveaxis(score(params, batch)[..., 0], 0, -1)
+    def own(params: Params) -> jax.Array:
+      return score(params, batch)[..., 0]
+
+    if at_once == jax.tree.leaves(params)[0].shape[0]:
+      return jax.vmap(own, out_axes=-1)(params)
+    found = jax.lax.map(own, params, batch_size=at_once)
+    return jnp.moveaxis(found, 0, -1)
 
   return score_all

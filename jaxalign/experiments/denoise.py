@@ -44,20 +44,33 @@ class EnsembleConfig:
     fraction: share of the weakest pairs that are compared with a second judge,
       in (0, 1].
     num_shown: pairs of each kind on the page.
+    at_once: members beside each other in a program, a divisor of num_members;
+      None for all. Fewer hold less memory, and results are the same.
   """
 
   num_members: int
   batch_size: int
   fraction: float
   num_shown: int
+  at_once: int | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
     for name in ("num_members", "batch_size", "num_shown"):
       if self.__dict__[name] < 1:
         raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    if self.together < 1 or self.num_members % self.together:
+      raise ValueError(
+        f"at_once must divide num_members {self.num_members}, got "
+        f"{self.at_once}"
+      )
     if not 0 < self.fraction <= 1:
       raise ValueError(f"fraction must be in (0, 1], got {self.fraction}")
+
+  @property
+  def together(self) -> int:
+    """Members beside each other."""
+    return self.num_members if self.at_once is None else self.at_once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +119,11 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
     rules=config.mesh.rules,
   )
   return ensembles.replicate(
-    one, mesh, config.mesh.rules, config.ensemble.num_members
+    one,
+    mesh,
+    config.mesh.rules,
+    config.ensemble.num_members,
+    config.ensemble.together,
   )
 
 
@@ -126,7 +143,12 @@ def run(config: Config, workdir: epath.Path) -> None:
   tokenizer = preferences.open_tokenizer(data, config.model.init_from)
   pairs, held_out = preferences.load_splits(data, tokenizer)
   scorer = ensembles.score_stage(
-    stage, mesh, config.mesh.rules, settings.batch_size, max(data.buckets)
+    stage,
+    mesh,
+    config.mesh.rules,
+    settings.batch_size,
+    max(data.buckets),
+    settings.together,
   )
   rewards_of = lambda params, pairs: scoring.rewards_of(
     scorer, params, pairs, data, tokenizer

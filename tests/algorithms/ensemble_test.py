@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from jaxalign.algorithms import contract, ensemble, reward, train_state
 from tests.algorithms.mean_variance_test import B, Output, T, V
 
-MEMBERS = 3
+MEMBERS = 4
+AT_ONCE = (1, 2, MEMBERS)  # in turns, in pairs, all beside each other
 
 
 def apply(params, tokens, mask, *, dropout_keys=None):
@@ -22,7 +23,7 @@ def apply(params, tokens, mask, *, dropout_keys=None):
   return Output(total, total)
 
 
-class EnsembleTest(absltest.TestCase):
+class EnsembleTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.enter_context(jax.enable_x64(True))
@@ -54,14 +55,15 @@ class EnsembleTest(absltest.TestCase):
       metrics.append(found)
     return np.array(ends), metrics
 
-  def together(self, key, batch=None):
-    update = ensemble.make_ensemble_update(self.update, MEMBERS)
+  def together(self, key, at_once):
+    update = ensemble.make_ensemble_update(self.update, MEMBERS, at_once)
     state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *self.states)
-    return jax.jit(update)(state, batch or self.batch, key)
+    return jax.jit(update)(state, self.batch, key)
 
-  def test_members_step_as_alone(self):
+  @parameterized.parameters(*AT_ONCE)
+  def test_members_step_as_alone(self, at_once):
     expected, metrics = self.alone(jax.random.key(1))
-    state, means = self.together(jax.random.key(1))
+    state, means = self.together(jax.random.key(1), at_once)
     start = np.array([state.params["table"] for state in self.states])
     moved = np.abs(expected - start).max(axis=(1, 2))
     self.assertGreater(moved.min(), 1e-3)
@@ -73,24 +75,28 @@ class EnsembleTest(absltest.TestCase):
         means[name], np.mean([found[name] for found in metrics]), rtol=1e-12
       )
 
-  def test_a_bad_member_stays_and_does_not_stop_the_others(self):
+  @parameterized.parameters(*AT_ONCE)
+  def test_a_bad_member_stays_and_does_not_stop_the_others(self, at_once):
     self.states[1] = self.states[1]._replace(
       params={"table": jnp.full((V, 1), jnp.nan)}
     )
-    state, means = self.together(jax.random.key(1))
-    np.testing.assert_array_equal(state.bad_steps, [0, 1, 0])
+    state, means = self.together(jax.random.key(1), at_once)
+    np.testing.assert_array_equal(state.bad_steps, [0, 1, 0, 0])
     self.assertEqual(int(means["train/bad_steps"]), 1)
     expected, _ = self.alone(jax.random.key(1))
     np.testing.assert_allclose(
-      np.array(state.params["table"])[[0, 2]], expected[[0, 2]], rtol=1e-10
+      np.array(state.params["table"])[[0, 2, 3]],
+      expected[[0, 2, 3]],
+      rtol=1e-10,
     )
 
-  def test_scores_of_one_batch_under_all_members(self):
+  @parameterized.parameters(*AT_ONCE)
+  def test_scores_of_one_batch_under_all_members(self, at_once):
     params = {
       "table": jnp.stack([state.params["table"] for state in self.states])
     }
     batch = {name: value[0] for name, value in self.batch.items()}
-    scores = ensemble.make_ensemble_score(apply)(params, batch)
+    scores = ensemble.make_ensemble_score(apply, at_once)(params, batch)
     self.assertEqual(scores.shape, (B, 2, MEMBERS))
     for m, state in enumerate(self.states):
       expected = reward.make_score(apply)(state.params, batch)

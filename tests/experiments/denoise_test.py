@@ -84,6 +84,26 @@ class DenoiseTest(absltest.TestCase):
     for heading in ("Most suspicious", "Most ambiguous", "Strengths, eval"):
       self.assertIn(heading, page)
 
+  def test_members_in_turns_give_the_same_strengths(self):
+    lines = [
+      gzip.decompress((folder / "train.jsonl.gz").read_bytes()).splitlines()
+      for folder in (
+        self.run_in(smoke_config()),
+        self.run_in(smoke_config(ensemble__at_once=1)),
+      )
+    ]
+    together, one_by_one = (
+      np.array([json.loads(line)["strength"] for line in part])
+      for part in lines
+    )
+    self.assertGreater(np.abs(together).max(), 0.1)
+    np.testing.assert_allclose(one_by_one, together, atol=1e-4)
+
+  def test_members_at_once_must_divide_them(self):
+    for at_once in (2, 0):
+      with self.assertRaisesRegex(ValueError, f"members 3, got {at_once}"):
+        smoke_config(ensemble__at_once=at_once)
+
   def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self):
     config = smoke_config()
     straight = self.run_in(config)

@@ -20,6 +20,7 @@ def replicate(
   mesh: jax.sharding.Mesh,
   rules: tuple[tuple[str, str | None], ...],
   num_members: int,
+  at_once: int,
 ) -> training.Stage:
   """The stage of M members out of the stage of one.
 
@@ -28,6 +29,7 @@ def replicate(
     mesh: its devices, real or abstract.
     rules: overrides of the logical table.
     num_members: M.
+    at_once: members that a step computes beside each other.
 
   Returns:
     A stage whose state and batches are [M, ...], each device holding its part
@@ -41,7 +43,7 @@ def replicate(
   batch = stack(one.batch)
   everywhere = meshes.replicated(mesh)
   update = loop.TraceCounter(
-    ensemble.make_ensemble_update(one.traces, num_members)
+    ensemble.make_ensemble_update(one.traces, num_members, at_once)
   )
   step = jax.jit(
     activations.laid_out(update, mesh, meshes.logical_table(rules)),
@@ -127,6 +129,7 @@ def score_stage(
   rules: tuple[tuple[str, str | None], ...],
   batch_size: int,
   length: int,
+  at_once: int,
 ) -> scoring.Stage:
   """Rewards of one batch under all members, as M rewards of one model.
 
@@ -136,6 +139,7 @@ def score_stage(
     rules: overrides of the logical table.
     batch_size: pairs per forward over all devices.
     length: tokens of the largest bucket.
+    at_once: members that score beside each other.
 
   Returns:
     A stage for `scoring.rewards_of`, with `num_rewards` M.
@@ -146,7 +150,7 @@ def score_stage(
   meshes.check_batch(batch_size, 1, mesh)
   num_members = jax.tree.leaves(trained.params)[0].shape[0]
   score = ensemble.make_ensemble_score(
-    heads.reward_model(trained.network).apply
+    heads.reward_model(trained.network).apply, at_once
   )
   step = jax.jit(
     activations.laid_out(

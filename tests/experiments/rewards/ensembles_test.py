@@ -46,7 +46,7 @@ class GradientTest(absltest.TestCase):
   def test_every_member_has_the_gradient_it_has_alone(self):
     _, _, update, states = problem()
     batches = [layouts.rows(m) for m in range(MEMBERS)]
-    together = ensemble.make_ensemble_update(update, MEMBERS)
+    together = ensemble.make_ensemble_update(update, MEMBERS, MEMBERS)
     state, means = jax.jit(together)(
       jax.tree.map(lambda *leaves: jnp.stack(leaves), *states),
       {name: np.stack([b[name] for b in batches]) for name in batches[0]},
@@ -137,7 +137,7 @@ class StageTest(absltest.TestCase):
     config = smoke_config()
     mesh = meshes.make_mesh(meshes.MeshConfig(2, 1, 1))
     stage = denoise.build(config, mesh)
-    scorer = ensembles.score_stage(stage, mesh, (), 4, 128)
+    scorer = ensembles.score_stage(stage, mesh, (), 4, 128, MEMBERS)
     self.assertEqual(scorer.num_rewards, MEMBERS)
     params = stage.init(jax.random.key(0)).params
     rng = np.random.default_rng(0)
