@@ -55,7 +55,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
   """`value` as the annotated type; whole numbers pass as floats, not bools."""
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin in (typing.Union, types.UnionType):
-    if value is None and type(None) in arguments:
+    # The command line has no other way to unset a text.
+    if type(None) in arguments and (value is None or value == "None"):
       return None
     inner = [a for a in arguments if a is not type(None)]
     return _convert(_named(inner, value, path), value, path)

@@ -113,6 +113,13 @@ class ToDataclassTest(parameterized.TestCase):
     with self.assertRaisesRegex(kind, message):
       configuration.to_dataclass(Outer, config(**changes))
 
+  def test_none_on_the_command_line_unsets_a_text(self):
+    inner = {"size": 3, "rate": 1, "name": "None"}
+    made = configuration.to_dataclass(Outer, config(inner=inner))
+    self.assertIsNone(made.inner.name)
+    made = configuration.to_dataclass(Outer, config(files=("None",)))
+    self.assertEqual(made.files, ("None",))
+
   def test_json_is_written_whole(self):
     path = epath.Path(tempfile.mkdtemp()) / "config.json"
     made = configuration.to_dataclass(Outer, config())
