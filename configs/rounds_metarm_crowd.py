@@ -26,7 +26,11 @@ standard error of 0.045 of its deviation (1 / sqrt(500)), so a difference of
 0.18 between the two runs is seen with 80 % power at 5 % (2.8 standard errors of
 an unpaired difference).
 
-Measured: not yet run.
+Measured: seed 0 alone, both variants, commit ab302f4. After three rounds the
+mean of the groups' true utilities is -0.03 with MetaRM, 4.0 nats from the
+start, and 0.12 with `:plain`, 12.6 nats from it: what was claimed is not seen,
+and a difference of 0.16 is less than can be told from none. docs/results.md has
+the rounds.
 """
 
 import ml_collections
