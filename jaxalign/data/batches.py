@@ -2,13 +2,14 @@
 
 import dataclasses
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import grain
 import numpy as np
 
-from jaxalign.data import orders
+from jaxalign.data import epoch_sizes, orders
+from jaxalign.data.dataset import Dataset
 from jaxalign.ops import checks
 
 PREFETCH_THREADS = 2
@@ -48,30 +49,6 @@ def label_shapes(batch_size: int, num_labels: int) -> dict[str, ArraySpec]:
     "labels": ArraySpec((*sides, num_labels), np.dtype(np.float32)),
     "labelled": ArraySpec(sides, np.dtype(np.bool_)),
   }
-
-
-class Dataset(Protocol):
-  """Rows that can be put into a batch: pairs, rankings, packed texts.
-
-  Attributes:
-    source: number of each row's source, int32 [N].
-    source_names: their names.
-  """
-
-  source: np.ndarray
-  source_names: tuple[str, ...]
-
-  def __len__(self) -> int:
-    """Number of rows, N."""
-
-  @property
-  def widths(self) -> np.ndarray:
-    """Tokens of the longest sequence of each row, int64 [N]."""
-
-  def collate(
-    self, rows: np.ndarray, length: int, pad_id: int
-  ) -> dict[str, np.ndarray]:
-    """Fresh arrays of some rows, padded to `length` tokens."""
 
 
 class Batches:
@@ -163,11 +140,23 @@ class Batches:
     self.mixing = mixing
     self.process_index = process_index
     self.process_count = process_count
+    share = batch_size // process_count
+    self._places = np.arange(share) + share * process_index
     self._bucket_of = np.searchsorted(self.buckets, widths)
-    self._rows_per_source = 0
-    self._steps = self._num_steps(pairs_per_source)
+    self._steps, self._rows_per_source = epoch_sizes.sizes(
+      dataset,
+      self._bucket_of,
+      batch_size,
+      mixing=mixing if shuffle else None,
+      rows_per_source=pairs_per_source,
+    )
     self._lock = threading.Lock()
     self._epochs: dict[int, orders.Epoch] = {}
+
+  @property
+  def members(self) -> tuple["Batches", ...]:
+    """The one source of rows, as in sources that join several."""
+    return (self,)
 
   def __len__(self) -> int:
     """Steps per epoch."""
@@ -189,65 +178,46 @@ class Batches:
     """The batch of `step`, this process's rows."""
     if step < 0:
       raise IndexError(f"step must be >= 0, got {step}")
+    rows, real = self._own_rows(step)
     epoch, at = divmod(int(step), len(self))
-    plan = self._epoch(epoch)
-    share = self.batch_size // self.process_count
-    place = np.arange(share) + share * self.process_index
-    rows = plan.rows[at][place]
-    where = rows >= 0
-    # Copies of a real row, so that no row is without a token to attend to.
-    real = np.where(where, rows, plan.rows[at].max())
-    length = self.buckets[plan.bucket[at]]
+    length = self.buckets[self._epoch(epoch).bucket[at]]
     return {
       **self.dataset.collate(real, length, self.pad_id),
-      "where": where,
-      "row": place.astype(np.int32),
+      "where": rows >= 0,
+      "row": self._places.astype(np.int32),
       "index": rows.astype(np.int32),
     }
+
+  def _own_rows(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    """This process's rows of a step, -1 and a real row where there is none."""
+    epoch, at = divmod(int(step), len(self))
+    whole = self._epoch(epoch).rows[at]
+    rows = whole[self._places]
+    # Copies of a real row, so that no row is without a token to attend to.
+    return rows, np.where(rows >= 0, rows, whole.max())
+
+  def hold(self, steps: Iterable[int]) -> None:
+    """Brings in what this process shows in some steps, where not all is there.
+
+    Args:
+      steps: which; their batches can be had from now on.
+    """
+    if self.process_count > 1:
+      shown = np.zeros(len(self.dataset), np.bool_)
+      for step in steps:
+        shown[self._own_rows(step)[1]] = True
+      self.dataset.hold(np.flatnonzero(shown))
+
+  def shown(self, epoch: int) -> np.ndarray:
+    """Which rows this process shows in an epoch, bool [N]."""
+    rows = self._epoch(epoch).rows[:, self._places]
+    shown = np.zeros(len(self.dataset), np.bool_)
+    shown[rows[rows >= 0]] = True
+    return shown
 
   def batch_lengths(self, epoch: int) -> np.ndarray:
     """Tokens that each batch of an epoch is padded to, int [steps]."""
     return np.asarray(self.buckets)[self._epoch(epoch).bucket]
-
-  def _num_steps(self, rows_per_source: int | None) -> int:
-    """Steps per epoch, or an error with the numbers that do not fit."""
-    if not self.shuffle:
-      counts = np.bincount(self._bucket_of)
-      return int((-(-counts // self.batch_size)).sum())
-    if self.mixing == "proportional":
-      if len(self.dataset) < self.batch_size:
-        raise ValueError(
-          f"batch_size must be <= the number of pairs, got {self.batch_size} "
-          f"and {len(self.dataset)}"
-        )
-      return len(self.dataset) // self.batch_size
-    names = self.dataset.source_names
-    counts = np.bincount(self.dataset.source, minlength=len(names))
-    if not counts.all():
-      raise ValueError(f"source {names[counts.argmin()]!r} has no rows")
-    if self.mixing == "sequential":
-      if counts.min() < self.batch_size:
-        raise ValueError(
-          f"batch_size must be <= the pairs of every source, got "
-          f"{self.batch_size}, and {counts.min()} of "
-          f"{names[counts.argmin()]!r}"
-        )
-      return int((counts // self.batch_size).sum())
-    if self.batch_size % len(names):
-      raise ValueError(
-        "batch_size must be divisible by the number of sources with "
-        f"mixing='stratified', got {self.batch_size} and {len(names)}"
-      )
-    share = self.batch_size // len(names)
-    self._rows_per_source = (
-      int(counts.max()) if rows_per_source is None else rows_per_source
-    )
-    if self._rows_per_source < share:
-      raise ValueError(
-        f"pairs_per_source must be >= {share}, a source's share of a batch, "
-        f"got {self._rows_per_source}"
-      )
-    return self._rows_per_source // share
 
   def _epoch(self, epoch: int) -> orders.Epoch:
     """The plan of an epoch; the last two are kept for threads at the seam."""
@@ -293,6 +263,7 @@ def batch_iterator(
       raise ValueError(f"{name} must be >= 0, got {value}")
   if num_steps == 0:
     return iter(())  # grain would read an empty range for ever
+  batches.hold(range(start_step, start_step + num_steps))
   steps = grain.MapDataset.range(start_step, start_step + num_steps)
   options = grain.ReadOptions(
     num_threads=min(prefetch, PREFETCH_THREADS), prefetch_buffer_size=prefetch

@@ -1,6 +1,6 @@
 """Batches of several models trained side by side, each in its own order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,13 @@ class MemberBatches:
     rank = rng.permutation(len(self))[at]
     own = np.argsort(source.batch_lengths(epoch), kind="stable")[rank]
     return epoch * len(self) + int(own)
+
+  def hold(self, steps: Iterable[int]) -> None:
+    """Brings in what this process shows in some steps; see `Batches.hold`."""
+    steps = list(steps)
+    for number, member in enumerate(self.members):
+      if member.process_count > 1:
+        member.hold([self.member_step(number, step) for step in steps])
 
   def __getitem__(self, step: int) -> dict[str, Any]:
     """The batches of all members, this process's rows."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from jaxalign.data import packing, sequences
+from jaxalign.data import packing, shares
 from jaxalign.data.record import Record
 from jaxalign.data.sequences import Sequences
 from jaxalign.data.tokenizer import Tokenizer
@@ -38,6 +38,11 @@ class PackedDataset:
     """T for every row, int64 [N]."""
     return np.full(len(self.rows), self.length)
 
+  def hold(self, rows: np.ndarray) -> None:
+    """Makes sure that the ids of some rows are there, int [...]."""
+    pieces = [piece for row in rows.ravel() for piece in self.rows[row]]
+    self.sequences.hold(np.array([sequence for sequence, _, _ in pieces], int))
+
   def collate(
     self, rows: np.ndarray, length: int, pad_id: int
   ) -> dict[str, np.ndarray]:
@@ -57,7 +62,7 @@ class PackedDataset:
     packed = packing.lay_out(
       chosen,
       self.sequences.values,
-      self.sequences.offsets,
+      self.sequences.starts,
       capacity=length,
       pad_id=pad_id,
     )
@@ -86,26 +91,36 @@ def pack_records(
   length: int,
   layout: str = "best_fit",
   on_disk: bool = False,
+  processes: shares.Processes | None = None,
 ) -> PackedDataset:
   """Tokenises every record's first response behind its prompt, and packs.
 
   Args:
-    records: read once; the first response is the preferred one.
+    records: read once, or again and again by several processes; the first
+      response is the preferred one.
     tokenizer: from `load_tokenizer`.
     length: tokens per row; longer texts lose tokens as in `sequences.encode`.
     layout: of `packing.pack`.
     on_disk: keep the ids in a temporary file.
+    processes: who shares the work; ids come in with `PackedDataset.hold` then.
 
   Returns:
     The rows.
   """
-  found = sequences.encode(
-    _first_responses(records), tokenizer, max_length=length, on_disk=on_disk
+  first = _FirstResponses(records)
+  found = shares.encode_some(
+    first, first, tokenizer, processes, max_length=length, on_disk=on_disk
   )
   rows = packing.pack(found.lengths.tolist(), length, layout=layout)
   return PackedDataset(found, rows, length, np.zeros(len(rows), np.int32))
 
 
-def _first_responses(records: Iterable[Record]) -> Iterator[Record]:
-  for record in records:
-    yield Record(prompt=record.prompt, responses=record.responses[:1])
+@dataclasses.dataclass(frozen=True, eq=False)
+class _FirstResponses:
+  """Each record with its first response alone."""
+
+  records: Iterable[Record]
+
+  def __iter__(self) -> Iterator[Record]:
+    for record in self.records:
+      yield Record(prompt=record.prompt, responses=record.responses[:1])

@@ -125,7 +125,7 @@ def _wrapped(lengths: Sequence[int], capacity: int) -> list[Row]:
 def lay_out(
   rows: Sequence[Row],
   values: np.ndarray,
-  offsets: np.ndarray,
+  starts: np.ndarray,
   *,
   capacity: int,
   pad_id: int,
@@ -135,7 +135,7 @@ def lay_out(
   Args:
     rows: from `pack`.
     values: ids of all sequences one after another, int32 [total].
-    offsets: where each sequence starts in `values`, and where the last ends.
+    starts: where each sequence begins in `values`.
     capacity: tokens per row, T.
     pad_id: id behind the last piece of a row.
 
@@ -149,7 +149,7 @@ def lay_out(
     at = 0
     for segment, (sequence, start, stop) in enumerate(row, start=1):
       to = slice(at, at + stop - start)
-      first = offsets[sequence]
+      first = starts[sequence]
       tokens[n, to] = values[first + start : first + stop]
       segment_ids[n, to] = segment
       positions[n, to] = np.arange(stop - start)

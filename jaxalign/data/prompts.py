@@ -43,6 +43,9 @@ class PromptDataset:
     """Tokens of each prompt, int64 [N]."""
     return np.array([len(ids) for ids in self.ids])
 
+  def hold(self, rows: np.ndarray) -> None:
+    """All prompts are always there."""
+
   def collate(
     self, rows: np.ndarray, length: int, pad_id: int
   ) -> dict[str, np.ndarray]:

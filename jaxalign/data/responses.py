@@ -67,6 +67,9 @@ class ResponseDataset:
     """What was cut, name -> records."""
     return self.sequences.counts
 
+  def hold(self, rows: np.ndarray) -> None:
+    """All records are always there."""
+
   def collate(
     self, rows: np.ndarray, length: int, pad_id: int
   ) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxalign.data import batches
+from jaxalign.data.dataset import Dataset
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -16,7 +16,7 @@ class Selection:
     rows: which of them, in this order, int [N].
   """
 
-  dataset: batches.Dataset
+  dataset: Dataset
   rows: np.ndarray
 
   def __post_init__(self) -> None:
@@ -42,6 +42,10 @@ class Selection:
   def widths(self) -> np.ndarray:
     """Tokens of the longest sequence of each row, int64 [N]."""
     return self.dataset.widths[self.rows]
+
+  def hold(self, rows: np.ndarray) -> None:
+    """Makes sure that the ids of some of the selected rows are there."""
+    self.dataset.hold(self.rows[rows])
 
   def collate(
     self, rows: np.ndarray, length: int, pad_id: int

@@ -4,8 +4,9 @@ import array
 import dataclasses
 import itertools
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 import tokenizers
@@ -14,22 +15,25 @@ from jaxalign.data.record import Record
 from jaxalign.data.tokenizer import Tokenizer
 
 CHUNK = 2048  # records tokenised at once, which bounds memory
+COUNTS = ("truncated_prompts", "truncated_responses")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class Sequences:
   """S tokenised sequences, one per response, in the order of the records.
 
   Attributes:
     values: ids of all sequences one after another, int32 [total].
-    offsets: sequence s is values[offsets[s] : offsets[s + 1]], int64 [S + 1].
+    starts: sequence s begins at values[starts[s]], int64 [S].
+    lengths: tokens per sequence, int32 [S].
     prompt_lengths: leading tokens that are marker or prompt, int32 [S].
     max_length: the bound the sequences were cut to, in tokens.
     counts: what was cut, name -> records.
   """
 
   values: np.ndarray
-  offsets: np.ndarray
+  starts: np.ndarray
+  lengths: np.ndarray
   prompt_lengths: np.ndarray
   max_length: int
   counts: Mapping[str, int]
@@ -40,12 +44,15 @@ class Sequences:
 
   def __getitem__(self, number: int) -> np.ndarray:
     """Ids of one sequence, int32 [tokens]."""
-    return self.values[self.offsets[number] : self.offsets[number + 1]]
+    start = self.starts[number]
+    return self.values[start : start + self.lengths[number]]
 
-  @property
-  def lengths(self) -> np.ndarray:
-    """Tokens per sequence, int64 [S]."""
-    return np.diff(self.offsets)
+  def hold(self, numbers: np.ndarray) -> None:
+    """Makes sure that some sequences are there, as here all always are.
+
+    Args:
+      numbers: which sequences, int [...].
+    """
 
   def padded(
     self, numbers: np.ndarray, length: int, pad_id: int
@@ -60,14 +67,14 @@ class Sequences:
     Returns:
       Tokens int32 [..., T] and mask bool [..., T], both fresh.
     """
-    start = self.offsets[numbers][..., None]
-    position = start + np.arange(length)
-    mask = position < self.offsets[numbers + 1][..., None]
+    position = np.arange(length)
+    mask = position < self.lengths[numbers][..., None]
+    position = self.starts[numbers][..., None] + position
     values = self.values[np.minimum(position, len(self.values) - 1)]
     return np.where(mask, values, np.int32(pad_id)), mask
 
 
-class _Values:
+class Values:
   """Ids as they come, in memory or in a file that no name points to."""
 
   def __init__(self, on_disk: bool) -> None:
@@ -76,13 +83,7 @@ class _Values:
     if on_disk:
       # Deleted by the system with the last map of it, also after a kill.
       self.file = tempfile.TemporaryFile()  # noqa: SIM115
-
-  def __enter__(self) -> "_Values":
-    return self
-
-  def __exit__(self, *error: object) -> None:
-    if self.file is not None:
-      self.file.close()  # the map of it stays
+      weakref.finalize(self, self.file.close)  # the map of it stays
 
   def flush(self) -> None:
     """Moves what is in memory to the file, if there is one."""
@@ -92,7 +93,7 @@ class _Values:
 
   def finish(self) -> np.ndarray:
     """All ids, int32 [total], mapped from the file if there is one."""
-    if self.file is None:
+    if self.file is None or not self.file.tell():
       return np.frombuffer(self.buffer, np.int32).copy()
     self.file.flush()
     return np.asarray(np.memmap(self.file, np.int32, "r"))
@@ -125,39 +126,88 @@ def encode(
   Raises:
     ValueError: a bound that leaves no room for a token; no record.
   """
-  markers = (tokenizer.bos_id is not None) + (tokenizer.eos_id is not None)
-  if max_length <= markers:
-    raise ValueError(f"max_length must be > {markers}, got {max_length}")
+  check_length(tokenizer, max_length)
   lengths, prompt_lengths = array.array("i"), array.array("i")
-  counts = {"truncated_prompts": 0, "truncated_responses": 0}
-  with _Values(on_disk) as values:
-    for start, chunk in _chunks(records):
-      for texts in _tokenise(chunk, tokenizer, start):
-        kept, cut_prompt, cut_response = _cut(texts, max_length - markers)
-        counts["truncated_prompts"] += cut_prompt
-        counts["truncated_responses"] += cut_response
-        for ids, prompt_length in kept:
-          if tokenizer.bos_id is not None:
-            values.buffer.append(tokenizer.bos_id)
-            prompt_length += 1
-          values.buffer.extend(ids)
-          if tokenizer.eos_id is not None:
-            values.buffer.append(tokenizer.eos_id)
-          lengths.append(len(ids) + markers)
-          prompt_lengths.append(prompt_length)
-      values.flush()
-    if not lengths:
-      raise ValueError("records must hold one or more, got none")
-    return Sequences(
-      values=values.finish(),
-      offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-      prompt_lengths=np.frombuffer(prompt_lengths, np.int32).copy(),
-      max_length=max_length,
-      counts=counts,
+  counts = dict.fromkeys(COUNTS, 0)
+  values = Values(on_disk)
+  for start, chunk in chunks(records):
+    for record in tokenised(chunk, tokenizer, max_length, start):
+      counts["truncated_prompts"] += record.truncated_prompts
+      counts["truncated_responses"] += record.truncated_responses
+      for ids in record.ids:
+        values.buffer.extend(ids)
+        lengths.append(len(ids))
+      prompt_lengths.extend(record.prompt_lengths)
+    values.flush()
+  if not lengths:
+    raise ValueError("records must hold one or more, got none")
+  ends = np.cumsum(lengths, dtype=np.int64)
+  return Sequences(
+    values=values.finish(),
+    starts=np.concatenate([[0], ends[:-1]]),
+    lengths=np.frombuffer(lengths, np.int32).copy(),
+    prompt_lengths=np.frombuffer(prompt_lengths, np.int32).copy(),
+    max_length=max_length,
+    counts=counts,
+  )
+
+
+def check_length(tokenizer: Tokenizer, max_length: int) -> None:
+  """Raises ValueError for a bound that leaves no room for a token."""
+  if max_length <= _markers(tokenizer):
+    raise ValueError(
+      f"max_length must be > {_markers(tokenizer)}, got {max_length}"
     )
 
 
-def _chunks(records: Iterable[Record]) -> Iterator[tuple[int, list[Record]]]:
+def _markers(tokenizer: Tokenizer) -> int:
+  return (tokenizer.bos_id is not None) + (tokenizer.eos_id is not None)
+
+
+class Tokenised(NamedTuple):
+  """One record's responses behind its prompt, markers included.
+
+  Attributes:
+    ids: of each response.
+    prompt_lengths: leading tokens of each that are marker or prompt.
+    truncated_prompts: whether the prompt lost tokens.
+    truncated_responses: whether a response did.
+  """
+
+  ids: list[list[int]]
+  prompt_lengths: list[int]
+  truncated_prompts: bool
+  truncated_responses: bool
+
+
+def tokenised(
+  records: Sequence[Record], tokenizer: Tokenizer, max_length: int, start: int
+) -> Iterator[Tokenised]:
+  """Some records, as `encode` says.
+
+  Args:
+    records: tokenised together.
+    tokenizer: from `load_tokenizer`.
+    max_length: bound on a sequence, markers included, in tokens.
+    start: number of the first record, for errors.
+
+  Yields:
+    What became of each.
+  """
+  bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+  eos = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
+  room = max_length - len(bos) - len(eos)
+  for texts in _tokenise(records, tokenizer, start):
+    kept, cut_prompt, cut_response = _cut(texts, room)
+    yield Tokenised(
+      [[*bos, *ids, *eos] for ids, _ in kept],
+      [prompt_length + len(bos) for _, prompt_length in kept],
+      cut_prompt,
+      cut_response,
+    )
+
+
+def chunks(records: Iterable[Record]) -> Iterator[tuple[int, list[Record]]]:
   """`CHUNK` records at a time, with the number of the first."""
   rest, start = iter(records), 0
   while chunk := list(itertools.islice(rest, CHUNK)):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from jaxalign.data import sequences
+from jaxalign.data import shares
 from jaxalign.data.numbering import Numbering
 from jaxalign.data.record import Record
 from jaxalign.data.sequences import Sequences
@@ -85,6 +85,10 @@ class PairDataset:
   def counts(self) -> Mapping[str, int]:
     """What was cut, name -> pairs."""
     return self.sequences.counts
+
+  def hold(self, rows: np.ndarray) -> None:
+    """Makes sure that the ids of some pairs are there, int [...]."""
+    self.sequences.hold(2 * rows[..., None] + np.arange(2))
 
   def sequence(self, pair: int, side: int) -> np.ndarray:
     """Ids of one sequence, int32 [tokens]."""
@@ -165,12 +169,13 @@ def encode_pairs(
   source_names: Sequence[str] | None = None,
   group_names: Sequence[str] | None = None,
   on_disk: bool = False,
+  processes: shares.Processes | None = None,
 ) -> PairDataset:
   """Tokenises pairs; `sequences.encode` says how.
 
   Args:
-    records: pairs, read once; rankings go through `record.expand_rankings`
-      first.
+    records: pairs, read once, or again and again by several processes; rankings
+      go through `record.expand_rankings` first.
     tokenizer: from `load_tokenizer`.
     max_length: bound on a sequence, markers included, in tokens.
     source_names: fixes the numbering, e.g. to that of the training data;
@@ -178,6 +183,8 @@ def encode_pairs(
     group_names: the same for groups.
     on_disk: keep the ids in a temporary file; about 60 bytes per pair stay in
       memory.
+    processes: who shares the work; ids come in with `PairDataset.hold` then.
+      None tokenises everything here.
 
   Returns:
     The pairs, in the order of `records`.
@@ -187,8 +194,13 @@ def encode_pairs(
       that leaves no room for a token.
   """
   columns = _Columns(source_names, group_names)
-  found = sequences.encode(
-    columns.of(records), tokenizer, max_length=max_length, on_disk=on_disk
+  found = shares.encode_some(
+    columns.of(records),
+    records,
+    tokenizer,
+    processes,
+    max_length=max_length,
+    on_disk=on_disk,
   )
   floats = lambda values: np.frombuffer(values, np.float32).copy()
   source, sources = columns.source.finish()

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxalign.data import shares
 from jaxalign.runtime import roll_call
 
 _log = logging.getLogger(__name__)
@@ -148,6 +149,38 @@ def check_same(what: str, content: bytes) -> None:
     raise ValueError(
       f"{what} of process {', '.join(map(str, others))} differs from that of "
       "process 0: all hosts must see the same files, and the same config"
+    )
+
+
+def sharing() -> shares.Processes:
+  """The processes of this run, for work on records that they share."""
+  return shares.Processes(
+    jax.process_index(), jax.process_count(), all_hosts_gather
+  )
+
+
+def check_disjoint(what: str, shown: np.ndarray) -> None:
+  """Refuses rows that more than one process shows.
+
+  Args:
+    what: name of the rows, for the error.
+    shown: which of all rows this process shows, bool [N].
+
+  Raises:
+    ValueError: a row is shown twice, with its number and the processes.
+  """
+  all_shown = all_hosts_gather(np.packbits(shown))
+  times = np.zeros(len(shown), np.int32)
+  for packed in all_shown:
+    times += np.unpackbits(packed, count=len(shown))
+  twice = np.flatnonzero(times > 1)
+  if len(twice):
+    row = twice[0]
+    bit = all_shown[:, row // 8] >> (7 - row % 8) & 1
+    raise ValueError(
+      f"row {row} of {what} is shown by processes "
+      f"{np.flatnonzero(bit).tolist()}, and {len(twice) - 1} others are shown "
+      "twice: each must belong to one process"
     )
 
 

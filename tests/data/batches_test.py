@@ -320,6 +320,9 @@ class IteratorTest(parameterized.TestCase):
     made, ahead = [], threading.Event()
 
     class Counting:
+      def hold(self, steps):
+        pass
+
       def __getitem__(self, step):
         made.append(step)
         if len(made) >= 4:

@@ -32,7 +32,7 @@ class SequencesTest(parameterized.TestCase):
       memory = encode(records(10, responses))
       disk = encode(records(10, responses), on_disk=True)
     self.assertIsInstance(disk.values.base, np.memmap)
-    for name in ("values", "offsets", "prompt_lengths"):
+    for name in ("values", "starts", "lengths", "prompt_lengths"):
       ours, theirs = (x.__getattribute__(name) for x in (memory, disk))
       np.testing.assert_array_equal(ours, theirs)
       self.assertEqual(ours.dtype, theirs.dtype)

@@ -114,6 +114,16 @@ class ChecksTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, r"row 2 of.*got \[\]"):
       hosts.check_shares(np.array([0, 1]), 4)
 
+  def test_a_row_shown_twice_is_named(self):
+    pack = lambda *rows: np.packbits(np.isin(np.arange(19), rows))
+    self.gathering(pack(0, 17), pack(9, 18), pack(4))
+    hosts.check_disjoint("the data", np.isin(np.arange(19), (0, 17)))
+    self.gathering(pack(0, 17), pack(9, 18), pack(17, 18))
+    with self.assertRaisesRegex(
+      ValueError, r"row 17 of the data is .* processes \[0, 2\], and 1 others"
+    ):
+      hosts.check_disjoint("the data", np.isin(np.arange(19), (0, 17)))
+
 
 class TwoProcessesTest(absltest.TestCase):
   def test_arrays_cross_hosts(self):

@@ -18,9 +18,10 @@ from jaxalign.data import (
   splits,
   tokens,
 )
+from jaxalign.data.dataset import Dataset
 from jaxalign.data.record import Record
 from jaxalign.ops import checks
-from jaxalign.runtime import folders
+from jaxalign.runtime import folders, hosts
 
 log = logging.getLogger("jaxalign")
 
@@ -190,6 +191,7 @@ def load_pairs(
     tokenizer,
     max_length=config.max_length,
     on_disk=config.streaming,
+    processes=hosts.sharing(),
   )
   _log(stream)
   log.info("%d pairs, %s", len(dataset), dict(dataset.counts))
@@ -223,13 +225,11 @@ def load_splits(
       splits.check_leaks(train.records, held_out.records, by)
     return train, held_out
   is_held_out = lambda record: splits.is_held_out(record, by, fraction)
-  train = load_pairs(
-    config,
-    config.train_files,
-    tokenizer,
-    keep=lambda record: not is_held_out(record),
+  load = lambda keep: load_pairs(
+    config, config.train_files, tokenizer, keep=keep
   )
-  held_out = load_pairs(config, config.train_files, tokenizer, keep=is_held_out)
+  train = load(lambda record: not is_held_out(record))
+  held_out = load(is_held_out)
   for what in ("source", "group"):
     names = f"{what}_names"
     missing = sorted(
@@ -283,7 +283,7 @@ def make_batches(
   rows: np.ndarray | None = None,
 ) -> batches.Batches:
   """Batches as a pure function of (seed, step, process), of `rows` or all."""
-  dataset: batches.Dataset = pairs.dataset
+  dataset: Dataset = pairs.dataset
   if rows is not None:
     dataset = selection.Selection(dataset, rows)
   return batches.Batches(

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxalign.data import batches, packed, packing, readers, tokens
 from jaxalign.ops import checks
-from jaxalign.runtime import folders
+from jaxalign.runtime import folders, hosts
 
 log = logging.getLogger("jaxalign")
 
@@ -75,7 +75,11 @@ def load_texts(
     files, config.on_bad_record, config.extra_columns, config.crowd_seed
   )
   dataset = packed.pack_records(
-    stream, tokenizer, length=config.length, layout=config.layout
+    stream,
+    tokenizer,
+    length=config.length,
+    layout=config.layout,
+    processes=hosts.sharing(),
   )
   filled = int(dataset.sequences.lengths.sum()) / (len(dataset) * config.length)
   log.info(

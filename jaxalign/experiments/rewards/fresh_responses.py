@@ -1,5 +1,7 @@
 """Unlabelled responses beside the pairs of a batch, for recipes that ask."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from jaxalign.algorithms import metarm
@@ -25,6 +27,16 @@ class Joined:
   def __len__(self) -> int:
     """Steps per epoch of the pairs."""
     return len(self.pairs)
+
+  @property
+  def members(self) -> tuple[batches.Batches, ...]:
+    """Both sources of rows."""
+    return self.pairs, self.fresh
+
+  def hold(self, steps: Iterable[int]) -> None:
+    """Brings in what this process shows in some steps; see `Batches.hold`."""
+    self.pairs.hold(steps)
+    self.fresh.hold(steps)
 
   def __getitem__(self, step: int) -> dict[str, np.ndarray]:
     """Both batches of `step`, this process's rows."""

@@ -55,10 +55,11 @@ def _check_hosts(
   source: batches.Batches | member_batches.MemberBatches, start: int
 ) -> None:
   """Refuses processes that see other data, or whose rows overlap."""
-  several = isinstance(source, member_batches.MemberBatches)
-  for one in source.members if several else (source,):
+  for one in source.members:
     hosts.check_same("the training data", fingerprint(one))
     hosts.check_shares(one[start]["row"], one.batch_size)
+    if one.mixing != "stratified":  # which shows a row of a small source again
+      hosts.check_disjoint("the training data", one.shown(start // len(one)))
 
 
 def fit(
