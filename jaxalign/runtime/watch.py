@@ -44,7 +44,11 @@ class Store(Protocol):
 
 
 class Watch:
-  """One process's look at the others; `look` is to be called periodically."""
+  """One process's look at the others, to be taken periodically.
+
+  Attributes:
+    process: this one.
+  """
 
   def __init__(
     self,
@@ -65,7 +69,7 @@ class Watch:
       clock: seconds that never go back.
     """
     self._store = store
-    self._process = process
+    self.process = process
     self._timeout_s = timeout_s
     self._clock = clock
     self._host = socket.gethostname()
@@ -79,7 +83,7 @@ class Watch:
     """Says that this process is alive."""
     self._beats += 1
     self._store.key_value_set(
-      f"{ALIVE}{self._process}",
+      f"{ALIVE}{self.process}",
       f"{self._beats} {self._host}",
       allow_overwrite=True,
     )
@@ -87,15 +91,15 @@ class Watch:
   def fail(self, reason: str) -> None:
     """Says that this process ends, and why."""
     self._store.key_value_set(
-      f"{FAILURES}{self._process}",
-      f"process {self._process} on {self._host}: {reason}",
+      f"{FAILURES}{self.process}",
+      f"process {self.process} on {self._host}: {reason}",
       allow_overwrite=True,
     )
 
   def failure(self) -> str | None:
     """What the first process that failed said, or None."""
     for key, reason in sorted(self._store.key_value_dir_get(FAILURES)):
-      if int(key.rpartition("/")[2]) != self._process:
+      if int(key.rpartition("/")[2]) != self.process:
         return reason
     return None
 
@@ -110,7 +114,7 @@ class Watch:
     silent = [
       f"{number} on {host}"
       for number, (_, host, since) in self._heard.items()
-      if number != self._process and now - since > self._timeout_s
+      if number != self.process and now - since > self._timeout_s
     ]
     if not silent:
       return None
@@ -148,9 +152,15 @@ class _Thread(threading.Thread):
           _end(f"process 0 is gone: {error}", preemption.EXIT_STATUS)
         return
       if failure is not None:
-        _end(failure, FAILED)
+        self._end(failure, FAILED)
       if lost is not None:
-        _end(lost, preemption.EXIT_STATUS)
+        self._end(lost, preemption.EXIT_STATUS)
+
+  def _end(self, reason: str, status: int) -> None:
+    if self._watch.process == 0:
+      # With it goes the store: the others would not learn who was lost.
+      time.sleep(2 * self._period_s)
+    _end(reason, status)
 
 
 class EndingTogether:
