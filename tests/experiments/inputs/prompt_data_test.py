@@ -108,7 +108,7 @@ class PromptDataTest(parameterized.TestCase):
     ("pairs", pairs_of),
     ("demonstrations", texts_of),
     ("candidates", lambda files: candidates_of(files, 2)),
-    ("answers", win_rates.load_answers),
+    ("answers", lambda files: win_rates.load_answers(files, 0)),
   )
   def test_who_needs_responses_says_where_there_are_none(self, read):
     files = self.write({"prompt": "Q", "chosen": "a", "rejected": "b"}, *ROWS)
