@@ -17,7 +17,8 @@ same from scratch and needs no folder; `:smoke` is small and reads what
 [S1] is the report (arXiv 2401.06080), [S2] its code, [S5] its figures read off,
 [default] a choice where none of them says.
 
-Measured: not yet run.
+Measured: not yet run. Compiled for v5e:4x4, a step takes 8.34 of 15.75 GiB on
+each chip (commit 92eaf5b, jax 0.10.2, libtpu 0.0.42; docs/scaling.md).
 """
 
 import ml_collections

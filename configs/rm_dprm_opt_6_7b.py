@@ -23,7 +23,8 @@ with a plain reward model, 26.5 % before.
 Those are the model's own predictions, so a judge that did not train the policy
 is the test.
 
-Measured: not yet run.
+Measured: not yet run. Compiled for v5e:4x8, a step takes 5.81 of 15.75 GiB on
+each chip (commit 6e41560, jax 0.10.2, libtpu 0.0.42; docs/scaling.md).
 """
 
 import ml_collections
