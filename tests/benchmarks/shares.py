@@ -5,7 +5,7 @@ r"""What a host reads and holds of a file of many records.
 Each row of the output is one process of a run of P: seconds until it knows all
 lengths, seconds until it holds the rows of the first epoch that it shows, its
 share of all tokens, and its memory: what it cannot give back to the file system
-(`anonymous_gb`), at the end. The other processes are made up, which works
+(`anonymous_mb`), at the end. The other processes are made up, which works
 because the file repeats itself every chunk, so that all find the same lengths.
 """
 
@@ -44,10 +44,10 @@ def write(path: str, records: int) -> None:
 
 
 def anonymous() -> float:
-  """Memory of this process that is no map of a file, GB."""
+  """Memory of this process that is no map of a file, MB."""
   with open("/proc/self/smaps_rollup", encoding="ascii") as file:
     lines = dict(line.split(":") for line in file.readlines()[1:])
-  return int(lines["Anonymous"].split()[0]) / 2**20
+  return int(lines["Anonymous"].split()[0]) / 2**10
 
 
 def measure(path: str, count: int, streaming: bool) -> dict[str, float]:
@@ -85,7 +85,7 @@ def measure(path: str, count: int, streaming: bool) -> dict[str, float]:
       len(dataset.sequences.values) / int(dataset.lengths.sum()), 4
     ),
     "tokens_gb": round(dataset.sequences.values.nbytes / 2**30, 3),
-    "anonymous_gb": round(anonymous(), 2),
+    "anonymous_mb": round(anonymous(), 1),
   }
 
 

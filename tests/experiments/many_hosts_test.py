@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 
+import numpy as np
 import pytest
 from absl.testing import absltest
 from etils import epath
@@ -18,23 +19,43 @@ from tests import checkout
 from tests.runtime import hosts_test
 
 STEPS = 60
+COMPARED = ("metrics.jsonl", "model/model.safetensors", "eval.json")
 SILENCE_S = 8
 
 
-class ManyHostsTest(absltest.TestCase):
+class Case(absltest.TestCase):
+  """Runs of several processes.
+
+  Attributes:
+    module: what each process runs.
+    folder: of all workdirs.
+  """
+
+  module = "jaxalign.experiments.train_reward"
+
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     cls.folder = pathlib.Path(tempfile.mkdtemp())
-    cls.straight = cls.folder / "straight"
-    cls.end(cls.start(cls.straight, 2))
 
   @classmethod
-  def start(cls, workdir, processes, *flags, devices=4):
-    """Starts the processes of one run on `devices` devices in all."""
+  def start(cls, workdir, processes, *flags, devices=4, environment=None):
+    """Starts the processes of one run on `devices` devices in all.
+
+    Args:
+      workdir: of the run.
+      processes: how many.
+      *flags: after those that all runs here have.
+      devices: of all processes together.
+      environment: process -> variables for it alone.
+
+    Returns:
+      The processes.
+    """
     port = hosts_test.free_port()
-    environment = lambda number: (
+    variables = lambda number: (
       os.environ
+      | (environment or {}).get(number, {})
       | {
         "SHARE": f"share{number}",
         "XLA_FLAGS": "",
@@ -48,7 +69,7 @@ class ManyHostsTest(absltest.TestCase):
     command = [
       sys.executable,
       "-m",
-      "jaxalign.experiments.train_reward",
+      cls.module,
       "--config=configs/rm_bt_crowd.py:smoke",
       f"--workdir={workdir}",
       f"--coordinator=127.0.0.1:{port}",
@@ -68,7 +89,7 @@ class ManyHostsTest(absltest.TestCase):
       subprocess.Popen(
         [*command, f"--process_id={number}"],
         cwd=checkout.ROOT,
-        env=environment(number),
+        env=variables(number),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -100,11 +121,19 @@ class ManyHostsTest(absltest.TestCase):
       time.sleep(0.02)
     self.fail(f"step {step} was not reached")
 
-  def assert_same_as_straight(self, workdir):
-    for name in ("metrics.jsonl", "model/model.safetensors", "eval.json"):
+  def assert_same(self, workdir, straight):
+    for name in COMPARED:
       self.assertEqual(
-        (workdir / name).read_bytes(), (self.straight / name).read_bytes(), name
+        (workdir / name).read_bytes(), (straight / name).read_bytes(), name
       )
+
+
+class ManyHostsTest(Case):
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    cls.straight = cls.folder / "straight"
+    cls.end(cls.start(cls.straight, 2))
 
   def test_metrics_come_from_process_0_once(self):
     rows = writer.read_rows(epath.Path(self.straight / "metrics.jsonl"))
@@ -125,7 +154,29 @@ class ManyHostsTest(absltest.TestCase):
     self.assertIn("of process 1 on", output)
     run[1].communicate()
     self.end(self.start(workdir, 2))
-    self.assert_same_as_straight(workdir)
+    self.assert_same(workdir, self.straight)
+
+  def test_four_hosts_show_the_rows_of_two_and_end_together(self):
+    workdir = self.folder / "four"
+    run = self.start(workdir, 4)
+    self.wait_for_step(workdir, 5)
+    run[2].kill()
+    outputs = [process.communicate(timeout=600)[0] for process in run]
+    statuses = [process.returncode for process in run]
+    self.assertEqual(
+      statuses, [75, 75, -signal.SIGKILL, 75], outputs[0][-3000:]
+    )
+    for number in (0, 1, 3):
+      self.assertIn("of process 2 on", outputs[number])
+    losses = lambda folder: [
+      row["train/loss"]
+      for row in writer.read_rows(epath.Path(folder / "metrics.jsonl"))
+      if "train/loss" in row
+    ]
+    found = losses(workdir)
+    np.testing.assert_allclose(
+      found, losses(self.straight)[: len(found)], rtol=1e-4
+    )
 
   @pytest.mark.slow
   def test_a_host_asked_to_leave_takes_the_others_with_it(self):
@@ -140,7 +191,7 @@ class ManyHostsTest(absltest.TestCase):
     self.assertEqual(statuses, [75, 75], "\n".join(outputs)[-3000:])
     self.assertIn("is saved", outputs[0])
     self.end(self.start(workdir, 2, f"--config.train.checkpoint_every={STEPS}"))
-    self.assert_same_as_straight(workdir)
+    self.assert_same(workdir, self.straight)
 
 
 if __name__ == "__main__":
