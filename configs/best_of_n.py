@@ -12,7 +12,10 @@ samples the curve goes further. `:candidates` picks among the 11 rated answers
 per prompt of a file instead, and has its judge as the oracle. `:smoke` picks
 among the crowd's own responses by one group's utility.
 
-Measured: not yet run.
+Measured as a step of configs/best_of_n_crowd.py over three seeds, commit
+dc88440: the best of four by one reward takes the majority's true utility from
+-0.15 ± 0.13 to 0.70 ± 0.14 and the minority's from -0.72 ± 0.14 to -1.01 ±
+0.14.
 """
 
 import ml_collections
