@@ -15,7 +15,7 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign.runtime import writer
-from tests import checkout
+from tests import checkout, gcs_server
 from tests.runtime import hosts_test
 
 STEPS = 60
@@ -177,6 +177,17 @@ class ManyHostsTest(Case):
     np.testing.assert_allclose(
       found, losses(self.straight)[: len(found)], rtol=1e-4
     )
+
+  @pytest.mark.slow
+  def test_two_hosts_in_a_bucket(self):
+    store = gcs_server.started(self, "bucket")
+    self.end(self.start("gs://bucket/run", 2))
+    for name in COMPARED:
+      self.assertEqual(
+        store.read("bucket", f"run/{name}"),
+        (self.straight / name).read_bytes(),
+        name,
+      )
 
   @pytest.mark.slow
   def test_a_host_asked_to_leave_takes_the_others_with_it(self):
