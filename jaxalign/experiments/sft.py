@@ -11,7 +11,7 @@ from etils import epath
 
 from jaxalign.algorithms import language
 from jaxalign.algorithms import optimizer as optimizers
-from jaxalign.experiments.inputs import texts
+from jaxalign.experiments.inputs import texts, tokenizers
 from jaxalign.experiments.policies import likelihood
 from jaxalign.experiments.stage import (
   backbone,
@@ -52,7 +52,7 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
   """
   train = config.train
   meshes.check_batch(train.batch_size, train.accumulation, mesh)
-  tokenizer = texts.open_tokenizer(config.data, config.model.init_from)
+  tokenizer = tokenizers.open_tokenizer(config.data, config.model.init_from)
   network = backbone.decoder_config(
     config.model, tokenizer, max_length=config.data.length, num_outputs=None
   )
@@ -84,7 +84,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   checkpoint.check_directory(workdir)
   mesh = meshes.make_mesh(config.mesh)
   stage = build(config, mesh)
-  tokenizer = texts.open_tokenizer(config.data, config.model.init_from)
+  tokenizer = tokenizers.open_tokenizer(config.data, config.model.init_from)
   dataset = texts.load_texts(config.data, config.data.train_files, tokenizer)
   measure = None
   if config.data.eval_files:

@@ -15,7 +15,7 @@ from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import policy
 from jaxalign.algorithms.experience import PolicyState
 from jaxalign.data import batches, prompts, tokens
-from jaxalign.experiments.inputs import prompt_data
+from jaxalign.experiments.inputs import prompt_data, tokenizers
 from jaxalign.experiments.policies import (
   policy_evaluation,
   policy_networks,
@@ -71,7 +71,7 @@ def build(
       f"accumulation, got {train.num_prompts} and {mesh.shape['data']} x "
       f"{mesh.shape['fsdp']} x {minibatches} x {train.accumulation}"
     )
-  tokenizer = prompt_data.open_tokenizer(config.data, config.model.init_from)
+  tokenizer = tokenizers.open_tokenizer(config.data, config.model.init_from)
   length = config.data.max_prompt_length
   network = backbone.decoder_config(
     config.model,
@@ -142,7 +142,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     section, mesh, config.mesh.rules, crowd_seed=config.data.crowd_seed
   )
   source = open_source(config.source)
-  tokenizer = prompt_data.open_tokenizer(config.data, config.model.init_from)
+  tokenizer = tokenizers.open_tokenizer(config.data, config.model.init_from)
   load = lambda files, limit: prompt_data.load_prompts(
     config.data,
     files,

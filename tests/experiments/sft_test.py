@@ -14,7 +14,7 @@ from etils import epath
 from jaxalign import models
 from jaxalign.data import tokens
 from jaxalign.experiments import sft
-from jaxalign.experiments.inputs import texts
+from jaxalign.experiments.inputs import texts, tokenizers
 from jaxalign.experiments.policies import likelihood
 from jaxalign.experiments.stage import configuration
 from jaxalign.runtime import artefact, writer
@@ -104,7 +104,7 @@ class SftTest(absltest.TestCase):
     mesh = meshes.make_mesh(config.mesh)
     stage = sft.build(config, mesh)
     params = stage.init(jax.random.key(0)).params
-    tokenizer = texts.open_tokenizer(config.data, None)
+    tokenizer = tokenizers.open_tokenizer(config.data, None)
     held_out = texts.load_texts(config.data, config.data.eval_files, tokenizer)
     alone = [[piece] for row in held_out.rows for piece in row]
     self.assertGreater(len(alone), 1.2 * len(held_out))

@@ -17,7 +17,7 @@ from jaxalign import models
 from jaxalign.algorithms.experience import PolicyState
 from jaxalign.data import tokens
 from jaxalign.experiments import train_policy
-from jaxalign.experiments.inputs import prompt_data
+from jaxalign.experiments.inputs import prompt_data, tokenizers
 from jaxalign.experiments.policies import policy_page, reward_source, rollouts
 from jaxalign.experiments.stage import configuration
 from jaxalign.runtime import artefact, reward_sources, writer
@@ -250,7 +250,7 @@ class TrainPolicyTest(parameterized.TestCase):
     stage = train_policy.build(config, mesh)
     key = jax.random.key(0)
     state, frozen = stage.init(key), stage.init_frozen(key)
-    tokenizer = prompt_data.open_tokenizer(config.data, None)
+    tokenizer = tokenizers.open_tokenizer(config.data, None)
     dataset = prompt_data.load_prompts(
       config.data, ("synthetic:two_groups:test",), tokenizer, group_names=()
     )

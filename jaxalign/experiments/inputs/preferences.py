@@ -20,8 +20,9 @@ from jaxalign.data import (
 )
 from jaxalign.data.dataset import Dataset
 from jaxalign.data.record import Record
+from jaxalign.experiments.inputs import tokenizers
 from jaxalign.ops import checks
-from jaxalign.runtime import folders, hosts
+from jaxalign.runtime import hosts
 
 log = logging.getLogger("jaxalign")
 
@@ -111,18 +112,12 @@ class Pairs(NamedTuple):
 
 
 def open_tokenizer(config: DataConfig, folder: str | None) -> tokens.Tokenizer:
-  """The tokenizer of the config, else of the model's folder.
+  """As `tokenizers.open_tokenizer`, with the config's chat template.
 
   Raises:
-    ValueError: neither is given.
+    ValueError: no tokenizer is given, or the template is no file.
   """
-  spec = folder if config.tokenizer is None else config.tokenizer
-  if spec is None:
-    raise ValueError(
-      "data.tokenizer must be set for a model that starts from scratch: "
-      "'byte' or a folder"
-    )
-  tokenizer = tokens.load_tokenizer(folders.resolved(spec, weights=False))
+  tokenizer = tokenizers.open_tokenizer(config, folder)
   if config.chat_template is not None:
     path = epath.Path(sources.expand_variables(config.chat_template))
     if not path.is_file():

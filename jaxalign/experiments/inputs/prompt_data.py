@@ -6,7 +6,6 @@ import logging
 import jax
 
 from jaxalign.data import batches, prompts, readers, tokens
-from jaxalign.runtime import folders
 
 log = logging.getLogger("jaxalign")
 
@@ -46,23 +45,6 @@ class PromptConfig:
       )
 
 
-def open_tokenizer(
-  config: PromptConfig, folder: str | None
-) -> tokens.Tokenizer:
-  """The tokenizer of the config, else of the model's folder.
-
-  Raises:
-    ValueError: neither is given.
-  """
-  spec = folder if config.tokenizer is None else config.tokenizer
-  if spec is None:
-    raise ValueError(
-      "data.tokenizer must be set for a model that starts from scratch: "
-      "'byte' or a folder"
-    )
-  return tokens.load_tokenizer(folders.resolved(spec, weights=False))
-
-
 def load_prompts(
   config: PromptConfig,
   files: tuple[str, ...],
@@ -76,7 +58,7 @@ def load_prompts(
   Args:
     config: length and the policy for bad records.
     files: sources, see `PromptConfig`.
-    tokenizer: from `open_tokenizer`.
+    tokenizer: from `tokenizers.open_tokenizer`.
     group_names: groups of prompts that are told apart.
     limit: number of prompts, spread evenly over the sources; None for all.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxalign.data import batches, packed, packing, readers, tokens
 from jaxalign.ops import checks
-from jaxalign.runtime import folders, hosts
+from jaxalign.runtime import hosts
 
 log = logging.getLogger("jaxalign")
 
@@ -46,21 +46,6 @@ class TextConfig:
     checks.one_of(packing.LAYOUTS, layout=self.layout)
     if self.length < 2:
       raise ValueError(f"length must be >= 2, got {self.length}")
-
-
-def open_tokenizer(config: TextConfig, folder: str | None) -> tokens.Tokenizer:
-  """The tokenizer of the config, else of the model's folder.
-
-  Raises:
-    ValueError: neither is given.
-  """
-  spec = folder if config.tokenizer is None else config.tokenizer
-  if spec is None:
-    raise ValueError(
-      "data.tokenizer must be set for a model that starts from scratch: "
-      "'byte' or a folder"
-    )
-  return tokens.load_tokenizer(folders.resolved(spec, weights=False))
 
 
 def load_texts(
