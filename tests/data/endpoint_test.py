@@ -20,12 +20,13 @@ CONFIG = EndpointConfig(
   max_tokens=16,
   concurrency=8,
   requests_per_minute=None,
-  timeout_s=0.5,
+  timeout_s=60.0,  # a busy machine is not a server that hangs
   max_attempts=3,
   backoff_s=0.01,
   max_backoff_s=0.2,
 )
 SECRET = "sk-do-not-print-0123456789"
+IMPATIENT = 1.0  # the timeout where one is meant to run out, in seconds
 
 
 def ask(texts, behave, *, known=None, remember=None, **changes):
@@ -62,10 +63,17 @@ TEMPORARY = {
   "http_429": lambda h: rude_server.raw(h, b"slow down", status=429),
   "http_500": lambda h: rude_server.raw(h, b"oops", status=500),
   "http_503": lambda h: rude_server.raw(h, b"", status=503),
-  "timeout": lambda h: time.sleep(0.8),
+  "timeout": lambda h: time.sleep(3 * IMPATIENT),
   "garbage": lambda h: rude_server.raw(h, b"<html>hello</html>"),
   "connection": lambda h: rude_server.break_off(h, b'{"choices": ['),
 }
+
+
+def patience(kind):
+  """The settings under which a kind of failure is seen soon."""
+  return {"timeout_s": IMPATIENT} if kind == "timeout" else {}
+
+
 GARBAGE = (
   b"",
   b"null",
@@ -109,7 +117,7 @@ class AskTest(parameterized.TestCase):
   @parameterized.parameters(*TEMPORARY)
   def test_what_passes_is_tried_again(self, kind):
     answers, counts, server, _ = ask(
-      ["a", "b", "c"], first_time(TEMPORARY[kind])
+      ["a", "b", "c"], first_time(TEMPORARY[kind]), **patience(kind)
     )
     self.assertEqual([a.text for a in answers], ["A", "B", "C"])
     self.assertEqual(counts[kind], 3)
@@ -123,7 +131,9 @@ class AskTest(parameterized.TestCase):
       if asked["messages"][0]["content"] == "bad"
       else echo(h, asked, before)
     )
-    answers, counts, server, kept = ask(["bad", "good"], behave)
+    answers, counts, server, kept = ask(
+      ["bad", "good"], behave, **patience(kind)
+    )
     self.assertIsNone(answers[0])
     self.assertEqual(answers[1].text, "GOOD")
     self.assertEqual((counts["failed"], counts[kind]), (1, 3))
@@ -142,15 +152,17 @@ class AskTest(parameterized.TestCase):
       handler.send_response(200)
       handler.send_header("Content-Length", "1000")
       handler.end_headers()
-      for _ in range(60):  # each byte restarts the timeout of a read
+      for _ in range(300):  # each byte restarts the timeout of a read
         handler.wfile.write(b" ")
         handler.wfile.flush()
         time.sleep(0.1)
 
     begun = time.monotonic()
-    answers, counts, _, _ = ask(["a"], trickle, max_attempts=1)
+    answers, counts, _, _ = ask(
+      ["a"], trickle, max_attempts=1, timeout_s=IMPATIENT
+    )
     self.assertEqual((answers, counts["timeout"]), ([None], 1))
-    self.assertLess(time.monotonic() - begun, 3.0)
+    self.assertLess(time.monotonic() - begun, 20.0)
 
   def test_refusals_by_other_means(self):
     def behave(handler, asked, before):
@@ -204,9 +216,9 @@ class PaceTest(absltest.TestCase):
 
   def test_the_endpoint_says_how_long_to_wait_within_bounds(self):
     for header, shortest, longest in (
-      ("0.15", 0.12, 1.0),
-      ("3600", 0.15, 1.0),  # not longer than max_backoff_s
-      ("tomorrow", 0.0, 1.0),
+      ("0.15", 0.12, 60.0),
+      ("3600", 0.15, 60.0),  # not longer than max_backoff_s
+      ("tomorrow", 0.0, 60.0),
     ):
       behave = first_time(
         lambda h, header=header: rude_server.raw(

@@ -62,7 +62,7 @@ class StageTest(absltest.TestCase):
     cfg = runpy.run_path(str(path))["get_config"]("smoke")
     cfg.data.train_files = self.files
     cfg.personas.file = str(checkout.ROOT / "configs/personas.json")
-    cfg.endpoint.update(url=url, backoff_s=0.01, timeout_s=2.0)
+    cfg.endpoint.update(url=url, backoff_s=0.01)
     for key, value in changes.items():
       section, _, leaf = key.rpartition("__")
       cfg[section][leaf] = value

@@ -47,7 +47,7 @@ def config_of(url=None):
     cfg.first, cfg.second = files(OURS), files(THEIRS)
     cfg.source.update(crowd=None, function=f"{__name__}:goodness")
     if url is not None:
-      cfg.judge.update(url=url, max_attempts=2, backoff_s=0.01, timeout_s=5.0)
+      cfg.judge.update(url=url, max_attempts=2, backoff_s=0.01)
   return configuration.to_dataclass(win_rates.Config, cfg)
 
 
