@@ -1,10 +1,12 @@
 """Prompts alone as token ids, padded on the left, for a policy to continue."""
 
+import array
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from jaxalign.data import sequences, shares
 from jaxalign.data.batches import ArraySpec
 from jaxalign.data.numbering import Numbering
 from jaxalign.data.record import Record
@@ -17,22 +19,21 @@ class PromptDataset:
   """N prompts, one per record.
 
   Attributes:
-    texts: prompts as they were read, for whoever scores the responses.
-    ids: the tokens of each, bos first.
+    texts: prompts as they were read, for whoever scores the responses: of all
+      rows, as each process that scores is shown the whole batch.
+    sequences: the tokens of each, bos first.
     group: index into `group_names`, -1 for any other group or none, int32 [N].
     source: index into `source_names`, int32 [N].
     source_names: sorted.
     group_names: as they were asked for.
-    counts: what was cut, name -> prompts.
   """
 
   texts: Sequence[Text]
-  ids: Sequence[np.ndarray]
+  sequences: sequences.Sequences
   group: np.ndarray
   source: np.ndarray
   source_names: tuple[str, ...]
   group_names: tuple[str, ...]
-  counts: Mapping[str, int]
 
   def __len__(self) -> int:
     """Number of prompts."""
@@ -40,11 +41,18 @@ class PromptDataset:
 
   @property
   def widths(self) -> np.ndarray:
-    """Tokens of each prompt, int64 [N]."""
-    return np.array([len(ids) for ids in self.ids])
+    """Tokens of each prompt, int32 [N]."""
+    return self.sequences.lengths
+
+  @property
+  def counts(self) -> Mapping[str, int]:
+    """What was cut, name -> prompts."""
+    cut = "truncated_prompts"
+    return {cut: self.sequences.counts[cut]}
 
   def hold(self, rows: np.ndarray) -> None:
-    """All prompts are always there."""
+    """Makes sure that the tokens of some prompts are there, int [...]."""
+    self.sequences.hold(rows)
 
   def collate(
     self, rows: np.ndarray, length: int, pad_id: int
@@ -63,7 +71,7 @@ class PromptDataset:
     tokens = np.full((len(rows), length), pad_id, np.int32)
     mask = np.zeros((len(rows), length), np.bool_)
     for i, row in enumerate(rows):
-      ids = self.ids[row]
+      ids = self.sequences[row]
       tokens[i, length - len(ids) :] = ids
       mask[i, length - len(ids) :] = True
     return {
@@ -87,12 +95,24 @@ def prompt_shapes(number: int, length: int) -> dict[str, ArraySpec]:
   }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+  """Prompts that were read, each as a record of one sequence."""
+
+  texts: Sequence[Text]
+
+  def __iter__(self) -> Iterator[Record]:
+    for text in self.texts:
+      yield Record(prompt=text, responses=("",))
+
+
 def encode_prompts(
   records: Iterable[Record],
   tokenizer: Tokenizer,
   *,
   max_length: int,
   group_names: Sequence[str],
+  processes: shares.Processes | None = None,
 ) -> PromptDataset:
   """Tokenises the prompt of every record as [bos] prompt.
 
@@ -103,6 +123,8 @@ def encode_prompts(
     tokenizer: from `load_tokenizer`.
     max_length: bound on a prompt, bos included, in tokens.
     group_names: the groups that are told apart.
+    processes: who shares the work; ids come in with `PromptDataset.hold` then.
+      None tokenises everything here.
 
   Returns:
     The prompts, in the order of `records`.
@@ -110,42 +132,57 @@ def encode_prompts(
   Raises:
     ValueError: no record, or a prompt without a token.
   """
-  first = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-  room = max_length - len(first)
-  if room < 1:
-    raise ValueError(f"max_length must be > {len(first)}, got {max_length}")
+  markers = int(tokenizer.bos_id is not None)
+  if max_length <= markers:
+    raise ValueError(f"max_length must be > {markers}, got {max_length}")
   texts: list[Text] = []
-  ids: list[np.ndarray] = []
-  group = []
+  group = array.array("i")
   source = Numbering("source")
   numbers = {name: k for k, name in enumerate(group_names)}
-  cut = 0
-  for record in records:
+
+  def passing() -> Iterator[Record]:
+    for record in records:
+      texts.append(record.prompt)
+      group.append(numbers.get(record.group or "", -1))
+      source.add("unnamed" if record.source is None else record.source)
+      yield Record(prompt=record.prompt, responses=("",), id=record.id)
+
+  found = shares.encode_some(
+    passing(),
+    _Asked(texts),
+    tokenizer,
+    processes,
+    max_length=max_length,
+    tokenise=_tokenised,
+  )
+  of_source, names = source.finish()
+  return PromptDataset(
+    texts=texts,
+    sequences=found,
+    group=np.frombuffer(group, np.int32).copy(),
+    source=of_source,
+    source_names=names,
+    group_names=tuple(group_names),
+  )
+
+
+def _tokenised(
+  records: Sequence[Record], tokenizer: Tokenizer, max_length: int, start: int
+) -> Iterator[sequences.Tokenised]:
+  """The prompts of some records; see `sequences.Tokenise`."""
+  first = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+  room = max_length - len(first)
+  for number, record in enumerate(records, start):
     tokens = tokenizer.encode(tokenizer.prompt_text(record.prompt))
     if tokens and tokens[0] == tokenizer.bos_id:  # written by a chat template
       tokens = tokens[1:]
     if not first and not tokens:
       raise ValueError(
-        f"record {len(texts)}, id {record.id}: the prompt is empty and the "
+        f"record {number}, id {record.id}: the prompt is empty and the "
         "tokenizer has no bos token to start from"
       )
-    cut += len(tokens) > room
-    texts.append(record.prompt)
-    ids.append(np.array(first + tokens[-room:], np.int32))
-    group.append(-1 if record.group is None else numbers.get(record.group, -1))
-    source.add("unnamed" if record.source is None else record.source)
-  if not texts:
-    raise ValueError("records must hold one or more, got none")
-  of_source, names = source.finish()
-  return PromptDataset(
-    texts=texts,
-    ids=ids,
-    group=np.array(group, np.int32),
-    source=of_source,
-    source_names=names,
-    group_names=tuple(group_names),
-    counts={"truncated_prompts": cut},
-  )
+    ids = first + tokens[-room:]
+    yield sequences.Tokenised([ids], [len(ids)], len(tokens) > room, False)
 
 
 def padded_prompts(

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from jaxalign.data import sequences
+from jaxalign.data import shares
 from jaxalign.data.batches import ArraySpec
 from jaxalign.data.numbering import Numbering
 from jaxalign.data.record import Record
@@ -68,7 +68,10 @@ class ResponseDataset:
     return self.sequences.counts
 
   def hold(self, rows: np.ndarray) -> None:
-    """All records are always there."""
+    """Makes sure that the ids of some records are there, int [...]."""
+    wanted = np.zeros(len(self), np.bool_)
+    wanted[rows] = True
+    self.sequences.hold(np.flatnonzero(np.repeat(wanted, np.diff(self.first))))
 
   def collate(
     self, rows: np.ndarray, length: int, pad_id: int
@@ -176,16 +179,19 @@ def encode_responses(
   source_names: Sequence[str] | None = None,
   group_names: Sequence[str] | None = None,
   on_disk: bool = False,
+  processes: shares.Processes | None = None,
 ) -> ResponseDataset:
   """Tokenises records of any number of responses; see `sequences.encode`.
 
   Args:
-    records: read once.
+    records: read once, or again and again by several processes.
     tokenizer: from `load_tokenizer`.
     max_length: bound on a sequence, markers included, in tokens.
     source_names: fixes the numbering; default: the names that occur, sorted.
     group_names: the same for groups.
     on_disk: keep the ids in a temporary file.
+    processes: who shares the work; ids come in with `ResponseDataset.hold`
+      then. None tokenises everything here.
 
   Returns:
     The records, in their order.
@@ -195,8 +201,13 @@ def encode_responses(
       name outside the fixed ones; a bound that leaves no room for a token.
   """
   columns = _Columns(source_names, group_names)
-  found = sequences.encode(
-    columns.of(records), tokenizer, max_length=max_length, on_disk=on_disk
+  found = shares.encode_some(
+    columns.of(records),
+    records,
+    tokenizer,
+    processes,
+    max_length=max_length,
+    on_disk=on_disk,
   )
   attributes = tuple(sorted({name for r in columns.ratings for name in r}))
   rated = [[r.get(a) for a in attributes] for r in columns.ratings]

@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -74,6 +74,29 @@ class Sequences:
     return np.where(mask, values, np.int32(pad_id)), mask
 
 
+class Tokenised(NamedTuple):
+  """One record's responses behind its prompt, markers included.
+
+  Attributes:
+    ids: of each response.
+    prompt_lengths: leading tokens of each that are marker or prompt.
+    truncated_prompts: whether the prompt lost tokens.
+    truncated_responses: whether a response did.
+  """
+
+  ids: list[list[int]]
+  prompt_lengths: list[int]
+  truncated_prompts: bool
+  truncated_responses: bool
+
+
+# Records tokenised together, the tokenizer, the bound on a sequence in tokens,
+# and the number of the first record, for errors.
+Tokenise = Callable[
+  [Sequence[Record], Tokenizer, int, int], Iterator[Tokenised]
+]
+
+
 class Values:
   """Ids as they come, in memory or in a file that no name points to."""
 
@@ -105,6 +128,7 @@ def encode(
   *,
   max_length: int,
   on_disk: bool = False,
+  tokenise: Tokenise | None = None,
 ) -> Sequences:
   """Tokenises every response of every record as [bos] prompt response [eos].
 
@@ -119,6 +143,7 @@ def encode(
     tokenizer: from `load_tokenizer`.
     max_length: bound on a sequence, markers included, in tokens.
     on_disk: keep the ids in a temporary file instead of memory.
+    tokenise: what records become in place of all that; None for `tokenised`.
 
   Returns:
     The sequences.
@@ -126,12 +151,12 @@ def encode(
   Raises:
     ValueError: a bound that leaves no room for a token; no record.
   """
-  check_length(tokenizer, max_length)
+  tokenise = checked(tokenise, tokenizer, max_length)
   lengths, prompt_lengths = array.array("i"), array.array("i")
   counts = dict.fromkeys(COUNTS, 0)
   values = Values(on_disk)
   for start, chunk in chunks(records):
-    for record in tokenised(chunk, tokenizer, max_length, start):
+    for record in tokenise(chunk, tokenizer, max_length, start):
       counts["truncated_prompts"] += record.truncated_prompts
       counts["truncated_responses"] += record.truncated_responses
       for ids in record.ids:
@@ -152,32 +177,25 @@ def encode(
   )
 
 
-def check_length(tokenizer: Tokenizer, max_length: int) -> None:
-  """Raises ValueError for a bound that leaves no room for a token."""
-  if max_length <= _markers(tokenizer):
-    raise ValueError(
-      f"max_length must be > {_markers(tokenizer)}, got {max_length}"
-    )
+def checked(
+  tokenise: Tokenise | None, tokenizer: Tokenizer, max_length: int
+) -> Tokenise:
+  """`tokenise`, or for None `tokenised`, if there is room for a token.
 
+  Args:
+    tokenise: another way than that of `encode`; it checks for itself.
+    tokenizer: from `load_tokenizer`.
+    max_length: bound on a sequence, markers included, in tokens.
 
-def _markers(tokenizer: Tokenizer) -> int:
-  return (tokenizer.bos_id is not None) + (tokenizer.eos_id is not None)
-
-
-class Tokenised(NamedTuple):
-  """One record's responses behind its prompt, markers included.
-
-  Attributes:
-    ids: of each response.
-    prompt_lengths: leading tokens of each that are marker or prompt.
-    truncated_prompts: whether the prompt lost tokens.
-    truncated_responses: whether a response did.
+  Raises:
+    ValueError: there is no room.
   """
-
-  ids: list[list[int]]
-  prompt_lengths: list[int]
-  truncated_prompts: bool
-  truncated_responses: bool
+  if tokenise is not None:
+    return tokenise
+  markers = (tokenizer.bos_id is not None) + (tokenizer.eos_id is not None)
+  if max_length <= markers:
+    raise ValueError(f"max_length must be > {markers}, got {max_length}")
+  return tokenised
 
 
 def tokenised(

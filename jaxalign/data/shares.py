@@ -39,11 +39,13 @@ class SharedSequences(sequences.Sequences):
   Attributes:
     records: what was encoded, read again by `hold`.
     tokenizer: what it was encoded with.
+    tokenise: how.
     buffer: where ids go that come in.
   """
 
   records: Iterable[Record]
   tokenizer: Tokenizer
+  tokenise: sequences.Tokenise
   buffer: sequences.Values
 
   def hold(self, numbers: np.ndarray) -> None:
@@ -62,7 +64,7 @@ class SharedSequences(sequences.Sequences):
       return
     start = len(self.values)
     for chunk in self._records_of(wanted):
-      found = sequences.tokenised(
+      found = self.tokenise(
         [record for _, record in chunk], self.tokenizer, self.max_length, 0
       )
       for (number, record), tokens in zip(chunk, found, strict=True):
@@ -133,6 +135,7 @@ def encode_some(
   *,
   max_length: int,
   on_disk: bool = False,
+  tokenise: sequences.Tokenise | None = None,
 ) -> sequences.Sequences:
   """As `sequences.encode`, but that several processes share the work.
 
@@ -143,6 +146,7 @@ def encode_some(
     processes: who shares the work, all of whom must call this; None for nobody.
     max_length: bound on a sequence, markers included, in tokens.
     on_disk: keep the ids in a temporary file instead of memory.
+    tokenise: as of `sequences.encode`.
 
   Returns:
     All sequences; or, where the work is shared, their lengths and no ids yet.
@@ -152,16 +156,20 @@ def encode_some(
   """
   if processes is None or processes.count == 1:
     return sequences.encode(
-      passing, tokenizer, max_length=max_length, on_disk=on_disk
+      passing,
+      tokenizer,
+      max_length=max_length,
+      on_disk=on_disk,
+      tokenise=tokenise,
     )
-  sequences.check_length(tokenizer, max_length)
+  tokenise = sequences.checked(tokenise, tokenizer, max_length)
   sizes, lengths, prompt_lengths = (array.array("i") for _ in range(3))
   cut = np.zeros(len(sequences.COUNTS), np.int64)
   for number, (start, chunk) in enumerate(sequences.chunks(passing)):
     sizes.append(sum(len(record.responses) for record in chunk))
     if number % processes.count != processes.index:
       continue
-    for found in sequences.tokenised(chunk, tokenizer, max_length, start):
+    for found in tokenise(chunk, tokenizer, max_length, start):
       lengths.extend(map(len, found.ids))
       prompt_lengths.extend(found.prompt_lengths)
       cut += (found.truncated_prompts, found.truncated_responses)
@@ -180,6 +188,7 @@ def encode_some(
     counts=dict(zip(sequences.COUNTS, total, strict=True)),
     records=records,
     tokenizer=tokenizer,
+    tokenise=tokenise,
     buffer=buffer,
   )
 

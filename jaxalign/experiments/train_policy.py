@@ -29,6 +29,7 @@ from jaxalign.experiments.policies import (
 from jaxalign.experiments.stage import (
   backbone,
   configuration,
+  fitting,
   program,
   training,
 )
@@ -223,19 +224,16 @@ def _train(
     saved.restore(start, stage.state) if start else stage.init(keys["init"])
   )
   log.info("starting at iteration %d of %d", start, train.num_iterations)
+  given = config.data, dataset, tokenizer, train.num_prompts
+  order = prompt_data.make_batches(*given, seed=config.seed, shuffle=True)
   stream = batches.batch_iterator(
-    prompt_data.make_batches(
-      config.data,
-      dataset,
-      tokenizer,
-      train.num_prompts,
-      seed=config.seed,
-      shuffle=True,
-    ),
+    order,
     start_step=start,
     num_steps=train.num_iterations - start,
     prefetch=config.data.prefetch,
   )
+  if jax.process_count() > 1 and start < train.num_iterations:
+    fitting.check_hosts(order, start)
   rollout_of = rollouts.make_rollout(stage, dataset, tokenizer, source)
   guard = loop.StepGuard(train.max_bad_steps)
   with (

@@ -51,7 +51,7 @@ class PromptsTest(absltest.TestCase):
 
   def test_turns_end_where_the_answer_begins(self):
     data = encode(record((Turn("user", "hi"),)), max_length=64)
-    text = tokens.byte_tokenizer().decode(data.ids[0])
+    text = tokens.byte_tokenizer().decode(data.sequences[0])
     self.assertEndsWith(text, "Assistant:")
 
   def test_a_marker_written_by_a_template_is_not_doubled(self):

@@ -8,7 +8,15 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.data import batches, packed, sequences, shares, tokens
+from jaxalign.data import (
+  batches,
+  packed,
+  prompts,
+  responses,
+  sequences,
+  shares,
+  tokens,
+)
 from jaxalign.data.record import Record
 
 BUCKETS = (16, 24, 32)
@@ -194,6 +202,65 @@ class SharesTest(parameterized.TestCase):
       self.source(pack(processes), processes)
     )
     self.assert_same(together(2, work), whole)
+
+  @parameterized.parameters(2, 4)
+  def test_prompts(self, count):
+    given = [
+      Record(prompt="Q" * (1 + 7 * i % 40), responses=(), group="ab"[i % 2])
+      for i in range(60)
+    ]
+    encode = lambda processes=None: prompts.encode_prompts(
+      given,
+      self.tokenizer,
+      max_length=32,
+      group_names=("b",),
+      processes=processes,
+    )
+    whole = encode()
+    self.assertGreater(whole.counts["truncated_prompts"], 0)
+
+    def work(processes):
+      shared = encode(processes)
+      self.assertEqual(shared.counts, whole.counts)
+      np.testing.assert_array_equal(shared.widths, whole.widths)
+      source = self.source(shared, processes)
+      stream = self.stream(source)
+      held = shared.sequences.starts >= 0
+      np.testing.assert_array_equal(held, source.shown(0))
+      self.assertLen(shared.sequences.values, shared.widths[held].sum())
+      return stream, held
+
+    found = together(count, work)
+    self.assert_same(
+      [stream for stream, _ in found], self.stream(self.source(whole))
+    )
+    times = np.sum([held for _, held in found], axis=0)
+    self.assertEqual(times.max(), 1)  # disjoint
+    self.assertEqual(times.sum(), len(given) // 8 * 8)
+
+  @parameterized.parameters(dict(count=2), dict(count=4, on_disk=True))
+  def test_responses(self, count, on_disk=False):
+    given = [
+      Record(record.prompt, record.responses * (1 + i % 2))
+      for i, record in enumerate(records())
+    ]
+    encode = lambda processes=None: responses.encode_responses(
+      given,
+      self.tokenizer,
+      max_length=32,
+      on_disk=on_disk,
+      processes=processes,
+    )
+
+    def work(processes):
+      shared = encode(processes)
+      source = self.source(shared, processes)
+      stream = self.stream(source)
+      held = np.repeat(source.shown(0), np.diff(shared.first))
+      np.testing.assert_array_equal(shared.sequences.starts >= 0, held)
+      return stream
+
+    self.assert_same(together(count, work), self.stream(self.source(encode())))
 
   def test_no_record(self):
     with self.assertRaisesRegex(ValueError, "one or more, got none"):

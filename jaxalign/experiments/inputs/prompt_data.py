@@ -6,6 +6,8 @@ import logging
 import jax
 
 from jaxalign.data import batches, prompts, readers, tokens
+from jaxalign.data.record import Record
+from jaxalign.runtime import hosts
 
 log = logging.getLogger("jaxalign")
 
@@ -65,15 +67,24 @@ def load_prompts(
   Raises:
     ValueError: begins with `FILE:LINE:` for a bad record.
   """
-  records = list(
-    readers.RecordStream(
-      files,
-      config.on_bad_record,
-      config.extra_columns,
-      config.crowd_seed,
-      need_responses=False,
-    )
+  stream = readers.RecordStream(
+    files,
+    config.on_bad_record,
+    config.extra_columns,
+    config.crowd_seed,
+    need_responses=False,
   )
+  # Without the responses, which may be many times as long.
+  records = [
+    Record(
+      record.prompt,
+      responses=(),
+      group=record.group,
+      source=record.source,
+      id=record.id,
+    )
+    for record in stream
+  ]
   if limit is not None and limit < len(records):
     records = [records[i * len(records) // limit] for i in range(limit)]
   dataset = prompts.encode_prompts(
@@ -81,6 +92,7 @@ def load_prompts(
     tokenizer,
     max_length=config.max_prompt_length,
     group_names=group_names,
+    processes=hosts.sharing(),
   )
   log.info(
     "%s: %d prompts, %s", " ".join(files), len(dataset), dict(dataset.counts)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxalign.algorithms.experience import PolicyState
-from jaxalign.data import prompts, tokens
+from jaxalign.data import batches, prompts, tokens
 from jaxalign.experiments.inputs import prompt_data
 from jaxalign.experiments.policies import (
   policy_programs,
@@ -59,7 +59,10 @@ def make_measure(
 
   def measure(state: PolicyState) -> dict[str, float]:
     scores, judged, kls, lengths, ended = [], [], [], [], []
-    for number, batch in enumerate(source_of):
+    stream = batches.batch_iterator(
+      source_of, start_step=0, num_steps=len(source_of), prefetch=0
+    )
+    for number, batch in enumerate(stream):
       found = rollout_of(
         state.actor.params, frozen, batch, jax.random.fold_in(key, number)
       )

@@ -1,6 +1,7 @@
 """Unlabelled responses beside the pairs of a batch, for recipes that ask."""
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -8,8 +9,26 @@ from jaxalign.algorithms import metarm
 from jaxalign.data import batches, readers, responses, tokens
 from jaxalign.data.record import Record
 from jaxalign.experiments.inputs import preferences
+from jaxalign.runtime import hosts
 
 KEYS = ("tokens", "mask", "where")
+
+
+@dataclasses.dataclass(frozen=True)
+class _First:
+  """Records with their first responses alone, read again each time."""
+
+  records: Iterable[Record]
+  number: int
+
+  def __iter__(self) -> Iterator[Record]:
+    for i, record in enumerate(self.records):
+      if len(record.responses) < self.number:
+        raise ValueError(
+          f"recipe.files: record {i} has {len(record.responses)} responses, "
+          f"recipe.num_responses is {self.number}"
+        )
+      yield Record(record.prompt, record.responses[: self.number])
 
 
 class Joined:
@@ -87,23 +106,19 @@ def join(
   stream = readers.RecordStream(
     config.files, data.on_bad_record, data.extra_columns, data.crowd_seed
   )
-  number = config.num_responses
-  records = []
-  for i, record in enumerate(stream):
-    if len(record.responses) < number:
-      raise ValueError(
-        f"recipe.files: record {i} has {len(record.responses)} responses, "
-        f"recipe.num_responses is {number}"
-      )
-    records.append(Record(record.prompt, record.responses[:number]))
-  if len(records) < config.num_prompts:
+  found = _First(stream, config.num_responses)
+  dataset = responses.encode_responses(
+    found if data.streaming else list(found),
+    tokenizer,
+    max_length=data.max_length,
+    on_disk=data.streaming,
+    processes=hosts.sharing(),
+  )
+  if len(dataset) < config.num_prompts:
     raise ValueError(
-      f"recipe.files holds {len(records)} records, recipe.num_prompts is "
+      f"recipe.files holds {len(dataset)} records, recipe.num_prompts is "
       f"{config.num_prompts}"
     )
-  dataset = responses.encode_responses(
-    records, tokenizer, max_length=data.max_length
-  )
   width = dataset.widths.max()
   fresh = batches.Batches(
     dataset,

@@ -51,10 +51,18 @@ def fingerprint(source: batches.Batches) -> bytes:
   return digest.digest()
 
 
-def _check_hosts(
+def check_hosts(
   source: batches.Batches | member_batches.MemberBatches, start: int
 ) -> None:
-  """Refuses processes that see other data, or whose rows overlap."""
+  """Refuses processes that see other data, or whose rows overlap.
+
+  Args:
+    source: batches, of which those of `start` are held.
+    start: the first step.
+
+  Raises:
+    ValueError: on every process, with the processes that differ or the row.
+  """
   for one in source.members:
     hosts.check_same("the training data", fingerprint(one))
     hosts.check_shares(one[start]["row"], one.batch_size)
@@ -113,7 +121,7 @@ def fit(
   )
   rows = stage.batch["where"].sharding
   if jax.process_count() > 1 and start < schedule.num_steps:
-    _check_hosts(source, start)
+    check_hosts(source, start)
   guard = loop.StepGuard(schedule.max_bad_steps)
   profiler = loop.Profiler(
     workdir / "profile" if profile else None,

@@ -2,15 +2,17 @@
 
 import json
 import tempfile
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.data import tokens
+from jaxalign.data import shares, tokens
 from jaxalign.experiments import win_rates
 from jaxalign.experiments.inputs import preferences, prompt_data, texts
 from jaxalign.experiments.policies import candidates
+from jaxalign.runtime import hosts
 
 TURNS = [{"role": "user", "content": "Why?"}]
 ROWS = ({"prompt": "Q"}, {"prompt": TURNS, "group": "warm", "id": 7})
@@ -86,10 +88,21 @@ class PromptDataTest(parameterized.TestCase):
     whole = [row | {"responses": ["a", "b"]} for row in ROWS]
     alone, beside = self.load(self.write(*ROWS)), self.load(self.write(*whole))
     self.assertEqual(alone.texts, beside.texts)
-    self.assertEqual([ids.tolist() for ids in alone.ids],
-                     [ids.tolist() for ids in beside.ids])  # fmt: skip
+    np.testing.assert_array_equal(
+      alone.sequences.values, beside.sequences.values
+    )
+    np.testing.assert_array_equal(alone.widths, beside.widths)
     np.testing.assert_array_equal(alone.group, [-1, 0])
     self.assertEqual(alone.source_names, ("prompts",))
+
+  def test_hosts_share_the_work(self):
+    processes = shares.Processes(0, 1, np.asarray)
+    with (
+      mock.patch.object(hosts, "sharing", return_value=processes),
+      mock.patch.object(shares, "encode_some", wraps=shares.encode_some) as run,
+    ):
+      self.load(self.write(*ROWS))
+    self.assertIs(run.call_args.args[3], processes)
 
   def test_a_column_too_many_is_named_or_left_out(self):
     files = self.write(*ROWS, {"prompt": "2+2", "solution": "4"})

@@ -2,16 +2,18 @@
 
 import json
 import tempfile
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.algorithms import metarm
-from jaxalign.data import tokens
+from jaxalign.data import shares, tokens
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import fresh_responses
+from jaxalign.runtime import hosts
 from tests.experiments.train_reward_test import smoke_config
 
 TOKENIZER = tokens.byte_tokenizer()
@@ -62,6 +64,26 @@ class FreshResponsesTest(parameterized.TestCase):
     self.assertLen(seen, 4)
     again = joined(recipe(written(*[4] * 9)))[0][3]
     np.testing.assert_array_equal(again["meta_tokens"], batch["meta_tokens"])
+
+  def test_responses_that_stay_in_their_file_are_the_same(self):
+    config = recipe(written(*[4] * 9))
+    batch, streamed = (
+      joined(config, data__streaming=streaming)[0][3]
+      for streaming in (False, True)
+    )
+    for name, array in batch.items():
+      np.testing.assert_array_equal(streamed[name], array, name)
+
+  def test_hosts_share_the_work(self):
+    processes = shares.Processes(0, 1, np.asarray)
+    with (
+      mock.patch.object(hosts, "sharing", return_value=processes),
+      mock.patch.object(shares, "encode_some", wraps=shares.encode_some) as run,
+    ):
+      joined(recipe(written(*[4] * 9)))
+    # The pairs, and the responses beside them.
+    self.assertEqual([call.args[3] for call in run.call_args_list],
+                     [processes, processes])  # fmt: skip
 
   def test_shapes_are_those_of_a_batch_in_the_largest_bucket(self):
     config = recipe("synthetic:two_groups:test_candidates", num_responses=5)
