@@ -9,6 +9,7 @@ reads that another failed or has fallen silent ends with that reason.
 import contextlib
 import logging
 import os
+import re
 import socket
 import sys
 import threading
@@ -29,6 +30,10 @@ _log = logging.getLogger(__name__)
 
 FAILED = 1  # the error would come again
 ALIVE, FAILURES = "jaxalign/alive/", "jaxalign/failed/"
+# What a message of XLA begins with where a device or a connection is to blame.
+STATUS = re.compile(
+  "(ABORTED|CANCELLED|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|UNKNOWN): "
+)
 
 
 class Store(Protocol):
@@ -133,6 +138,22 @@ def _end(reason: str, status: int) -> None:
   os._exit(status)
 
 
+def _may_be_of_another(error: BaseException) -> bool:
+  """Whether an error, or one that it came from, is one of the runtime.
+
+  Of the same broken connection JAX makes a JaxRuntimeError where an array is
+  waited for, and a ValueError where a call is dispatched.
+  """
+  seen: BaseException | None = error
+  while seen is not None:
+    if isinstance(seen, jax.errors.JaxRuntimeError):
+      return True
+    if STATUS.match(str(seen)):
+      return True
+    seen = seen.__cause__ or seen.__context__
+  return False
+
+
 class _Thread(threading.Thread):
   """Looks at the others until told to stop."""
 
@@ -215,7 +236,7 @@ class EndingTogether:
       return
     if isinstance(error, Exception):
       traceback.print_exception(error)
-      if isinstance(error, jax.errors.JaxRuntimeError):
+      if _may_be_of_another(error):
         # Ends this process with the other's reason if there is one.
         time.sleep(self._timeout_s + 2 * self._period_s)
       reason = f"{type(error).__name__}: {error}"

@@ -1,12 +1,13 @@
 """Who fails tells, who falls silent is noticed, who reads of it ends."""
 
 import os
+import threading
 from unittest import mock
 
 import jax
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
-from jaxalign.runtime import watch
+from jaxalign.runtime import preemption, watch
 
 
 class Store:
@@ -68,7 +69,17 @@ class WatchTest(absltest.TestCase):
     self.assertIsNone(self.watches[1].failure())
 
 
-class EndingTogetherTest(absltest.TestCase):
+BROKEN = "UNKNOWN: Gloo AllGather failed: Connection closed by peer"
+
+
+def scoring_fails():
+  try:
+    raise ValueError(BROKEN)
+  except ValueError:
+    raise KeyError("no rewards") from None
+
+
+class EndingTogetherTest(parameterized.TestCase):
   def test_one_process_is_left_alone(self):
     with self.assertRaisesRegex(KeyError, "mine"), watch.EndingTogether(1.0):
       raise KeyError("mine")
@@ -88,9 +99,12 @@ class EndingTogetherTest(absltest.TestCase):
       (watch.distributed.global_state, "client", store),
     ):
       self.enter_context(mock.patch.object(owner, name, value))
-    ended = self.enter_context(
-      mock.patch.object(os, "_exit", side_effect=SystemExit)
-    )
+
+    def end(status):
+      if threading.current_thread() is threading.main_thread():
+        raise SystemExit(status)
+
+    ended = self.enter_context(mock.patch.object(os, "_exit", side_effect=end))
     return store, ended
 
   def test_an_error_is_told_before_the_end(self):
@@ -99,6 +113,21 @@ class EndingTogetherTest(absltest.TestCase):
       raise KeyError("mine")
     ended.assert_called_once_with(watch.FAILED)
     self.assertIn("KeyError: 'mine'", store.values[f"{watch.FAILURES}1"])
+
+  @parameterized.parameters(
+    jax.errors.JaxRuntimeError(BROKEN),
+    ValueError(BROKEN),  # of a call that was being dispatched
+    scoring_fails,
+  )
+  def test_an_error_that_is_another_s_end_waits_for_it(self, error):
+    store, ended = self.many(process=1)
+    with self.assertRaises(SystemExit), watch.EndingTogether(0.5):
+      if callable(error):
+        error()
+      raise error
+    # The thread that watches has ended it, while the error was waiting.
+    self.assertEqual(ended.call_args_list[0].args, (preemption.EXIT_STATUS,))
+    self.assertIn(f"{watch.ALIVE}1", store.values)
 
   def test_leaving_in_order_is_no_failure(self):
     store, ended = self.many(process=1)
