@@ -1,10 +1,14 @@
-"""Every test sees 8 CPU devices, strict promotion and no network."""
+"""Every test sees 8 CPU devices, strict promotion and no network.
+
+With JAX_PLATFORMS=cuda,cpu they run on a GPU, and what needs more devices is
+skipped.
+"""
 
 import os
 import pathlib
 
 # Before JAX starts: the device count is read once.
-os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -19,6 +23,8 @@ hypothesis.settings.load_profile("same_examples")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+if os.environ["JAX_PLATFORMS"] != "cpu":  # no float32 in fewer bits
+  jax.config.update("jax_default_matmul_precision", "highest")
 
 # optax raises a float to an integer step count, which strict promotion refuses.
 CALLS_OPTAX = ("algorithms", "runtime", "experiments", "benchmarks")

@@ -8,6 +8,7 @@ its gradient is N times too large. Every batch-coupled function goes through
   shard_map   pmean of the scalar, then grad, outside or inside
 """
 
+import unittest
 from collections.abc import Callable, Collection
 
 import jax
@@ -94,6 +95,14 @@ _RUN = dict(
 )
 
 
+def need_devices(number: int) -> None:
+  """Skips a test where there are fewer devices, as on a box with one GPU."""
+  if jax.device_count() < number:
+    raise unittest.SkipTest(
+      f"needs {number} devices, here are {jax.device_count()}"
+    )
+
+
 def assert_same_in_all_modes(
   fn: Callable,
   params,
@@ -114,7 +123,11 @@ def assert_same_in_all_modes(
     modes: which of `MODES` to run.
     num_devices: devices to spread the rows over.
     rtol: relative to the largest entry of the array compared.
+
+  Raises:
+    unittest.SkipTest: there are fewer devices.
   """
+  need_devices(num_devices)
   with jax.enable_x64(True):
     wide = lambda x: (
       np.asarray(x, np.float64) if np.asarray(x).dtype.kind == "f" else x

@@ -81,6 +81,18 @@ def _close(got, want, rtol, name) -> None:
   np.testing.assert_allclose(got, want, rtol=0, atol=rtol * scale, err_msg=name)
 
 
+def assert_identical(got, want) -> None:
+  """The same bits in two trees; on a GPU 1e-12, as it adds in any order."""
+  rtol = 1e-12 if jax.default_backend() == "gpu" else 0.0
+
+  def check(path, got, want):
+    atol = rtol * np.max(np.abs(want), initial=0.0)
+    name = jax.tree_util.keystr(path)
+    np.testing.assert_allclose(got, want, rtol=0, atol=atol, err_msg=name)
+
+  jax.tree.map_with_path(check, got, want)
+
+
 def assert_finite(fn: Callable, *args) -> None:
   """Value, gradient and a Hessian-vector product are finite."""
   with jax.enable_x64(True):

@@ -111,8 +111,10 @@ def fused_attend(
 ) -> jax.Array:
   """`attend` by `jax.nn.dot_product_attention`: cuDNN's kernel on a GPU.
 
+  On a GPU the kernel wants bfloat16, an even T and d a multiple of 8.
+
   Args:
-    query: [B, T, H, d]; on a GPU in bfloat16, as the kernel wants.
+    query: [B, T, H, d].
     key: [B, S, K, d].
     value: [B, S, K, d].
     mask: bool [B, 1, T, S].

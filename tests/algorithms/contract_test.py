@@ -9,6 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign.algorithms import contract, train_state
 from jaxalign.runtime import mesh as meshes
+from tests import parallel_modes
 
 B, D = 16, 5
 
@@ -95,6 +96,7 @@ class UpdateTest(parameterized.TestCase):
 
   @parameterized.parameters(1, 2)
   def test_pmap_gives_the_same_gradient(self, accumulation):
+    parallel_modes.need_devices(8)
     mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
     update = meshes.data_parallel(
       self.step(accumulation=accumulation, axis_name="data"), mesh
@@ -104,6 +106,7 @@ class UpdateTest(parameterized.TestCase):
 
   @parameterized.parameters((8, 1), (2, 4))
   def test_sharded_jit_gives_the_same_gradient(self, data, fsdp):
+    parallel_modes.need_devices(8)
     mesh = meshes.make_mesh(meshes.MeshConfig(data, fsdp, 1))
     rows = meshes.batch_sharding(mesh)
     everywhere = NamedSharding(mesh, PartitionSpec())

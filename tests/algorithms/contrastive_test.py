@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxalign.algorithms import contract, contrastive, reward, train_state
 from jaxalign.losses.feature_queue import FeatureQueue
 from jaxalign.runtime import mesh as meshes
+from tests import parallel_modes, transforms
 
 B, T, V, D, K = 16, 5, 11, 8, 3
 PLAIN = reward.PairLossConfig("hard", 0.0, None, 0.0)
@@ -196,7 +197,7 @@ class ContrastiveTest(parameterized.TestCase):
     expected = gradient(self.params, self.keyed(), built.carry)
     self.batch["tokens"] = self.batch["tokens"].at[5].set(0)
     got = gradient(self.params, self.keyed(), built.carry)
-    jax.tree.map(np.testing.assert_array_equal, got, expected)
+    transforms.assert_identical(got, expected)
 
   @parameterized.parameters(
     (SIMCSE,), (SWAV | dict(instances="differences", queue_size=8),)
@@ -214,6 +215,7 @@ class ContrastiveTest(parameterized.TestCase):
       return state, scalars
 
     make = lambda **options: contract.make_update(built, optimizer, **options)
+    parallel_modes.need_devices(8)
     mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
     everywhere = NamedSharding(mesh, PartitionSpec())
     expected, expected_scalars = steps(jax.jit(make()))

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxalign import losses
 from jaxalign.algorithms import contract, dprm
 from jaxalign.runtime import mesh as meshes
-from tests import references
+from tests import parallel_modes, references
 
 B, T, V, D = 8, 4, 7, 6
 WHERE = ~np.isin(np.arange(B), (2, 7))
@@ -152,6 +152,7 @@ class DprmTest(parameterized.TestCase):
     expected = self.plain
     objective = dprm.dprm(apply, LINE, dropout=False)
     make = lambda **options: contract.make_gradient(objective, **options)
+    parallel_modes.need_devices(8)
     mesh = meshes.make_mesh(meshes.MeshConfig(4, 2, 1))
     everywhere = NamedSharding(mesh, PartitionSpec())
     rows = meshes.batch_sharding(mesh)

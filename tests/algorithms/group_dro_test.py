@@ -10,6 +10,7 @@ from absl.testing import absltest, parameterized
 
 from jaxalign.algorithms import contract, group_dro, reward, train_state
 from jaxalign.runtime import mesh as meshes
+from tests import parallel_modes
 
 B, T, V, D, G = 8, 4, 7, 3, 3
 PLAIN = reward.PairLossConfig("hard", 0.0, None, 0.0)
@@ -108,6 +109,7 @@ class GroupDroTest(parameterized.TestCase):
     make = lambda **options: contract.make_update(
       objective, optimizer, **options
     )
+    parallel_modes.need_devices(8)
     mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
     expected = steps(jax.jit(make()))
     for name, update in {

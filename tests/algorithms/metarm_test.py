@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxalign.algorithms import contract, metarm, reward, train_state
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.runtime import mesh as meshes
+from tests import parallel_modes, transforms
 
 B, M, K, T, V, D = 16, 8, 3, 5, 11, 3
 ADAM = optimizers.OptimizerConfig(
@@ -209,9 +210,10 @@ class MetaRmTest(parameterized.TestCase):
     for _ in range(2):
       states[0], expected = plain(states[0], self.batch, jax.random.key(2))
       states[1], got = still(states[1], self.batch, jax.random.key(2))
-      jax.tree.map(np.testing.assert_array_equal, states[1], states[0])
-    for name, value in expected.items():
-      np.testing.assert_array_equal(got[name], value, err_msg=name)
+      transforms.assert_identical(states[1], states[0])
+    transforms.assert_identical(
+      {name: got[name] for name in expected}, expected
+    )
     self.assertEqual(float(got["train/step_ahead"]), 0.0)
     self.assertEqual(got["train/nll_ahead"], got["train/nll"])
 
@@ -231,6 +233,7 @@ class MetaRmTest(parameterized.TestCase):
         state, scalars = update(state, self.batch, jax.random.key(2))
       return state, scalars
 
+    parallel_modes.need_devices(8)
     mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
     everywhere = NamedSharding(mesh, PartitionSpec())
     expected, expected_scalars = steps(jax.jit(make()))

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign.algorithms import contract, mixture, train_state
 from jaxalign.runtime import mesh as meshes
+from tests import parallel_modes
 
 B, T, V, D, K, U = 16, 5, 11, 3, 2, 6
 
@@ -130,6 +131,7 @@ class MStepTest(parameterized.TestCase):
     make = lambda **options: contract.make_update(
       objective, optimizer, **options
     )
+    parallel_modes.need_devices(8)
     mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
     rows, everywhere = (
       meshes.batch_sharding(mesh),

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign.algorithms import contract, more, reward, train_state
 from jaxalign.runtime import mesh as meshes
+from tests import parallel_modes
 
 B, T, V, D, K = 16, 5, 11, 3, 3
 PLAIN = {"labels": "hard", "flip_rate": 0.0, "margin": None, "centering": 0.0}
@@ -244,6 +245,7 @@ class MoreTest(parameterized.TestCase):
     make = lambda **options: contract.make_update(
       objective, optimizer, **options
     )
+    parallel_modes.need_devices(8)
     mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
     rows, everywhere = (
       meshes.batch_sharding(mesh),

@@ -1,6 +1,7 @@
 """The policy learner: golden step, known optima, any layout, early stop."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from absl.testing import absltest, parameterized
 
 from jaxalign.algorithms import policy
 from jaxalign.runtime import mesh as meshes
+from tests import parallel_modes, transforms
 from tests.algorithms import bigram, policy_reference
 
 R = 16
@@ -60,6 +62,7 @@ def config_of(case, **changes):
 def program(case, layout, scale, epochs, minibatches, accumulation):
   """The jitted learner of a case, plain descent, and its config."""
   cfg = config_of(case, policy=dict(epochs=epochs, minibatches=minibatches))
+  parallel_modes.need_devices(math.prod(LAYOUTS[layout]))
   mesh = meshes.make_mesh(meshes.MeshConfig(*LAYOUTS[layout]))
   rows, everywhere = meshes.batch_sharding(mesh), meshes.replicated(mesh)
   pmap = layout == "pmap"
@@ -245,9 +248,10 @@ class LearnTest(parameterized.TestCase):
     )
     garbage["scores"] = batch["scores"].at[2].set(jnp.nan)
     state, metrics = learned(case, batch=garbage)
-    np.testing.assert_array_equal(tables(state), tables(clean))
-    for name, value in report.items():
-      np.testing.assert_array_equal(metrics[name], value, name)
+    transforms.assert_identical(tables(state), tables(clean))
+    transforms.assert_identical(
+      {name: metrics[name] for name in report}, report
+    )
 
   def test_what_comes_after_the_stop_changes_nothing(self):
     def after(epochs, stop_kl):

@@ -7,6 +7,7 @@ from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxalign.losses import FeatureQueue, init_feature_queue, push_features
+from tests import parallel_modes
 
 ROWS = np.arange(16, dtype=np.float32).reshape(8, 2) + 1
 
@@ -46,6 +47,7 @@ class FeatureQueueTest(parameterized.TestCase):
     push = lambda axis: (
       lambda q, a, b, w: push_features(q, a, b, where=w, axis_name=axis)
     )
+    parallel_modes.need_devices(8)
     for names, shape in ((("data",), (4,)), (("data", "fsdp"), (4, 2))):
       rows = PartitionSpec(names)
       mesh = jax.make_mesh(

@@ -16,7 +16,7 @@ from jaxalign.losses import (
   reward_spread,
   unit_precondition,
 )
-from tests import references, transforms
+from tests import parallel_modes, references, transforms
 
 
 class RewardSpreadTest(parameterized.TestCase):
@@ -214,6 +214,7 @@ class LookaheadGradientTest(parameterized.TestCase):
       return run(False), run(True)
 
     want = jax.jit(lambda p, b: both(p, b, None))(self.params, self.batch)
+    parallel_modes.need_devices(8)
     rows = PartitionSpec("data")
     mapped = jax.shard_map(
       lambda p, b: both(p, b, ("data",)),
@@ -235,6 +236,7 @@ class LookaheadGradientTest(parameterized.TestCase):
       )
 
   def test_a_loss_reduced_by_its_caller_is_left_as_it_is(self):
+    parallel_modes.need_devices(8)
     rows = PartitionSpec("data")
     mean = lambda fn: lambda p: jax.lax.pmean(fn(p), "data")
     mapped = jax.shard_map(

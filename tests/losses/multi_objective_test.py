@@ -294,6 +294,7 @@ class SourceWeightedLossTest(parameterized.TestCase):
       loss = source_weighted_loss(losses, source=source, weights=weights)
       return loss, weights
 
+    parallel_modes.need_devices(4)
     loss, weights = jax.pmap(scalar, "data", devices=jax.devices()[:4])(z, y)
     for n in range(4):
       alone = scalar(z[n], y[n])

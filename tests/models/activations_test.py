@@ -8,6 +8,7 @@ from absl.testing import absltest
 from jaxalign.models import activations, heads, translate
 from jaxalign.runtime import collectives
 from jaxalign.runtime import mesh as meshes
+from tests import parallel_modes
 
 ROWS, LENGTH = 64, 16
 
@@ -36,6 +37,7 @@ class LaidOutTest(absltest.TestCase):
     )
     self.mask = jnp.ones((ROWS, LENGTH), bool)
     self.params = self.model.init(jax.random.key(0), self.tokens, self.mask)
+    parallel_modes.need_devices(8)
     self.mesh = meshes.make_mesh(meshes.MeshConfig(2, 4, 1))
     rows = meshes.batch_sharding(self.mesh)
     self.shardings = (

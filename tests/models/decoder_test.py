@@ -10,6 +10,7 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 
 from jaxalign import models
 from jaxalign.models import activations
+from tests import parallel_modes
 from tests.models.samples import (
   GPT2,
   LLAMA,
@@ -158,6 +159,7 @@ class AxesTest(parameterized.TestCase):
 
   def test_nothing_is_pinned_without_a_mesh(self):
     model, params = start(REWARD)
+    parallel_modes.need_devices(4)
     mesh = Mesh(
       np.array(jax.devices()[:4]).reshape(2, 2),
       ("data", "tensor"),

@@ -8,6 +8,7 @@ import tempfile
 import jax
 import numpy as np
 import pytest
+import transformers
 from absl.testing import absltest, parameterized
 
 from jaxalign import models
@@ -33,12 +34,27 @@ def prompts():
   return np.where(mask, tokens, PAD), mask
 
 
+def padding_is_penalised() -> bool:
+  """Whether this release counts the padding of a prompt as a repetition."""
+  try:
+    transformers.RepetitionPenaltyLogitsProcessor(
+      1.4, prompt_ignore_length=torch.zeros(1, dtype=torch.long)
+    )
+  except ValueError:
+    return True
+  return False
+
+
 class GenerateParityTest(parameterized.TestCase):
   @parameterized.product(
     family=sorted(BASES),
     options=(dict(), dict(repetition_penalty=1.4, min_new_tokens=4)),
   )
   def test_greedy(self, family, options):
+    if options and padding_is_penalised():
+      self.skipTest(
+        f"transformers {transformers.__version__} penalises padding"
+      )
     torch_model = parity_test.build(family, FIELDS.get(family, {}))
     tokens, mask = prompts()
     # A third of the vocabulary ends a row, so that some end early.

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxalign import models
 from jaxalign.models import activations, layers
 from jaxalign.models.generate import _generate, bucket
+from tests import parallel_modes
 from tests.models.samples import GPT2, LLAMA, REWARD, equations, start
 
 LONG = dataclasses.replace(LLAMA, max_positions=64)
@@ -163,6 +164,7 @@ class GenerateTest(parameterized.TestCase):
 
   def test_equal_on_a_mesh(self):
     _, params = start(LONG)
+    parallel_modes.need_devices(4)
     mesh = Mesh(
       np.array(jax.devices()[:4]).reshape(2, 2),
       ("data", "tensor"),

@@ -71,7 +71,8 @@ class TokenLogProbsTest(parameterized.TestCase):
       logits = model.apply(params, tokens, mask).logits
       return jnp.sum(jax.nn.log_softmax(logits)[..., 0])
 
-    self.assertEqual(sizes(at_once), 4 * 64 * 2_003)
+    # At least, for a GPU's kernels want a rounder number.
+    self.assertGreaterEqual(sizes(at_once), 4 * 64 * 2_003)
     self.assertLess(sizes(in_slices), 4 * 64 * 257)
 
   def test_far_logits_stay_finite(self):

@@ -14,6 +14,7 @@ from jaxalign import models
 from jaxalign.models import activations, layout, splash
 from jaxalign.runtime import inspect
 from jaxalign.runtime import mesh as meshes
+from tests import parallel_modes
 from tests.models.samples import LLAMA, rows, start
 
 SPLASH = dataclasses.replace(LLAMA, attention="splash")
@@ -22,7 +23,9 @@ TABLE = {"batch": ("data",), "heads": ("tensor",), "kv_heads": ("tensor",)}
 
 class SplashTest(parameterized.TestCase):
   def interpreted(self):
-    """Runs the kernel on this machine, slowly."""
+    """Runs the kernel on this CPU, slowly."""
+    if jax.default_backend() == "gpu":
+      self.skipTest("the kernel is a TPU's, and is interpreted on a CPU")
     self.enter_context(mock.patch.object(splash, "INTERPRET", True))
 
   @parameterized.parameters(None, 3)
@@ -63,6 +66,7 @@ class SplashTest(parameterized.TestCase):
 
     self.enter_context(mock.patch.object(splash, "_local", recorded))
     model, params = start(SPLASH)
+    parallel_modes.need_devices(4)
     mesh = Mesh(
       np.array(jax.devices()[:4]).reshape(2, 2),
       ("data", "tensor"),

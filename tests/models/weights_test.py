@@ -16,6 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxalign import models
 from jaxalign.models import layout, safetensor_files, weights
+from tests import parallel_modes
 
 LLAMA = models.scratch_config(
   "llama",
@@ -135,6 +136,7 @@ class FolderTest(parameterized.TestCase):
   @parameterized.parameters(LLAMA, GPT2, NEOX)
   def test_shardings_are_applied_leaf_by_leaf(self, config):
     params = self.save(config)
+    parallel_modes.need_devices(4)
     mesh = Mesh(
       np.array(jax.devices()[:4]).reshape(2, 2),
       ("x", "y"),

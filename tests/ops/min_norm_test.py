@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign.ops import min_norm_weights
-from tests import references
+from tests import parallel_modes, references
 
 SOLVE = jax.jit(jax.vmap(min_norm_weights))
 
@@ -147,6 +147,7 @@ class MinNormTest(parameterized.TestCase):
     g = vectors("conflicting", 6, 12, 5)[:8].astype(np.float32)
     gram = np.einsum("nid,njd->nij", g, g)
     spec = jax.sharding.PartitionSpec
+    parallel_modes.need_devices(8)
     mesh = jax.make_mesh(
       (8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
     )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxalign.ops import backward_recursion, gae, masked_whiten, next_counted
-from tests import references, transforms
+from tests import parallel_modes, references, transforms
 
 REWARDS = np.array([[0, 0, 1, 0], [0, 0.5, 0, -1]])
 VALUES = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.4, 0.3, 0.2]])
@@ -277,6 +277,7 @@ class GaeTest(parameterized.TestCase):
       gae(rewards, values, **arguments)
 
   def test_under_shard_map_rows_are_independent(self):
+    parallel_modes.need_devices(2)
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
     spec = PartitionSpec("data")
     step = jax.shard_map(
