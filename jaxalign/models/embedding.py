@@ -33,11 +33,17 @@ class Embedding(nn.Module):
 
   def __call__(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
     """Looks up tokens [B, T], giving [B, T, D] in the compute dtype."""
+
     # An id outside the vocabulary, below 0 too, gives NaN, which no training
     # step survives, and not some other token's row.
-    look = lambda table, at: table.at[at].get(
-      mode="fill", fill_value=jnp.nan, wrap_negative_indices=False
-    )
+    def look(table: jax.Array, at: jax.Array) -> jax.Array:
+      # Laid out as the rows will be, or on 16 x 16 devices the compiler rather
+      # gathers the table, and adds its gradient up whole over all of them.
+      at = nn.with_logical_constraint(at, ("replica", None))
+      return table.at[at].get(
+        mode="fill", fill_value=jnp.nan, wrap_negative_indices=False
+      )
+
     x = look(self.tokens, tokens)
     # Laid out by width within a replica first, so that a device adds gradients
     # of its replica's rows to its columns of the table. From rows straight to

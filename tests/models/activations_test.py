@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
+from jax.sharding import PartitionSpec
 
 from jaxalign.models import activations, heads, translate
 from jaxalign.runtime import collectives
 from jaxalign.runtime import mesh as meshes
 from tests import parallel_modes
+from tests.models.samples import equations
 
 ROWS, LENGTH = 64, 16
 
@@ -84,6 +86,17 @@ class LaidOutTest(absltest.TestCase):
     self.assertGreaterEqual(
       self.largest_message(self.compiled(False)), activation
     )
+
+  def test_ids_lie_where_their_rows_will(self):
+    pinned = activations.laid_out(self.loss, self.mesh, meshes.logical_table())
+    traced = jax.make_jaxpr(pinned)(self.params, self.tokens, self.mask)
+    found = {
+      str(e.params["sharding"].spec)
+      for e in equations(traced.jaxpr)
+      if e.primitive.name == "sharding_constraint"
+      if jnp.issubdtype(e.outvars[0].aval.dtype, jnp.integer)
+    }
+    self.assertEqual(found, {str(PartitionSpec("data", None))})
 
 
 if __name__ == "__main__":
