@@ -143,12 +143,8 @@ def _generate(
   key_data: jax.Array,
 ) -> Generation:
   params = layers.unstack_layers(params)
-  batch, length = prompts.shape
-  state = slots.empty_slots(config, options, batch=batch, prompt_length=length)
-  rows = jnp.arange(batch, dtype=jnp.int32)
-  limit = jnp.full(batch, options.max_new_tokens, jnp.int32)
-  state = slots.start_rows(
-    config, options, params, knobs, state, rows, prompts, mask, key_data, limit
+  state = slots.start_all(
+    config, options, params, knobs, prompts, mask, key_data
   )
   state = jax.lax.while_loop(
     lambda state: ~jnp.all(state.done),

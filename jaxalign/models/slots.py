@@ -95,6 +95,55 @@ def empty_slots(
   )
 
 
+def start_all(
+  config: DecoderConfig,
+  options: sampling.SamplingOptions,
+  params: Params,
+  knobs: sampling.Knobs,
+  prompts: jax.Array,
+  mask: jax.Array,
+  key_data: jax.Array,
+) -> Slots:
+  """The rows of B prompts, all at once, each with its first token.
+
+  What `start_rows` makes of empty slots, but the caches are those of the
+  prompts with room behind: no second set is made to put them into.
+
+  Args:
+    config: of a language model.
+    options: see `SamplingOptions`.
+    params: parameters, `layers` by layer.
+    knobs: see `sampling.Knobs`.
+    prompts: int [B, P].
+    mask: True where a token is attended, bool [B, P]; a row without one has
+      ended at once.
+    key_data: of the keys, uint32 [B, ...].
+
+  Returns:
+    The rows.
+  """
+  batch, length = prompts.shape
+  filled = stepping.prefill(config, params, prompts, mask)
+
+  def extended(array: jax.Array, fill: int) -> jax.Array:
+    widths = [(0, 0)] * array.ndim
+    widths[1] = (0, options.max_new_tokens)
+    return jnp.pad(array, widths, constant_values=fill)
+
+  blank = empty_slots(config, options, batch=batch, prompt_length=length)
+  blank = blank._replace(
+    caches=jax.tree.map(lambda part: extended(part, 0), filled.caches),
+    cached=extended(filled.positions, -1),
+    position=jnp.max(filled.positions, axis=1),
+    limit=jnp.full(batch, options.max_new_tokens, jnp.int32),
+    done=~jnp.any(mask, axis=1),
+    key_data=key_data,
+    seen=None if blank.seen is None else _held(config, prompts, mask),
+  )
+  everywhere = jnp.ones(batch, jnp.bool_)
+  return _drawn(options, knobs, blank, filled.logits, everywhere)
+
+
 def start_rows(
   config: DecoderConfig,
   options: sampling.SamplingOptions,
@@ -143,13 +192,9 @@ def start_rows(
     jax.tree.map(lambda whole, part: put(whole, ring(part, 0)), *pair)
     for pair in zip(slots.caches, filled.caches, strict=True)
   )
-  number = len(rows)
-  seen = None
-  if slots.seen is not None:
-    here = jnp.zeros((number, config.vocab_size), jnp.bool_)
-    held = jnp.where(mask, prompts, config.vocab_size)
-    here = here.at[jnp.arange(number)[:, None], held].set(True, mode="drop")
-    seen = put(slots.seen, here)
+  number, seen = len(rows), slots.seen
+  if seen is not None:
+    seen = put(seen, _held(config, prompts, mask))
   blank = slots._replace(
     caches=caches,
     cached=put(slots.cached, ring(filled.positions, -1)),
@@ -201,6 +246,16 @@ def advance(
   )
   slots = slots._replace(caches=caches, cached=cached, slot=slots.slot + 1)
   return _drawn(options, knobs, slots, logits, ~slots.done)
+
+
+def _held(
+  config: DecoderConfig, prompts: jax.Array, mask: jax.Array
+) -> jax.Array:
+  """Tokens that each prompt holds, bool [R, V]."""
+  number = len(prompts)
+  held = jnp.where(mask, prompts, config.vocab_size)
+  nothing = jnp.zeros((number, config.vocab_size), jnp.bool_)
+  return nothing.at[jnp.arange(number)[:, None], held].set(True, mode="drop")
 
 
 def _drawn(

@@ -105,6 +105,9 @@ def _layers(
   """The residual stream [B, T, D] after all layers, and their caches."""
   embed = embedding.Embedding(config)
   x = embed.apply({"params": params["embed"]}, tokens, positions)
+  # As the network has it: the embedding leaves its rows laid out by width, and
+  # a first layer that took them so would add its products up over devices.
+  x = nn.with_logical_constraint(x, ("batch", None, None))
   angles = rotary.rotation_of(config, positions, blocks.wide_dtype(config))
   block = blocks.Block(config, keep_cache=True)
   kept = []

@@ -11,6 +11,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxalign import models
 from jaxalign.models import activations, layers
 from jaxalign.models.generate import _generate, bucket
+from jaxalign.runtime import collectives
+from jaxalign.runtime import mesh as meshes
 from tests import parallel_modes
 from tests.models.samples import GPT2, LLAMA, REWARD, equations, start
 
@@ -196,6 +198,37 @@ class GenerateTest(parameterized.TestCase):
     expected = run(LONG, params)
     np.testing.assert_array_equal(got.tokens, expected.tokens)
     np.testing.assert_allclose(got.log_probs, expected.log_probs, atol=1e-5)
+
+  def test_weights_are_gathered_and_activations_never_added_up(self):
+    network = dataclasses.replace(LONG, num_kv_heads=4)
+    model, params = start(network)
+    mesh = meshes.make_mesh(meshes.MeshConfig(2, 4, 1))
+    rows = meshes.batch_sharding(mesh)
+    call = lambda params, tokens, mask, keys: models.generate(
+      network, params, tokens, mask, keys=keys, max_new_tokens=2, pad_id=PAD
+    )
+    sharded = jax.jit(
+      activations.laid_out(call, mesh, meshes.logical_table()),
+      in_shardings=(
+        meshes.parameter_shardings(model.axes, params, mesh),
+        *[rows] * 3,
+      ),
+    )
+    compiled = sharded.lower(
+      params,
+      jax.ShapeDtypeStruct((8, 32), jnp.int32),
+      jax.ShapeDtypeStruct((8, 32), jnp.bool_),
+      jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 8)),
+    ).compile()
+    # A layer that took its rows laid out by width would add up keys, values and
+    # the width of its MLP for every token of a replica.
+    token = 4
+    added = [
+      message.bytes
+      for message in collectives.collectives(compiled.as_text())
+      if message.kind == "all-reduce"
+    ]
+    self.assertLess(max(added, default=0), 8 // 2 * 32 * token)
 
   def test_errors(self):
     _, params = start(LONG)

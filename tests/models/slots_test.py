@@ -79,6 +79,40 @@ class SlotsTest(absltest.TestCase):
     for prompt, got in found.items():
       np.testing.assert_array_equal(got, expected.tokens[prompt])
 
+  def test_all_rows_at_once_are_rows_put_into_empty_slots(self):
+    _, stacked = start(LONG)
+    params = layers.unstack_layers(stacked)
+    options, knobs = sampling.sampling_options(
+      LONG,
+      max_new_tokens=3,
+      min_new_tokens=0,
+      temperature=1.0,
+      top_k=None,
+      top_p=None,
+      repetition_penalty=1.2,
+      eos_ids=(4,),
+      pad_id=PAD,
+      key_kind="threefry2x32",
+    )
+    tokens, mask = padded()
+    mask[1] = False  # ended before it begins
+    data = jax.random.key_data(jax.random.split(jax.random.key(3), 4))
+
+    @jax.jit
+    def both(params):
+      empty = slots.empty_slots(LONG, options, batch=4, prompt_length=6)
+      rows = jnp.arange(4, dtype=jnp.int32)
+      limit = jnp.full(4, 3, jnp.int32)
+      given = LONG, options, params, knobs
+      return (
+        slots.start_all(*given, tokens, mask, data),
+        slots.start_rows(*given, empty, rows, tokens, mask, data, limit),
+      )
+
+    got, expected = both(params)
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+    self.assertEqual(got.done.tolist().count(True), 1)
+
   def test_rows_out_of_range_are_nobody(self):
     _, stacked = start(LONG)
     options, knobs = sampling.sampling_options(
