@@ -159,7 +159,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     keep_last=2,
     max_bad_steps=8,
   )
-  cfg.mesh = dict(data=1, fsdp=16, tensor=1, rules=())
+  cfg.mesh = dict(data=1, fsdp=4, tensor=4, rules=())
 
   if variant in ("shape", "smoke"):
     cfg.data.tokenizer = "byte"
@@ -195,5 +195,5 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     cfg.source.update(models=(), crowd="two_groups", buckets=(64,))
     cfg.policy.update(epochs=1, minibatches=1)
     cfg.train.update(num_iterations=2, num_prompts=8, checkpoint_every=2)
-    cfg.mesh.update(data=-1, fsdp=1)
+    cfg.mesh.update(data=-1, fsdp=1, tensor=1)
   return cfg

@@ -200,6 +200,7 @@ class GenerateTest(parameterized.TestCase):
     np.testing.assert_allclose(got.log_probs, expected.log_probs, atol=1e-5)
 
   def test_weights_are_gathered_and_activations_never_added_up(self):
+    parallel_modes.need_devices(8)
     network = dataclasses.replace(LONG, num_kv_heads=4)
     model, params = start(network)
     mesh = meshes.make_mesh(meshes.MeshConfig(2, 4, 1))
