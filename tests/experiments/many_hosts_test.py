@@ -16,60 +16,47 @@ from etils import epath
 
 from jaxalign.runtime import writer
 from tests import checkout, gcs_server
+from tests.experiments import host_runs
 from tests.runtime import hosts_test
 
 STEPS = 60
 COMPARED = ("metrics.jsonl", "model/model.safetensors", "eval.json")
-SILENCE_S = 8
+SILENCE_S = host_runs.SILENCE_S
 
 
-class Case(absltest.TestCase):
-  """Runs of several processes.
-
-  Attributes:
-    module: what each process runs.
-    folder: of all workdirs.
-  """
-
-  module = "jaxalign.experiments.train_reward"
-
+class ManyHostsTest(absltest.TestCase):
   @classmethod
   def setUpClass(cls):
     super().setUpClass()
     cls.folder = pathlib.Path(tempfile.mkdtemp())
+    cls.straight = cls.folder / "straight"
+    cls.end(cls.start(cls.straight, 2))
 
   @classmethod
-  def start(cls, workdir, processes, *flags, devices=4, environment=None):
-    """Starts the processes of one run on `devices` devices in all.
+  def start(cls, workdir, processes, *flags):
+    """Starts the processes of one run on four devices in all.
 
     Args:
       workdir: of the run.
       processes: how many.
       *flags: after those that all runs here have.
-      devices: of all processes together.
-      environment: process -> variables for it alone.
 
     Returns:
       The processes.
     """
     port = hosts_test.free_port()
-    variables = lambda number: (
-      os.environ
-      | (environment or {}).get(number, {})
-      | {
-        "SHARE": f"share{number}",
-        "XLA_FLAGS": "",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": str(devices // processes),
-        "JAX_COMPILATION_CACHE_DIR": str(cls.folder / f"compiled{processes}"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-      }
-    )
+    variables = os.environ | {
+      "XLA_FLAGS": "",
+      "JAX_PLATFORMS": "cpu",
+      "JAX_NUM_CPU_DEVICES": str(4 // processes),
+      "JAX_COMPILATION_CACHE_DIR": str(cls.folder / f"compiled{processes}"),
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+      "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
     command = [
       sys.executable,
       "-m",
-      cls.module,
+      "jaxalign.experiments.train_reward",
       "--config=configs/rm_bt_crowd.py:smoke",
       f"--workdir={workdir}",
       f"--coordinator=127.0.0.1:{port}",
@@ -89,7 +76,7 @@ class Case(absltest.TestCase):
       subprocess.Popen(
         [*command, f"--process_id={number}"],
         cwd=checkout.ROOT,
-        env=variables(number),
+        env=variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -126,14 +113,6 @@ class Case(absltest.TestCase):
       self.assertEqual(
         (workdir / name).read_bytes(), (straight / name).read_bytes(), name
       )
-
-
-class ManyHostsTest(Case):
-  @classmethod
-  def setUpClass(cls):
-    super().setUpClass()
-    cls.straight = cls.folder / "straight"
-    cls.end(cls.start(cls.straight, 2))
 
   def test_metrics_come_from_process_0_once(self):
     rows = writer.read_rows(epath.Path(self.straight / "metrics.jsonl"))

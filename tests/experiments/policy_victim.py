@@ -4,26 +4,43 @@ r"""A policy run that kills itself, as kill -9 would, at a chosen moment.
         python -m tests.experiments.policy_victim
 
 PHASE is "sampling", "scoring", "learning", "evaluation", "saving", "commit" or
-"none"; DELAY is seconds after the phase was entered for the second time, or for
+"none"; DELAY is seconds after the phase was entered, late enough that a
+checkpoint was saved before where one is saved every other iteration, or for
 "commit" 0 before and 1 after the rename that makes a checkpoint count. FILES
 stands beside what victims share, and need not exist.
 """
 
+import dataclasses
 import time
+from collections.abc import Callable
 
 from etils import epath
 
 from jaxalign.experiments import train_policy
 from jaxalign.experiments.policies import policy_evaluation, reward_source
-from jaxalign.runtime import reward_sources
 from tests.experiments import train_policy_test, victim
 
 SCORING_S = 0.05  # that scoring takes at least, for a kill to find it at work
+# The third iteration, behind an evaluation, or the second time.
+CALLS = {"sampling": 4, "scoring": 4, "learning": 3}
+
+
+@dataclasses.dataclass(frozen=True)
+class Slow:
+  """A source that takes its time; all hosts enter it, one of them asks."""
+
+  names: tuple[str, ...]
+  mixture_weights: tuple[float, ...] | None
+  score: Callable
+
+  def __call__(self, prompts, responses):
+    return self.score(prompts, responses)
 
 
 def arm(phase: str, delay: float) -> None:
   """Wraps what the phase enters, so that it starts the clock."""
-  clock = lambda function: victim.starting(function, delay, call=2)
+  call = CALLS.get(phase, 2)
+  clock = lambda function: victim.starting(function, delay, call=call)
 
   def with_clock(owner, name, change):
     made = getattr(owner, name)
@@ -32,11 +49,11 @@ def arm(phase: str, delay: float) -> None:
     )
 
   def slowed(source):
-    def function(prompts, responses):
+    def score(prompts, responses):
       time.sleep(SCORING_S)
       return source(prompts, responses)
 
-    return reward_sources.FunctionSource(clock(function), names=source.names)
+    return Slow(source.names, source.mixture_weights, clock(score))
 
   if phase == "sampling":
     change = lambda stage: stage._replace(sample=clock(stage.sample))
@@ -49,7 +66,7 @@ def arm(phase: str, delay: float) -> None:
   elif phase == "evaluation":
     with_clock(policy_evaluation, "make_measure", clock)
   else:
-    victim.arm_checkpoints(phase, delay, call=2)
+    victim.arm_checkpoints(phase, delay, call=call)
 
 
 def run(workdir: str, files: str, steps: int, phase: str, delay: float) -> None:

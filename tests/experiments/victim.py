@@ -96,7 +96,11 @@ def arm_checkpoints(phase: str, delay: float, call: int = 1) -> None:
 
 def compile_once(files: str) -> None:
   """All victims of a test share what was compiled, in a folder beside them."""
-  cache = os.path.join(os.path.dirname(files), "compiled")
+  compile_into(os.path.join(os.path.dirname(files), "compiled"))
+
+
+def compile_into(cache: str) -> None:
+  """Keeps all that is compiled in a folder, and takes it from there."""
   jax.config.update("jax_compilation_cache_dir", cache)
   jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
   jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
