@@ -184,5 +184,34 @@ class ManyHostsTest(absltest.TestCase):
     self.assert_same(workdir, self.straight)
 
 
+class MetaRmHostsTest(host_runs.Case):
+  stage = "train_reward"
+  devices = 2
+  flags = (
+    "--config=configs/rm_metarm_crowd.py:smoke",
+    "--config.train.num_steps=4",
+    "--config.train.num_reference=8",
+    "--config.data.buckets=(128,)",
+    "--config.data.eval_files=()",
+    "--config.mesh.data=2",
+  )
+
+  def test_two_hosts_with_fresh_responses_have_the_metrics_of_one_process(self):
+    found = {}
+    for processes in (1, 2):
+      workdir = f"on{processes}"
+      self.finish(workdir, processes)
+      found[processes] = writer.read_rows(
+        epath.Path(self.folder / workdir / "metrics.jsonl")
+      )
+    alone, together = found[1], found[2]
+    self.assertEqual(len(alone), len(together))
+    self.assertIn("train/spread", alone[0])
+    for one, two in zip(alone, together, strict=True):
+      self.assertEqual(one.keys(), two.keys())
+      for name, value in one.items():
+        np.testing.assert_allclose(two[name], value, rtol=1e-4, err_msg=name)
+
+
 if __name__ == "__main__":
   absltest.main()
