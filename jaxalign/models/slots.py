@@ -239,7 +239,7 @@ def advance(
   size = slots.cached.shape[1]
   at = slots.slot % size
   cached = jax.lax.dynamic_update_slice(
-    slots.cached, slots.position[:, None], (0, at)
+    slots.cached, slots.position[:, None], (jnp.zeros_like(at), at)
   )
   logits, caches = stepping.step(
     config, params, slots.token, slots.position, slots.caches, cached, at

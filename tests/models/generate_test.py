@@ -231,6 +231,14 @@ class GenerateTest(parameterized.TestCase):
     ]
     self.assertLess(max(added, default=0), 8 // 2 * 32 * token)
 
+  def test_wider_types_at_hand_change_nothing(self):
+    _, params = start(LONG)
+    expected = run(LONG, params, max_new_tokens=4)
+    with jax.enable_x64(True):
+      got = run(LONG, params, max_new_tokens=4)
+    np.testing.assert_array_equal(got.tokens, expected.tokens)
+    self.assertEqual(got.tokens.dtype, np.int32)
+
   def test_errors(self):
     _, params = start(LONG)
     with self.assertRaisesRegex(ValueError, "at most max_positions = 64"):
