@@ -10,24 +10,32 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from jaxalign.runtime import storage
+from jaxalign.runtime import mirror, storage
 
 
 def check_directory(directory: epath.PathLike) -> None:
   """Raises ValueError unless checkpoints can be kept there.
 
   Orbax writes arrays through drivers of TensorStore, and chooses among two:
-  files and Google Cloud Storage. It says so at the first save only.
+  files and Google Cloud Storage. It says so at the first save only. What it
+  writes on one host's disk can be copied to s3://; of several hosts each would
+  have a part.
 
   Args:
     directory: of the checkpoints, or of the run.
   """
-  if not storage.is_local(directory) and not os.fspath(directory).startswith(
-    "gs://"
-  ):
+  if storage.is_local(directory) or os.fspath(directory).startswith("gs://"):
+    return
+  if not os.fspath(directory).startswith("s3://"):
     raise ValueError(
-      f"checkpoints cannot be kept in {directory}: Orbax writes to a folder or "
-      "to gs:// alone; train in a folder that all hosts share, and copy model/"
+      f"checkpoints cannot be kept in {directory}: must be a folder, gs:// or, "
+      "on one host, s3://"
+    )
+  if jax.process_count() > 1:
+    raise ValueError(
+      f"checkpoints of {jax.process_count()} hosts cannot be kept in "
+      f"{directory}: Orbax writes to a folder or to gs:// alone; train in a "
+      "folder that all hosts share, and copy model/"
     )
 
 
@@ -49,7 +57,8 @@ class Checkpoints:
     """Opens, or creates, the folder.
 
     Args:
-      directory: the folder, local or in gs://.
+      directory: the folder, local or in gs://; or in s3:// on one host, where
+        `save` returns when the step is there.
       keep_last: most recent checkpoints kept, >= 1.
       keep_best: checkpoints with the lowest `best_metric` kept as well.
       best_metric: a key of the metrics given to `save`; lower is better.
@@ -61,6 +70,9 @@ class Checkpoints:
         f"{keep_best}"
       )
     self._directory = epath.Path(directory)
+    self._mirror: mirror.Mirror | None = None
+    if os.fspath(directory).startswith("s3://"):
+      self._mirror = mirror.Mirror(self._directory)
     self._best_metric = best_metric
     policies: list[checkpoint_managers.PreservationPolicy] = [
       checkpoint_managers.LatestN(keep_last)
@@ -75,7 +87,7 @@ class Checkpoints:
         )
       )
     self._manager = ocp.CheckpointManager(
-      self._directory,
+      self._mirror.local if self._mirror else self._directory,
       item_handlers={"state": ocp.StandardCheckpointHandler()},
       options=ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
@@ -97,8 +109,12 @@ class Checkpoints:
     trace: types.TracebackType | None,
   ) -> None:
     """Waits for the last save."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    try:
+      self.wait()
+      self._manager.close()
+    finally:
+      if self._mirror:
+        self._mirror.close()
 
   def latest(self) -> int | None:
     """The last complete step, or None."""
@@ -137,10 +153,14 @@ class Checkpoints:
         f"checkpoint {step} was not saved: {self._directory} already holds "
         f"steps {sorted(self._manager.all_steps())}"
       )
+    if self._mirror:
+      self.wait()
 
   def wait(self) -> None:
-    """Returns when everything handed to `save` is on disk."""
+    """Returns when everything handed to `save` is in the folder."""
     self._manager.wait_until_finished()
+    if self._mirror:
+      self._mirror.push()
 
   def restore(self, step: int, abstract: Any) -> Any:
     """The state of a step, laid out as `abstract` says.

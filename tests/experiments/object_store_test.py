@@ -1,15 +1,19 @@
 """A run whose whole workdir is on gs://, killed on the way: as on a disk."""
 
+import json
 import os
 import pathlib
 import signal
+import tempfile
+from unittest import mock
 
 import pytest
 from absl.testing import absltest
 from etils import epath
 
 from jaxalign.experiments import train_reward
-from tests import gcs_server
+from jaxalign.runtime import mirror, storage
+from tests import gcs_server, object_store
 from tests.experiments import chaos, chaos_test, train_reward_test
 
 PHASES = {  # seconds after the phase is entered that a kill may come
@@ -71,16 +75,41 @@ class ObjectStoreTest(chaos_test.Case):
   def test_one_kill_in_each_phase(self):
     self.check_kills(1)
 
-  def test_a_store_without_checkpoints_is_refused_before_data_is_read(self):
-    config = train_reward_test.smoke_config(
-      data__train_files=("no/such/file.jsonl",)
-    )
-    with self.assertRaisesRegex(ValueError, "cannot be kept in s3://bucket/r"):
-      train_reward.run(config, epath.Path("s3://bucket/run"), profile=False)
-
   @pytest.mark.slow
   def test_five_kills_in_each_phase(self):
     self.check_kills(5)
+
+
+class MirroredTest(absltest.TestCase):
+  """A run on s3://, whose checkpoints go by way of the disk."""
+
+  def test_interrupted_while_saving_it_ends_as_on_a_disk(self):
+    store = object_store.install()
+    config = train_reward_test.smoke_config(
+      data__eval_files=("synthetic:two_groups:test",)
+    )
+    straight = epath.Path(tempfile.mkdtemp())
+    train_reward.run(config, straight, profile=False)
+    workdir = epath.Path("s3://bucket/run")
+    indexed = storage.write_atomically
+
+    def dies_at_four(path, content):
+      if str(path).endswith(mirror.INDEX) and b'"4"' in content:
+        raise train_reward_test.Killed
+      indexed(path, content)
+
+    with (
+      mock.patch.object(storage, "write_atomically", dies_at_four),
+      self.assertRaises(train_reward_test.Killed),
+    ):
+      train_reward.run(config, workdir, profile=False)
+    index = json.loads(store.cat("s3://bucket/run/checkpoints/index.json"))
+    self.assertEqual([*index], ["2"])
+    train_reward.run(config, workdir, profile=False)
+    for name in ("metrics.jsonl", "eval.json", "model/model.safetensors"):
+      self.assertEqual(
+        store.cat(f"s3://bucket/run/{name}"), (straight / name).read_bytes()
+      )
 
 
 if __name__ == "__main__":
