@@ -156,6 +156,20 @@ def batch_of(built: Any) -> dict[str, np.ndarray]:
   return batch
 
 
+def torch_config(**options: Any) -> Any:
+  """The shape in transformers' words."""
+  import transformers
+
+  return transformers.GPTNeoXConfig(
+    num_hidden_layers=SHAPE["num_layers"],
+    num_attention_heads=SHAPE["num_heads"],
+    hidden_size=SHAPE["embed_dim"],
+    intermediate_size=SHAPE["mlp_dim"],
+    vocab_size=SHAPE["vocab_size"],
+    **options,
+  )
+
+
 def torch_step() -> Callable[[], Any]:
   """A step of torch's classifier on the same shape, on its own device."""
   import torch
@@ -164,16 +178,7 @@ def torch_step() -> Callable[[], Any]:
   device = "cuda" if torch.cuda.is_available() else "cpu"
   with torch.device(device):
     model = transformers.GPTNeoXForSequenceClassification(
-      transformers.GPTNeoXConfig(
-        num_hidden_layers=SHAPE["num_layers"],
-        num_attention_heads=SHAPE["num_heads"],
-        hidden_size=SHAPE["embed_dim"],
-        intermediate_size=SHAPE["mlp_dim"],
-        vocab_size=SHAPE["vocab_size"],
-        num_labels=1,
-        pad_token_id=0,
-        use_cache=False,
-      )
+      torch_config(num_labels=1, pad_token_id=0, use_cache=False)
     )
   model.train()
   optimizer = torch.optim.AdamW(
@@ -286,15 +291,7 @@ def torch_generate() -> Callable[[int, int], Callable[[], Any]]:
 
   device = "cuda" if torch.cuda.is_available() else "cpu"
   with torch.device(device):
-    model = transformers.GPTNeoXForCausalLM(
-      transformers.GPTNeoXConfig(
-        num_hidden_layers=SHAPE["num_layers"],
-        num_attention_heads=SHAPE["num_heads"],
-        hidden_size=SHAPE["embed_dim"],
-        intermediate_size=SHAPE["mlp_dim"],
-        vocab_size=SHAPE["vocab_size"],
-      )
-    )
+    model = transformers.GPTNeoXForCausalLM(torch_config())
   model = model.to(torch.bfloat16).eval()
 
   def calling(batch: int, new: int) -> Callable[[], Any]:
