@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 from absl import app, flags
-from etils import epath
 from ml_collections import config_flags
 from rich import console, table
 
@@ -27,7 +26,13 @@ from jaxalign.experiments import (
 from jaxalign.experiments.machines import sizing
 from jaxalign.experiments.stage import configuration
 from jaxalign.ops import checks
-from jaxalign.runtime import collectives, footprint, inspect, resharding
+from jaxalign.runtime import (
+  collectives,
+  folders,
+  footprint,
+  inspect,
+  resharding,
+)
 from jaxalign.runtime import mesh as meshes
 
 STAGES = {
@@ -269,8 +274,7 @@ def main() -> None:
     result = compile_stage(values.stage, config, values.topology)
     show(result)
     if values.workdir is not None:
-      folder = epath.Path(values.workdir)
-      folder.mkdir(parents=True, exist_ok=True)
+      folder = folders.open_workdir(values.workdir)
       configuration.write_json(
         folder / "compile.json",
         {**result, "config": dataclasses.asdict(config)},

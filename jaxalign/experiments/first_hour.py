@@ -23,7 +23,7 @@ from absl import app, flags
 from etils import epath
 
 from jaxalign.experiments.machines import first_hour_page
-from jaxalign.runtime import storage, writer
+from jaxalign.runtime import folders, storage, writer
 
 POLL_S = 0.05
 
@@ -212,7 +212,7 @@ def main() -> None:
     # Where one process has the devices no other may, so none is used here.
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     passed = run(
-      epath.Path(values.workdir),
+      folders.open_workdir(values.workdir),
       argv[1:],
       steps=values.steps,
       every=values.every,

@@ -58,7 +58,8 @@ def open_workdir(path: epath.PathLike) -> epath.Path:
     path: a folder, or one in a bucket that exists.
 
   Returns:
-    The same.
+    The same, absolute on a disk: Orbax takes no other, and a stage that changes
+    folders keeps its own.
 
   Raises:
     ValueError: a kind of store that is not supported.
@@ -67,6 +68,7 @@ def open_workdir(path: epath.PathLike) -> epath.Path:
   """
   folder = epath.Path(path)
   if storage.is_local(folder):
+    folder = epath.Path(os.path.abspath(folder.expanduser()))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
   _use_store(folder)

@@ -1,5 +1,6 @@
 """Folders are opened, filled and fetched alike on a disk and in a store."""
 
+import contextlib
 import os
 import pathlib
 import tempfile
@@ -29,6 +30,21 @@ class FoldersTest(absltest.TestCase):
     folders.open_workdir(path)
     folders.open_workdir("s3://bucket/run")
     self.assertEqual(self.store.find("s3://bucket"), [])
+
+  def test_a_relative_workdir_is_absolute_from_the_start(self):
+    with contextlib.chdir(self.folder):
+      found = folders.open_workdir("runs/mine")
+    # Where the process goes later does not matter any more.
+    self.assertTrue((self.folder / "runs" / "mine").is_dir())
+    self.assertEqual(
+      found, epath.Path(os.path.realpath(self.folder / "runs" / "mine"))
+    )
+
+  def test_the_home_folder_can_be_named(self):
+    with mock.patch.dict(os.environ, HOME=str(self.folder)):
+      found = folders.open_workdir("~/run")
+    self.assertEqual(found, epath.Path(self.folder / "run"))
+    self.assertTrue((self.folder / "run").is_dir())
 
   def test_a_store_without_its_client_is_named(self):
     with (
