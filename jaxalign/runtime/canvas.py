@@ -1,14 +1,16 @@
 """The canvas of every picture: size, colours, axes, PNG bytes.
 
-Matplotlib's object interface only: no global figure list, no display.
+Matplotlib's object interface only: no global figure list, no display. It is
+imported with the first picture, as a run that draws none need not wait for it.
 """
 
 import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import axes, figure
-from matplotlib.backends import backend_agg
+
+if TYPE_CHECKING:
+  from matplotlib import axes, figure
 
 # Okabe and Ito's colours, told apart by every kind of colour vision.
 BLUE, ORANGE, GREEN, PURPLE, SKY = (
@@ -25,8 +27,11 @@ _DPI = 144
 
 def new(
   width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
-) -> tuple[figure.Figure, np.ndarray]:
+) -> tuple["figure.Figure", np.ndarray]:
   """A figure of `width` by `height` inches and its axes, [rows, columns]."""
+  from matplotlib import figure
+  from matplotlib.backends import backend_agg
+
   drawn = figure.Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
   backend_agg.FigureCanvasAgg(drawn)
   panels = drawn.subplots(rows, columns, squeeze=False, **options)
@@ -39,7 +44,7 @@ def new(
   return drawn, panels
 
 
-def to_png(drawn: figure.Figure) -> bytes:
+def to_png(drawn: "figure.Figure") -> bytes:
   """The picture as a PNG file; equal pictures are equal bytes."""
   buffer = io.BytesIO()
   # Matplotlib would write its version into the file.
@@ -47,12 +52,12 @@ def to_png(drawn: figure.Figure) -> bytes:
   return buffer.getvalue()
 
 
-def legend(panel: axes.Axes) -> None:
+def legend(panel: "axes.Axes") -> None:
   """A legend that stays readable over the data."""
   panel.legend(fontsize=9, framealpha=0.85, edgecolor="none")
 
 
-def say_empty(panel: axes.Axes) -> None:
+def say_empty(panel: "axes.Axes") -> None:
   """A sentence in place of data."""
   panel.text(
     0.5,

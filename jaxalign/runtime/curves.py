@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib import ticker
 
 from jaxalign.runtime import canvas
 
@@ -83,6 +82,8 @@ def over_steps(panels: Sequence[Panel], *, columns: int = 2) -> bytes:
   Returns:
     PNG file.
   """
+  from matplotlib import ticker
+
   columns = max(1, min(columns, len(panels)))
   lines = max(1, -(-len(panels) // columns))
   drawn, axes = canvas.new(

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import ticker
 
 from jaxalign.runtime import canvas
 
 
 def _plain_ticks(axis: Any, steps: Sequence[float]) -> None:
   """Numbers as people write them, at these multiples of powers of ten."""
+  from matplotlib import ticker
+
   axis.set_major_locator(ticker.LogLocator(subs=steps))
   axis.set_major_formatter(
     ticker.FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 10 else f"{x:g}")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import ticker
 
 from jaxalign.runtime import canvas
 
@@ -45,6 +44,8 @@ def reliability_diagram(
   Raises:
     ValueError: the four arrays do not fit together.
   """
+  from matplotlib import ticker
+
   edges, confidence, accuracy, count = (
     np.asarray(part, np.float64) for part in curve
   )

@@ -12,9 +12,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, Self
 
-import tensorboardX
 from etils import epath
-from tensorboardX import record_writer
 
 from jaxalign.runtime import progress, storage
 
@@ -161,6 +159,10 @@ class MetricWriter:
     """Trims the files of an earlier attempt and opens them."""
     if not self._is_main:
       return self
+    # Where torch is installed its import costs a second, so not before a run.
+    import tensorboardX
+    from tensorboardX import record_writer
+
     board = self._workdir / "tensorboard"
     board.mkdir(parents=True, exist_ok=True)
     if not storage.is_local(board):
