@@ -101,6 +101,28 @@ def config_of(name: str, **changes):
   return cfg
 
 
+class ProgramsTest(absltest.TestCase):
+  def test_parts_of_every_size_share_a_few_programs(self):
+    rng = np.random.default_rng(0)
+    rows = [
+      row | {"annotator": f"a{i % 3}", "group": f"g{i % 2 or i % 5}"}
+      for i, row in enumerate(PAIRS)
+    ]
+    cfg = config_of("evaluate")
+    data = configuration.to_dataclass(preferences.DataConfig, cfg.data)
+    pairs = preferences.load_pairs(
+      data, (write_pairs("p.jsonl", rows),), tokens.byte_tokenizer()
+    )
+    rewards = rng.normal(size=(len(PAIRS), 2, 1)).astype(np.float32)
+    jax.clear_caches()
+    with jax.log_compiles(), self.assertLogs("jax", "WARNING") as logs:
+      evaluate.write_evaluation(
+        epath.Path(tempfile.mkdtemp()), {"model": rewards}, pairs, None, EVAL, 0
+      )
+    compiled = [m for m in logs.output if "Finished XLA compilation" in m]
+    self.assertBetween(len(compiled), 1, 6, "\n".join(compiled))
+
+
 class ScoresTest(parameterized.TestCase):
   def test_known_gaps(self):
     gaps = np.array([1.0, -1.0, 2.0, 0.0], np.float32)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
@@ -56,11 +57,15 @@ def write(
   for name, values in rewards.items():
     chosen, rejected = values[:, 0, 0], values[:, 1, 0]
     gaps = chosen - rejected
-    curve = metrics.reliability_curve(gaps, num_bins=num_bins)
+    curve = jax.device_get(
+      jax.jit(metrics.reliability_curve, static_argnames="num_bins")(
+        gaps, num_bins=num_bins
+      )
+    )
     sections += [
       report.Figure(
         f"Reliability of {name}",
-        figures.reliability_diagram([np.asarray(part) for part in curve]),
+        figures.reliability_diagram(curve),
         "Predicted against observed share of pairs in which one response beats "
         "the other, each pair counted in both orders. The band holds 95 of 100 "
         "perfectly calibrated models of this sample size.",

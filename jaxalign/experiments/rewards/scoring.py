@@ -184,14 +184,21 @@ def rewards_of(
 
 def quick_scores(rewards: np.ndarray) -> dict[str, float]:
   """Accuracy and NLL of [N, 2, K] rewards, for the training curve."""
-  chosen, rejected = rewards[:, 0, 0], rewards[:, 1, 0]
-  values = {
-    "accuracy": metrics.preference_accuracy(chosen, rejected),
-    "nll": metrics.negative_log_likelihood(chosen - rejected),
-  }
+  sums = jax.device_get(_quick_sums(rewards[:, 0, 0], rewards[:, 1, 0]))
   return {
     f"eval/{name}": float(total) / float(count)
-    for name, (total, count) in values.items()
+    for name, (total, count) in sums.items()
+  }
+
+
+@jax.jit
+def _quick_sums(
+  chosen: jax.Array, rejected: jax.Array
+) -> dict[str, tuple[jax.Array, jax.Array]]:
+  """Totals and counts of `quick_scores`: one program for them all."""
+  return {
+    "accuracy": metrics.preference_accuracy(chosen, rejected),
+    "nll": metrics.negative_log_likelihood(chosen - rejected),
   }
 
 
