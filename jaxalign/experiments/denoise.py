@@ -155,8 +155,11 @@ def run(config: Config, workdir: epath.Path) -> None:
   )
   measure = None
   if held_out is not None:
+    held_out_rewards = fitting.remembering(
+      lambda params: rewards_of(params, held_out)
+    )
     measure = lambda params: scoring.quick_scores(
-      rewards_of(params, held_out).mean(axis=-1, keepdims=True)
+      held_out_rewards(params).mean(axis=-1, keepdims=True)
     )
   members = [
     preferences.make_batches(
@@ -175,7 +178,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     keep_best=0,
     best_metric="eval/nll",
   ) as saved:
-    state = fitting.fit(
+    _, params = fitting.fit(
       stage,
       member_batches.MemberBatches(members),
       config.train,
@@ -185,13 +188,14 @@ def run(config: Config, workdir: epath.Path) -> None:
       prefetch=data.prefetch,
       measure=measure,
     )
-  params = stage.whole(state)
   given = {"train": pairs}
+  rewards = {"train": rewards_of(params, pairs)}
   if held_out is not None:
     given["eval"] = held_out
+    rewards["eval"] = held_out_rewards(params)
   splits = {
     name: denoise_numbers.split_of(
-      rewards_of(params, some), [r.judge_prob for r in some.records]
+      rewards[name], [r.judge_prob for r in some.records]
     )
     for name, some in given.items()
   }

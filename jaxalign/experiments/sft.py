@@ -89,8 +89,10 @@ def run(config: Config, workdir: epath.Path) -> None:
   measure = None
   if config.data.eval_files:
     held_out = texts.load_texts(config.data, config.data.eval_files, tokenizer)
-    measure = likelihood.make_measure(
-      config.data, config.mesh.rules, stage, mesh, held_out, tokenizer
+    measure = fitting.remembering(
+      likelihood.make_measure(
+        config.data, config.mesh.rules, stage, mesh, held_out, tokenizer
+      )
     )
   with checkpoint.Checkpoints(
     workdir / "checkpoints",
@@ -98,7 +100,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     keep_best=0,
     best_metric="eval/nll",
   ) as saved:
-    state = fitting.fit(
+    state, params = fitting.fit(
       stage,
       texts.make_batches(
         config.data,
@@ -126,7 +128,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   )
   training.export(stage, config.model, state, workdir, tokenizer, description)
   if measure is not None:
-    scores = measure(stage.whole(state))
+    scores = measure(params)
     if hosts.is_main():
       configuration.write_json(workdir / "eval.json", scores)
   hosts.barrier("sft")

@@ -121,8 +121,13 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
     max(data.buckets),
   )
   read.num_rewards(stage.network.num_outputs or 0)
-  outputs_of = lambda params, pairs: scoring.rewards_of(
+  score = lambda params, pairs: scoring.rewards_of(
     scorer, params, pairs, data, tokenizer
+  )
+  # The last scores of training are those of the evaluation.
+  held_out_outputs = fitting.remembering(lambda params: score(params, held_out))
+  outputs_of = lambda params, pairs: (
+    held_out_outputs(params) if pairs is held_out else score(params, pairs)
   )
   rewards_of = lambda params, pairs: np.asarray(read(outputs_of(params, pairs)))
   measure = None
@@ -168,7 +173,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   ) as saved:
     if rounds is not None:
       rounds.warm_up(source, train, saved, workdir, prefetch=data.prefetch)
-    state = fitting.fit(
+    state, params = fitting.fit(
       stage,
       source,
       train,
@@ -184,9 +189,9 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
     if train.export == "best":
       step = saved.best()
       state = training.restore(stage, saved, step, config.seed)
+      params = stage.whole(state)
   weights = None if rounds is None else rounds.finish(state, workdir)
   # On every host: rewards and parameters are gathered from all of them.
-  params = stage.whole(state)
   reference = preferences.first(data, pairs, train.num_reference, tokenizer)
   description = artefact.Description(
     kind="reward",

@@ -17,6 +17,7 @@ from etils import epath
 
 from jaxalign.data import tokens
 from jaxalign.experiments import train_reward
+from jaxalign.experiments.rewards import scoring
 from jaxalign.experiments.stage import configuration
 from jaxalign.models import weights
 from jaxalign.runtime import artefact, loop, preemption, writer
@@ -86,6 +87,23 @@ class TrainRewardTest(parameterized.TestCase):
     tokenizer = tokens.load_tokenizer(str(workdir / "model"))
     ids = np.array([tokenizer.encode("Q: why?")], np.int32)
     self.assertEqual(apply(params, ids, ids >= 0).shape, (1, 1))
+
+  @parameterized.parameters(
+    (None,), (dict(rank=2, alpha=4.0, targets=("query", "value")),)
+  )
+  def test_the_last_scores_of_training_are_those_of_the_page(self, lora):
+    config = smoke_config(
+      train__eval_every=None, train__num_steps=3, model__lora=lora
+    )
+    given = []
+
+    def rewards_of(stage, params, pairs, *rest):
+      given.append(len(pairs.dataset))
+      return np.zeros((len(pairs.dataset), 2, 1), np.float32)
+
+    with mock.patch.object(scoring, "rewards_of", rewards_of):
+      self.run_in(config)
+    self.assertEqual(given, [1000, 8])  # held-out pairs, then those of training
 
   def test_streaming_from_disk_trains_the_same_model(self):
     mixed = dict(

@@ -194,7 +194,7 @@ class Rounds:
     found = []
     for start, folder in enumerate(folders):
       with self._checkpoints(folder) as own:
-        state = fitting.fit(
+        state, _ = fitting.fit(
           self.stage(start),
           source,
           schedule,

@@ -2,8 +2,9 @@
 
 import hashlib
 import logging
+import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -16,12 +17,48 @@ from jaxalign.runtime import checkpoint, hosts, loop, preemption, writer
 
 log = logging.getLogger("jaxalign")
 
+T = TypeVar("T")
+
 PROFILE_AFTER, PROFILE_STEPS = 10, 5
 
 Measure = Callable[[Any], dict[str, float]]
 Revise = Callable[
   [int, train_state.TrainState], tuple[train_state.TrainState, dict[str, float]]
 ]
+
+
+class Fitted(NamedTuple):
+  """What training leaves.
+
+  Attributes:
+    state: after the last step.
+    params: of the whole network; those that `measure` saw last where it was
+      called after the last step.
+  """
+
+  state: train_state.TrainState
+  params: Any
+
+
+def remembering(function: Callable[[Any], T]) -> Callable[[Any], T]:
+  """A function of parameters that knows its last value.
+
+  Args:
+    function: of a tree of arrays, such as a pass over held-out rows. The arrays
+      themselves are not kept alive.
+
+  Returns:
+    The function, which is not called again for the same arrays.
+  """
+  seen: list[tuple[weakref.ref[Any], T]] = []
+
+  def remembered(params: Any) -> T:
+    leaf = jax.tree.leaves(params)[0]
+    if not seen or seen[0][0]() is not leaf:
+      seen[:] = [(weakref.ref(leaf), function(params))]
+    return seen[0][1]
+
+  return remembered
 
 
 def fingerprint(source: batches.Batches) -> bytes:
@@ -82,7 +119,7 @@ def fit(
   measure: Measure | None = None,
   revise: Revise | None = None,
   profile: bool = False,
-) -> train_state.TrainState:
+) -> Fitted:
   """Trains from the last checkpoint, or from the start, to the last step.
 
   Args:
@@ -100,7 +137,7 @@ def fit(
     profile: whether to write a trace of a few steps.
 
   Returns:
-    The state after the last step.
+    The state after the last step, and the network's parameters.
 
   Raises:
     preemption.Preempted: this run is to make room; the last step is saved.
@@ -122,6 +159,7 @@ def fit(
   rows = stage.batch["where"].sharding
   if jax.process_count() > 1 and start < schedule.num_steps:
     check_hosts(source, start)
+  params = None
   guard = loop.StepGuard(schedule.max_bad_steps)
   profiler = loop.Profiler(
     workdir / "profile" if profile else None,
@@ -166,7 +204,8 @@ def fit(
       report.write(*guard.flush())
       scores = None
       if score_due and measure is not None:
-        scores = measure(stage.whole(state))
+        params = stage.whole(state)
+        scores = measure(params)
         report.write(step, scores)
       report.write_speed(step, report.speed())
       report.flush()
@@ -174,6 +213,8 @@ def fit(
         saved.save(step, state._replace(frozen=()), scores)
       if leaving:
         preempted.leave(step)
+      if not last:
+        params = None  # which a step may overwrite, or need the memory of
   profiler.close()
   log.info("the step was compiled %d times", stage.traces.count)
-  return state
+  return Fitted(state, stage.whole(state) if params is None else params)

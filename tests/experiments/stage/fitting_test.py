@@ -1,5 +1,9 @@
 """What the loop asks of its batches before the first step."""
 
+import gc
+import weakref
+
+import jax.numpy as jnp
 from absl.testing import absltest
 
 from jaxalign.experiments.stage import fitting
@@ -15,6 +19,37 @@ class FingerprintTest(absltest.TestCase):
     )
     for other in (make(data(seed=1)), make(seed=1), make(batch_size=2)):
       self.assertNotEqual(fitting.fingerprint(other), first)
+
+
+class RememberingTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.calls = []
+
+    def score(params):
+      self.calls.append(float(params["w"][0]))
+      return len(self.calls)
+
+    self.remembered = fitting.remembering(score)
+
+  def test_the_same_parameters_are_scored_once(self):
+    one, other = {"w": jnp.ones(2)}, {"w": jnp.zeros(2)}
+    self.assertEqual([self.remembered(one) for _ in range(3)], [1, 1, 1])
+    self.assertEqual(self.remembered({**one}), 1)
+    self.assertEqual([self.remembered(other), self.remembered(one)], [2, 3])
+    self.assertEqual(self.calls, [1.0, 0.0, 1.0])
+
+  def test_equal_values_are_not_the_same_parameters(self):
+    self.remembered({"w": jnp.ones(2)})
+    self.assertEqual(self.remembered({"w": jnp.ones(2)}), 2)
+
+  def test_parameters_are_not_kept_alive(self):
+    leaf = jnp.ones(2)
+    gone = weakref.ref(leaf)
+    self.remembered({"w": leaf})
+    del leaf
+    gc.collect()
+    self.assertIsNone(gone())
 
 
 if __name__ == "__main__":
