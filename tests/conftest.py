@@ -4,6 +4,7 @@ With JAX_PLATFORMS=cuda,cpu they run on a GPU, and what needs more devices is
 skipped.
 """
 
+import gc
 import os
 import pathlib
 
@@ -16,6 +17,20 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+from jaxalign.runtime import compilation_cache  # noqa: E402
+
+# One cache of compiled programs for all workers, their subprocesses and the
+# next run; its name says for which CPU.
+COMPILED = (
+  pathlib.Path(__file__).parents[1]
+  / ".pytest_cache"
+  / f"programs-{compilation_cache.cpu_features()}"
+)
+if compilation_cache.enable(str(COMPILED)):
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = str(COMPILED)
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+  os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # The same examples in every run: what fails was changed, not drawn.
 hypothesis.settings.register_profile("same_examples", derandomize=True)
@@ -36,6 +51,14 @@ def dtype_promotion(request):
   lenient = any(folder in folders for folder in CALLS_OPTAX)
   with jax.numpy_dtype_promotion("standard" if lenient else "strict"):
     yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs_go():
+  """A worker that kept the programs of every module would grow to gigabytes."""
+  yield
+  jax.clear_caches()
+  gc.collect()
 
 
 def pytest_addoption(parser):

@@ -12,7 +12,13 @@ from etils import epath
 from ml_collections import config_flags
 
 from jaxalign.experiments.stage import configuration
-from jaxalign.runtime import folders, hosts, preemption, watch
+from jaxalign.runtime import (
+  compilation_cache,
+  folders,
+  hosts,
+  preemption,
+  watch,
+)
 
 T = TypeVar("T")
 
@@ -40,6 +46,12 @@ def define_flags(*, workdir_required: bool = True) -> None:
     "Seconds without a sign of a process after which the others end.",
     lower_bound=1.0,
     upper_bound=100.0,
+  )
+  flags.DEFINE_string(
+    "compilation_cache",
+    None,
+    "Folder where compiled programs are kept for the next run, or 'off'; the "
+    "default is $JAXALIGN_COMPILATION_CACHE, else a folder of your caches.",
   )
   flags.mark_flag_as_required("config")
   if workdir_required:
@@ -108,6 +120,7 @@ def main(
     absl_logging.set_verbosity(absl_logging.WARNING)
     log.setLevel(logging.INFO if hosts.is_main() else logging.WARNING)
     config = configuration.to_dataclass(kind, values.config)
+    compilation_cache.enable(values.compilation_cache)
     workdir = folders.open_workdir(values.workdir)
     if hosts.is_main():
       configuration.write_json(
