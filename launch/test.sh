@@ -5,13 +5,19 @@ source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 usage() {
   cat <<'TEXT'
-usage: launch/test.sh [--python VERSION] [--dry_run] [PYTEST ARGUMENT...]
+usage: launch/test.sh [--tier TIER] [--all] [--python VERSION] [--others]
+                      [--dry_run] [PYTEST ARGUMENT...]
 
 Makes .venv-VERSION in the checkout, installs jaxalign with its extras, then
-runs ruff, mypy, bash -n and pytest; with both Python 3.11 and 3.12 on the
-machine, pytest runs in both. All else goes to pytest: launch/test.sh -k loss
+runs ruff, mypy, bash -n and the fast tier of the tests with the first Python
+it finds. All else goes to pytest: launch/test.sh tests/losses -k mixture
 
+  --tier fast       lint and every test that is not marked slow (the default)
+  --tier smoke      imports, losses and one run of each stage
+  --tier slow       tests marked slow; --part=K/N runs a share of them
+  --all             lint and every test, with every Python on the machine
   --python VERSION  only 3.11 or only 3.12
+  --others          every Python but the first
   --dry_run         print the commands
 
   PYTHON=...        the interpreter to use
@@ -33,12 +39,51 @@ lint() {
   fi
 }
 
-parse "$@"
+tier=fast
+every=false
+others=false
+given=()
+while (($# > 0)); do
+  case $1 in
+    --tier)
+      (($# > 1)) || die "--tier needs a name: fast, smoke or slow"
+      tier=$2
+      shift
+      ;;
+    --tier=*) tier=${1#*=} ;;
+    --all) tier=all every=true ;;
+    --others) others=true ;;
+    *) given+=("$1") ;;
+  esac
+  shift
+done
+parse ${given[@]+"${given[@]}"}
+case $tier in
+  fast | slow | all) select=("--tier=$tier") ;;
+  smoke)
+    select=(
+      tests/layering_test.py tests/public_names_test.py
+      tests/pinned_names_test.py tests/losses tests/experiments/stages_test.py
+    )
+    ;;
+  *) die "--tier must be fast, smoke or slow, got '$tier'" ;;
+esac
+
 cd "$root"
 cores=$(getconf _NPROCESSORS_ONLN)
 gpu=()
 if has_gpu; then gpu=(cuda); fi
 find_versions
+first=${found[0]}
+if [[ $others == true ]]; then
+  found=("${found[@]:1}")
+  if ((${#found[@]} == 0)); then
+    echo "Python $first is the only one here that will do: nothing else to test"
+    exit
+  fi
+elif [[ $every == false ]]; then
+  found=("$first")
+fi
 failed=()
 
 for version in "${found[@]}"; do
@@ -50,9 +95,9 @@ for version in "${found[@]}"; do
     extras+=(cloud parity tpu)
   fi
   enter "$version" "${extras[@]}" ${gpu[@]+"${gpu[@]}"}
-  if [[ $version == "${found[0]}" ]]; then lint; fi
-  stage "Python $version: tests on $cores cores"
-  run "$python" -m pytest -n "$cores" --dist=loadfile \
+  if [[ $version == "$first" && $tier != slow ]]; then lint; fi
+  stage "Python $version: $tier tests on $cores cores"
+  run "$python" -m pytest -n "$cores" --dist=loadfile "${select[@]}" \
     ${rest[@]+"${rest[@]}"} || failed+=("$version")
 done
 ((${#failed[@]} == 0)) || die "tests failed on Python ${failed[*]}"

@@ -4,9 +4,11 @@ With JAX_PLATFORMS=cuda,cpu they run on a GPU, and what needs more devices is
 skipped.
 """
 
+import collections
 import gc
 import os
 import pathlib
+import random
 
 # Before JAX starts: the device count is read once.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -63,14 +65,56 @@ def compiled_programs_go():
 
 def pytest_addoption(parser):
   parser.addoption(
-    "--run_slow", action="store_true", help="also run tests marked slow"
+    "--tier",
+    choices=("fast", "slow", "all"),
+    default="fast",
+    help="fast: what is not marked slow (the default); slow: the rest",
+  )
+  parser.addoption(
+    "--part",
+    default="1/1",
+    metavar="K/N",
+    help="of the classes with slow tests, every Nth beginning with the Kth",
+  )
+  parser.addoption(
+    "--shuffle",
+    type=int,
+    metavar="SEED",
+    help="run files, classes and tests in an order drawn from this seed",
   )
 
 
 def pytest_collection_modifyitems(config, items):
-  if config.getoption("--run_slow"):
-    return
-  skip = pytest.mark.skip(reason="slow: pass --run_slow to run it")
-  for item in items:
-    if "slow" in item.keywords:
-      item.add_marker(skip)
+  named = any("::" in argument for argument in config.args)  # run what is named
+  tier = "all" if named else config.getoption("--tier")
+  try:
+    part, parts = map(int, config.getoption("--part").split("/"))
+    if not 1 <= part <= parts:
+      raise ValueError
+  except ValueError:
+    raise pytest.UsageError(
+      f"--part must be K/N with 1 <= K <= N, got {config.getoption('--part')!r}"
+    ) from None
+  slow = [item for item in items if "slow" in item.keywords]
+  classes = sorted({item.parent.nodeid for item in slow})
+  drawn = {*classes[part - 1 :: parts]}
+  wanted = {
+    "fast": lambda item: "slow" not in item.keywords,
+    "slow": lambda item: (
+      "slow" in item.keywords and item.parent.nodeid in drawn
+    ),
+    "all": lambda item: True,
+  }[tier]
+  config.hook.pytest_deselected(items=[i for i in items if not wanted(i)])
+  items[:] = [item for item in items if wanted(item)]
+  if (seed := config.getoption("--shuffle")) is not None:
+    _shuffle(items, seed)
+
+
+def _shuffle(items, seed):
+  """Another order of files, of the classes in each and of the tests in each."""
+  draw = random.Random(seed)
+  rank = collections.defaultdict(draw.random)
+  items.sort(
+    key=lambda i: (rank[i.path], rank[i.parent.nodeid], rank[i.nodeid])
+  )

@@ -116,23 +116,61 @@ class ScriptsTest(parameterized.TestCase):
     self.assertNotIn("passed on", output)
 
   def test_one_version_that_fails_does_not_hide_the_other(self):
+    asked, output = self.script(
+      "launch/test.sh",
+      "--all",
+      code=1,
+      FAKE_REFUSES="-m pytest",
+      **self.both_versions(),
+    )
+    self.assertLen([line for line in asked if "-m pytest" in line], 2)
+    self.assertLen([line for line in asked if "-m mypy" in line], 1)
+    self.assertLen([line for line in asked if "torch==" in line], 1)
+    self.assertIn("tests failed on Python 3.11 3.12", output)
+
+  def both_versions(self):
+    """The environment of a machine with Python 3.11 and 3.12."""
     both = self.root / "both"
     both.mkdir()
     for version in ("3.11", "3.12"):
       fake = both / f"python{version}"
       fake.write_text(FAKE_PYTHON.replace(":-3.11}", f":-{version}}}"))
       fake.chmod(0o755)
-    asked, output = self.script(
-      "launch/test.sh",
-      code=1,
-      PYTHON="",
-      PATH=f"{both}:{os.environ['PATH']}",
-      FAKE_REFUSES="-m pytest",
-    )
-    self.assertLen([line for line in asked if "-m pytest" in line], 2)
+    return dict(PYTHON="", PATH=f"{both}:{os.environ['PATH']}")
+
+  @parameterized.parameters(
+    ((), ["--tier=fast"]),
+    (("--tier", "slow", "--part=2/9"), ["--tier=slow --part=2/9"]),
+    (("--all",), ["--tier=all", "--tier=all"]),
+    (("--tier=smoke", "--others"), ["tests/experiments/stages_test.py"]),
+  )
+  def test_tiers_and_interpreters(self, arguments, ends):
+    asked, _ = self.script("launch/test.sh", *arguments, **self.both_versions())
+    ran = [line for line in asked if "-m pytest" in line]
+    self.assertLen(ran, len(ends))
+    for line, end in zip(ran, ends, strict=True):
+      self.assertEndsWith(line, end)
+
+  def test_one_version_has_no_others(self):
+    asked, output = self.script("launch/test.sh", "--others")
+    self.assertEmpty(asked)
+    self.assertIn("Python 3.11 is the only one here", output)
+
+  def test_continuous_integration_runs_every_tier(self):
+    asked, output = self.script(".ci/run", **self.both_versions())
+    ran = [line for line in asked if "-m pytest" in line]
+    self.assertLen(ran, 3)
+    self.assertEndsWith(ran[0], "--tier=fast")
+    self.assertEndsWith(ran[1], "tests/experiments/stages_test.py")
+    self.assertRegex(ran[2], r"--tier=slow --part=\d+/10$")
+    self.assertIn("slow tests: part ", output)
     self.assertLen([line for line in asked if "-m mypy" in line], 1)
-    self.assertLen([line for line in asked if "torch==" in line], 1)
-    self.assertIn("tests failed on Python 3.11 3.12", output)
+
+  def test_a_failing_tier_ends_continuous_integration(self):
+    asked, _ = self.script(
+      ".ci/run", code=1, FAKE_REFUSES="--tier=fast", **self.both_versions()
+    )
+    self.assertLen([line for line in asked if "-m pytest" in line], 1)
 
   def test_arguments_reach_pytest(self):
     asked, _ = self.script("launch/test.sh", "-k", "loss and not slow")
@@ -193,6 +231,8 @@ class ScriptsTest(parameterized.TestCase):
   @parameterized.parameters(
     (("--python", "3.9"), "must be one of 3.11 3.12, got '3.9'"),
     (("--python",), "needs a version"),
+    (("--tier", "quick"), "must be fast, smoke or slow, got 'quick'"),
+    (("--tier",), "--tier needs a name"),
   )
   def test_refuses(self, arguments, message):
     _, output = self.script("launch/test.sh", *arguments, code=1)
