@@ -64,6 +64,7 @@ case $tier in
     select=(
       tests/layering_test.py tests/public_names_test.py
       tests/pinned_names_test.py tests/losses tests/experiments/stages_test.py
+      tests/experiments/pipeline_test.py::CrowdTest
     )
     ;;
   *) die "--tier must be fast, smoke or slow, got '$tier'" ;;

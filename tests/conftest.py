@@ -85,8 +85,8 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-  named = any("::" in argument for argument in config.args)  # run what is named
-  tier = "all" if named else config.getoption("--tier")
+  tier = config.getoption("--tier")
+  named = tuple(arg for arg in config.args if "::" in arg)
   try:
     part, parts = map(int, config.getoption("--part").split("/"))
     if not 1 <= part <= parts:
@@ -98,13 +98,15 @@ def pytest_collection_modifyitems(config, items):
   slow = [item for item in items if "slow" in item.keywords]
   classes = sorted({item.parent.nodeid for item in slow})
   drawn = {*classes[part - 1 :: parts]}
-  wanted = {
-    "fast": lambda item: "slow" not in item.keywords,
-    "slow": lambda item: (
-      "slow" in item.keywords and item.parent.nodeid in drawn
-    ),
-    "all": lambda item: True,
-  }[tier]
+
+  def wanted(item):
+    if tier == "all" or item.nodeid.startswith(named):
+      return True
+    is_slow = "slow" in item.keywords
+    if tier == "fast":
+      return not is_slow
+    return is_slow and item.parent.nodeid in drawn
+
   config.hook.pytest_deselected(items=[i for i in items if not wanted(i)])
   items[:] = [item for item in items if wanted(item)]
   if (seed := config.getoption("--shuffle")) is not None:

@@ -135,7 +135,8 @@ def resolve(config: Config, step: StepConfig, workdir: epath.Path) -> Any:
     raise ValueError(f"steps: {step.name}: there is no {path}")
   get_config = runpy.run_path(path)["get_config"]
   made = get_config(variant) if variant else get_config()
-  made.seed = config.seed
+  if "seed" in made:  # `score` draws nothing
+    made.seed = config.seed
   # `sample` reads its sources without a section.
   for section in (made, made.get("data", {})):
     if "crowd_seed" in section:

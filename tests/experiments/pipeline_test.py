@@ -182,6 +182,7 @@ class PipelineTest(parameterized.TestCase):
 class CrowdTest(absltest.TestCase):
   """The main job, every stage at its smallest."""
 
+  @pytest.mark.pictures
   def test_from_raw_pairs_to_policies_side_by_side(self):
     path = checkout.ROOT / "configs/pipeline_crowd.py"
     cfg = runpy.run_path(str(path))["get_config"]("smoke")

@@ -12,6 +12,7 @@ from unittest import mock
 
 import jax
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 from etils import epath
 
@@ -55,6 +56,7 @@ class TrainRewardTest(parameterized.TestCase):
     train_reward.run(config, workdir, profile=False)
     return workdir
 
+  @pytest.mark.pictures
   def test_leaves_everything_a_later_stage_reads(self):
     config = smoke_config(data__eval_files=("synthetic:two_groups:test",))
     with config_reads.recorded(config) as unread:

@@ -142,7 +142,7 @@ class ScriptsTest(parameterized.TestCase):
     ((), ["--tier=fast"]),
     (("--tier", "slow", "--part=2/9"), ["--tier=slow --part=2/9"]),
     (("--all",), ["--tier=all", "--tier=all"]),
-    (("--tier=smoke", "--others"), ["tests/experiments/stages_test.py"]),
+    (("--tier=smoke", "--others"), ["pipeline_test.py::CrowdTest"]),
   )
   def test_tiers_and_interpreters(self, arguments, ends):
     asked, _ = self.script("launch/test.sh", *arguments, **self.both_versions())
@@ -161,7 +161,7 @@ class ScriptsTest(parameterized.TestCase):
     ran = [line for line in asked if "-m pytest" in line]
     self.assertLen(ran, 3)
     self.assertEndsWith(ran[0], "--tier=fast")
-    self.assertEndsWith(ran[1], "tests/experiments/stages_test.py")
+    self.assertEndsWith(ran[1], "pipeline_test.py::CrowdTest")
     self.assertRegex(ran[2], r"--tier=slow --part=\d+/10$")
     self.assertIn("slow tests: part ", output)
     self.assertLen([line for line in asked if "-m mypy" in line], 1)
