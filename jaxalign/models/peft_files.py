@@ -1,6 +1,5 @@
 """Adapters in the folder format of PEFT, both ways, score head inside."""
 
-import json
 import os
 import pathlib
 from typing import Any
@@ -9,29 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.models import heads, layout, lora, safetensor_files, translate
+from jaxalign.models import (
+  heads,
+  layout,
+  lora,
+  peft_fields,
+  safetensor_files,
+  translate,
+)
 from jaxalign.models.config import DecoderConfig, available_dtype
 
 WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
 ROOT = "base_model.model."
 SCORE = f"{ROOT}score.weight"
-# Fields under which the difference would be another one -> values under which
-# it is not; of a list, every entry must be among them.
-ALLOWED: dict[str, tuple[Any, ...]] = {
-  "bias": ("none",),
-  "use_dora": (False,),
-  "use_rslora": (False,),
-  "lora_bias": (False,),
-  "rank_pattern": ({},),
-  "alpha_pattern": ({},),
-  "layers_to_transform": (),
-  "modules_to_save": ("score", "classifier"),
-  "target_parameters": (),
-  "layer_replication": (),
-  "trainable_token_indices": (),
-  "use_qalora": (False,),
-}
 
 
 def save_adapters(
@@ -87,7 +76,7 @@ def save_adapters(
     tensors.__getitem__,
     described,
     max_shard_bytes=sum(tensor.nbytes for tensor in tensors.values()),
-    names=(WEIGHTS, CONFIG),
+    names=(WEIGHTS, peft_fields.CONFIG),
   )
 
 
@@ -107,14 +96,14 @@ def load_adapters(
 
   Raises:
     FileNotFoundError: a file is missing.
-    ValueError: pickled weights, a kind of adapter that is not ours, or a tensor
-      that is missing, left over or misshapen.
+    ValueError: pickled weights, a field under which the adapters would compute
+      something else, or a tensor that is missing, left over or misshapen.
   """
   folder = pathlib.Path(path)
-  low_rank_of, described = _read_config(folder)
+  described = peft_fields.read(folder)
   files = safetensor_files.TensorFiles(folder, weights=WEIGHTS)
-  targets = _targets(files, config)
-  low_rank = lora.LoraConfig(targets=targets, **low_rank_of)
+  targets = _targets(described, config, str(folder / peft_fields.CONFIG))
+  low_rank = lora.LoraConfig(described.rank, described.alpha, targets)
   dtype = available_dtype("param_dtype", config.param_dtype)
   used: set[str] = set()
 
@@ -145,13 +134,14 @@ def load_adapters(
   if config.num_outputs is not None:
     own = params["score"]["kernel"]
     kernel = own * 0
-    if SCORE in files.names() or described["modules_to_save"]:
+    if SCORE in files.names() or described.saves_head:
       kernel = jnp.asarray(read(SCORE, own.shape[::-1]).T) - own
     adapters[lora.SCORE] = {"kernel": kernel}
   for name in sorted(files.names() - used):
     raise ValueError(
       f"{folder / WEIGHTS}: tensor {name} does not belong to adapters of a "
-      f"{translate.architecture(config)}"
+      f"{translate.architecture(config)} with the target_modules of "
+      f"{peft_fields.CONFIG}"
     )
   return jax.tree.map(lambda leaf: leaf, adapters), low_rank
 
@@ -169,43 +159,29 @@ def _reordered(
   return b[..., np.argsort(columns)] if to_file else b[..., columns]
 
 
-def _read_config(
-  folder: pathlib.Path,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-  file = folder / CONFIG
-  if not file.is_file():
-    raise FileNotFoundError(f"{file} is missing")
-  try:
-    described = json.loads(file.read_text(encoding="utf-8"))
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
-    raise ValueError(f"{file}: not JSON ({error})") from error
-  if described.get("peft_type") != "LORA":
-    raise ValueError(
-      f"{file}: peft_type must be 'LORA', got {described.get('peft_type')!r}"
-    )
-  for name, allowed in ALLOWED.items():
-    value = described.get(name)
-    entries = value if isinstance(value, list) else [value]
-    if value is not None and any(entry not in allowed for entry in entries):
-      words = " or ".join(map(repr, allowed)) if allowed else "empty"
-      raise ValueError(f"{file}: {name} must be {words}, got {value!r}")
-  for name in ("r", "lora_alpha"):
-    if name not in described:
-      raise ValueError(f"{file}: {name} is missing")
-  described.setdefault("modules_to_save", None)
-  rank, alpha = described["r"], described["lora_alpha"]
-  return {"rank": rank, "alpha": float(alpha)}, described
-
-
 def _targets(
-  files: safetensor_files.TensorFiles, config: DecoderConfig
+  described: peft_fields.Adapter, config: DecoderConfig, file: str
 ) -> tuple[str, ...]:
-  """Our words for the projections that the file has factors of."""
-  present = []
+  """Our words for the projections that PEFT adapts."""
+  found: list[str] = []
   for part in layout.parts(config).values():
-    word = part.row.ours[0].split("/")[-2] if part.layered else None
-    if word in lora.PROJECTIONS and part.row.ours[0].endswith("/kernel"):
-      first = f"{_prefixes(part)[0]}.lora_A.weight"
-      if first in files.names() and word not in present:
-        present.append(word)
-  return tuple(present)
+    path = part.row.ours[0]
+    if not part.layered or not path.endswith("/kernel"):
+      continue
+    modules = [prefix.removeprefix(ROOT) for prefix in _prefixes(part)]
+    chosen = [module for module in modules if described.selects(module)]
+    if 0 < len(chosen) < len(modules):
+      raise ValueError(
+        f"{file}: target_modules must name a projection in all layers, got "
+        f"{chosen[0]} without {next(m for m in modules if m not in chosen)}; "
+        f"{peft_fields.REMEDY}"
+      )
+    word = path.split("/")[-2]
+    if chosen and word not in found:
+      found.append(word)
+  if not found:
+    raise ValueError(
+      f"{file}: target_modules {described.targets!r} is no projection of a "
+      f"{translate.architecture(config)}"
+    )
+  return tuple(found)
