@@ -178,6 +178,9 @@ def compare(config: Config, folder: str) -> list[comparison.Check]:
 
 def _round_trip(params: Any, network: DecoderConfig) -> float:
   """Largest change of a parameter that is saved and read back."""
+  if network.pad_id is None:
+    # A reward model is not saved without one; it is no parameter.
+    network = dataclasses.replace(network, pad_id=0)
   with tempfile.TemporaryDirectory() as folder:
     weights.save_pretrained(folder, params, network)
     again = weights.load_params(folder, weights.load_config(folder))

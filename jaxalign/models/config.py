@@ -252,7 +252,7 @@ class DecoderConfig:
     if not 0.0 <= self.dropout < 1.0:
       raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
     for name in ("norm_eps", "rope_theta"):
-      if not getattr(self, name) > 0:
+      if not 0 < getattr(self, name) < float("inf"):
         raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
     if self.num_outputs is not None and self.value_head:
       raise ValueError(

@@ -54,6 +54,7 @@ GPT2 = Family(
     "attn_pdrop",
     "embd_pdrop",
     "n_ctx",
+    "output_past",
     "reorder_and_upcast_attn",
     "summary_activation",
     "summary_first_dropout",
@@ -123,7 +124,7 @@ NEOX = Family(
     "head_dim": lambda config: config.embed_dim // config.num_heads,
   },
   allowed=ALLOWED,
-  ignored=IGNORED | {"attention_dropout", "classifier_dropout"},
+  ignored=IGNORED | {"attention_dropout"},
   tensors=(
     Tensor("gpt_neox.embed_in.weight", ("embed/tokens",)),
     *(
@@ -208,7 +209,6 @@ OPT = Family(
     "attention_dropout",
     "init_std",
     "layerdrop",
-    "prefix",
   },
   tensors=(
     Tensor("model.decoder.embed_tokens.weight", ("embed/tokens",)),

@@ -1,5 +1,8 @@
 """Checkpoint families in the shape of Llama: RMSNorm, rotary, gated MLP."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from jaxalign.models.family import (
   ACTIVATIONS,
   ALLOWED,
@@ -20,7 +23,6 @@ FIELDS = (
   Field("num_hidden_layers", ("num_layers",)),
   Field("num_attention_heads", ("num_heads",)),
   Field("hidden_act", ("activation",), "silu", ACTIVATIONS),
-  Field("max_position_embeddings", ("max_positions",), 2048),
   Field("rms_norm_eps", ("norm_eps",), 1e-6),
   Field("tie_word_embeddings", ("tie_embeddings",), False),
   Field("resid_pdrop", ("dropout",), 0.0, optional=True),
@@ -32,6 +34,16 @@ TRAINING_KNOBS = IGNORED | {"attention_dropout"}
 # is then unused.
 NO_WINDOW = {"use_sliding_window": (False,), "layer_types": ("full_attention",)}
 WINDOW_FIELDS = frozenset({"max_window_layers", "sliding_window"})
+
+
+def _positions(default: int) -> Field:
+  return Field("max_position_embeddings", ("max_positions",), default)
+
+
+def _window(theirs: Mapping[str, Any]) -> int | None:
+  """Null is no window, and no word the one that transformers fills in."""
+  return None if "sliding_window" in theirs else 4096
+
 
 TENSORS = (
   Tensor("model.embed_tokens.weight", ("embed/tokens",)),
@@ -74,14 +86,17 @@ LLAMA = Family(
   prefix="model.",
   fields=(
     *FIELDS,
+    _positions(2048),
     Field("num_key_value_heads", ("num_kv_heads",), None),
     Field("head_dim", ("head_dim",), None),
     Field("attention_bias", ("qkv_bias", "out_bias"), False),
     Field("mlp_bias", ("mlp_bias",), False),
   ),
   fixed=FIXED,
-  allowed=ALLOWED,
-  ignored=TRAINING_KNOBS | {"pretraining_tp"},
+  # Of SmolLM2; interleaved pairs are not ours, nor transformers'.
+  allowed=ALLOWED | {"rope_interleaved": (False,)},
+  ignored=TRAINING_KNOBS
+  | {"is_llama_config", "max_sequence_length", "pretraining_tp"},
   tensors=TENSORS,
   ignored_tensors=BUFFERS,
   written={},
@@ -95,9 +110,10 @@ MISTRAL = Family(
   prefix="model.",
   fields=(
     *FIELDS,
+    _positions(131_072),
     Field("num_key_value_heads", ("num_kv_heads",), Required),
     Field("head_dim", ("head_dim",), None),
-    Field("sliding_window", ("sliding_window",), None),
+    Field("sliding_window", ("sliding_window",), _window),
   ),
   fixed=FIXED | {"qkv_bias": False, "out_bias": False, "mlp_bias": False},
   allowed=ALLOWED,
@@ -115,6 +131,7 @@ QWEN2 = Family(
   prefix="model.",
   fields=(
     *FIELDS,
+    _positions(32_768),
     Field("num_key_value_heads", ("num_kv_heads",), Required),
     Field("head_dim", ("head_dim",), None),
   ),
@@ -134,6 +151,7 @@ QWEN3 = Family(
   prefix="model.",
   fields=(
     *FIELDS,
+    _positions(32_768),
     Field("num_key_value_heads", ("num_kv_heads",), Required),
     Field("head_dim", ("head_dim",), 128),
     Field("attention_bias", ("qkv_bias", "out_bias"), False),

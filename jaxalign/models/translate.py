@@ -87,7 +87,9 @@ def family_defaults(family: str) -> dict[str, Any]:
       continue
     found |= dict.fromkeys(field.ours, _read(field, {}, family))
   if row.rope is not None:
-    found |= rope_fields.read_rope({}, row.rope, family)
+    found |= rope_fields.read_rope(
+      {}, row.rope, family, max_positions=found["max_positions"]
+    )
   return found
 
 
@@ -101,15 +103,20 @@ def architecture(config: DecoderConfig) -> str:
   return family.language if config.num_outputs is None else family.reward
 
 
-def from_json(theirs: Mapping[str, Any], where: str) -> DecoderConfig:
+def from_json(
+  theirs: Mapping[str, Any], where: str, *, classifier: bool = False
+) -> DecoderConfig:
   """The decoder that a config.json describes.
 
   Args:
     theirs: its content.
     where: its name, for errors.
+    classifier: what the model is where `architectures` is silent.
 
   Returns:
-    The config, with `num_outputs` set if the architecture is a classifier.
+    The config, with `num_outputs` set if the architecture is a classifier. An
+    id of a marker that the embedding has no row for is left out: the model can
+    neither read nor give it.
 
   Raises:
     ValueError: a field is missing, unknown, or has a value under which the
@@ -134,8 +141,12 @@ def from_json(theirs: Mapping[str, Any], where: str) -> DecoderConfig:
           f"{where}: {field.theirs} must be {fields[name]}, got {value}"
         )
   if family.rope is not None:
-    fields |= rope_fields.read_rope(theirs, family.rope, where)
-  fields["num_outputs"] = _num_outputs(theirs, family, where)
+    fields |= rope_fields.read_rope(
+      theirs, family.rope, where, max_positions=fields["max_positions"]
+    )
+  for name in ("pad_id", "bos_id", "eos_id"):
+    fields[name] = _token_id(name, fields[name], fields["vocab_size"], where)
+  fields["num_outputs"] = _num_outputs(theirs, family, where, classifier)
   try:
     config = DecoderConfig(**fields)
     family_of(config)
@@ -239,10 +250,26 @@ def _read(field: Field, theirs: Mapping[str, Any], where: str) -> Any:
   return tuple(value) if isinstance(value, list) else value
 
 
+def _token_id(
+  name: str, value: Any, vocab_size: Any, where: str
+) -> int | tuple[int, ...] | None:
+  """An id or ids, those outside the vocabulary left out."""
+  ids = value if isinstance(value, tuple) else (value,)
+  for token in ids:
+    if isinstance(token, bool) or not isinstance(token, int | None):
+      raise ValueError(f"{where}: {name} must be an int, got {value!r}")
+  if not isinstance(vocab_size, int):
+    return value
+  kept = tuple(t for t in ids if t is not None and 0 <= t < vocab_size)
+  return kept if isinstance(value, tuple) and kept else (*kept, None)[0]
+
+
 def _num_outputs(
-  theirs: Mapping[str, Any], family: Family, where: str
+  theirs: Mapping[str, Any], family: Family, where: str, classifier: bool
 ) -> int | None:
-  architectures = theirs.get("architectures")
+  architectures = theirs.get("architectures") or [
+    family.reward if classifier else family.language
+  ]
   if architectures == [family.language]:
     return None
   if architectures == [family.reward]:

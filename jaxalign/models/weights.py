@@ -6,7 +6,6 @@ that names the file and the tensor.
 
 import dataclasses
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
@@ -16,13 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.models import heads, layout, reading, translate
+from jaxalign.models import heads, json_files, layout, reading, translate
 from jaxalign.models.config import DecoderConfig, available_dtype
 from jaxalign.models.safetensor_files import (
   MAX_SHARD_BYTES,
   TensorFiles,
   write_folder,
 )
+
+SCORE = "score.weight"
 
 Path = str | os.PathLike[str]
 Apply = Callable[[heads.Params, jax.Array, jax.Array], jax.Array]
@@ -35,22 +36,17 @@ def load_config(path: Path) -> DecoderConfig:
     path: the folder.
 
   Returns:
-    The config; `num_outputs` is set if the folder holds a classifier.
+    The config; `num_outputs` is set if the folder holds a classifier, by the
+    architecture that it names, else by its tensors.
 
   Raises:
     FileNotFoundError: there is no config.json.
     ValueError: a field is missing, unknown or not supported, by name.
   """
   file = pathlib.Path(path) / "config.json"
-  if not file.is_file():
-    raise FileNotFoundError(f"{file} is missing")
-  try:
-    theirs = json.loads(file.read_text(encoding="utf-8"))
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
-    raise ValueError(f"{file}: not JSON ({error})") from error
-  if not isinstance(theirs, dict):
-    raise ValueError(f"{file}: must hold an object, got {theirs!r}")
-  return translate.from_json(theirs, str(file))
+  theirs = json_files.read_object(file)
+  scores = not theirs.get("architectures") and SCORE in _tensor_names(path)
+  return translate.from_json(theirs, str(file), classifier=scores)
 
 
 def load_params(
@@ -199,6 +195,14 @@ def save_pretrained(
     for name, (part, _) in sources.items()
   }
   write_folder(path, sizes, make, theirs, max_shard_bytes=MAX_SHARD_BYTES)
+
+
+def _tensor_names(path: Path) -> set[str]:
+  """Names of a folder's tensors, none where its weights are elsewhere."""
+  try:
+    return TensorFiles(path).names()
+  except FileNotFoundError:
+    return set()
 
 
 @functools.cache

@@ -78,6 +78,16 @@ class VerifyTest(parameterized.TestCase):
     failed = [check for check in checks.values() if not check.passed]
     self.assertEmpty(failed)
 
+  def test_a_classifier_that_names_no_padding_passes(self):
+    self.save(num_outputs=1)
+    file = pathlib.Path(self.folder, "config.json")
+    file.write_text(
+      json.dumps(json.loads(file.read_text()) | {"pad_token_id": -1})
+    )
+    checks = self.compare()
+    self.assertIn("round trip", checks)
+    self.assertEmpty([c for c in checks.values() if not c.passed])
+
   def test_other_weights_fail(self):
     self.save()
     loaded = verify.weights.load_params

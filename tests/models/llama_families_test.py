@@ -32,7 +32,7 @@ def read(theirs, **changes):
 class LlamaFamiliesTest(parameterized.TestCase):
   def test_mistral_has_a_window_where_it_says_so(self):
     self.assertEqual(read(MISTRAL, sliding_window=4096).sliding_window, 4096)
-    self.assertIsNone(read(MISTRAL).sliding_window)
+    self.assertIsNone(read(MISTRAL, sliding_window=None).sliding_window)
 
   def test_qwen_has_biases_or_norms_on_queries_and_keys(self):
     config = read(QWEN2, **WINDOW, layer_types=["full_attention"] * 2)

@@ -43,16 +43,21 @@ class RopeFieldsTest(parameterized.TestCase):
     newer = {"rope_parameters": written["rope_parameters"]}
     older = {k: v for k, v in written.items() if k != "rope_parameters"}
     for theirs in (written, newer, older):
-      read = rope_fields.read_rope(theirs, names, "config.json")
+      read = rope_fields.read_rope(
+        theirs, names, "config.json", max_positions=16
+      )
       self.assertEqual(rotary(**read), config)
 
   def test_nothing_said_is_the_default_of_the_family(self):
     self.assertEqual(
-      rope_fields.read_rope({}, Rope(), "config.json"),
+      rope_fields.read_rope({}, Rope(), "config.json", max_positions=16),
       {"rope_theta": 10_000.0},
     )
     self.assertEqual(
-      rope_fields.read_rope({}, NEOX, "config.json")["rotary_fraction"], 0.25
+      rope_fields.read_rope({}, NEOX, "config.json", max_positions=16)[
+        "rotary_fraction"
+      ],
+      0.25,
     )
 
   def test_yarn_may_leave_out_what_has_a_default(self):
@@ -63,18 +68,20 @@ class RopeFieldsTest(parameterized.TestCase):
       "attention_factor": None,
     }
     read = rope_fields.read_rope(
-      {"rope_scaling": theirs}, Rope(), "config.json"
+      {"rope_scaling": theirs}, Rope(), "config.json", max_positions=16
     )
     expected = configs.RopeScaling("yarn", 4.0, original_max_positions=64)
     self.assertEqual(read["rope_scaling"], expected)
-    theirs["mscale"] = 1.0
-    with self.assertRaisesRegex(ValueError, "may hold .*got .*'mscale'"):
-      rope_fields.read_rope({"rope_scaling": theirs}, Rope(), "config.json")
+    theirs["odd"] = 1.0
+    with self.assertRaisesRegex(ValueError, "may hold .*got .*'odd'"):
+      rope_fields.read_rope(
+        {"rope_scaling": theirs}, Rope(), "config.json", max_positions=16
+      )
 
   def test_a_share_where_the_family_has_none_is_refused(self):
     theirs = {"rope_parameters": {"partial_rotary_factor": 0.5}}
     with self.assertRaisesRegex(ValueError, "partial_rotary_factor"):
-      rope_fields.read_rope(theirs, Rope(), "config.json")
+      rope_fields.read_rope(theirs, Rope(), "config.json", max_positions=16)
 
 
 if __name__ == "__main__":
