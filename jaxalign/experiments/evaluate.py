@@ -57,7 +57,13 @@ class Config:
 
 def build(config: Config, mesh: jax.sharding.Mesh) -> scoring.Stage:
   """The compiled half of the stage for the first of `config.models`."""
-  return _build(config, config.models[0], mesh)
+  path = config.models[0]
+  return _build(_fitted(config, path), path, mesh)
+
+
+def _fitted(config: Config, path: str) -> Config:
+  """The config with lengths that one of its models can take."""
+  return dataclasses.replace(config, data=scoring.fitted(config.data, path))
 
 
 def _build(config: Config, path: str, mesh: jax.sharding.Mesh) -> scoring.Stage:
@@ -177,11 +183,12 @@ def run(config: Config, workdir: epath.Path) -> None:
   mesh = meshes.make_mesh(config.mesh)
   rewards, labels, shares = {}, {}, {}
   for path in config.models:
+    fitted = _fitted(config, path)
     tokenizer = preferences.open_tokenizer(data, path)
-    pairs = preferences.load_pairs(data, data.eval_files, tokenizer)
-    stage = _build(config, path, mesh)
+    pairs = preferences.load_pairs(fitted.data, data.eval_files, tokenizer)
+    stage = _build(fitted, path, mesh)
     params = scoring.load_params(stage, path)
-    outputs = scoring.rewards_of(stage, params, pairs, data, tokenizer)
+    outputs = scoring.rewards_of(stage, params, pairs, fitted.data, tokenizer)
     read = scoring.load_readout(path)
     read.num_rewards(outputs.shape[-1])
     rewards[path] = np.asarray(read(outputs))

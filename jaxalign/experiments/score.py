@@ -52,7 +52,7 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> scoring.Stage:
     mesh,
     config.mesh.rules,
     config.batch_size,
-    max(config.data.buckets),
+    max(scoring.fitted(config.data, config.model).buckets),
     scoring.load_readout(config.model),
   )
 
@@ -67,6 +67,8 @@ def run(config: Config, workdir: epath.Path) -> None:
     workdir: gets scores.jsonl, one line per record in the order read.
   """
   mesh = meshes.make_mesh(config.mesh)
+  fitted = scoring.fitted(config.data, config.model)
+  config = dataclasses.replace(config, data=fitted)
   stage = build(config, mesh)
   tokenizer = preferences.open_tokenizer(config.data, config.model)
   records = preferences.load_records(config.data, config.data.eval_files)

@@ -16,7 +16,14 @@ from jaxalign.data import sequences, tokens
 from jaxalign.data.record import Record
 from jaxalign.models import activations, heads, layout, weights
 from jaxalign.models.config import DecoderConfig
-from jaxalign.runtime import artefact, folders, hosts, loop, reward_sources
+from jaxalign.runtime import (
+  artefact,
+  bucket_lengths,
+  folders,
+  hosts,
+  loop,
+  reward_sources,
+)
 from jaxalign.runtime import mesh as meshes
 
 
@@ -57,7 +64,8 @@ class ModelSource:
       mesh: devices.
       rules: overrides of the logical table.
       batch_size: texts per forward pass over all devices.
-      buckets: padded lengths in tokens, one compilation each.
+      buckets: padded lengths in tokens, one compilation each, that fit the
+        model.
       max_length: tokens that a text is cut to, from the left of its prompt; at
         most the largest bucket.
       calibration: mean and standard deviation that each reward is measured in,
@@ -65,8 +73,7 @@ class ModelSource:
       mixture_weights: share of each reward's group.
 
     Raises:
-      ValueError: batch, buckets, names or calibration do not fit the model or
-        the mesh.
+      ValueError: batch, names or calibration do not fit the model or the mesh.
     """
     meshes.check_batch(batch_size, 1, mesh)
     if batch_size % jax.process_count():
@@ -79,13 +86,6 @@ class ModelSource:
       raise ValueError(
         f"the model gives {num_rewards} rewards, {len(names)} are named: "
         f"{', '.join(names)}"
-      )
-    if not buckets or min(buckets) < 1:
-      raise ValueError(f"buckets must hold positive lengths, got {buckets}")
-    if max(buckets) > network.max_positions:
-      raise ValueError(
-        f"the largest of buckets must be <= {network.max_positions}, the "
-        f"positions of the model, got {buckets}"
       )
     self.names = names
     self.mixture_weights = mixture_weights
@@ -230,7 +230,8 @@ def load_source(
     mesh: devices.
     rules: overrides of the logical table.
     batch_size: texts per forward pass over all devices.
-    buckets: padded lengths in tokens.
+    buckets: padded lengths in tokens; those that the model has no positions
+      for are dropped.
     calibrated: measure each reward in standard deviations from the mean of the
       reference responses, as `jaxalign.json` has them: of rewards at the risk
       that the model was trained with, whatever `risk` is here.
@@ -271,7 +272,7 @@ def load_source(
     mesh=mesh,
     rules=rules,
     batch_size=batch_size,
-    buckets=buckets,
+    buckets=bucket_lengths.fitting(buckets, network.max_positions, folder),
     max_length=described.max_length,
     calibration=fit,
     mixture_weights=described.mixture_weights,

@@ -3,6 +3,7 @@
 import json
 import runpy
 import tempfile
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -201,6 +202,26 @@ class StageTest(absltest.TestCase):
     page = (workdir / "report.html").read_text()
     self.assertIn("noise floor", page)
 
+  def test_texts_are_cut_to_the_length_of_each_model(self):
+    folder = save_model(0)
+    long = [{"prompt": "Q" * 90, "chosen": " a", "rejected": " b" * 3}]
+    found = []
+    for max_length, buckets in ((64, (64,)), (512, (32, 512))):
+      cfg = config_of(
+        "evaluate",
+        models=(folder,),
+        data__eval_files=(write_pairs("pairs.jsonl", long * 2),),
+        data__max_length=max_length,
+        data__buckets=buckets,
+      )
+      config = configuration.to_dataclass(evaluate.Config, cfg)
+      with mock.patch.object(evaluate, "write_evaluation") as written:
+        evaluate.run(config, epath.Path(tempfile.mkdtemp()))
+      _, rewards, pairs, *_ = written.call_args.args
+      self.assertEqual(pairs.report["truncated_prompts"], 2)
+      found.append(rewards[folder])
+    np.testing.assert_array_equal(*found)
+
   def test_rewards_do_not_depend_on_batch_or_mesh(self):
     folder = save_model(2)
     tokenizer = tokens.load_tokenizer(folder)
@@ -295,6 +316,14 @@ class ScoreTest(absltest.TestCase):
         self.assertAlmostEqual(
           reward[0], reward_of(folder, "Q:", response), places=5
         )
+
+  def test_buckets_above_the_models_positions_are_dropped(self):
+    longer = dict(data__max_length=512, data__buckets=(64, 128, 512))
+    with self.assertLogs("jaxalign", "INFO") as logs:
+      found = self.scored(**longer)[1]
+    self.assertEqual(found, self.scored(data__buckets=(64,))[1])
+    dropped = [line for line in logs.output if "exceed the 64 posit" in line]
+    self.assertLen(dropped, 1)
 
   def test_model_data_and_workdir_may_lie_in_a_store(self):
     store = object_store.install()

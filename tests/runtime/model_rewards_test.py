@@ -154,8 +154,17 @@ class ModelSourceTest(parameterized.TestCase):
       shorter([long], [" yes"])[0], by_hand(long, " yes", 32), atol=1e-6
     )
 
+  def test_buckets_above_the_models_positions_are_dropped(self):
+    path = described(max_length=96)
+    with self.assertLogs("jaxalign", "INFO") as logs:
+      source = open_source(path, calibrated=False, buckets=(32, 128, 512))
+    self.assertIn("(128, 512) exceed the 96 positions of", logs.output[0])
+    long = "Q: " + "abc" * 40
+    np.testing.assert_allclose(
+      source([long], [" yes"])[0], by_hand(long, " yes", 96), atol=1e-6
+    )
+
   @parameterized.parameters(
-    (dict(buckets=(32, 128)), r"must be <= 96, the positions .*\(32, 128\)"),
     (dict(buckets=()), r"positive lengths, got \(\)"),
     (dict(batch_size=3, devices=2), "divisible by data x fsdp .* got 3 and 2"),
   )

@@ -36,7 +36,7 @@ class RewardSourceConfig:
     dtype: compute type of models, "float32" or "bfloat16".
     batch_size: texts per forward pass over all devices, or per request.
     buckets: padded lengths in tokens, one compilation each; the largest is the
-      longest text.
+      longest text. Those above a model's positions are dropped.
     connection: how patiently a server is asked, and how often a function.
   """
 

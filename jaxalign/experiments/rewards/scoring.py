@@ -18,6 +18,7 @@ from jaxalign.models.config import DecoderConfig
 from jaxalign.runtime import (
   abstract,
   artefact,
+  bucket_lengths,
   folders,
   footprint,
   hosts,
@@ -125,6 +126,16 @@ def load_network(path: str, dtype: str) -> DecoderConfig:
   if network.num_outputs is None:
     raise ValueError(f"{path} holds a language model, not a reward model")
   return network
+
+
+def fitted(data: preferences.DataConfig, path: str) -> preferences.DataConfig:
+  """The `data` section with lengths that the model of a folder can take."""
+  positions = load_network(path, "float32").max_positions
+  return dataclasses.replace(
+    data,
+    buckets=bucket_lengths.fitting(data.buckets, positions, path),
+    max_length=min(data.max_length, positions),
+  )
 
 
 def load_readout(path: str) -> readout.Readout:
