@@ -9,6 +9,7 @@ leaves this module.
 import asyncio
 import collections
 import dataclasses
+import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +29,17 @@ from jaxalign.data.questions import (
 
 # What may pass by itself; any other status will be the same next time.
 TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504, 529)
+MAX_ANSWER_BYTES = 32 * 2**20  # unpacked; what is longer is no answer
+MAX_TOKENS_SAID = 10**9  # of a question or an answer, by the endpoint's count
+# What reading somebody else's JSON can raise.
+GARBAGE = (
+  ValueError,
+  LookupError,
+  TypeError,
+  AttributeError,
+  ArithmeticError,  # 1e999 as a whole number
+  RecursionError,  # 100,000 brackets
+)
 
 
 T = TypeVar("T")
@@ -122,15 +134,15 @@ def post_all(
     url: the address.
     config: how politely and how stubbornly.
     bodies: what to post, by any key.
-    parse: `(key, JSON of the answer)` to a result; a ValueError, LookupError,
-      TypeError or AttributeError means garbage, which is asked for again.
+    parse: `(key, JSON of the answer)` to a result; one of `GARBAGE` means
+      garbage, which is asked for again, as is what exceeds MAX_ANSWER_BYTES.
     remember: called with each new result as it arrives.
     seed: of the random part of waiting.
 
   Returns:
     The results by key, None where every attempt failed, and counts: `attempts`,
     `failed`, and one per kind of failed attempt, such as `http_429`, `timeout`,
-    `connection`, `garbage`.
+    `connection`, `garbage`, `too_long`.
 
   Raises:
     EndpointError: the server refuses for a reason that will not pass.
@@ -217,9 +229,12 @@ class _Session(Generic[T]):
 
   async def _attempt(self, client: httpx.AsyncClient, key: str, body: Any) -> T:
     try:
-      response = await client.post(self.url, json=body)
+      async with client.stream("POST", self.url, json=body) as response:
+        content = await _content(response)
     except httpx.TimeoutException:
       raise _TransientError("timeout") from None
+    except httpx.DecodingError:  # says it is gzip, and is not
+      raise _TransientError("garbage") from None
     except httpx.TransportError:  # refused, reset or broken off half-way
       raise _TransientError("connection") from None
     if response.status_code in TRANSIENT:
@@ -228,14 +243,26 @@ class _Session(Generic[T]):
         _seconds(response.headers.get("retry-after")),
       )
     if response.status_code != 200:
-      said = _hidden(response.text, self.key)[:200]
+      said = _hidden(content.decode(errors="replace"), self.key)[:200]
       raise EndpointError(
         f"{self.url} answers with status {response.status_code}: {said}"
       )
+    if len(content) > MAX_ANSWER_BYTES:
+      raise _TransientError("too_long")
     try:
-      return self.parse(key, response.json())
-    except (ValueError, LookupError, TypeError, AttributeError):
+      return self.parse(key, json.loads(content))
+    except GARBAGE:
       raise _TransientError("garbage") from None
+
+
+async def _content(response: httpx.Response) -> bytearray:
+  """The body, read no further than a part beyond `MAX_ANSWER_BYTES`."""
+  content = bytearray()
+  async for part in response.aiter_bytes():
+    content += part
+    if len(content) > MAX_ANSWER_BYTES:
+      break
+  return content
 
 
 def _hidden(text: str, key: str | None) -> str:
@@ -253,16 +280,25 @@ def _answer(content: Any) -> Answer:
     text=text,
     finish=str(choice.get("finish_reason")),
     refused=bool(refusal) or choice.get("finish_reason") == "content_filter",
-    prompt_tokens=int(usage.get("prompt_tokens", 0)),
-    completion_tokens=int(usage.get("completion_tokens", 0)),
+    prompt_tokens=_tokens(usage.get("prompt_tokens", 0)),
+    completion_tokens=_tokens(usage.get("completion_tokens", 0)),
   )
   text.encode("utf-8")
   return answer
 
 
+def _tokens(said: Any) -> int:
+  """A number of tokens as the endpoint counts them."""
+  number = int(said)
+  if not 0 <= number <= MAX_TOKENS_SAID:
+    raise ValueError("no number of tokens")
+  return number
+
+
 def _seconds(header: str | None) -> float | None:
   """A Retry-After in seconds; the form with a date is not used by anyone."""
   try:
-    return None if header is None else max(float(header), 0.0)
+    wait = 0.0 if header is None else float(header)
   except ValueError:
     return None
+  return wait if wait > 0 else None  # nor is NaN a time to wait

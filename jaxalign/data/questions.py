@@ -4,11 +4,14 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib import parse
 
 Messages = Sequence[Mapping[str, str]]
+
+VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,7 @@ class ConnectionConfig:
     rate = self.requests_per_minute
     if rate is not None and rate <= 0:
       raise ValueError(f"requests_per_minute must be > 0, got {rate}")
+    check_variable("key_variable", self.key_variable)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,24 +127,58 @@ def question_key(config: EndpointConfig, messages: Messages) -> str:
   return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
-def read_key(config: ConnectionConfig) -> str | None:
-  """The key from the environment, None where none is wanted.
+def check_variable(key: str, name: str | None) -> None:
+  """Raises ValueError unless a config's key names an environment variable.
+
+  What is no name may be the secret itself, put in the wrong place: it is never
+  quoted, neither here nor in any file.
+
+  Args:
+    key: of the config, for errors.
+    name: its value; None for none.
+  """
+  if name is None:
+    return
+  usual = VARIABLE.fullmatch(name) is not None
+  if not usual or (name != name.upper() and name not in os.environ):
+    raise ValueError(
+      f"{key} must be the name of an environment variable, such as MY_KEY, and "
+      "not what it holds; got something else, which is not shown as it may be "
+      "secret (a name with small letters must be set already)"
+    )
+
+
+def read_variable(key: str, name: str | None) -> str | None:
+  """A secret from the environment, None where none is wanted.
+
+  Args:
+    key: of the config, for errors.
+    name: the environment variable.
+
+  Returns:
+    Its value, without space at either end.
 
   Raises:
     ValueError: the variable is unset, empty or no header value; its value is
       not quoted.
   """
-  if config.key_variable is None:
+  check_variable(key, name)
+  if name is None:
     return None
-  key = os.environ.get(config.key_variable, "").strip()
-  if not key:
+  value = os.environ.get(name, "").strip()
+  if not value:
     raise ValueError(
-      f"environment variable {config.key_variable} must hold the key of the "
-      "endpoint; key_variable=None asks without one"
+      f"the environment variable that {key} names is not set or empty; set it, "
+      f"or leave it out with {key}=None"
     )
-  if not (key.isascii() and key.isprintable()):
+  if not (value.isascii() and value.isprintable()):
     raise ValueError(
-      f"environment variable {config.key_variable} holds a character that no "
+      f"the environment variable that {key} names holds a character that no "
       "HTTP header can"
     )
-  return key
+  return value
+
+
+def read_key(config: ConnectionConfig) -> str | None:
+  """The endpoint's key; see `read_variable`."""
+  return read_variable("key_variable", config.key_variable)

@@ -113,11 +113,15 @@ def parse_reply(content: Any, *, num_texts: int) -> Reply:
     The reply.
 
   Raises:
-    ValueError, LookupError, TypeError: it is no reply for B texts.
+    ValueError, LookupError, TypeError, OverflowError: it is no reply for B
+      texts.
   """
-  names = tuple(content["names"])
-  if not names or not all(isinstance(name, str) for name in names):
-    raise ValueError(f"names must be texts, got {names}")
+  names = content["names"]
+  if not isinstance(names, list) or not names:
+    raise ValueError(f"names must be a list, got {columns.kind(names)}")
+  if not all(isinstance(name, str) for name in names):
+    raise ValueError("names must be texts")
+  names = tuple(names)
   rewards = np.asarray(content["rewards"], np.float32)
   if not num_texts:
     rewards = rewards.reshape(0, len(names))
@@ -131,8 +135,10 @@ def parse_reply(content: Any, *, num_texts: int) -> Reply:
   weights = content["mixture_weights"]
   if weights is not None:
     weights = tuple(float(share) for share in weights)
-    if len(weights) != len(names):
-      raise ValueError(f"mixture_weights must be {len(names)}, got {weights}")
+    if len(weights) != len(names) or not np.all(np.isfinite(weights)):
+      raise ValueError(
+        f"mixture_weights must be {len(names)} finite shares, got {weights}"
+      )
   return Reply(names, rewards, weights)
 
 

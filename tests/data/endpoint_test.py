@@ -1,6 +1,7 @@
 """The client against a real server that does everything wrong."""
 
 import dataclasses
+import gzip
 import logging
 import os
 import time
@@ -88,6 +89,13 @@ GARBAGE = (
   b'{"choices": [{"message": {"content": "\\ud800"}}]}',
   b'{"choices": [{"message": {"content": "a"}}], "usage": {"prompt_tokens": ""}}',  # noqa: E501
   b'{"choices": [{"message": {"content": "a"}',
+  *(
+    b'{"choices": [{"message": {"content": "a"}}], "usage": '
+    b'{"prompt_tokens": %s}}' % number
+    for number in (b"1e999", b"NaN", b"-1", b"9" * 400, b"9" * 9_000)
+  ),
+  b"[" * 100_000,
+  b'{"choices": ' * 100_000,
 )
 
 
@@ -146,6 +154,51 @@ class AskTest(parameterized.TestCase):
     )
     self.assertEqual(answers, [None])
     self.assertEqual(counts["garbage"], 2)
+
+  @parameterized.parameters(
+    (200, b"no gzip"),
+    (500, b"no gzip either"),
+  )
+  def test_what_is_packed_badly_is_garbage(self, status, body):
+    behave = lambda h, asked, before: rude_server.raw(
+      h, body, status=status, headers=[("Content-Encoding", "gzip")]
+    )
+    answers, counts, _, _ = ask(["a"], behave, max_attempts=2)
+    self.assertEqual((answers, counts["garbage"]), ([None], 2))
+
+  def test_an_answer_ends_where_nobody_reads_on(self):
+    bomb = gzip.compress(b'{"choices": "' + b" " * 40_000 + b'"}')
+    plain = b" " * 40_000
+    sent = []
+
+    def long(handler, asked, before):
+      text = asked["messages"][0]["content"]
+      if text == "bomb":
+        packed = [("Content-Encoding", "gzip")]
+        rude_server.raw(handler, bomb, headers=packed)
+      elif text == "plain":
+        rude_server.raw(handler, plain)
+      else:
+        echo(handler, asked, before)
+      sent.append(text)
+
+    with mock.patch.object(endpoint, "MAX_ANSWER_BYTES", 20_000):
+      answers, counts, _, _ = ask(
+        ["bomb", "plain", "good"], long, max_attempts=2
+      )
+    self.assertEqual(answers[:2], [None, None])
+    self.assertEqual(answers[2].text, "GOOD")
+    self.assertEqual(counts["too_long"], 4)
+
+  def test_a_refusal_without_end_is_quoted_in_part(self):
+    behave = lambda h, asked, before: rude_server.raw(
+      h, b"no " * 30_000, status=403
+    )
+    with (
+      mock.patch.object(endpoint, "MAX_ANSWER_BYTES", 20_000),
+      self.assertRaisesRegex(endpoint.EndpointError, "status 403: no no"),
+    ):
+      ask(["a"], behave)
 
   def test_a_trickle_does_not_hold_the_run(self):
     def trickle(handler, asked, before):
@@ -219,6 +272,8 @@ class PaceTest(absltest.TestCase):
       ("0.15", 0.12, 60.0),
       ("3600", 0.15, 60.0),  # not longer than max_backoff_s
       ("tomorrow", 0.0, 60.0),
+      ("nan", 0.0, 60.0),
+      ("-1", 0.0, 60.0),
     ):
       behave = first_time(
         lambda h, header=header: rude_server.raw(
@@ -264,10 +319,10 @@ class KeyTest(absltest.TestCase):
       self.assertNotIn(SECRET, text)
     self.assertIsNone(caught.exception.__cause__)
 
-  def test_a_missing_or_impossible_key_is_named_but_not_quoted(self):
+  def test_a_missing_or_impossible_key_is_not_quoted(self):
     for value, message in (
-      ("", "MY_KEY must hold the key"),
-      ("sch\u00fcssel", "MY_KEY holds a character"),
+      ("", "that key_variable names is not set"),
+      ("sch\u00fcssel", "that key_variable names holds a character"),
     ):
       with (
         mock.patch.dict(os.environ, MY_KEY=value),
@@ -276,6 +331,17 @@ class KeyTest(absltest.TestCase):
         ask(["a"], echo, key_variable="MY_KEY")
       if value:
         self.assertNotIn(value, str(caught.exception))
+
+  def test_a_key_in_place_of_its_variable_is_refused_and_not_quoted(self):
+    for misplaced in (SECRET, "Bearer x", "deadbeef0123456789", "", "A B"):
+      with self.assertRaises(ValueError) as caught:
+        dataclasses.replace(CONFIG, key_variable=misplaced)
+      said = str(caught.exception)
+      self.assertIn("key_variable must be the name of an env", said)
+      for part in misplaced.split() if len(misplaced) > 8 else []:
+        self.assertNotIn(part, said)
+    with mock.patch.dict(os.environ, my_key="k"):  # unusual, but a name
+      dataclasses.replace(CONFIG, key_variable="my_key")
 
 
 if __name__ == "__main__":

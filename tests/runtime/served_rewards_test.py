@@ -154,7 +154,12 @@ class EndpointSourceTest(parameterized.TestCase):
     (dict(rewards=[[1.0, None], [0.0, 0.0]]), "garbage"),
     (dict(names=[]), "garbage"),
     (dict(names=[1, 2]), "garbage"),
+    (dict(names="ab"), "garbage"),
     (dict(mixture_weights=[1.0]), "garbage"),
+    (dict(mixture_weights=[1.0, float("inf")]), "garbage"),
+    (dict(mixture_weights=[1.0, 10**400]), "garbage"),
+    (dict(rewards=[[1.0, 10**400], [0.0, 0.0]]), "garbage"),
+    (dict(rewards=[[1.0, float("inf")], [0.0, 0.0]]), "garbage"),
     (dict(names=["short", "long"]), "another model is served there"),
   )
   def test_what_is_no_reward_never_gets_through(self, changes, message):
