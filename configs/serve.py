@@ -48,6 +48,8 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     max_texts=1024,  # of a request
     max_bytes=16_000_000,  # of a request
     max_waiting=8192,  # texts; beyond them status 503
+    max_waiting_bytes=64_000_000,  # of all requests; the same
+    token_variable=ml_collections.config_dict.placeholder(str),  # no token
     linger_ms=5.0,
     shutdown_s=30,
   )

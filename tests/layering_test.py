@@ -89,7 +89,7 @@ FLOORS = {
       "experiments/inputs",
       "experiments/rewards",
     ),
-    STAGES,
+    (*STAGES, "starlette"),
   ),
   "experiments": Floor(
     (
@@ -101,7 +101,7 @@ FLOORS = {
       "experiments/rewards",
       "experiments/policies",
     ),
-    (*STAGES, "transformers", "torch", "starlette", "uvicorn"),
+    (*STAGES, "transformers", "torch", "uvicorn"),
   ),
 }
 
@@ -110,7 +110,7 @@ FLOORS = {
 HOMES = {
   "httpx": ("data/endpoint.py",),
   "torch": ("experiments/verify.py",),
-  "starlette": ("experiments/serve.py",),
+  "starlette": ("experiments/policies/reward_app.py",),
   "uvicorn": ("experiments/serve.py",),
 }
 

@@ -6,6 +6,7 @@ import json
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from unittest import mock
 
 import httpx
 import numpy as np
+import pytest
 import uvicorn
 from absl.testing import absltest, parameterized
 from etils import epath
@@ -35,6 +37,7 @@ CONFIG = serve.ServeConfig(
   max_waiting=6,
   linger_ms=0.0,
   shutdown_s=5,
+  max_waiting_bytes=1000,
 )
 PROMPTS, RESPONSES = served_rewards_test.PROMPTS, served_rewards_test.RESPONSES
 
@@ -72,6 +75,18 @@ def post(url, texts, **options):
   return httpx.post(f"{url}/v1/rewards", json=body, timeout=20, **options)
 
 
+def leaving_client(url, texts):
+  """A connection that asks for rewards and does not read them."""
+  body = json.dumps({"prompts": ["p"] * len(texts), "responses": [*texts]})
+  host, _, port = url.removeprefix("http://").partition(":")
+  connection = socket.create_connection((host, int(port)))
+  connection.sendall(
+    f"POST /v1/rewards HTTP/1.1\r\nHost: {host}\r\n"
+    f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+  )
+  return connection
+
+
 class Gate:
   """A reward function that waits to be let through, and notes its batches."""
 
@@ -90,7 +105,7 @@ class Gate:
 class ServeTest(parameterized.TestCase):
   def test_a_client_gets_what_the_source_gives(self):
     local = model_rewards_test.open_source()
-    with serving(local, max_bytes=10_000) as url:
+    with serving(local, max_bytes=10_000, max_waiting_bytes=99_000) as url:
       remote = EndpointSource(
         f"{url}/v1", served_rewards_test.CONNECTION, batch_size=2
       )
@@ -115,11 +130,14 @@ class ServeTest(parameterized.TestCase):
         "mixture_weights": [0.75, 0.25],
         "waiting": 0,
         "max_waiting": 6,
+        "waiting_bytes": 0,
+        "max_waiting_bytes": 1000,
         "texts": 2,
         "requests": 1,
         "batches": 1,
         "refused": 0,
         "failed": 0,
+        "gone": 0,
       },
     )
 
@@ -177,6 +195,100 @@ class ServeTest(parameterized.TestCase):
       for other in others:
         self.assertEqual(other.result().json()["rewards"], [[2, -2], [1, -1]])
     self.assertEqual([len(batch) for batch in gate.batches], [1, 4])
+
+  def test_bytes_that_wait_are_bounded_as_texts_are(self):
+    gate = Gate()
+    with (
+      serving(source_of(gate)) as url,
+      futures.ThreadPoolExecutor(2) as clients,
+    ):
+      asked = [clients.submit(post, url, ["a" * 400]) for _ in range(2)]
+      self.assertTrue(gate.arrived.acquire(timeout=10))
+      while (held := httpx.get(f"{url}/health").json()["waiting_bytes"]) < 800:
+        time.sleep(0.005)
+      full = post(url, ["b" * 200])
+      self.assertEqual(full.status_code, 503)
+      self.assertEqual(full.headers["retry-after"], "1")
+      self.assertIn(f"{held} bytes wait", full.text)
+      self.assertIn("more exceed serve.max_waiting_bytes = 1000", full.text)
+      gate.open.set()
+      for one in asked:
+        self.assertEqual(one.result().json()["rewards"], [[400, -400]])
+      health = httpx.get(f"{url}/health").json()
+    self.assertEqual((health["waiting_bytes"], health["refused"]), (0, 1))
+
+  def test_many_texts_are_scored_a_batch_at_a_time(self):
+    gate = Gate()
+    gate.open.set()
+    with serving(source_of(gate), batch_size=2, max_texts=5) as url:
+      reply = post(url, ["a", "bb", "ccc", "dd", "e"])
+      health = httpx.get(f"{url}/health").json()
+    self.assertEqual(
+      [row[0] for row in reply.json()["rewards"]], [1, 2, 3, 2, 1]
+    )
+    self.assertEqual(gate.batches, [["a", "bb"], ["ccc", "dd"], ["e"]])
+    self.assertEqual((health["texts"], health["requests"]), (5, 1))
+
+  def test_nothing_is_scored_for_a_client_that_has_gone(self):
+    gate = Gate()
+    with serving(source_of(gate), batch_size=2) as url:
+      # One is being scored when its client leaves, the other waits.
+      leaving = [leaving_client(url, texts) for texts in ("abcd", "ef")]
+      self.assertTrue(gate.arrived.acquire(timeout=10))
+      while httpx.get(f"{url}/health").json()["waiting"] < 6:
+        time.sleep(0.005)
+      for one in leaving:
+        one.close()
+      while (health := httpx.get(f"{url}/health").json())["gone"] < 2:
+        time.sleep(0.005)
+      gate.open.set()
+      self.assertEqual(post(url, ["gg"]).json()["rewards"], [[2, -2]])
+    self.assertEqual((health["waiting"], health["waiting_bytes"]), (0, 0))
+    self.assertLen(gate.batches, 2)
+    self.assertLen(gate.batches[0], 2)
+    self.assertEqual(gate.batches[1], ["gg"])
+
+  def test_a_token_is_asked_for(self):
+    with (
+      mock.patch.dict(os.environ, SERVE_TOKEN="open sesame\n"),
+      serving(source_of(lengths), token_variable="SERVE_TOKEN") as url,
+    ):
+      for headers in (
+        {},
+        {"Authorization": "Bearer open sesam"},
+        {"Authorization": "Basic open sesame"},
+        {"Authorization": "open sesame"},
+      ):
+        reply = post(url, ["a"], headers=headers)
+        self.assertEqual(reply.status_code, 401, headers)
+        self.assertEqual(reply.headers["www-authenticate"], "Bearer")
+        self.assertNotIn("sesam", reply.text)
+      health = httpx.get(f"{url}/health")
+      self.assertEqual(health.json(), {"status": "ok"})  # for load balancers
+      remote = EndpointSource(
+        f"{url}/v1",
+        dataclasses.replace(
+          served_rewards_test.CONNECTION, key_variable="SERVE_TOKEN"
+        ),
+        batch_size=2,
+      )
+      self.assertEqual(remote(["a"], ["bb"]).tolist(), [[2, -2]])
+
+  def test_a_token_that_is_not_there_is_an_error_at_the_start(self):
+    with self.assertRaisesRegex(ValueError, "token_variable names is not set"):
+      serve.make_app(
+        source_of(lengths),
+        dataclasses.replace(CONFIG, token_variable="SERVE_TOKEN_UNSET"),
+        batch_size=1,
+      )
+
+  def test_no_more_texts_are_parsed_than_allowed(self):
+    # In Python, text by text: it would hold everybody up.
+    body = json.dumps({"prompts": [3] * 9, "responses": ["a"] * 9})
+    with serving(source_of(lengths)) as url:
+      reply = httpx.post(f"{url}/v1/rewards", content=body)
+    self.assertEqual(reply.status_code, 413)
+    self.assertIn("may hold 4 texts, got 9", reply.text)
 
   def test_batches_end_where_they_are_full(self):
     gate = Gate()
@@ -256,6 +368,21 @@ class ServeTest(parameterized.TestCase):
       with self.assertRaises(httpx.ConnectError):
         post(url, ["b"])
 
+  def test_requests_that_take_too_long_are_sent_away_at_the_end(self):
+    gate = Gate()
+    with futures.ThreadPoolExecutor(1) as clients:
+      with (
+        self.assertNoLogs("jaxalign", "ERROR"),
+        serving(source_of(gate), shutdown_s=1) as url,
+      ):
+        asked = clients.submit(post, url, ["a"])
+        self.assertTrue(gate.arrived.acquire(timeout=10))
+      # The server has stopped, and the source still thinks.
+      self.assertFalse(gate.open.is_set())
+      self.assertEqual(asked.result().status_code, 503)
+      self.assertIn("shutting down", asked.result().text)
+    gate.open.set()
+
   def test_a_taken_address_is_named(self):
     with (
       serving(source_of(lengths)) as url,
@@ -269,6 +396,11 @@ class ServeTest(parameterized.TestCase):
     (dict(max_texts=0), "max_texts must be >= 1, got 0"),
     (dict(max_waiting=3), "max_waiting must be >= max_texts, got 3 and 4"),
     (dict(linger_ms=-1.0), "linger_ms must be >= 0, got -1.0"),
+    (
+      dict(max_waiting_bytes=499),
+      "max_waiting_bytes must be >= max_bytes, got 499 and 500",
+    ),
+    (dict(token_variable="s3cr-et"), "token_variable must be the name of an"),
   )
   def test_values_out_of_range(self, changes, message):
     with self.assertRaisesRegex(ValueError, message):
@@ -292,8 +424,8 @@ class StageTest(absltest.TestCase):
       {"serve.max_texts", "serve.max_bytes"},
     )
 
-  def test_smoke_serves_and_ends_in_good_order(self):
-    workdir = epath.Path(tempfile.mkdtemp())
+  def start(self, workdir, *flags, **variables):
+    """The stage as a process, and its address once it serves."""
     process = subprocess.Popen(
       [
         sys.executable,
@@ -301,28 +433,63 @@ class StageTest(absltest.TestCase):
         "jaxalign.experiments.serve",
         "--config=configs/serve.py:smoke",
         f"--workdir={workdir}",
+        *flags,
       ],
       cwd=checkout.ROOT,
-      env=os.environ | {"PYTHONPATH": str(checkout.ROOT)},
+      env=os.environ | {"PYTHONPATH": str(checkout.ROOT)} | variables,
       stderr=subprocess.PIPE,
       text=True,
     )
+    deadline = time.monotonic() + 60
+    while not (workdir / "serve.json").exists():
+      self.assertIsNone(process.poll(), "it ended by itself")
+      self.assertLess(time.monotonic(), deadline)
+      time.sleep(0.1)
+    return process, json.loads((workdir / "serve.json").read_text())["url"]
+
+  def test_smoke_serves_and_ends_in_good_order(self):
+    process, url = self.start(epath.Path(tempfile.mkdtemp()))
     try:
-      deadline = time.monotonic() + 60
-      while not (workdir / "serve.json").exists():
-        self.assertIsNone(process.poll(), "it ended by itself")
-        self.assertLess(time.monotonic(), deadline)
-        time.sleep(0.1)
-      url = json.loads((workdir / "serve.json").read_text())["url"]
       source = EndpointSource(url, served_rewards_test.CONNECTION, batch_size=2)
       self.assertEqual(source.names, ("warm", "brief"))
       rewards = source(["Q: How do I fix bowls?\nA:"], [" Glue the bowls."])
       self.assertGreater(rewards[0, 1], rewards[0, 0])
     finally:
-      process.send_signal(signal.SIGINT)
+      process.send_signal(signal.SIGTERM)
       _, said = process.communicate(timeout=30)
     self.assertEqual(process.returncode, 0, said)
-    self.assertIn("served {'texts': 1", said)
+    self.assertIn("served 1 texts of 2 requests", said)
+
+  @pytest.mark.slow
+  def test_a_source_that_hangs_does_not_hold_up_the_end(self):
+    workdir = epath.Path(tempfile.mkdtemp())
+    (workdir / "slow_rewards.py").write_text(
+      "import time\n"
+      "def rewards(prompts, responses):\n"
+      "  time.sleep(600 if 'hang' in responses else 0)\n"
+      "  return [0.0] * len(responses)\n"
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+      with self.subTest(number.name), futures.ThreadPoolExecutor(1) as clients:
+        (workdir / "serve.json").unlink(missing_ok=True)
+        process, url = self.start(
+          workdir,
+          "--config.source.crowd=None",
+          "--config.source.function=slow_rewards:rewards",
+          "--config.serve.shutdown_s=2",
+          PYTHONPATH=f"{checkout.ROOT}:{workdir}",
+        )
+        asked = clients.submit(post, url.removesuffix("/v1"), ["hang"])
+        while not httpx.get(f"{url.removesuffix('/v1')}/health").json()[
+          "waiting"
+        ]:
+          time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 0, said)
+        self.assertIn("what is being scored is left", said)
+        self.assertNotIn("Traceback", said)
+        self.assertEqual(asked.result().status_code, 503)
 
 
 if __name__ == "__main__":
