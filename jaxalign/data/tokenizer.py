@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import tokenizers
 import transformers
 
+from jaxalign.data import template_work
 from jaxalign.data.transcripts import Text, Turn
 
 # Of the tokenizers made here.
@@ -111,10 +112,8 @@ class Tokenizer:
     return text, len(os.path.commonprefix([start, text]))
 
   def _apply_template(self, turns: Sequence[Turn], generate: bool) -> str:
-    return self.fast.apply_chat_template(
-      [turn._asdict() for turn in turns],
-      tokenize=False,
-      add_generation_prompt=generate,
+    return template_work.rendered(
+      self.fast, [turn._asdict() for turn in turns], generate=generate
     )
 
 
