@@ -6,8 +6,9 @@ r"""How would a crowd of personas label these responses?
       --config.data.train_files="('my.jsonl.gz',)" --workdir=runs/personas
 
 Asks an OpenAI-compatible endpoint for one label per persona and response, and
-once for the population's distribution as the prior. The estimate comes first,
-and stops the run above `personas.budget`. Writes train.jsonl and eval.jsonl
+once for the population's distribution as the prior. The estimate comes first:
+the run stops there unless `personas.budget` covers it or, without a budget,
+`--yes` is given. Writes train.jsonl and eval.jsonl
 with `labels`, votes.jsonl with every vote and its pseudo-counts, and a page
 with refusals and malformed answers. Running it again asks only what is missing.
 The key is read from the environment variable named by `endpoint.key_variable`.
@@ -48,7 +49,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     min_votes=10,
     price_prompt=0.15,  # dollars for a million tokens
     price_completion=0.60,
-    budget=ml_collections.config_dict.placeholder(float),  # dollars
+    budget=ml_collections.config_dict.placeholder(float),  # dollars; or --yes
   )
   cfg.endpoint = dict(
     url="http://localhost:8000/v1",

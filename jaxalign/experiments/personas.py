@@ -3,6 +3,9 @@ r"""Prompts and responses in, label distributions of a crowd of personas out.
 python -m jaxalign.experiments.personas --config=configs/personas.py \
     --config.endpoint.url=http://localhost:8000/v1 \
     --config.data.train_files="('my.jsonl',)" --workdir=runs/personas
+
+says what that would cost and stops; with `--yes`, or within
+`--config.personas.budget=DOLLARS`, it asks.
 """
 
 import collections
@@ -12,6 +15,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from absl import flags
 from etils import epath
 
 from jaxalign.data import endpoint, personas, questions, sources
@@ -38,7 +42,8 @@ class PersonasConfig:
     min_votes: valid votes that a response needs, else it gets no labels.
     price_prompt: dollars for a million tokens of questions.
     price_completion: dollars for a million tokens of answers.
-    budget: dollars that the estimate must not exceed, None for no bound.
+    budget: dollars that the estimate must not exceed; None asks nothing
+      without `--yes`.
   """
 
   file: str
@@ -76,7 +81,7 @@ class Config:
   personas: PersonasConfig
 
 
-def run(config: Config, workdir: epath.Path) -> None:
+def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
   """Writes train.jsonl and eval.jsonl with labels, votes.jsonl and a page.
 
   Running it again asks only what has no answer yet.
@@ -84,9 +89,11 @@ def run(config: Config, workdir: epath.Path) -> None:
   Args:
     config: the resolved config.
     workdir: gets the files, and answers.jsonl, which later runs read.
+    yes: whether to ask whatever it costs, where there is no budget.
 
   Raises:
-    ValueError: the estimate exceeds the budget; a bad record or persona file.
+    ValueError: the estimate exceeds the budget, or there is none and no `yes`;
+      a bad record or persona file.
     EndpointError: the endpoint refuses every question.
   """
   if not hosts.is_main():
@@ -116,16 +123,8 @@ def run(config: Config, workdir: epath.Path) -> None:
       price_completion=config.personas.price_completion,
     )
     configuration.write_json(workdir / "estimate.json", cost._asdict())
-    log.info(
-      "%d questions (%d answered before), at most %d + %d tokens, $%.2f",
-      *cost,
-    )
-    budget = config.personas.budget
-    if budget is not None and cost.dollars > budget:
-      raise ValueError(
-        f"the estimate of ${cost.dollars:.2f} exceeds personas.budget "
-        f"${budget:.2f}"
-      )
+    log.info("%s", persona_votes.in_words(cost))
+    _check_allowed(cost, config.personas.budget, yes)
     found, counts = _ask(config, crowd, flat, cache)
   lost = {}
   for name, records in splits.items():
@@ -138,6 +137,24 @@ def run(config: Config, workdir: epath.Path) -> None:
   personas_page.write(workdir, crowd, result)
   log.info("%s", personas_page.in_words(result))
   log.info("report: %s", workdir / "report.html")
+
+
+def _check_allowed(
+  cost: persona_votes.Estimate, budget: float | None, yes: bool
+) -> None:
+  """Raises ValueError if nobody has said that this may be spent."""
+  if budget is not None:
+    if cost.dollars > budget:
+      raise ValueError(
+        f"the estimate of ${cost.dollars:.2f} exceeds personas.budget "
+        f"${budget:.2f}; nothing was asked"
+      )
+  elif cost.questions and not yes:
+    raise ValueError(
+      f"{cost.questions:,} questions for up to ${cost.dollars:.2f} are to be "
+      "asked, and nothing was: the same command with --yes asks them, or with "
+      "--config.personas.budget=DOLLARS where that suffices"
+    )
 
 
 def _texts(record: Record) -> tuple[Text, ...]:
@@ -230,7 +247,8 @@ def _write_lines(path: epath.Path, rows: Sequence[Any]) -> None:
 def main() -> None:
   """Runs the stage from the command line."""
   program.define_flags()
-  program.main(Config, run)
+  flags.DEFINE_bool("yes", False, "Ask, whatever the estimate says.")
+  program.main(Config, run, yes=lambda: flags.FLAGS.yes)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class StageTest(absltest.TestCase):
     self.workdir = epath.Path(tempfile.mkdtemp())
     self.files = (write(ROWS),)
 
-  def run_stage(self, url, workdir=None, **changes):
+  def run_stage(self, url, workdir=None, *, yes=True, **changes):
     path = checkout.ROOT / "configs/personas.py"
     cfg = runpy.run_path(str(path))["get_config"]("smoke")
     cfg.data.train_files = self.files
@@ -67,7 +67,8 @@ class StageTest(absltest.TestCase):
       section, _, leaf = key.rpartition("__")
       cfg[section][leaf] = value
     workdir = self.workdir if workdir is None else workdir
-    personas.run(configuration.to_dataclass(personas.Config, cfg), workdir)
+    config = configuration.to_dataclass(personas.Config, cfg)
+    personas.run(config, workdir, yes=yes)
     return json.loads((workdir / "eval.json").read_text())
 
   def rows(self, name):
@@ -210,7 +211,7 @@ class StageTest(absltest.TestCase):
       with self.assertRaisesRegex(
         ValueError, r"exceeds personas.budget \$0.00"
       ):
-        self.run_stage(server.url, personas__budget=1e-6)
+        self.run_stage(server.url, yes=True, personas__budget=1e-6)
       self.assertEmpty(server.seen)
       cost = json.loads((self.workdir / "estimate.json").read_text())
       self.assertEqual(cost["questions"], 105)
@@ -227,6 +228,23 @@ class StageTest(absltest.TestCase):
     )
     self.assertEqual(cost["prompt_tokens"], characters // 4)
     self.assertEqual(result["endpoint"]["completion_tokens"], 105 * 3)
+
+  def test_nothing_is_asked_without_a_word(self):
+    with rude_server.serving(polite) as server:
+      with (
+        self.assertLogs("jaxalign") as logs,
+        self.assertRaisesRegex(
+          ValueError, r"^105 questions for up to \$0.01 .* --yes asks them"
+        ),
+      ):
+        self.run_stage(server.url, yes=False)
+      self.assertEmpty(server.seen)
+      self.assertIn("105 questions to ask (0 answered before)", logs.output[-1])
+      # What is within the budget needs no other word, nor what costs nothing.
+      self.run_stage(server.url, yes=False, personas__budget=1.0)
+      self.assertEqual(sum(server.seen.values()), 105)
+      self.run_stage(server.url, yes=False)
+      self.assertEqual(sum(server.seen.values()), 105)
 
   def test_the_key_is_nowhere_on_the_disk(self):
     def leak(handler, asked, before):

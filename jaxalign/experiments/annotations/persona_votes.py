@@ -35,6 +35,15 @@ class Estimate(NamedTuple):
   dollars: float
 
 
+def in_words(cost: Estimate) -> str:
+  """An estimate as a sentence."""
+  return (
+    f"{cost.questions:,} questions to ask ({cost.known:,} answered before): "
+    f"about {cost.prompt_tokens:,} tokens of questions and at most "
+    f"{cost.completion_tokens:,} of answers, up to ${cost.dollars:.2f}"
+  )
+
+
 def asked_about(
   crowd: personas.PersonaFile, text: Text
 ) -> list[list[dict[str, str]]]:
