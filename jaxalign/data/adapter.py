@@ -120,6 +120,11 @@ def need_text(row: Mapping[str, Any], name: str) -> str:
   return columns.string(name, need(row, name))
 
 
+def need_label(row: Mapping[str, Any], name: str) -> str:
+  """`row[name]`, which must name something; a whole number becomes text."""
+  return columns.label(name, need(row, name))
+
+
 def need_number(row: Mapping[str, Any], name: str) -> float:
   """`row[name]`, which must be a finite number."""
   return columns.number(name, need(row, name))

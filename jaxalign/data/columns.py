@@ -5,8 +5,13 @@ what was got and what is allowed.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+# A whole number as a spreadsheet or a data frame writes it beside a gap.
+_WHOLE = re.compile(r"(0|-?[1-9][0-9]*)\.0+")
+_LARGEST_EXACT = 2**53  # of the floats
 
 
 def kind(value: Any) -> str:
@@ -85,7 +90,18 @@ def flag(name: str, value: Any) -> bool:
 
 
 def label(name: str, value: Any) -> str:
-  """The name of a source, person or group; whole numbers become text."""
+  """The name of a source, person or group, or an id.
+
+  A whole number becomes text, "7" for all of 7, 7.0 and the text "7.0": tables
+  turn a column of whole numbers into floats where a cell is empty.
+  """
+  if isinstance(value, float) and value.is_integer():
+    if abs(value) > _LARGEST_EXACT:
+      raise ValueError(
+        f"{name} {value} is too large to be exact as a float, so it may name "
+        "several; write it as text"
+      )
+    value = int(value)
   if isinstance(value, int) and not isinstance(value, bool):
     return str(value)
   if not isinstance(value, str):
@@ -94,7 +110,8 @@ def label(name: str, value: Any) -> str:
     )
   if not value:
     raise ValueError(f"{name} must not be empty; null means absent")
-  return string(name, value)
+  whole = _WHOLE.fullmatch(value)
+  return string(name, value if whole is None else whole[1])
 
 
 def ratings(value: Any, num_responses: int) -> dict[str, tuple[float, ...]]:

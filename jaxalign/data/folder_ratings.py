@@ -157,7 +157,7 @@ def _domains(row: Row) -> list[dict[str, Any]]:
         "num_ranked": 1,
         "source": f"dsp_{domain}",
         "group": domain,
-        "id": f"{row.get('id')}-{domain}",
+        "id": f"{adapter.need_label(row, 'id')}-{domain}",
       }
     )
   return made
@@ -197,7 +197,7 @@ def _choices(row: Row) -> list[dict[str, Any]]:
         "source": "bon_tulu16",
         "annotator": model,
         "group": row.get("dataset"),
-        "id": f"{row.get('id')}-{model}",
+        "id": f"{adapter.need_label(row, 'id')}-{model}",
       }
     )
   return made

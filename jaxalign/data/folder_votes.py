@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxalign.data import adapter
+from jaxalign.data import adapter, columns
 
 Row = Mapping[str, Any]
 
@@ -64,7 +64,7 @@ def _convarg(tables: adapter.Tables) -> adapter.Convert:
           "source": "convarg",
           "annotator": adapter.need(vote, "worker"),
           "group": vote.get("worker_stance"),
-          "id": f"{'-'.join(names)}-{vote['worker']}",
+          "id": f"{'-'.join(names)}-{adapter.need_label(vote, 'worker')}",
         }
       )
     return made
@@ -75,11 +75,13 @@ def _convarg(tables: adapter.Tables) -> adapter.Convert:
 def _mt_bench(tables: adapter.Tables) -> adapter.Convert:
   """A judge's vote on the first or the second turn of two models."""
   conversations = {
-    (row["question_id"], row["model"]): row for row in tables["answers"]
+    (adapter.need_label(row, "question_id"), row["model"]): row
+    for row in tables["answers"]
   }
 
   def convert(row: Row) -> dict[str, Any]:
-    question, turn = adapter.need(row, "question_id"), adapter.need(row, "turn")
+    question = adapter.need_label(row, "question_id")
+    turn = columns.count("turn", adapter.need(row, "turn"))
     texts = []
     for side in ("model_a", "model_b"):
       key = question, adapter.need_text(row, side)
@@ -105,11 +107,11 @@ def _mt_bench(tables: adapter.Tables) -> adapter.Convert:
 
 def _humour(tables: adapter.Tables) -> adapter.Convert:
   """How many of up to five people found which text funnier."""
-  texts = {str(row["item"]): row for row in tables["items"]}
+  texts = {adapter.need_label(row, "item"): row for row in tables["items"]}
 
   def convert(row: Row) -> dict[str, Any]:
     # A CSV file: everything is text.
-    items = [adapter.need_text(row, f"item_{side}") for side in "ab"]
+    items = [adapter.need_label(row, f"item_{side}") for side in "ab"]
     votes = [
       int(adapter.need_text(row, f"votes_{side}_funnier")) for side in "ab"
     ]
@@ -137,6 +139,7 @@ def _pandalm(row: Row) -> list[dict[str, Any]]:
     asked.append(adapter.need_text(row, "input"))
   # Some responses were the words True and False, and became JSON booleans.
   texts = [str(adapter.need(row, f"response{i}")) for i in (1, 2)]
+  name = "-".join(adapter.need_label(row, key) for key in ("idx", "cmp_key"))
   return [
     pair(
       dialogue("\n\n".join(asked)),
@@ -147,7 +150,7 @@ def _pandalm(row: Row) -> list[dict[str, Any]]:
       "source": "pandalm",
       "annotator": f"annotator{i}",
       "group": row.get("motivation_app"),
-      "id": f"{row.get('idx')}-{row.get('cmp_key')}-{i}",
+      "id": f"{name}-{i}",
     }
     for i in (1, 2, 3)
   ]
@@ -168,7 +171,7 @@ def _qa_feedback(row: Row) -> list[dict[str, Any]]:
       | {
         "source": "qa_feedback",
         "group": "long_form_qa",
-        "id": f"{row.get('id')}-{i}v{j}",
+        "id": f"{adapter.need_label(row, 'id')}-{i}v{j}",
       }
     )
   return made
@@ -177,11 +180,14 @@ def _qa_feedback(row: Row) -> list[dict[str, Any]]:
 def _webis(tables: adapter.Tables) -> adapter.Convert:
   """The same pair under three objectives, each a source of its own."""
   texts = {row["arg"]: row for row in tables["arguments"]}
-  topics = {row["topic_id"]: row for row in tables["topics"]}
+  topics = {
+    adapter.need_label(row, "topic_id"): row for row in tables["topics"]
+  }
 
   def convert(row: Row) -> list[dict[str, Any]]:
     names = [adapter.need_text(row, f"arg_{side}") for side in "ab"]
-    topic = find(topics, adapter.need(row, "topic_id"), "topic")["query"]
+    number = adapter.need_label(row, "topic_id")
+    topic = find(topics, number, "topic")["query"]
     return [
       pair(
         dialogue(topic),
@@ -190,7 +196,7 @@ def _webis(tables: adapter.Tables) -> adapter.Convert:
       )
       | {
         "source": f"webis_{dimension}",
-        "group": f"topic {row['topic_id']}",
+        "group": f"topic {number}",
         "id": f"{'-'.join(names)}-{dimension}",
       }
       for dimension in DIMENSIONS

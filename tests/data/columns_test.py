@@ -16,6 +16,34 @@ class ColumnsTest(parameterized.TestCase):
       columns.labels([0.33, 0.33, 0.33], 2)
 
   @parameterized.parameters(
+    (7, "7"),
+    (7.0, "7"),
+    ("7.0", "7"),
+    ("-12.000", "-12"),
+    (0.0, "0"),
+    (2**70, str(2**70)),
+    # Versions, numbers with leading zeros and fractions are names.
+    ("1.0.0", "1.0.0"),
+    ("007.0", "007.0"),
+    ("7.5", "7.5"),
+    ("v1.0", "v1.0"),
+  )
+  def test_a_whole_number_names_one_person_however_written(self, value, name):
+    self.assertEqual(columns.label("annotator", value), name)
+
+  @parameterized.parameters(
+    (7.5, "annotator must be text or a whole number, got float 7.5"),
+    (float("nan"), "must be text or a whole number, got float nan"),
+    (float("inf"), "must be text or a whole number, got float inf"),
+    (True, "must be text or a whole number, got a boolean"),
+    # 2**53 + 1 is no float, so this may have been two people.
+    (2.0**53 + 2, "too large to be exact as a float.*write it as text"),
+  )
+  def test_a_number_that_names_nobody(self, value, message):
+    with self.assertRaisesRegex(ValueError, message):
+      columns.label("annotator", value)
+
+  @parameterized.parameters(
     (None, "nothing"),
     ("x" * 99, "text"),
     ([1], "a list"),

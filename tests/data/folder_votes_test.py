@@ -128,6 +128,20 @@ class ShapesTest(parameterized.TestCase):
     self.assertEqual((tie.tie, tie.responses[0]), (True, " A1"))
 
   @parameterized.parameters(
+    ("mt_bench/votes", JUDGED, {"question_id": 8.0, "turn": 1.0}, MT_BENCH),
+    ("pandalm/votes", PANDALM, {"idx": 5.0}, None),
+    ("qa_feedback/records", QA, {"id": 7.0}, None),
+    ("webis_argquality/comparisons", COMPARED, {"topic_id": 4.0}, WEBIS),
+  )
+  def test_whole_numbers_as_floats_give_the_same_names(
+    self, name, row, change, tables
+  ):
+    whole = {key: int(number) for key, number in change.items()}
+    expected = convert(name, row | whole, tables)
+    self.assertEqual(convert(name, row | change, tables), expected)
+    self.assertNotIsInstance(expected[0], ValueError)
+
+  @parameterized.parameters(
     ("3", "1", (" zero", " seven"), 0.75, None),
     ("0", "2", (" seven", " zero"), 1.0, None),
     ("2", "2", (" zero", " seven"), 0.5, True),

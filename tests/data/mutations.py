@@ -160,6 +160,10 @@ WAYS: dict[str, Callable[[Row, np.random.Generator], tuple[bytes, Fate]]] = {
     line({**row, "annotator": 17}),
     good({**row, "annotator": "17"}),
   ),
+  "a float for a name": lambda row, rng: (
+    line({**row, "annotator": 17.0}),
+    good({**row, "annotator": "17"}),
+  ),
   # Dropped with a count.
   "empty chosen": dropped("empty_response", chosen=""),
   "blank rejected": dropped("empty_response", rejected=" \n\t"),

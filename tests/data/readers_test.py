@@ -66,6 +66,23 @@ class ReadersTest(parameterized.TestCase):
       f"^{sheet}:4: missing field 'prompt'",
     )
 
+  def test_whole_numbers_name_the_same_people_in_every_format(self):
+    import datasets
+
+    names = ("annotator", "group", "source", "id")
+    rows = [PAIR | dict.fromkeys(names, n) for n in (7, 7.0, "7", "7.0")]
+    sheet = self.folder / "b.csv"
+    sheet.write_text(
+      "prompt,chosen,rejected,annotator,group,source,id\n"
+      "Q,a,b,7,7,7,7\nQ,a,b,7.0,7.0,7.0,7.0\n"
+    )
+    table = str(self.folder / "c.parquet")
+    datasets.Dataset.from_list([rows[1]]).to_parquet(table)
+    records, _ = self.read(self.write("a.jsonl", *rows), str(sheet), table)
+    self.assertLen(records, 7)
+    found = {tuple(getattr(r, name) for name in names) for r in records}
+    self.assertEqual(found, {("7",) * 4})
+
   def test_a_malformed_line_is_named_or_skipped(self):
     path = self.write("a.jsonl", PAIR, PAIR)
     with open(path, "ab") as file:

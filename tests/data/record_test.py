@@ -104,7 +104,7 @@ class ParseTest(parameterized.TestCase):
     ({"votes_chosen": 0, "votes_rejected": 0}, "are all 0"),
     ({"votes_chosen": 0, "n_votes": 0}, "are all 0"),
     ({"source": ""}, "source must not be empty"),
-    ({"annotator": 1.0}, "annotator must be text or a whole number"),
+    ({"annotator": 1.5}, "annotator must be text or a whole number"),
     ({"group": ["a"]}, "group must be text or a whole number, got a list"),
     ({"ratings": 3}, "ratings must map an attribute to numbers, got int 3"),
     ({"ratings": {"x": [1, 2, 3]}}, "1 number or one per response"),
