@@ -95,6 +95,7 @@ class Record:
       value = self.__getattribute__(field.name)
       if value is not None:
         row[field.name] = _to_json(value)
+    row["responses"] = _to_json(transcripts.of_one_form(self.responses))
     if not self.responses:
       del row["responses"]
     return row

@@ -27,6 +27,19 @@ def text_of(text: Text) -> str:
   return "\n\n".join(turn.content for turn in text)
 
 
+def of_one_form(responses: tuple[Text, ...]) -> tuple[Text, ...]:
+  """Responses as a row holds them: all text, or all chat turns.
+
+  A response of one turn is kept as its text, also beside one of several turns.
+  """
+  if all(isinstance(response, str) for response in responses):
+    return responses
+  return tuple(
+    (Turn("assistant", response),) if isinstance(response, str) else response
+    for response in responses
+  )
+
+
 def parse_texts(
   row: dict[str, Any], *, need_responses: bool = True
 ) -> tuple[Text, tuple[Text, ...]]:

@@ -3,6 +3,8 @@ r"""A reward model and a file in, the same records with rewards out.
 python -m jaxalign.experiments.score --config=configs/score.py \
     --config.model=runs/rm_bt_crowd/model \
     --config.data.eval_files="('my.jsonl',)" --workdir=runs/scored
+
+Another stage reads the file with `--config.data.extra_columns="('rewards',)"`.
 """
 
 import dataclasses

@@ -3,6 +3,7 @@
 import json
 import math
 
+import hypothesis
 from absl.testing import absltest, parameterized
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -265,62 +266,104 @@ class RankingTest(absltest.TestCase):
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+roles = st.sampled_from(["system", "user", "assistant", "tool"])
+# Few words, so that responses often agree or one begins with the other.
+words = st.sampled_from(["", "a", "a b", "\u2028"]) | texts
 turns = st.lists(
-  st.builds(Turn, st.sampled_from(["system", "user", "assistant"]), texts),
-  max_size=3,
-).map(tuple)
-names = st.none() | st.text("abc", min_size=1, max_size=3)
-numbers = st.none() | st.floats(-1e9, 1e9)
-counts = st.integers(0, 2**30)
+  st.fixed_dictionaries({"role": roles, "content": words}), max_size=3
+)
+answer = words.map(lambda text: {"role": "assistant", "content": text})
+# What an assistant says last, perhaps with turns before it, or nothing.
+said = st.just([]) | st.tuples(turns, answer).map(lambda t: [*t[0], t[1]])
+names = st.none() | st.text("abc", min_size=1) | st.integers() | st.just(7.0)
+numbers = st.none() | st.floats(-1e9, 1e9) | st.integers(-9, 9)
+counts = st.integers(0, 2**30) | st.just(3.0)
 votes = st.one_of(
   st.just({}),
-  st.tuples(counts.filter(bool), counts, st.none() | counts).map(
-    lambda v: {
-      "votes_chosen": v[0],
-      "votes_rejected": v[1],
-      "votes_tie": v[2],
-    }
+  st.fixed_dictionaries(
+    {"votes_chosen": counts.filter(bool), "votes_rejected": counts},
+    optional={"votes_tie": counts, "n_votes": st.just(2**31 - 1)},
+  ).filter(lambda v: sum(v.values()) < 2**32),
+  st.fixed_dictionaries(
+    {"votes_chosen": counts, "n_votes": st.just(2**31 - 1)}
   ),
-  st.floats(0, 1).map(lambda p: {"chosen_prob": p}),
-  st.booleans().map(lambda tie: {"tie": tie}),
+  st.fixed_dictionaries({"chosen_prob": st.floats(0, 1)}),
+  st.fixed_dictionaries({"tie": st.booleans()}),
 )
+shares = st.sampled_from([[0.25, 0.75], [1, 0], [0.3333, 0.6667]])
+class_votes = st.sampled_from([[1, 2], [0.0, 5], [2**30, 1]])
 
 
 @st.composite
-def records(draw):
-  prompt = draw(texts | turns)
-  num = draw(st.integers(2, 4))
-  return Record(
-    prompt=prompt,
-    responses=tuple(draw(texts) for _ in range(num)),
-    **(draw(votes) if num == 2 else {}),
-    margin=draw(numbers) if num == 2 else None,
-    strength=draw(numbers) if num == 2 else None,
-    strength_std=draw(st.none() | st.floats(0, 9)) if num == 2 else None,
-    judge_prob=draw(st.none() | st.floats(0, 1)) if num == 2 else None,
-    position=draw(st.sampled_from([None, 0, 1])) if num == 2 else None,
-    source=draw(names),
-    annotator=draw(names),
-    group=draw(names),
-    id=draw(names),
-    ratings=draw(
-      st.none()
-      | st.dictionaries(
-        texts,
-        st.lists(st.floats(-9, 9), min_size=num, max_size=num).map(tuple),
-        max_size=2,
-      )
-    ),
-    labels=draw(st.sampled_from([None, ((0.25, 0.75),), ((1.0,),) * num])),
+def forms(draw, num):
+  """Prompt and `num` responses in any form that a reader accepts."""
+  given = draw(st.sampled_from(["text", "turns", "implied", "repeated"]))
+  if given == "text":
+    prompt = draw(words | turns | (st.none() if num > 1 else st.nothing()))
+    found = [draw(words) for _ in range(num)]
+  else:
+    found = [draw(said) for _ in range(num)]
+    prompt = draw(turns)
+    if given != "turns":
+      start = [*prompt, {"role": "user", "content": "Q"}]
+      found = [[*start, *turns] for turns in found]
+      # Of one response nothing could be shared.
+      prompt = {"implied": None, "repeated": "Q"}[given]
+      hypothesis.assume(num > 1 and all(t[-1]["role"] != "user" for t in found))
+  if num == 2 and draw(st.booleans()):
+    return {"prompt": prompt, "chosen": found[0], "rejected": found[1]}
+  return {"prompt": prompt, "responses": found}
+
+
+@st.composite
+def rows(draw):
+  """A row of `num` responses with any columns that they may have."""
+  num = draw(st.integers(0, 4))
+  row = {name: draw(names) for name in ("source", "annotator", "group", "id")}
+  if not num:
+    return row | {"prompt": draw(texts.map(lambda text: f"Q{text}"))}
+  row |= draw(forms(num))
+  if num == 2:
+    row |= draw(votes)
+    row |= {"margin": draw(numbers), "strength": draw(numbers)}
+    row["judge_prob"] = draw(st.none() | st.floats(0, 1))
+    row["position"] = draw(st.sampled_from([None, 0, 1.0]))
+  row["strength_std"] = draw(st.none() | st.floats(0, 9))
+  row["num_ranked"] = draw(st.none() | st.integers(1, num))
+  rating = st.floats(-9, 9)
+  each = lambda one: st.lists(one, min_size=num, max_size=num)
+  row["ratings"] = draw(
+    st.none() | st.dictionaries(texts, st.none() | rating | each(rating))
   )
+  whole = draw(st.booleans())
+  for name, one in (
+    ("labels", shares),
+    ("label_prior", shares),
+    ("label_votes", class_votes),
+  ):
+    row[name] = draw(st.none() | (each(one) if whole else one))
+  return row
 
 
 class RoundTripTest(absltest.TestCase):
-  @settings(max_examples=100, deadline=None)
-  @given(records())
-  def test_through_json(self, record):
-    row = json.loads(json.dumps(record.to_row()))
-    self.assertEqual(parse_record(row, where="f:1"), record)
+  def test_an_answer_beside_a_longer_conversation(self):
+    asked, said = ({"role": r, "content": r} for r in ("user", "assistant"))
+    row = {"prompt": [asked], "chosen": [said], "rejected": [said, asked, said]}
+    record = parse_record(row, where="f:1")
+    self.assertEqual(record.responses[0], "assistant")
+    self.assertEqual(
+      record.to_row()["responses"], [row["chosen"], row["rejected"]]
+    )
+    self.assertEqual(parse_record(record.to_row(), where="f:1"), record)
+
+  @settings(max_examples=200, deadline=None)
+  @given(rows())
+  def test_what_a_stage_writes_the_next_one_reads(self, row):
+    record = parse_record(row, where="f:1", need_responses=False)
+    for one in (record, *pairs_of(record)):
+      written = json.loads(json.dumps(one.to_row()))
+      read = parse_record(written, where="f:1", need_responses=False)
+      self.assertEqual(read, one)
 
 
 if __name__ == "__main__":
