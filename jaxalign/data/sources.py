@@ -54,7 +54,7 @@ def adapted_rows(
   for path in files_of(pattern, spec):
     adapter = named if named is not None else _adapter_of_path(path)
     source = source_of_path(path)
-    tables = {name: _table(path, name) for name in adapter.beside}
+    tables = {name: _whole(_file_beside(path, name)) for name in adapter.beside}
     found = rows.read_file(path)
     for where, row in adapter.apply(found, extra_columns, tables):
       yield where, row, source
@@ -87,17 +87,34 @@ def _kind_and_part(path: str) -> tuple[str, str]:
   return ("pairs", stem) if stem.startswith("pairs_") else (stem, "")
 
 
-def _table(path: str, name: str) -> list[Mapping[str, Any]]:
-  """The rows of the file `name` beside `path`, of the same part if it has any.
+def files_read(spec: str) -> list[str]:
+  """Every file that `adapted_rows` reads of a source that is not on the hub.
+
+  Args:
+    spec: GLOB or ADAPTER:GLOB.
 
   Raises:
-    ValueError: no such file, or a row in it that cannot be read.
+    ValueError: as `adapted_rows`.
+  """
+  named, pattern = _split_adapter(spec)
+  files = []
+  for path in files_of(pattern, spec):
+    adapter = named if named is not None else _adapter_of_path(path)
+    files += [path, *(_file_beside(path, name) for name in adapter.beside)]
+  return files
+
+
+def _file_beside(path: str, name: str) -> str:
+  """The file `name` beside `path`, of the same part if it has any.
+
+  Raises:
+    ValueError: no such file.
   """
   folder, part = os.path.dirname(path), _kind_and_part(path)[1]
   for stem in (f"{name}_{part}", name):
     pattern = os.path.join(glob.escape(folder), f"{stem}.*")
     for found in matching(pattern):
-      return _whole(found)
+      return found
   raise ValueError(f"{path} needs a file {name} beside it, there is none")
 
 

@@ -274,7 +274,7 @@ def write_records(
 def main() -> None:
   """Runs the stage from the command line."""
   program.define_flags()
-  program.main(Config, run)
+  program.main(Config, run, resumes=True)
 
 
 if __name__ == "__main__":

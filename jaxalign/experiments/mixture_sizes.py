@@ -13,7 +13,7 @@ from etils import epath
 
 from jaxalign.algorithms import mixture
 from jaxalign.experiments import train_reward
-from jaxalign.experiments.stage import configuration, program
+from jaxalign.experiments.stage import configuration, continuing, program
 from jaxalign.runtime import hosts, writer
 
 log = logging.getLogger("jaxalign")
@@ -50,18 +50,24 @@ def run(
     )
   if max_components < 2:
     raise ValueError(f"max_components must be >= 2, got {max_components}")
+  members = {
+    number: dataclasses.replace(
+      config, recipe=dataclasses.replace(recipe, num_components=number)
+    )
+    for number in range(1, max_components + 1)
+  }
+  folder_of = lambda number: workdir / f"components_{number}"
+  for number, one in members.items():
+    continuing.check(one, folder_of(number), resumes=True)
   found = {}
-  for number in range(1, max_components + 1):
-    folder = workdir / f"components_{number}"
+  for number, one in members.items():
+    folder = folder_of(number)
     if not (folder / "report.html").exists():
       folder.mkdir(parents=True, exist_ok=True)
-      train_reward.run(
-        dataclasses.replace(
-          config, recipe=dataclasses.replace(recipe, num_components=number)
-        ),
-        folder,
-        profile=False,
-      )
+      if hosts.is_main():
+        continuing.begin(one, folder, resumes=True)
+      hosts.barrier(f"{folder.name} begins")
+      train_reward.run(one, folder, profile=False)
     hosts.barrier(folder.name)
     rows = writer.read_rows(folder / "metrics.jsonl")
     scored = [row["eval/user_nll"] for row in rows if "eval/user_nll" in row]

@@ -30,7 +30,12 @@ from jaxalign.experiments import (
 )
 from jaxalign.experiments.policies import fairness, pipeline_page, policy_rounds
 from jaxalign.experiments.policies.fairness import FairnessConfig
-from jaxalign.experiments.stage import configuration, program
+from jaxalign.experiments.stage import (
+  config_changes,
+  configuration,
+  continuing,
+  program,
+)
 from jaxalign.ops import checks
 from jaxalign.runtime import hosts
 
@@ -44,19 +49,21 @@ class Kind(NamedTuple):
 
   config: type[Any]
   run: Callable[[Any, epath.Path], None]
+  resumes: bool = False
 
 
 STAGES = {
   "best_of_n": Kind(best_of_n.Config, best_of_n.run),
-  "denoise": Kind(denoise.Config, denoise.run),
+  "denoise": Kind(denoise.Config, denoise.run, resumes=True),
   "evaluate": Kind(evaluate.Config, evaluate.run),
-  "sample": Kind(sample.Config, sample.run),
+  "sample": Kind(sample.Config, sample.run, resumes=True),
   "score": Kind(score.Config, score.run),
-  "sft": Kind(sft.Config, sft.run),
-  "train_policy": Kind(train_policy.Config, train_policy.run),
+  "sft": Kind(sft.Config, sft.run, resumes=True),
+  "train_policy": Kind(train_policy.Config, train_policy.run, resumes=True),
   "train_reward": Kind(
     train_reward.Config,
     lambda config, workdir: train_reward.run(config, workdir, profile=False),
+    resumes=True,
   ),
   "train_tokenizer": Kind(train_tokenizer.Config, train_tokenizer.run),
   "win_rates": Kind(win_rates.Config, win_rates.run),
@@ -179,6 +186,30 @@ def _set(
     at[last] = value
 
 
+def check(
+  config: Config, workdir: epath.Path
+) -> list[tuple[StepConfig, Any, float | None]]:
+  """Every step with its config and the seconds it took, if it is finished.
+
+  All of them before the first: a mistyped key of the last step costs no hour.
+
+  Args:
+    config: the resolved config.
+    workdir: of the pipeline.
+
+  Raises:
+    ValueError: as `run`.
+  """
+  steps = []
+  for step in config.steps:
+    folder, one = workdir / step.name, resolve(config, step, workdir)
+    seconds = _finished(folder, one)
+    if seconds is None:
+      continuing.check(one, folder, resumes=STAGES[step.stage].resumes)
+    steps.append((step, one, seconds))
+  return steps
+
+
 def run(config: Config, workdir: epath.Path) -> None:
   """Runs what is not finished, each step as by itself, then writes the page.
 
@@ -187,34 +218,32 @@ def run(config: Config, workdir: epath.Path) -> None:
     workdir: gets a folder per step and report.html.
 
   Raises:
-    ValueError: a step is finished with another config than it has now.
+    ValueError: a step is finished, or begun, with another config than it has
+      now.
   """
-  # All of them first: a mistyped key of the last step costs no hour.
-  resolved = [resolve(config, step, workdir) for step in config.steps]
-  done = [
-    _finished(workdir / step.name, one)
-    for step, one in zip(config.steps, resolved, strict=True)
-  ]
-  for step, one, seconds in zip(config.steps, resolved, done, strict=True):
+  for step, one, seconds in check(config, workdir):
     folder = workdir / step.name
     if seconds is not None:
       log.info("%s: finished before, %.0f s", step.name, seconds)
       continue
     log.info("%s: %s in %s", step.name, step.stage, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    content = dataclasses.asdict(one)
+    stage = STAGES[step.stage]
     if hosts.is_main():
-      configuration.write_json(folder / "config.json", content)
+      continuing.begin(one, folder, resumes=stage.resumes)
+    hosts.barrier(f"{step.name} begins")
     start = time.perf_counter()
-    STAGES[step.stage].run(one, folder)
+    stage.run(one, folder)
     hosts.barrier(step.name)
     if hosts.is_main():
-      took = {"config": content, "seconds": time.perf_counter() - start}
+      took = {
+        "config": dataclasses.asdict(one),
+        "seconds": time.perf_counter() - start,
+      }
       configuration.write_json(folder / FINISHED, took)
   if hosts.is_main():
     seconds = {
-      step.name: _finished(workdir / step.name, one)
-      for step, one in zip(config.steps, resolved, strict=True)
+      step.name: seconds for step, _, seconds in check(config, workdir)
     }
     found = rounds = None
     if config.fairness is not None:
@@ -233,28 +262,26 @@ def _finished(folder: epath.Path, config: Any) -> float | None:
   if not file.exists():
     return None
   content = json.loads(file.read_text())
-  wanted = json.loads(json.dumps(dataclasses.asdict(config)))
-  if content["config"] != wanted:
+  try:
+    then = config_changes.resolved(type(config), content["config"])
+  except (ValueError, TypeError) as error:
     raise ValueError(
-      f"{folder} was finished with another config: "
-      f"{_difference(content['config'], wanted)}; take another workdir"
+      f"{file} is not of this stage and version ({error}); use a new --workdir"
+    ) from error
+  changes = config_changes.differences(then, dataclasses.asdict(config))
+  if changes:
+    key, old, new = changes[0]
+    raise ValueError(
+      f"{folder} was finished with another config: {key} was {old!r} and is "
+      f"{new!r}; use a new --workdir, or remove that folder to repeat the step"
     )
   return float(content["seconds"])
-
-
-def _difference(old: Any, new: Any, path: str = "") -> str:
-  """The first key in which two configs differ."""
-  if isinstance(old, dict) and isinstance(new, dict):
-    for key in sorted({*old, *new}):
-      if old.get(key) != new.get(key):
-        return _difference(old.get(key), new.get(key), f"{path}.{key}")
-  return f"{path.lstrip('.')} was {old!r} and is {new!r}"
 
 
 def main() -> None:
   """Runs the stages from the command line."""
   program.define_flags()
-  program.main(Config, run)
+  program.main(Config, run, check=check)
 
 
 if __name__ == "__main__":

@@ -222,7 +222,7 @@ def _line(prompt: Any, responses: list[str]) -> bytes:
 def main() -> None:
   """Runs the stage from the command line."""
   program.define_flags()
-  program.main(Config, run)
+  program.main(Config, run, resumes=True)
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def run(config: Config, workdir: epath.Path) -> None:
 def main() -> None:
   """Runs the stage from the command line."""
   program.define_flags()
-  program.main(Config, run)
+  program.main(Config, run, resumes=True)
 
 
 if __name__ == "__main__":

@@ -220,12 +220,13 @@ def _train(
   """The loop from the last checkpoint on: the last state, and its scores."""
   train, scores = config.train, None
   start = saved.latest() or 0
+  given = config.data, dataset, tokenizer, train.num_prompts
+  order = prompt_data.make_batches(*given, seed=config.seed, shuffle=True)
+  fitting.check_rows(order, workdir, start)
   state = (
     saved.restore(start, stage.state) if start else stage.init(keys["init"])
   )
   log.info("starting at iteration %d of %d", start, train.num_iterations)
-  given = config.data, dataset, tokenizer, train.num_prompts
-  order = prompt_data.make_batches(*given, seed=config.seed, shuffle=True)
   stream = batches.batch_iterator(
     order,
     start_step=start,
@@ -291,7 +292,7 @@ def _train(
 def main() -> None:
   """Runs the stage from the command line."""
   program.define_flags()
-  program.main(Config, run)
+  program.main(Config, run, resumes=True)
 
 
 if __name__ == "__main__":

@@ -163,14 +163,16 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   plane_of = lambda params: feature_plane.measure(
     scorer, params, held_out, data, tokenizer, mesh, config.mesh.rules
   )
-  if pictured:
-    feature_plane.keep_start(workdir, stage, config.seed, plane_of)
   with checkpoint.Checkpoints(
     workdir / "checkpoints",
     keep_last=train.keep_last,
     keep_best=train.keep_best if data.holds_out else 0,
     best_metric="eval/nll",
   ) as saved:
+    if pictured:
+      feature_plane.keep_start(
+        workdir, stage, config.seed, plane_of, begun=saved.latest() is not None
+      )
     if rounds is not None:
       rounds.warm_up(source, train, saved, workdir, prefetch=data.prefetch)
     state, params = fitting.fit(
@@ -235,7 +237,7 @@ def main() -> None:
   """Runs the stage from the command line."""
   program.define_flags()
   flags.DEFINE_bool("profile", False, "Write a trace of a few steps.")
-  program.main(Config, run, profile=lambda: flags.FLAGS.profile)
+  program.main(Config, run, resumes=True, profile=lambda: flags.FLAGS.profile)
 
 
 if __name__ == "__main__":

@@ -30,11 +30,17 @@ class SizesTest(parameterized.TestCase):
         "".join(f"{json.dumps(row)}\n" for row in rows)
       )
       (folder / "report.html").write_text("")
+      (folder / "model").mkdir()
+      (folder / "model" / "config.json").write_text("{}")
 
     workdir = epath.Path(tempfile.mkdtemp())
     with mock.patch.object(train_reward, "run", train):
       mixture_sizes.run(config(), workdir, max_components=2)
       mixture_sizes.run(config(), workdir, max_components=3)
+      with self.assertRaisesRegex(
+        ValueError, "components_1 holds.*seed=0, and"
+      ):
+        mixture_sizes.run(config(seed=1), workdir, max_components=3)
     self.assertEqual(tried, [1, 2, 3])
     self.assertEqual(
       json.loads((workdir / "sizes.json").read_text()),

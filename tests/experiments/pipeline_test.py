@@ -155,6 +155,20 @@ class PipelineTest(parameterized.TestCase):
       pipeline.run(self.two("size=2"), self.workdir)
     self.assertLen(self.ran, 2)
 
+  def test_a_begun_step_with_another_config_is_an_error(self):
+    self.fails_at = "second"
+    with self.assertRaises(Stopped):
+      pipeline.run(self.two(), self.workdir)
+    (self.workdir / "second/checkpoints/4").mkdir(parents=True)
+    for refuses in (pipeline.check, pipeline.run):
+      with self.assertRaisesRegex(
+        ValueError, "second holds a run that began with size=0.5, and it is 2"
+      ):
+        refuses(self.two("size=2"), self.workdir)
+    self.fails_at = None
+    pipeline.run(self.two(), self.workdir)
+    self.assertLen(self.ran, 2)
+
   @parameterized.parameters(
     ("weight=1", "second: unknown key weight"),
     ("seed.deep=1", "second: unknown key seed.deep"),

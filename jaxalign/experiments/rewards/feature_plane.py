@@ -113,6 +113,8 @@ def keep_start(
   stage: training.Stage,
   seed: int,
   measured: Callable[[Any], Plane],
+  *,
+  begun: bool,
 ) -> None:
   """Measures the plane before the first step, unless the run has it already.
 
@@ -121,8 +123,10 @@ def keep_start(
     stage: the built step.
     seed: of the parameters.
     measured: `params -> plane`, from `measure`.
+    begun: whether the run goes on; what an attempt without a checkpoint has
+      left may be of another config.
   """
-  if (workdir / START).exists():
+  if begun and (workdir / START).exists():
     return
   init_key, _ = jax.random.split(jax.random.key(seed))
   plane = measured(stage.whole(stage.init(init_key)))

@@ -12,7 +12,7 @@ from etils import epath
 
 from jaxalign.algorithms import train_state
 from jaxalign.data import batches, member_batches
-from jaxalign.experiments.stage import training
+from jaxalign.experiments.stage import continuing, training
 from jaxalign.runtime import checkpoint, hosts, loop, preemption, writer
 
 log = logging.getLogger("jaxalign")
@@ -65,8 +65,8 @@ def fingerprint(source: batches.Batches) -> bytes:
   """A digest of what decides the order of rows: the same on all processes.
 
   Args:
-    source: batches; the number of the process does not enter, nor do the
-      tokens, but for how many there are.
+    source: batches; the number of the process does not enter, nor do names of
+      sources, nor the tokens, but for how many there are.
 
   Returns:
     32 bytes.
@@ -79,7 +79,6 @@ def fingerprint(source: batches.Batches) -> bytes:
     source.seed,
     source.shuffle,
     source.mixing,
-    source.dataset.source_names,
     len(source),
   )
   digest.update(repr(given).encode())
@@ -105,6 +104,27 @@ def check_hosts(
     hosts.check_shares(one[start]["row"], one.batch_size)
     if one.mixing != "stratified":  # which shows a row of a small source again
       hosts.check_disjoint("the training data", one.shown(start // len(one)))
+
+
+def check_rows(
+  source: batches.Batches | member_batches.MemberBatches,
+  workdir: epath.Path,
+  start: int,
+) -> None:
+  """Refuses to go on with other training data than the run began with.
+
+  Args:
+    source: batches.
+    workdir: of the run.
+    start: steps done.
+
+  Raises:
+    ValueError: on every process, with the step.
+  """
+  digest = hashlib.sha256(b"".join(map(fingerprint, source.members)))
+  continuing.same_rows(
+    workdir, digest.hexdigest(), start=start, main=hosts.is_main()
+  )
 
 
 def fit(
@@ -144,6 +164,7 @@ def fit(
   """
   init_key, step_key = jax.random.split(jax.random.key(seed))
   start = saved.latest() or 0
+  check_rows(source, workdir, start)
   state = (
     training.restore(stage, saved, start, seed)
     if start

@@ -1,6 +1,5 @@
 """The command line that every stage shares."""
 
-import dataclasses
 import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -11,7 +10,7 @@ from absl import logging as absl_logging
 from etils import epath
 from ml_collections import config_flags
 
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.stage import configuration, continuing
 from jaxalign.runtime import (
   compilation_cache,
   folders,
@@ -94,13 +93,21 @@ def join_hosts(
 
 
 def main(
-  kind: type[T], run: Callable[[T, epath.Path], None], **options: Any
+  kind: type[T],
+  run: Callable[[T, epath.Path], None],
+  *,
+  resumes: bool = False,
+  check: Callable[[T, epath.Path], Any] | None = None,
+  **options: Any,
 ) -> None:
   """Parses the flags, resolves the config and runs the stage.
 
   Args:
     kind: the stage's config dataclass.
     run: `(config, workdir)`; gets further keyword options evaluated late.
+    resumes: whether the stage goes on from what an earlier attempt left.
+    check: `(config, workdir)`, raises before anything is written; None for
+      nothing beside `continuing.begin`.
     **options: name -> callable without arguments, called after parsing.
   """
 
@@ -122,10 +129,6 @@ def main(
     config = configuration.to_dataclass(kind, values.config)
     compilation_cache.enable(values.compilation_cache)
     workdir = folders.open_workdir(values.workdir)
-    if hosts.is_main():
-      configuration.write_json(
-        workdir / "config.json", dataclasses.asdict(config)
-      )
     log.info(
       "%d devices (%s) in %d processes",
       jax.device_count(),
@@ -136,6 +139,11 @@ def main(
       watch.EndingTogether(values.host_silence),
       preemption.leaving_at_once(),
     ):
+      if check is not None:
+        check(config, workdir)
+      if hosts.is_main():
+        continuing.begin(config, workdir, resumes=resumes)
+      hosts.barrier("workdir")
       run(config, workdir, **{k: option() for k, option in options.items()})
 
   app.run(start)

@@ -1,10 +1,13 @@
 """What the loop asks of its batches before the first step."""
 
 import gc
+import tempfile
 import weakref
+from unittest import mock
 
 import jax.numpy as jnp
 from absl.testing import absltest
+from etils import epath
 
 from jaxalign.experiments.stage import fitting
 from tests.data import batches_test
@@ -50,6 +53,28 @@ class RememberingTest(absltest.TestCase):
     del leaf
     gc.collect()
     self.assertIsNone(gone())
+
+
+class CheckRowsTest(absltest.TestCase):
+  def test_a_run_goes_on_with_the_rows_that_it_began_with(self):
+    make = batches_test.make
+    workdir = epath.Path(tempfile.mkdtemp())
+    fitting.check_rows(make(), workdir, 0)
+    fitting.check_rows(make(process_count=2, process_index=1), workdir, 4)
+    (left,) = workdir.iterdir()
+    before = left.read_bytes()
+    saved = mock.Mock(latest=lambda: 4)
+    with self.assertRaisesRegex(ValueError, "training data read otherwise"):
+      fitting.fit(  # before it looks at anything else
+        None,
+        make(batches_test.dataset(seed=1)),
+        None,
+        saved,
+        workdir,
+        seed=0,
+        prefetch=0,
+      )
+    self.assertEqual(left.read_bytes(), before)
 
 
 if __name__ == "__main__":
