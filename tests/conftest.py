@@ -6,6 +6,7 @@ skipped.
 
 import collections
 import gc
+import json
 import os
 import pathlib
 import random
@@ -21,6 +22,10 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from jaxalign.runtime import compilation_cache  # noqa: E402
+
+# Ids of tests that took too long for the fast tier when `--measure` looked; a
+# test can also say so itself, by the mark.
+SLOW = pathlib.Path(__file__).with_name("slow.txt")
 
 # One cache of compiled programs for all workers, their subprocesses and the
 # next run; its name says for which CPU.
@@ -77,6 +82,11 @@ def pytest_addoption(parser):
     help="of the classes with slow tests, every Nth beginning with the Kth",
   )
   parser.addoption(
+    "--measure",
+    metavar="FILE",
+    help="append a line of JSON per test: its id and its CPU-seconds",
+  )
+  parser.addoption(
     "--shuffle",
     type=int,
     metavar="SEED",
@@ -85,6 +95,10 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+  listed = {*SLOW.read_text(encoding="utf-8").split()}
+  for item in items:
+    if item.nodeid in listed:
+      item.add_marker(pytest.mark.slow)
   tier = config.getoption("--tier")
   named = tuple(arg for arg in config.args if "::" in arg)
   try:
@@ -111,6 +125,19 @@ def pytest_collection_modifyitems(config, items):
   items[:] = [item for item in items if wanted(item)]
   if (seed := config.getoption("--shuffle")) is not None:
     _shuffle(items, seed)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+  """Measures a test with its fixtures, processes that it waited for included."""
+  file = item.config.getoption("--measure")
+  before = sum(os.times()[:4])
+  result = yield
+  if file is not None:
+    line = json.dumps([item.nodeid, round(sum(os.times()[:4]) - before, 2)])
+    with open(file, "a", encoding="utf-8") as out:
+      out.write(f"{line}\n")
+  return result
 
 
 def _shuffle(items, seed):
