@@ -129,7 +129,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-  """Measures a test with its fixtures, processes that it waited for included."""
+  """Measures a test, its fixtures and the processes that it waited for."""
   file = item.config.getoption("--measure")
   before = sum(os.times()[:4])
   result = yield
