@@ -22,6 +22,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from jaxalign.runtime import compilation_cache  # noqa: E402
+from tests import parallel_modes  # noqa: E402
 
 # Ids of tests that took too long for the fast tier when `--measure` looked; a
 # test can also say so itself, by the mark.
@@ -94,6 +95,10 @@ def pytest_addoption(parser):
   )
 
 
+def pytest_configure(config):
+  parallel_modes.TIER = config.getoption("--tier")
+
+
 def pytest_collection_modifyitems(config, items):
   listed = {*SLOW.read_text(encoding="utf-8").split()}
   for item in items:
@@ -109,17 +114,24 @@ def pytest_collection_modifyitems(config, items):
     raise pytest.UsageError(
       f"--part must be K/N with 1 <= K <= N, got {config.getoption('--part')!r}"
     ) from None
-  slow = [item for item in items if "slow" in item.keywords]
-  classes = sorted({item.parent.nodeid for item in slow})
+  slow = {item for item in items if "slow" in item.keywords}
+  classes = sorted(
+    {
+      item.parent.nodeid
+      for item in items
+      if item in slow or "in_all_modes" in item.name
+    }
+  )
   drawn = {*classes[part - 1 :: parts]}
 
   def wanted(item):
     if tier == "all" or item.nodeid.startswith(named):
       return True
-    is_slow = "slow" in item.keywords
     if tier == "fast":
-      return not is_slow
-    return is_slow and item.parent.nodeid in drawn
+      return item not in slow
+    # Two parallel modes are in the fast tier, five in the slow one.
+    both = "in_all_modes" in item.name
+    return (item in slow or both) and item.parent.nodeid in drawn
 
   config.hook.pytest_deselected(items=[i for i in items if not wanted(i)])
   items[:] = [item for item in items if wanted(item)]

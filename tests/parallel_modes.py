@@ -24,6 +24,10 @@ MODES = (
   "shard_map_inside",
   "shard_map_two_axes",
 )
+# Those of the fast tier: one per rule of where the mean over devices goes.
+FAST_MODES = ("pmap", "shard_map_outside")
+MODES_OF_TIER = {"fast": FAST_MODES, "slow": MODES, "all": MODES}
+TIER = "all"  # that runs here; tests/conftest.py says so
 
 
 def _mesh(shape, names):
@@ -108,7 +112,7 @@ def assert_same_in_all_modes(
   params,
   batch,
   *,
-  modes: Collection[str] = MODES,
+  modes: Collection[str] | None = None,
   num_devices: int = 8,
   rtol: float = 1e-10,
 ) -> None:
@@ -120,7 +124,7 @@ def assert_same_in_all_modes(
       and the rows it sees are its shard's.
     params: tree of float arrays, replicated; float64 inside.
     batch: tree of arrays whose leading axis divides by `num_devices`.
-    modes: which of `MODES` to run.
+    modes: which of `MODES` to run; None for those of the tier.
     num_devices: devices to spread the rows over.
     rtol: relative to the largest entry of the array compared.
 
@@ -128,6 +132,7 @@ def assert_same_in_all_modes(
     unittest.SkipTest: there are fewer devices.
   """
   need_devices(num_devices)
+  modes = MODES_OF_TIER[TIER] if modes is None else modes
   with jax.enable_x64(True):
     wide = lambda x: (
       np.asarray(x, np.float64) if np.asarray(x).dtype.kind == "f" else x

@@ -21,7 +21,9 @@ def coupled(params, batch, axis_name):
 
 class ParallelModesTest(parameterized.TestCase):
   def test_a_correct_function_passes_everywhere(self):
-    parallel_modes.assert_same_in_all_modes(coupled, PARAMS, BATCH)
+    parallel_modes.assert_same_in_all_modes(
+      coupled, PARAMS, BATCH, modes=parallel_modes.MODES
+    )
 
   @parameterized.parameters("pmap", "shard_map_outside", "shard_map_inside")
   def test_a_gradient_n_times_too_large_is_caught(self, mode):

@@ -165,7 +165,7 @@ class HeadGradientsTest(parameterized.TestCase):
     transforms.assert_jit_and_vmap(several, self.chosen, slopes)
     transforms.assert_second_order(several, self.chosen, slopes)
 
-  def test_same_on_one_device_and_eight(self):
+  def test_same_in_all_modes(self):
     rng = np.random.default_rng(3)
     batch = dict(
       chosen=rng.normal(size=(16, 4)),

@@ -302,7 +302,7 @@ class SourceWeightedLossTest(parameterized.TestCase):
       np.testing.assert_allclose(weights[n], alone[1], atol=1e-9)
     self.assertGreater(np.max(np.std(weights, axis=0)), 0.01)
 
-  def test_whole_step_is_the_same_on_one_device_and_eight(self):
+  def test_whole_step_is_the_same_in_all_modes(self):
     rng = np.random.default_rng(3)
     batch = dict(
       x=rng.normal(size=(16, 4)),

@@ -71,7 +71,7 @@ class GroupUtilitiesTest(parameterized.TestCase):
     grad = jax.grad(lambda r: sample_min_rewards(r))(jnp.array([1.0, 1.0, 2.0]))
     np.testing.assert_allclose(grad, [0.5, 0.5, 0.0])
 
-  def test_worst_group_over_devices_is_that_of_the_whole_batch(self):
+  def test_worst_group_is_that_of_the_whole_batch_in_all_modes(self):
     # 64 rewards, a fifth from a minority: the average of eight devices' own
     # minima is another number.
     rng = np.random.default_rng(0)

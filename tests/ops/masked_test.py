@@ -142,7 +142,7 @@ class MaskedTest(parameterized.TestCase):
       )
 
   @parameterized.parameters(*FUNCTIONS)
-  def test_same_on_one_device_and_eight(self, fn):
+  def test_same_in_all_modes(self, fn):
     rng = np.random.default_rng(1)
     where = rng.random((16, 3)) < 0.5
     where[:4] = False  # two devices count nothing
