@@ -14,7 +14,7 @@ from etils import epath
 from jaxalign.algorithms import mixture
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.stage import configuration, continuing, program
-from jaxalign.runtime import hosts, writer
+from jaxalign.runtime import hosts, ownership, writer
 
 log = logging.getLogger("jaxalign")
 
@@ -64,10 +64,11 @@ def run(
     folder = folder_of(number)
     if not (folder / "report.html").exists():
       folder.mkdir(parents=True, exist_ok=True)
-      if hosts.is_main():
-        continuing.begin(one, folder, resumes=True)
-      hosts.barrier(f"{folder.name} begins")
-      train_reward.run(one, folder, profile=False)
+      with ownership.held(folder, is_main=hosts.is_main()):
+        if hosts.is_main():
+          continuing.begin(one, folder, resumes=True)
+        hosts.barrier(f"{folder.name} begins")
+        train_reward.run(one, folder, profile=False)
     hosts.barrier(folder.name)
     rows = writer.read_rows(folder / "metrics.jsonl")
     scored = [row["eval/user_nll"] for row in rows if "eval/user_nll" in row]

@@ -37,7 +37,7 @@ from jaxalign.experiments.stage import (
   program,
 )
 from jaxalign.ops import checks
-from jaxalign.runtime import hosts
+from jaxalign.runtime import hosts, ownership
 
 log = logging.getLogger("jaxalign")
 
@@ -228,13 +228,14 @@ def run(config: Config, workdir: epath.Path) -> None:
       continue
     log.info("%s: %s in %s", step.name, step.stage, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    stage = STAGES[step.stage]
-    if hosts.is_main():
-      continuing.begin(one, folder, resumes=stage.resumes)
-    hosts.barrier(f"{step.name} begins")
     start = time.perf_counter()
-    stage.run(one, folder)
-    hosts.barrier(step.name)
+    with ownership.held(folder, is_main=hosts.is_main()):
+      stage = STAGES[step.stage]
+      if hosts.is_main():
+        continuing.begin(one, folder, resumes=stage.resumes)
+      hosts.barrier(f"{step.name} begins")
+      stage.run(one, folder)
+      hosts.barrier(step.name)
     if hosts.is_main():
       took = {
         "config": dataclasses.asdict(one),

@@ -15,6 +15,7 @@ from jaxalign.runtime import (
   compilation_cache,
   folders,
   hosts,
+  ownership,
   preemption,
   watch,
 )
@@ -138,6 +139,7 @@ def main(
     with (
       watch.EndingTogether(values.host_silence),
       preemption.leaving_at_once(),
+      ownership.held(workdir, is_main=hosts.is_main()),
     ):
       if check is not None:
         check(config, workdir)
