@@ -130,6 +130,19 @@ def need_number(row: Mapping[str, Any], name: str) -> float:
   return columns.number(name, need(row, name))
 
 
+def index_of(name: str, value: Any, size: int) -> int:
+  """A whole number from 0 and less than `size`; 1.0 passes, as tables have it.
+
+  Raises:
+    ValueError: it is something else, such as a boolean.
+  """
+  if isinstance(value, bool) or value not in range(size):
+    raise ValueError(
+      f"{name} must be in 0..{size - 1}, got {columns.kind(value)}"
+    )
+  return int(value)
+
+
 def need_object(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
   """`row[name]`, which must be an object."""
   value = need(row, name)

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jaxalign.data import adapter
-from jaxalign.data.folder_votes import dialogue, find
+from jaxalign.data import adapter, columns
+from jaxalign.data.folder_votes import dialogue, find, rows_by
 
 Row = Mapping[str, Any]
 
@@ -70,23 +70,23 @@ def _dices_rater(row: Row) -> dict[str, Any]:
 
 def _crehate(tables: adapter.Tables) -> adapter.Convert:
   """One person's judgement of a post: no hate, hate, cannot tell."""
-  posts = {row["post_id"]: row for row in tables["posts"]}
-  people = {row["annotator"]: row for row in tables["annotators"]}
+  posts = rows_by(tables, "posts", ("post_id",), ("text",))
+  people = rows_by(tables, "annotators", ("annotator",), ("country",))
 
   def convert(row: Row) -> dict[str, Any]:
     post, person = (
-      adapter.need_text(row, name) for name in ("post_id", "annotator")
+      adapter.need_label(row, name) for name in ("post_id", "annotator")
     )
     rating = adapter.need_text(row, "rating")
     if rating not in ("0", "1", "2"):
       raise ValueError(f"rating must be 0, 1 or 2, got {rating!r}")
     return {
       "prompt": "",
-      "responses": [find(posts, post, "post")["text"]],
+      "responses": [find(posts, "post", post)["text"]],
       "label_votes": [int(rating == str(i)) for i in range(3)],
       "source": "crehate",
       "annotator": person,
-      "group": find(people, person, "annotator")["country"],
+      "group": find(people, "annotator", person)["country"],
       "id": post,
     }
 
@@ -122,12 +122,18 @@ def _vader(row: Row) -> dict[str, Any]:
   }
 
 
+def _numbers(row: Row, name: str) -> list[float]:
+  return [columns.number(name, value) for value in adapter.need_list(row, name)]
+
+
 def _cnndm(row: Row) -> dict[str, Any]:
   """A summary, its mean marks and how many people gave -1, 0, 1 overall."""
   marks = adapter.need_object(row, "ratings")
   means = {}
   for attribute in marks:
-    given = adapter.need_list(marks, attribute)
+    given = _numbers(marks, attribute)
+    if not given:
+      raise ValueError(f"{attribute} must hold one mark or more, got none")
     means[attribute] = sum(given) / len(given)
   return {
     "prompt": dialogue(
@@ -136,7 +142,9 @@ def _cnndm(row: Row) -> dict[str, Any]:
     ),
     "responses": [f" {adapter.need_text(row, 'summary')}"],
     "ratings": means,
-    "label_votes": [marks["overall"].count(mark) for mark in (-1, 0, 1)],
+    "label_votes": [
+      adapter.need_list(marks, "overall").count(mark) for mark in (-1, 0, 1)
+    ],
     "source": "cnndm_summaries",
     "group": row.get("system"),
     "id": row.get("id"),
@@ -166,9 +174,18 @@ def _domains(row: Row) -> list[dict[str, Any]]:
 def _candidates(row: Row) -> dict[str, Any]:
   """The candidates that the judge compared with the reference, best first."""
   texts = adapter.need_list(row, "candidates")
-  judged = adapter.need_list(row, "gpt4_pref")
-  kept = [i for i, score in enumerate(judged) if score is not None]
-  order = sorted(kept, key=lambda i: -judged[i])
+  given = adapter.need_list(row, "gpt4_pref")
+  if len(given) != len(texts):
+    raise ValueError(
+      f"gpt4_pref must hold one score per candidate ({len(texts)}), got "
+      f"{len(given)}"
+    )
+  judged = {
+    i: columns.number("gpt4_pref", score)
+    for i, score in enumerate(given)
+    if score is not None
+  }
+  order = sorted(judged, key=lambda i: -judged[i])
   return {
     "prompt": dialogue(adapter.need_text(row, "prompt")),
     "responses": [f" {texts[i]}" for i in order],
@@ -184,10 +201,7 @@ def _choices(row: Row) -> list[dict[str, Any]]:
   texts = adapter.need_list(row, "candidates")
   made = []
   for model, best in adapter.need_object(row, "rm_choice").items():
-    if best not in range(len(texts)):
-      raise ValueError(
-        f"rm_choice must be in 0..{len(texts) - 1}, got {best!r}"
-      )
+    best = adapter.index_of("rm_choice", best, len(texts))
     order = [best, *(i for i in range(len(texts)) if i != best)]
     made.append(
       {

@@ -26,10 +26,46 @@ def pair(prompt: str, texts: list[str], winner: int | None) -> dict[str, Any]:
   }
 
 
-def find(table: Mapping[Any, Row], key: Any, what: str) -> Row:
+def rows_by(
+  tables: adapter.Tables,
+  file: str,
+  by: tuple[str, ...],
+  texts: tuple[str, ...] = (),
+) -> dict[tuple[str, ...], Row]:
+  """The rows of a file that lies beside the votes.
+
+  Args:
+    tables: all such files.
+    file: which one.
+    by: columns that name a row together.
+    texts: columns that must hold text.
+
+  Returns:
+    Name to row.
+
+  Raises:
+    ValueError: a row without one of the columns, by its number.
+  """
+  table = {}
+  for number, row in enumerate(tables[file], start=1):
+    try:
+      key = tuple(adapter.need_label(row, name) for name in by)
+      for name in texts:
+        adapter.need_text(row, name)
+    except ValueError as error:
+      raise ValueError(
+        f"row {number} of the file {file} beside this one: {error}"
+      ) from None
+    table[key] = row
+  return table
+
+
+def find(table: Mapping[tuple[str, ...], Row], what: str, *key: str) -> Row:
   """The row of another file; ValueError where it has none."""
   if key not in table:
-    raise ValueError(f"{what} {key} is not in the file beside this one")
+    raise ValueError(
+      f"{what} {' '.join(key)} is not in the file beside this one"
+    )
   return table[key]
 
 
@@ -45,11 +81,13 @@ def winner_of(given: Any, names: tuple[Any, Any, Any]) -> int | None:
 
 def _convarg(tables: adapter.Tables) -> adapter.Convert:
   """One record per worker's vote; the group is the worker's own stance."""
-  arguments = {row["arg_id"]: row for row in tables["arguments"]}
+  arguments = rows_by(
+    tables, "arguments", ("arg_id",), ("debate", "stance", "text")
+  )
 
   def convert(row: Row) -> list[dict[str, Any]]:
-    names = [adapter.need_text(row, side) for side in ("arg1", "arg2")]
-    sides = [find(arguments, name, "argument") for name in names]
+    names = [adapter.need_label(row, side) for side in ("arg1", "arg2")]
+    sides = [find(arguments, "argument", name) for name in names]
     prompt = dialogue(
       f"Debate: {sides[0]['debate']} Give one argument for the side "
       f'"{sides[0]["stance"]}".'
@@ -74,21 +112,22 @@ def _convarg(tables: adapter.Tables) -> adapter.Convert:
 
 def _mt_bench(tables: adapter.Tables) -> adapter.Convert:
   """A judge's vote on the first or the second turn of two models."""
-  conversations = {
-    (adapter.need_label(row, "question_id"), row["model"]): row
-    for row in tables["answers"]
-  }
+  conversations = rows_by(tables, "answers", ("question_id", "model"))
 
   def convert(row: Row) -> dict[str, Any]:
     question = adapter.need_label(row, "question_id")
     turn = columns.count("turn", adapter.need(row, "turn"))
     texts = []
     for side in ("model_a", "model_b"):
-      key = question, adapter.need_text(row, side)
-      said = find(conversations, key, "conversation")["conversation"]
-      asked, answered, asked_again, answered_again = (
-        t["content"] for t in said
-      )
+      name = adapter.need_label(row, side)
+      said = find(conversations, "conversation", question, name)
+      turns = [
+        adapter.need_text(turn, "content")
+        for turn in adapter.need_list(said, "conversation")
+      ]
+      if len(turns) != 4:
+        raise ValueError(f"a conversation must hold 4 turns, got {len(turns)}")
+      asked, answered, asked_again, answered_again = turns
       texts.append(answered)
       if turn == 2:
         texts[-1] += f"{dialogue(asked_again)} {answered_again}"
@@ -107,18 +146,16 @@ def _mt_bench(tables: adapter.Tables) -> adapter.Convert:
 
 def _humour(tables: adapter.Tables) -> adapter.Convert:
   """How many of up to five people found which text funnier."""
-  texts = {adapter.need_label(row, "item"): row for row in tables["items"]}
+  texts = rows_by(tables, "items", ("item",), ("text",))
 
   def convert(row: Row) -> dict[str, Any]:
     # A CSV file: everything is text.
     items = [adapter.need_label(row, f"item_{side}") for side in "ab"]
-    votes = [
-      int(adapter.need_text(row, f"votes_{side}_funnier")) for side in "ab"
-    ]
+    votes = [_votes(row, f"votes_{side}_funnier") for side in "ab"]
     best = 0 if votes[0] >= votes[1] else 1
     made = pair(
       dialogue("Tell me a joke."),
-      [find(texts, item, "item")["text"] for item in items],
+      [find(texts, "item", item)["text"] for item in items],
       None if votes[0] == votes[1] else best,
     )
     return made | {
@@ -130,6 +167,13 @@ def _humour(tables: adapter.Tables) -> adapter.Convert:
     }
 
   return convert
+
+
+def _votes(row: Row, name: str) -> int:
+  given = adapter.need_text(row, name)
+  if not given.isdecimal():
+    raise ValueError(f"{name} must be a whole number, got {given[:40]!r}")
+  return columns.count(name, int(given[:40]))
 
 
 def _pandalm(row: Row) -> list[dict[str, Any]]:
@@ -179,19 +223,17 @@ def _qa_feedback(row: Row) -> list[dict[str, Any]]:
 
 def _webis(tables: adapter.Tables) -> adapter.Convert:
   """The same pair under three objectives, each a source of its own."""
-  texts = {row["arg"]: row for row in tables["arguments"]}
-  topics = {
-    adapter.need_label(row, "topic_id"): row for row in tables["topics"]
-  }
+  texts = rows_by(tables, "arguments", ("arg",), ("text",))
+  topics = rows_by(tables, "topics", ("topic_id",), ("query",))
 
   def convert(row: Row) -> list[dict[str, Any]]:
-    names = [adapter.need_text(row, f"arg_{side}") for side in "ab"]
+    names = [adapter.need_label(row, f"arg_{side}") for side in "ab"]
     number = adapter.need_label(row, "topic_id")
-    topic = find(topics, number, "topic")["query"]
+    topic = find(topics, "topic", number)["query"]
     return [
       pair(
         dialogue(topic),
-        [find(texts, name, "argument")["text"] for name in names],
+        [find(texts, "argument", name)["text"] for name in names],
         winner_of(adapter.need(row, dimension), ("A", "B", "Tie")),
       )
       | {

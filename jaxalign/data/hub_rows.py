@@ -5,7 +5,7 @@ import os.path
 from collections.abc import Mapping
 from typing import Any
 
-from jaxalign.data import adapter
+from jaxalign.data import adapter, columns
 
 Row = Mapping[str, Any]
 
@@ -35,11 +35,9 @@ def _summaries(row: Row) -> dict[str, Any]:
     adapter.need_text(summary, "text")
     for summary in adapter.need_list(row, "summaries")
   ]
-  choice = row.get("choice")
-  if len(texts) != 2 or choice not in (0, 1):
-    raise ValueError(
-      f"expected 2 summaries and choice 0 or 1, got {len(texts)} and {choice}"
-    )
+  if len(texts) != 2:
+    raise ValueError(f"expected 2 summaries, got {len(texts)}")
+  choice = adapter.index_of("choice", row.get("choice"), 2)
   if info.get("article") is not None:
     prompt = f"Article: {adapter.need_text(info, 'article')}"
   else:
@@ -74,19 +72,26 @@ def _webgpt(row: Row) -> dict[str, Any]:
 
 def _shp(row: Row) -> dict[str, Any]:
   """Two comments on a post; `labels` 1 means that A is preferred."""
-  label = row.get("labels")
-  if label not in (0, 1):
-    raise ValueError(f"labels must be 0 or 1, got {label}")
+  label = adapter.index_of("labels", row.get("labels"), 2)
   first, second = "AB" if label == 1 else "BA"
-  ratio = row.get("score_ratio")
   return {
     "prompt": adapter.need_text(row, "history"),
     "chosen": adapter.need_text(row, f"human_ref_{first}"),
     "rejected": adapter.need_text(row, f"human_ref_{second}"),
-    "strength": None if not ratio else math.log(ratio),
+    "strength": _log_ratio(row),
     "group": row.get("domain"),
     "id": row.get("post_id"),
   }
+
+
+def _log_ratio(row: Row) -> float | None:
+  """By how much the scores differ; None where there is no ratio, or a 0."""
+  if row.get("score_ratio") is None:
+    return None
+  ratio = adapter.need_number(row, "score_ratio")
+  if ratio < 0:
+    raise ValueError(f"score_ratio must be >= 0, got {ratio}")
+  return math.log(ratio) if ratio else None
 
 
 def _ultra_feedback(row: Row) -> dict[str, Any]:
@@ -117,10 +122,14 @@ def _ultra_feedback(row: Row) -> dict[str, Any]:
 def _rating(completion: Row, aspect: str) -> float | None:
   annotations = adapter.need_object(completion, "annotations")
   rating = adapter.need_object(annotations, aspect).get("Rating")
-  try:
-    return float(rating)
-  except (TypeError, ValueError):  # "N/A"
+  if rating is None:
     return None
+  if isinstance(rating, str):
+    try:
+      rating = float(rating)
+    except ValueError:  # "N/A"
+      return None
+  return columns.number(f"Rating of {aspect}", rating)
 
 
 def _strength_cleaned(row: Row) -> dict[str, Any]:

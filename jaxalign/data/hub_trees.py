@@ -4,7 +4,7 @@ import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from jaxalign.data import adapter
+from jaxalign.data import adapter, columns
 from jaxalign.data.rows import Row
 
 T = TypeVar("T")
@@ -60,19 +60,30 @@ def _oasst(found: Iterable[Row]) -> Iterator[Row]:
     if isinstance(row, ValueError):
       yield where, row
       continue
-    messages[row.get("message_id")] = row
+    name = _convert(adapter.need_label, row, "message_id")
+    if isinstance(name, ValueError):
+      yield where, name
+      continue
+    messages[name] = row
     if row.get("role") != "assistant" or row.get("rank") is None:
       continue
-    rank = _convert(adapter.need_number, row, "rank")
-    if isinstance(rank, ValueError):
-      yield where, rank
+    ranked = _convert(_oasst_reply, row)
+    if isinstance(ranked, ValueError):
+      yield where, ranked
     else:
-      replies[row.get("parent_id")].append((rank, where, row))
-  for parent, ranked in replies.items():
-    if len(ranked) > 1:
-      ranked.sort(key=lambda reply: reply[:2])
-      rows = [row for _, _, row in ranked]
-      yield ranked[0][1], _convert(_oasst_ranking, messages, parent, rows)
+      parent, rank = ranked
+      replies[parent].append((rank, where, row))
+  for parent, found_replies in replies.items():
+    if len(found_replies) > 1:
+      found_replies.sort(key=lambda reply: reply[:2])
+      rows = [row for _, _, row in found_replies]
+      place = found_replies[0][1]
+      yield place, _convert(_oasst_ranking, messages, parent, rows)
+
+
+def _oasst_reply(row: Mapping[str, Any]) -> tuple[str, float]:
+  """The message that a reply answers, and its rank."""
+  return adapter.need_label(row, "parent_id"), adapter.need_number(row, "rank")
 
 
 def _oasst_ranking(
@@ -88,7 +99,8 @@ def _oasst_ranking(
     message = messages[at]
     role = ROLES.get(adapter.need_text(message, "role"))
     turns.insert(0, {"role": role, "content": message.get("text")})
-    at = message.get("parent_id")
+    above = message.get("parent_id")
+    at = None if above is None else adapter.need_label(message, "parent_id")
   return {
     "prompt": turns,
     "responses": [adapter.need_text(reply, "text") for reply in replies],
@@ -104,9 +116,13 @@ def _prism(found: Iterable[Row]) -> Iterator[Row]:
     if isinstance(row, ValueError):
       yield where, row
       continue
-    turns[row.get("conversation_id"), row.get("turn")].append((where, row))
+    key = _convert(_prism_turn, row)
+    if isinstance(key, ValueError):
+      yield where, key
+    else:
+      turns[key].append((where, row))
   history: dict[Any, list[dict[str, Any]]] = collections.defaultdict(list)
-  for (conversation, _), rows in sorted(turns.items(), key=_by_turn):
+  for (conversation, _), rows in sorted(turns.items()):
     said = history[conversation]
     said.append({"role": "user", "content": rows[0][1].get("user_prompt")})
     if len(rows) > 1:
@@ -118,9 +134,10 @@ def _prism(found: Iterable[Row]) -> Iterator[Row]:
     said.append({"role": "assistant", "content": kept[0].get("model_response")})
 
 
-def _by_turn(item: tuple[tuple[Any, Any], Any]) -> tuple[str, int]:
-  (conversation, turn), _ = item
-  return str(conversation), turn if isinstance(turn, int) else 0
+def _prism_turn(row: Mapping[str, Any]) -> tuple[str, int]:
+  """The conversation and the number of its turn."""
+  turn = columns.count("turn", adapter.need(row, "turn"))
+  return adapter.need_label(row, "conversation_id"), turn
 
 
 def _prism_ranking(

@@ -156,7 +156,7 @@ class ShapesTest(parameterized.TestCase):
     self.assertEqual(second.responses[0], " one")
     odd = {**BEST_OF, "rm_choice": {"m": 4}}
     (error,) = convert("bon_tulu16_NC/choices", odd)
-    self.assertRegex(str(error), "rm_choice must be in 0..3, got 4")
+    self.assertRegex(str(error), "rm_choice must be in 0..3, got int 4")
 
   def test_stories(self):
     row = {"id": "s", "text": "Once", "ids": [1, 2]}

@@ -71,7 +71,7 @@ class HubRowsTest(parameterized.TestCase):
     record = convert("openai/summarize_from_feedback", article)
     self.assertEqual(record.prompt, "Title: T\nArticle: News.\n\nTL;DR:")
     self.assertEqual(record.responses[0], " First")
-    with self.assertRaisesRegex(ValueError, "choice 0 or 1, got 2 and None"):
+    with self.assertRaisesRegex(ValueError, "choice must be in 0..1, got noth"):
       convert("openai/summarize_from_feedback", {**row, "choice": None})
 
   @parameterized.parameters(
@@ -116,8 +116,11 @@ class HubRowsTest(parameterized.TestCase):
     self.assertEqual(record.responses[0], best)
     self.assertEqual(record.strength, math.log(2))
     self.assertEqual(record.group, "askbaking_train")
-    with self.assertRaisesRegex(ValueError, "labels must be 0 or 1, got 2"):
+    with self.assertRaisesRegex(ValueError, "labels must be in 0..1, got int"):
       convert("stanfordnlp/SHP", {**row, "labels": 2})
+    for ratio, message in (("2.0", "a number, got text"), (-1, ">= 0, got -1")):
+      with self.assertRaisesRegex(ValueError, f"score_ratio must be {message}"):
+        convert("stanfordnlp/SHP", {**row, "score_ratio": ratio})
 
   def test_ultra_feedback(self):
     record = convert(

@@ -105,6 +105,14 @@ class OasstTest(absltest.TestCase):
 
 
 class PrismTest(absltest.TestCase):
+  def test_turns_written_as_floats_are_in_their_order(self):
+    turns = (1, 0)
+    whole = [self.row(t, f"{t}{s}", s, s > 0) for t in turns for s in (1, 0)]
+    floats = [row | {"turn": float(row["turn"])} for row in whole]
+    found = convert("HannahRoseKirk/prism-alignment", floats)
+    self.assertEqual(found, convert("HannahRoseKirk/prism-alignment", whole))
+    self.assertEqual([len(record.prompt) for _, record in found], [1, 3])
+
   def row(self, turn, response, score, kept, interaction="i0"):
     return {
       "utterance_id": "u",
