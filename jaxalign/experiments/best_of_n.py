@@ -25,7 +25,7 @@ from jaxalign.experiments.policies import (
 )
 from jaxalign.experiments.stage import configuration, program
 from jaxalign.runtime import mesh as meshes
-from jaxalign.runtime import storage
+from jaxalign.runtime import progress, storage
 
 log = logging.getLogger("jaxalign")
 
@@ -219,8 +219,10 @@ def run(config: Config, workdir: epath.Path) -> None:
     workdir / "samples.jsonl", dataclasses.asdict(config)
   )
   scored = [candidates.Scored(*row) for row in file.rows]
-  while len(scored) < len(records):
-    first = len(scored)
+  starts = range(len(scored), len(records), config.chunk)
+  for first in progress.watched(
+    starts, total=len(starts), what="answering and scoring"
+  ):
     chunk = candidates.score_chunk(
       records[first : first + config.chunk],
       first,
@@ -232,7 +234,6 @@ def run(config: Config, workdir: epath.Path) -> None:
     )
     file.append(chunk)
     scored += chunk
-    log.info("%d of %d prompts", len(scored), len(records))
   proxy = np.array([row.proxy for row in scored])
   by = picked_by(proxy, source.names, config.pick_by)
   # Best first; of equals the last one, as the curves count them.

@@ -27,7 +27,7 @@ from jaxalign.experiments.stage import (
   training,
 )
 from jaxalign.models import heads
-from jaxalign.runtime import checkpoint, hosts, storage
+from jaxalign.runtime import checkpoint, hosts, progress, storage
 from jaxalign.runtime import mesh as meshes
 
 log = logging.getLogger("jaxalign")
@@ -262,7 +262,10 @@ def write_records(
     packed = files.enter_context(
       gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
     )
-    for i, record in enumerate(pairs.records):
+    passing = progress.watched(
+      pairs.records, total=len(split.strength), what=f"writing {path.name}"
+    )
+    for i, record in enumerate(passing):
       strength, std = float(split.strength[i]), float(split.std[i])
       scored = dataclasses.replace(record, strength=strength, strength_std=std)
       packed.write(f"{json.dumps(scored.to_row())}\n".encode())

@@ -25,7 +25,7 @@ from jaxalign.experiments.annotations import persona_votes, personas_page
 from jaxalign.experiments.annotations.persona_votes import Labelled, Text
 from jaxalign.experiments.inputs import answer_cache, preferences
 from jaxalign.experiments.stage import configuration, program
-from jaxalign.runtime import hosts, storage
+from jaxalign.runtime import hosts, progress, storage
 
 log = logging.getLogger("jaxalign")
 
@@ -172,7 +172,10 @@ def _ask(
   per_text = 1 + len(crowd.personas)
   found: dict[Text, Labelled] = {}
   counts: collections.Counter[str] = collections.Counter()
-  for start in range(0, len(texts), CHUNK):
+  starts = range(0, len(texts), CHUNK)
+  for start in progress.watched(
+    starts, total=len(starts), what=f"asking about {len(texts)} responses"
+  ):
     chunk = texts[start : start + CHUNK]
     answers, new = endpoint.ask_all(
       config.endpoint,
@@ -197,7 +200,6 @@ def _ask(
         prior_strength=config.personas.prior_strength,
         min_votes=config.personas.min_votes,
       )
-    log.info("%d of %d responses", len(found), len(texts))
   return found, dict(counts)
 
 

@@ -21,7 +21,7 @@ from jaxalign.experiments.policies import policy_sampling
 from jaxalign.experiments.stage import backbone, program
 from jaxalign.models import heads, weights
 from jaxalign.models.config import DecoderConfig
-from jaxalign.runtime import folders, hosts, storage
+from jaxalign.runtime import folders, hosts, progress, storage
 from jaxalign.runtime import mesh as meshes
 
 log = logging.getLogger("jaxalign")
@@ -108,10 +108,13 @@ def run(config: Config, workdir: epath.Path) -> None:
   prompts = _prompts(config)
   path = workdir / FILE
   done = _finished(path)
-  log.info("%d prompts, %d of them answered before", len(prompts), done)
+  log.info("%d prompts, %d answered by an earlier run", len(prompts), done)
   share = config.batch_size // config.num_responses
   file = storage.AppendedFile(path) if hosts.is_main() else None
-  for start in range(done, len(prompts), share):
+  starts = range(done, len(prompts), share)
+  for start in progress.watched(
+    starts, total=len(starts), what="sampling batches"
+  ):
     numbers = range(start, min(start + share, len(prompts)))
     texts = _answers(
       config,

@@ -283,7 +283,7 @@ def _train(
       if leaving:
         preempted.leave(step)
   for name, trace in stage.traces.items():
-    log.info("%s was compiled %d times", name, trace.count)
+    log.debug("programs compiled of %s: %d", name, trace.count)
   if measure is not None and scores is None:  # resumed after the last step
     scores = measure(state)
   return state, scores

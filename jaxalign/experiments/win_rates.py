@@ -22,9 +22,11 @@ from jaxalign.experiments.inputs import answer_cache
 from jaxalign.experiments.policies import reward_source
 from jaxalign.experiments.stage import configuration, program
 from jaxalign.runtime import mesh as meshes
-from jaxalign.runtime import report
+from jaxalign.runtime import progress, report
 
 log = logging.getLogger("jaxalign")
+
+CHUNK = 1024  # answers scored at a time, for the bar
 
 COLUMNS = (
   "win",
@@ -168,7 +170,16 @@ def run(config: Config, workdir: epath.Path) -> None:
     config.mesh.rules,
     crowd_seed=config.crowd_seed,
   )
-  gaps = source(prompts, ours) - source(prompts, theirs)
+  starts = range(0, len(prompts), CHUNK)
+  gaps = np.concatenate(
+    [
+      source(prompts[at : at + CHUNK], ours[at : at + CHUNK])
+      - source(prompts[at : at + CHUNK], theirs[at : at + CHUNK])
+      for at in progress.watched(
+        starts, total=len(starts), what="scoring answers"
+      )
+    ]
+  )
   found = {
     name: outcomes_of(gaps[:, k], config.margin)
     for k, name in enumerate(source.names)

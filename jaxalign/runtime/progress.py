@@ -1,18 +1,27 @@
-"""How far a run is: a bar on a terminal, now and then a line elsewhere."""
+"""Progress bars: on a terminal a bar, elsewhere now and then a line."""
 
 import collections
+import contextlib
+import itertools
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 import rich.console
 import rich.progress
 import rich.table
 
-from jaxalign.runtime import inspect
+from jaxalign.runtime import hosts, inspect
+
+T = TypeVar("T")
 
 _RATE_WINDOW_S = 60.0
 _MARK_EVERY_S = 0.2
 _MEMORY_EVERY_S = 2.0
+
+
+# The bar in view, if any: a pass within a run becomes a line of its display.
+_in_view: list[rich.progress.Progress] = []
 
 
 class _Mark(NamedTuple):
@@ -33,6 +42,51 @@ def _gib(size: int) -> str:
   return f"{size / 2**30:.2f} GiB"
 
 
+def watched(items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
+  """The same items, with a bar of `counted` for how many were dealt with.
+
+  Args:
+    items: of a pass over data.
+    total: how many there are, None where nobody knows.
+    what: what is done, such as "scoring pairs".
+
+  Yields:
+    Each item.
+  """
+  with counted(total=total, what=what) as done:
+    for item in items:
+      yield item
+      done()
+
+
+@contextlib.contextmanager
+def counted(*, total: int | None, what: str) -> Iterator[Callable[[], None]]:
+  """A bar for a pass over data, on the main process.
+
+  Within a run whose bar is in view it is a line below that, gone at the end; a
+  pass that is over soon leaves no line where there is no terminal.
+
+  Args:
+    total: how many items there are, None where nobody knows.
+    what: what is done, such as "asking the judge".
+
+  Yields:
+    What is to be called after each item.
+  """
+  if not hosts.is_main():
+    yield lambda: None
+    return
+  shown = Progress(
+    start_step=0, num_steps=total, description=what, lasting=False
+  )
+  shown.start()
+  numbers = itertools.count(1)
+  try:
+    yield lambda: shown.advance(next(numbers))
+  finally:
+    shown.stop()
+
+
 class Progress:
   """Steps done, time left, tokens/s, loss and memory of a run."""
 
@@ -40,69 +94,89 @@ class Progress:
     self,
     *,
     start_step: int,
-    num_steps: int,
+    num_steps: int | None,
+    description: str = "train",
     show: bool | None = None,
     log_every_s: float = 30.0,
+    lasting: bool = True,
     console: rich.console.Console | None = None,
   ):
     """Describes the display; `start` begins it.
 
     Args:
       start_step: steps done before.
-      num_steps: steps in all.
+      num_steps: steps in all, None where nobody knows.
+      description: what the run is doing.
       show: True draws a bar, False prints plain lines, None draws the bar if
         the console is a terminal.
       log_every_s: seconds between plain lines.
+      lasting: whether the last state is printed also where none was before.
       console: where to; standard error by default.
     """
     self._console = console or rich.console.Console(stderr=True)
     self._num_steps = num_steps
     self._step = start_step
     self._log_every_s = log_every_s
-    self._description = "train"
+    self._description = description
+    self._lasting = lasting
     self._loss: float | None = None
     self._tokens: int | None = None
     self._marks: collections.deque[_Mark] = collections.deque()
     self._memory = ""
     self._memory_read = -float("inf")
     self._bar: rich.progress.Progress | None = None
-    if self._console.is_terminal if show is None else show:
-      self._bar = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description}", markup=False),
-        rich.progress.BarColumn(bar_width=20),
-        # On a narrow terminal the bar shrinks and the last column wraps.
-        rich.progress.MofNCompleteColumn(
-          table_column=rich.table.Column(no_wrap=True)
-        ),
-        rich.progress.TextColumn(
-          "{task.fields[status]}",
-          markup=False,
-          table_column=rich.table.Column(),
-        ),
-        console=self._console,
-        refresh_per_second=2,
-      )
+    self._within = False
+    self._show = self._console.is_terminal if show is None else show
+
+  def _view(self) -> rich.progress.Progress:
+    """The display: one for all that goes on at a time."""
+    self._within = bool(_in_view)
+    if self._within:
+      return _in_view[0]
+    return rich.progress.Progress(
+      rich.progress.TextColumn("{task.description}", markup=False),
+      rich.progress.BarColumn(bar_width=20),
+      # On a narrow terminal the bar shrinks and the last column wraps.
+      rich.progress.MofNCompleteColumn(
+        table_column=rich.table.Column(no_wrap=True)
+      ),
+      rich.progress.TextColumn(
+        "{task.fields[status]}",
+        markup=False,
+        table_column=rich.table.Column(),
+      ),
+      console=self._console,
+      refresh_per_second=2,
+    )
 
   def start(self) -> None:
     """Begins to measure and shows the bar."""
-    now = time.monotonic()
-    self._marks.append(_Mark(now, self._step, 0))
-    self._logged = now
-    if self._bar is not None:
+    self._began = self._logged = time.monotonic()
+    self._printed = False
+    if self._show:
+      self._bar = self._view()
       self._task = self._bar.add_task(
         self._description,
         total=self._num_steps,
         completed=self._step,
-        status="",
+        status="starting",
       )
-      self._bar.start()
+      if not self._within:
+        _in_view.append(self._bar)
+        self._bar.start()
 
   def stop(self) -> None:
     """Takes the display down; the bar's last state stays in view."""
-    if self._bar is not None:
-      self._bar.stop()
-    else:
-      self._print()
+    if self._bar is None:
+      if self._lasting or self._printed:
+        self._print()
+      return
+    if self._within:
+      self._bar.remove_task(self._task)
+      return
+    self._bar.update(self._task, status=self._status())
+    self._bar.stop()
+    _in_view.remove(self._bar)
 
   def advance(
     self,
@@ -113,6 +187,9 @@ class Progress:
     loss: float | None = None,
   ) -> None:
     """Takes note of one or more finished steps.
+
+    Time and rates are counted from the first call on: what came before
+    compiled.
 
     Args:
       step: number of steps done.
@@ -149,6 +226,8 @@ class Progress:
 
   def rates(self) -> tuple[float | None, float | None]:
     """Steps and tokens per second over the last minute, None if unknown."""
+    if not self._marks:
+      return None, None
     first, last = self._marks[0], self._marks[-1]
     seconds = last.seconds - first.seconds
     if seconds <= 0 or last.step <= first.step:
@@ -174,7 +253,11 @@ class Progress:
     """Time left, speed, loss and memory as one line."""
     steps, tokens = self.rates()
     parts = []
-    if steps is not None:
+    if self._step == self._num_steps:
+      parts.append(f"{_duration(time.monotonic() - self._began)} in all")
+    elif steps is None:
+      parts.append("starting")
+    elif self._num_steps is not None:
       left = (self._num_steps - self._step) / steps
       parts.append(f"{_duration(left)} left")
     if tokens is not None:
@@ -193,7 +276,9 @@ class Progress:
     return ", ".join([*parts, self._memory])
 
   def _print(self) -> None:
-    line = f"{self._description} {self._step}/{self._num_steps}"
+    self._printed = True
+    of_all = "" if self._num_steps is None else f"/{self._num_steps}"
+    line = f"{self._description} {self._step}{of_all}"
     self._console.print(
       f"{line}, {self._status()}",
       markup=False,

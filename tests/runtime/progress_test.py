@@ -47,21 +47,28 @@ class ProgressTest(absltest.TestCase):
 
   def test_steps_per_second_where_tokens_are_not_counted(self):
     shown = self.start(start_step=0, num_steps=9, log_every_s=1.0)
+    shown.advance(1)
     self.clock.return_value += 4.0
-    shown.advance(2)
-    self.assertIn("train 2/9, 0:00:14 left, 0.5 steps/s", self.text.getvalue())
+    shown.advance(3)
+    self.assertIn("train 3/9, 0:00:12 left, 0.5 steps/s", self.text.getvalue())
 
-  def test_rates_forget_the_first_compilation(self):
-    shown = self.start(start_step=0, num_steps=1000)
+  def test_compilation_is_in_no_rate_and_in_no_time_left(self):
+    shown = self.start(start_step=0, num_steps=1000, log_every_s=0.0)
     self.clock.return_value += 300.0  # compiles
     shown.advance(1, tokens=10)
-    self.assertLess(shown.rates()[0], 0.01)
-    for step in range(2, 82):
-      self.clock.return_value += 1.0
-      shown.advance(step, tokens=10)
-    steps, tokens = shown.rates()
-    self.assertAlmostEqual(steps, 1.0)
-    self.assertAlmostEqual(tokens, 10.0)
+    self.assertEqual(shown.rates(), (None, None))
+    self.assertIn("train 1/1000, starting, host", self.text.getvalue())
+    self.clock.return_value += 2.0
+    shown.advance(2, tokens=10)
+    self.assertEqual(shown.rates(), (0.5, 5.0))
+    self.assertIn("train 2/1000, 0:33:16 left, 5 tok", self.text.getvalue())
+
+  def test_the_end_says_how_long_it_took(self):
+    shown = self.start(start_step=0, num_steps=2)
+    self.clock.return_value += 61.0
+    shown.advance(2)
+    shown.stop()
+    self.assertIn("train 2/2, 0:01:01 in all, host", self.text.getvalue())
 
   def test_fast_steps_are_not_kept_one_by_one(self):
     shown = self.start(start_step=0, num_steps=10**6)
@@ -78,8 +85,9 @@ class ProgressTest(absltest.TestCase):
 
   def test_bar_is_drawn_on_a_terminal_only(self):
     shown = self.start(start_step=40, num_steps=100, terminal=True)
-    self.clock.return_value += 1.0
-    shown.advance(41, tokens=50, loss=0.25)
+    for step in (40, 41):
+      self.clock.return_value += 1.0
+      shown.advance(step, tokens=50, loss=0.25)
     shown.stop()
     self.assertIn("41/100", self.text.getvalue())
     self.assertIn("50 tokens/s", self.text.getvalue())
@@ -102,6 +110,56 @@ class ProgressTest(absltest.TestCase):
       shown.stop()
       self.assertIn("[red]group[/red]", self.text.getvalue())
       self.text.truncate(0)
+
+
+class WatchedTest(absltest.TestCase):
+  def pass_over(self, items, *, terminal, **options):
+    text = io.StringIO()
+    console = rich.console.Console(
+      file=text, force_terminal=terminal, width=160
+    )
+    with mock.patch.object(
+      progress.rich.console, "Console", lambda **_: console
+    ):
+      seen = list(progress.watched(items, **options))
+    self.assertEmpty(progress._in_view)
+    return seen, text.getvalue()
+
+  def test_the_same_items_and_a_bar(self):
+    seen, said = self.pass_over(
+      "abc", terminal=True, total=3, what="scoring pairs"
+    )
+    self.assertEqual(seen, ["a", "b", "c"])
+    self.assertIn("scoring pairs", said)
+    self.assertIn("3/3", said)
+
+  def test_a_short_pass_says_nothing_where_there_is_no_terminal(self):
+    seen, said = self.pass_over("abc", terminal=False, total=3, what="scoring")
+    self.assertEqual((seen, said), (["a", "b", "c"], ""))
+
+  def test_nobody_knows_how_many(self):
+    seen, said = self.pass_over(
+      iter("abc"), terminal=True, total=None, what="reading"
+    )
+    self.assertEqual(seen, ["a", "b", "c"])
+    self.assertIn("3/?", said)
+
+  def test_within_a_run_it_is_a_line_of_its_display(self):
+    text = io.StringIO()
+    console = rich.console.Console(file=text, force_terminal=True, width=160)
+    run = progress.Progress(start_step=0, num_steps=5, console=console)
+    run.start()
+    run.advance(1)
+    passing = progress.watched("ab", total=2, what="scoring pairs")
+    with mock.patch.object(
+      progress.rich.console, "Console", lambda **_: console
+    ):
+      next(passing)
+      self.assertLen(run._bar.tasks, 2)
+      passing.close()  # what an error in the pass does
+    self.assertLen(run._bar.tasks, 1)
+    run.stop()
+    self.assertIn("1/5", text.getvalue())
 
 
 if __name__ == "__main__":

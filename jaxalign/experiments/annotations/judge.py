@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxalign.data import endpoint
+from jaxalign.data import endpoint, questions
 from jaxalign.data.questions import Answer, EndpointConfig, Messages
 from jaxalign.data.transcripts import Text, text_of
 from jaxalign.experiments.inputs import answer_cache
+from jaxalign.runtime import progress
 
 SYSTEM = (
   "You compare two answers to a prompt. Say in one sentence how they differ in "
@@ -84,9 +85,18 @@ def ask(
   rows = list(zip(prompts, first, second, strict=True))
   asked = [question(p, a, b) for p, a, b in rows]
   asked += [question(p, b, a) for p, a, b in rows]
-  answers, counts = endpoint.ask_all(
-    config, asked, known=cache.answers, remember=cache.remember, seed=seed
-  )
+  keys = {questions.question_key(config, one) for one in asked}
+  with progress.counted(
+    total=len(keys - {*cache.answers}), what="asking the judge"
+  ) as done:
+
+    def remember(key: str, answer: Answer) -> None:
+      cache.remember(key, answer)
+      done()
+
+    answers, counts = endpoint.ask_all(
+      config, asked, known=cache.answers, remember=remember, seed=seed
+    )
   verdicts = np.array([read_verdict(answer) for answer in answers])
   forward, backward = verdicts[: len(rows)], 1 - verdicts[len(rows) :]
   readable = ~np.isnan(forward) & ~np.isnan(backward)

@@ -20,9 +20,9 @@ from jaxalign.data import (
 )
 from jaxalign.data.dataset import Dataset
 from jaxalign.data.record import Record
-from jaxalign.experiments.inputs import tokenizers
+from jaxalign.experiments.inputs import counts, tokenizers
 from jaxalign.ops import checks
-from jaxalign.runtime import hosts
+from jaxalign.runtime import hosts, progress
 
 log = logging.getLogger("jaxalign")
 
@@ -133,7 +133,7 @@ def load_records(config: DataConfig, files: tuple[str, ...]) -> list[Record]:
     ValueError: begins with `FILE:LINE:` for a bad record.
   """
   stream = _stream(config, files)
-  records = list(stream)
+  records = list(progress.watched(stream, total=None, what="reading records"))
   _log(stream)
   return records
 
@@ -154,7 +154,12 @@ def _log(stream: readers.RecordStream) -> None:
     lost = {k: v for k, v in source.dropped.items() if v}
     if source.skipped:
       lost["skipped"] = source.skipped
-    log.info("%s: %d records, lost %s", source.spec, source.kept, lost or 0)
+    log.info(
+      "%s: %s records; lost: %s",
+      source.spec,
+      f"{source.kept:,}",
+      counts.in_words(lost),
+    )
 
 
 def load_pairs(
@@ -181,15 +186,21 @@ def load_pairs(
   stream = _stream(config, files)
   found = readers.PairStream(stream, keep)
   records = found if config.streaming else list(found)
+  number = None if config.streaming else len(records)
   dataset = tokens.encode_pairs(
-    records,
+    counts.watched(records, number, "tokenising pairs"),
     tokenizer,
     max_length=config.max_length,
     on_disk=config.streaming,
     processes=hosts.sharing(),
   )
   _log(stream)
-  log.info("%d pairs, %s", len(dataset), dict(dataset.counts))
+  log.info(
+    "%s pairs; cut to %d tokens: %s",
+    f"{len(dataset):,}",
+    config.max_length,
+    counts.in_words(dataset.counts),
+  )
   lost = stream.whole_report().counts
   return Pairs(records, dataset, {**lost, **dataset.counts})
 
@@ -262,7 +273,9 @@ def _encode(
   config: DataConfig, records: list[Record], tokenizer: tokens.Tokenizer
 ) -> Pairs:
   dataset = tokens.encode_pairs(
-    records, tokenizer, max_length=config.max_length
+    counts.watched(records, len(records), "tokenising responses"),
+    tokenizer,
+    max_length=config.max_length,
   )
   return Pairs(records, dataset, dataset.counts)
 

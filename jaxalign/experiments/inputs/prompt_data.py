@@ -7,6 +7,7 @@ import jax
 
 from jaxalign.data import batches, prompts, readers, tokens
 from jaxalign.data.record import Record
+from jaxalign.experiments.inputs import counts
 from jaxalign.runtime import hosts
 
 log = logging.getLogger("jaxalign")
@@ -95,7 +96,11 @@ def load_prompts(
     processes=hosts.sharing(),
   )
   log.info(
-    "%s: %d prompts, %s", " ".join(files), len(dataset), dict(dataset.counts)
+    "%s: %s prompts; cut to %d tokens: %s",
+    " ".join(files),
+    f"{len(dataset):,}",
+    config.max_prompt_length,
+    counts.in_words(dataset.counts),
   )
   return dataset
 

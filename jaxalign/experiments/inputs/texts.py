@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jaxalign.data import batches, packed, packing, readers, tokens
+from jaxalign.experiments.inputs import counts
 from jaxalign.ops import checks
 from jaxalign.runtime import hosts
 
@@ -60,7 +61,7 @@ def load_texts(
     files, config.on_bad_record, config.extra_columns, config.crowd_seed
   )
   dataset = packed.pack_records(
-    stream,
+    counts.watched(stream, None, "tokenising texts"),
     tokenizer,
     length=config.length,
     layout=config.layout,
@@ -68,10 +69,10 @@ def load_texts(
   )
   filled = int(dataset.sequences.lengths.sum()) / (len(dataset) * config.length)
   log.info(
-    "%s: %d texts in %d rows of %d tokens, %.0f %% filled",
+    "%s: %s texts in %s rows of %d tokens, %.0f %% filled",
     " ".join(files),
-    len(dataset.sequences),
-    len(dataset),
+    f"{len(dataset.sequences):,}",
+    f"{len(dataset):,}",
     config.length,
     100 * filled,
   )

@@ -12,7 +12,7 @@ from jaxalign.experiments.inputs import texts
 from jaxalign.experiments.stage import training
 from jaxalign.models import activations, heads, token_log_probs
 from jaxalign.models.config import DecoderConfig
-from jaxalign.runtime import hosts
+from jaxalign.runtime import hosts, progress
 from jaxalign.runtime import mesh as meshes
 
 
@@ -84,11 +84,14 @@ def make_measure(
 
   def measure(params: Any) -> dict[str, float]:
     total = count = 0.0
-    for batch in batches.batch_iterator(
+    stream = batches.batch_iterator(
       source,
       start_step=0,
       num_steps=len(source),
       prefetch=data.prefetch,
+    )
+    for batch in progress.watched(
+      stream, total=len(source), what="held-out likelihood"
     ):
       part = hosts.fetch(evaluate(params, hosts.global_batch(batch, rows)))
       total, count = total + float(part[0]), count + float(part[1])

@@ -14,7 +14,7 @@ from jaxalign.experiments.policies import (
   policy_settings,
   rollouts,
 )
-from jaxalign.runtime import hosts, reward_sources
+from jaxalign.runtime import hosts, progress, reward_sources
 
 Measure = Callable[[PolicyState], dict[str, float]]
 
@@ -62,7 +62,10 @@ def make_measure(
     stream = batches.batch_iterator(
       source_of, start_step=0, num_steps=len(source_of), prefetch=0
     )
-    for number, batch in enumerate(stream):
+    passing = progress.watched(
+      stream, total=len(source_of), what="answering held-out prompts"
+    )
+    for number, batch in enumerate(passing):
       found = rollout_of(
         state.actor.params, frozen, batch, jax.random.fold_in(key, number)
       )

@@ -14,7 +14,7 @@ from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import scoring
 from jaxalign.experiments.stage import configuration, training
 from jaxalign.models import activations, heads
-from jaxalign.runtime import hosts, planes, report
+from jaxalign.runtime import hosts, planes, progress, report
 from jaxalign.runtime import mesh as meshes
 
 START = "features_start.json"
@@ -100,7 +100,9 @@ def measure(
   stream = batches.batch_iterator(
     source, start_step=0, num_steps=len(source), prefetch=0
   )
-  for batch in stream:
+  for batch in progress.watched(
+    stream, total=len(source), what="reading features"
+  ):
     features, where = hosts.fetch(
       step(params, hosts.global_batch(batch, scorer.batch["where"].sharding))
     )

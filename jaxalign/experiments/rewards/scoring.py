@@ -23,6 +23,7 @@ from jaxalign.runtime import (
   footprint,
   hosts,
   model_rewards,
+  progress,
 )
 from jaxalign.runtime import mesh as meshes
 
@@ -183,7 +184,9 @@ def rewards_of(
   stream = batches.batch_iterator(
     source, start_step=0, num_steps=len(source), prefetch=data.prefetch
   )
-  for batch in stream:
+  for batch in progress.watched(
+    stream, total=len(source), what="scoring batches"
+  ):
     for name in ("tokens", "mask"):
       batch[name] = batch[name][:, :num_responses]
     scores, index, where = hosts.fetch(

@@ -237,5 +237,5 @@ def fit(
       if not last:
         params = None  # which a step may overwrite, or need the memory of
   profiler.close()
-  log.info("the step was compiled %d times", stage.traces.count)
+  log.debug("programs compiled of the step: %d", stage.traces.count)
   return Fitted(state, stage.whole(state) if params is None else params)

@@ -6,11 +6,14 @@ from typing import Any, TypeVar
 
 import jax
 from absl import app, flags
-from absl import logging as absl_logging
 from etils import epath
 from ml_collections import config_flags
 
-from jaxalign.experiments.stage import configuration, continuing
+from jaxalign.experiments.stage import (
+  configuration,
+  continuing,
+  log_lines,
+)
 from jaxalign.runtime import (
   compilation_cache,
   folders,
@@ -124,14 +127,12 @@ def main(
       process_id=values.process_id,
       timeout_s=values.host_timeout,
     )
-    # Ours on one host; of the libraries only what went wrong.
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    log.setLevel(logging.INFO if hosts.is_main() else logging.WARNING)
+    log_lines.set_up(is_main=hosts.is_main())
     config = configuration.to_dataclass(kind, values.config)
     compilation_cache.enable(values.compilation_cache)
     workdir = folders.open_workdir(values.workdir)
     log.info(
-      "%d devices (%s) in %d processes",
+      "devices: %d x %s, processes: %d",
       jax.device_count(),
       jax.devices()[0].device_kind,
       jax.process_count(),

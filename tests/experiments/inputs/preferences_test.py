@@ -154,7 +154,7 @@ class PreferencesTest(absltest.TestCase):
     )
     preferences.load_pairs(data(), (path,), tokens.byte_tokenizer())
     said = " ".join(str(call.args) for call in info.call_args_list)
-    self.assertIn("{'identical_responses': 1}", said)
+    self.assertIn("1 identical responses", said)
 
   def test_values_that_do_not_go_together(self):
     for changes, message in (

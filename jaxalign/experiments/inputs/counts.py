@@ -1,0 +1,34 @@
+"""Log lines about input: what was read, what was lost, how far the work is."""
+
+from collections.abc import Iterable, Mapping
+
+import jax
+
+from jaxalign.data.record import Record
+from jaxalign.runtime import progress
+
+
+def in_words(counts: Mapping[str, int]) -> str:
+  """What was counted: "3 truncated prompts, 1 skipped", or "nothing"."""
+  said = [
+    f"{number:,} {name.replace('_', ' ')}"
+    for name, number in counts.items()
+    if number
+  ]
+  return ", ".join(said) if said else "nothing"
+
+
+def watched(
+  records: Iterable[Record], total: int | None, what: str
+) -> Iterable[Record]:
+  """Records with a bar for the pass over them.
+
+  Args:
+    records: to be read once by one process, again and again by several, which
+      then get them as they are.
+    total: how many there are, None where nobody knows.
+    what: what is done with them.
+  """
+  if jax.process_count() > 1:
+    return records
+  return progress.watched(records, total=total, what=what)
