@@ -22,7 +22,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from jaxalign.runtime import compilation_cache  # noqa: E402
-from tests import parallel_modes  # noqa: E402
+from tests import tier  # noqa: E402
 
 # Ids of tests that took too long for the fast tier when `--measure` looked; a
 # test can also say so itself, by the mark.
@@ -96,7 +96,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-  parallel_modes.TIER = config.getoption("--tier")
+  tier.name = config.getoption("--tier")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -104,7 +104,6 @@ def pytest_collection_modifyitems(config, items):
   for item in items:
     if item.nodeid in listed:
       item.add_marker(pytest.mark.slow)
-  tier = config.getoption("--tier")
   named = tuple(arg for arg in config.args if "::" in arg)
   try:
     part, parts = map(int, config.getoption("--part").split("/"))
@@ -115,23 +114,17 @@ def pytest_collection_modifyitems(config, items):
       f"--part must be K/N with 1 <= K <= N, got {config.getoption('--part')!r}"
     ) from None
   slow = {item for item in items if "slow" in item.keywords}
-  classes = sorted(
-    {
-      item.parent.nodeid
-      for item in items
-      if item in slow or "in_all_modes" in item.name
-    }
-  )
+  # Those that check less in the fast tier are in both.
+  both = {item for item in items if tier.is_in_both(item.function)}
+  classes = sorted({item.parent.nodeid for item in slow | both})
   drawn = {*classes[part - 1 :: parts]}
 
   def wanted(item):
-    if tier == "all" or item.nodeid.startswith(named):
+    if tier.name == "all" or item.nodeid.startswith(named):
       return True
-    if tier == "fast":
+    if tier.is_fast():
       return item not in slow
-    # Two parallel modes are in the fast tier, five in the slow one.
-    both = "in_all_modes" in item.name
-    return (item in slow or both) and item.parent.nodeid in drawn
+    return item in slow | both and item.parent.nodeid in drawn
 
   config.hook.pytest_deselected(items=[i for i in items if not wanted(i)])
   items[:] = [item for item in items if wanted(item)]

@@ -17,6 +17,8 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from tests import tier
+
 MODES = (
   "sharded_jit",
   "pmap",
@@ -26,8 +28,6 @@ MODES = (
 )
 # Those of the fast tier: one per rule of where the mean over devices goes.
 FAST_MODES = ("pmap", "shard_map_outside")
-MODES_OF_TIER = {"fast": FAST_MODES, "slow": MODES, "all": MODES}
-TIER = "all"  # that runs here; tests/conftest.py says so
 
 
 def _mesh(shape, names):
@@ -132,7 +132,8 @@ def assert_same_in_all_modes(
     unittest.SkipTest: there are fewer devices.
   """
   need_devices(num_devices)
-  modes = MODES_OF_TIER[TIER] if modes is None else modes
+  if modes is None:
+    modes = FAST_MODES if tier.is_fast() else MODES
   with jax.enable_x64(True):
     wide = lambda x: (
       np.asarray(x, np.float64) if np.asarray(x).dtype.kind == "f" else x
