@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from jaxalign.data import packing, shares
+from jaxalign.data import packing, sequences, shares
 from jaxalign.data.record import Record
 from jaxalign.data.sequences import Sequences
 from jaxalign.data.tokenizer import Tokenizer
@@ -109,7 +109,13 @@ def pack_records(
   """
   first = _FirstResponses(records)
   found = shares.encode_some(
-    first, first, tokenizer, processes, max_length=length, on_disk=on_disk
+    first,
+    first,
+    tokenizer,
+    processes,
+    max_length=length,
+    on_disk=on_disk,
+    tokenise=sequences.answered,
   )
   rows = packing.pack(found.lengths.tolist(), length, layout=layout)
   return PackedDataset(found, rows, length, np.zeros(len(rows), np.int32))

@@ -114,9 +114,11 @@ def encode_prompts(
   group_names: Sequence[str],
   processes: shares.Processes | None = None,
 ) -> PromptDataset:
-  """Tokenises the prompt of every record as [bos] prompt.
+  """Tokenises the prompt of every record for an answer to follow.
 
-  A prompt that is too long loses its beginning; bos stays.
+  A prompt has the markers in front that the tokenizer or its chat template
+  gives it, and none behind. One that is too long loses its beginning; bos
+  stays.
 
   Args:
     records: read once; their responses are not looked at.
@@ -132,7 +134,7 @@ def encode_prompts(
   Raises:
     ValueError: no record, or a prompt without a token.
   """
-  markers = int(tokenizer.bos_id is not None)
+  markers = len(tokenizer.markers.first)
   if max_length <= markers:
     raise ValueError(f"max_length must be > {markers}, got {max_length}")
   texts: list[Text] = []
@@ -170,19 +172,28 @@ def _tokenised(
   records: Sequence[Record], tokenizer: Tokenizer, max_length: int, start: int
 ) -> Iterator[sequences.Tokenised]:
   """The prompts of some records; see `sequences.Tokenise`."""
-  first = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-  room = max_length - len(first)
-  for number, record in enumerate(records, start):
-    tokens = tokenizer.encode(tokenizer.prompt_text(record.prompt))
-    if tokens and tokens[0] == tokenizer.bos_id:  # written by a chat template
-      tokens = tokens[1:]
-    if not first and not tokens:
+  chats = [not isinstance(record.prompt, str) for record in records]
+  encodings = tokenizer.encode_texts(
+    [tokenizer.prompt_text(record.prompt) for record in records], chats
+  )
+  for number, (record, chat, encoding) in enumerate(
+    zip(records, chats, encodings, strict=True), start
+  ):
+    ids = encoding.ids
+    first, last = map(len, tokenizer.markers)
+    if chat:  # whose markers are part of the text
+      first, last = int(ids[:1] == [tokenizer.bos_id]), 0
+    ids = ids[: len(ids) - last]
+    if not ids and tokenizer.bos_id is None:
       raise ValueError(
         f"record {number}, id {record.id}: the prompt is empty and the "
         "tokenizer has no bos token to start from"
       )
-    ids = first + tokens[-room:]
-    yield sequences.Tokenised([ids], [len(ids)], len(tokens) > room, False)
+    ids = ids if ids else [tokenizer.bos_id]
+    room = max_length - first
+    cut = len(ids) - first > room
+    kept = [*ids[:first], *ids[len(ids) - room :]] if cut else ids
+    yield sequences.Tokenised([kept], [len(kept)], cut, False)
 
 
 def padded_prompts(

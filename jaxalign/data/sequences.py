@@ -12,7 +12,7 @@ import numpy as np
 import tokenizers
 
 from jaxalign.data.record import Record
-from jaxalign.data.tokenizer import Tokenizer
+from jaxalign.data.tokenizer import Tokenizer, is_chat
 
 CHUNK = 2048  # records tokenised at once, which bounds memory
 COUNTS = ("truncated_prompts", "truncated_responses")
@@ -74,6 +74,20 @@ class Sequences:
     return np.where(mask, values, np.int32(pad_id)), mask
 
 
+class _Ids(NamedTuple):
+  """One response behind its prompt, uncut.
+
+  Attributes:
+    first: markers in front, which no cut takes.
+    rest: all other ids.
+    prompt_length: leading ones of `rest` that are prompt.
+  """
+
+  first: list[int]
+  rest: list[int]
+  prompt_length: int
+
+
 class Tokenised(NamedTuple):
   """One record's responses behind its prompt, markers included.
 
@@ -130,11 +144,12 @@ def encode(
   on_disk: bool = False,
   tokenise: Tokenise | None = None,
 ) -> Sequences:
-  """Tokenises every response of every record as [bos] prompt response [eos].
+  """Tokenises every response of every record behind its prompt.
 
-  Prompt and response are tokenised as one text and cut afterwards, so what is
-  cut changes no token of what stays. A record longer than `max_length` loses
-  tokens from the left of its prompt (bos stays), the same number for all its
+  Prompt and response are tokenised as one text, with the markers that the
+  tokenizer or its chat template gives it, and cut afterwards, so what is cut
+  changes no token of what stays. A record longer than `max_length` loses tokens
+  from the left of its prompt (bos stays), the same number for all its
   responses; a response that is too long even without its prompt loses its
   beginning, never its end.
 
@@ -190,18 +205,18 @@ def checked(
   Raises:
     ValueError: there is no room.
   """
-  if tokenise is not None:
+  if tokenise not in (None, answered):
     return tokenise
-  markers = (tokenizer.bos_id is not None) + (tokenizer.eos_id is not None)
+  markers = sum(map(len, tokenizer.markers))
   if max_length <= markers:
     raise ValueError(f"max_length must be > {markers}, got {max_length}")
-  return tokenised
+  return tokenised if tokenise is None else tokenise
 
 
 def tokenised(
   records: Sequence[Record], tokenizer: Tokenizer, max_length: int, start: int
 ) -> Iterator[Tokenised]:
-  """Some records, as `encode` says.
+  """Some records as a reward model reads them.
 
   Args:
     records: tokenised together.
@@ -212,17 +227,27 @@ def tokenised(
   Yields:
     What became of each.
   """
-  bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-  eos = [] if tokenizer.eos_id is None else [tokenizer.eos_id]
-  room = max_length - len(bos) - len(eos)
   for texts in _tokenise(records, tokenizer, start):
-    kept, cut_prompt, cut_response = _cut(texts, room)
-    yield Tokenised(
-      [[*bos, *ids, *eos] for ids, _ in kept],
-      [prompt_length + len(bos) for _, prompt_length in kept],
-      cut_prompt,
-      cut_response,
-    )
+    yield _cut([_read_part(text, tokenizer) for text in texts], max_length)
+
+
+def answered(
+  records: Sequence[Record], tokenizer: Tokenizer, max_length: int, start: int
+) -> Iterator[Tokenised]:
+  """Some records as a language model learns to answer: each answer ends.
+
+  Args:
+    records: tokenised together.
+    tokenizer: from `load_tokenizer`; its eos goes behind an answer that neither
+      it nor the chat template ends.
+    max_length: bound on a sequence, markers included, in tokens.
+    start: number of the first record, for errors.
+
+  Yields:
+    What became of each.
+  """
+  for texts in _tokenise(records, tokenizer, start):
+    yield _cut([_ended(text, tokenizer) for text in texts], max_length)
 
 
 def chunks(records: Iterable[Record]) -> Iterator[tuple[int, list[Record]]]:
@@ -235,9 +260,9 @@ def chunks(records: Iterable[Record]) -> Iterator[tuple[int, list[Record]]]:
 
 def _tokenise(
   records: Sequence[Record], tokenizer: Tokenizer, start: int
-) -> Iterator[list[tuple[list[int], int]]]:
-  """Per record and response: ids without outer markers, and prompt tokens."""
-  texts, cuts = [], []
+) -> Iterator[list[_Ids]]:
+  """What each response of each record is to the tokenizer."""
+  texts, cuts, chats = [], [], []
   for i, record in enumerate(records, start):
     for response in record.responses:
       try:
@@ -247,48 +272,78 @@ def _tokenise(
         raise
       texts.append(text)
       cuts.append(cut)
-  encodings = zip(tokenizer.encode_batch(texts), cuts, texts, strict=True)
+      chats.append(is_chat(record.prompt, response))
+  encodings = zip(
+    tokenizer.encode_texts(texts, chats), cuts, texts, chats, strict=True
+  )
   for record in records:
     found = []
-    for encoding, cut, text in itertools.islice(
+    for encoding, cut, text, chat in itertools.islice(
       encodings, len(record.responses)
     ):
       ids = encoding.ids
-      first = _first_token(encoding, cut, len(text))
-      if ids and ids[0] == tokenizer.bos_id:  # written by a chat template
-        ids, first = ids[1:], max(first - 1, 0)
-      if ids and ids[-1] == tokenizer.eos_id:
-        ids = ids[:-1]
-      found.append((ids, min(first, len(ids))))
+      first, last = map(len, tokenizer.markers)
+      if chat:  # whose markers are part of the text
+        first, last = int(ids[:1] == [tokenizer.bos_id]), 0
+      if not ids:  # a model reads one token at least
+        ids = [_any_marker(tokenizer)]
+      answer = _first_token(encoding, cut, len(text), len(ids) - last)
+      found.append(_Ids(ids[:first], ids[first:], max(answer - first, 0)))
     yield found
 
 
+def _any_marker(tokenizer: Tokenizer) -> int:
+  for marker in (tokenizer.bos_id, tokenizer.eos_id):
+    if marker is not None:
+      return marker
+  return tokenizer.pad_id
+
+
 def _first_token(
-  encoding: tokenizers.Encoding, cut: int, num_chars: int
+  encoding: tokenizers.Encoding, cut: int, num_chars: int, end: int
 ) -> int:
-  """The first token that holds a character at or behind `cut`."""
+  """The first token that holds a character at or behind `cut`, else `end`."""
   for position in range(cut, num_chars):
     token = encoding.char_to_token(position)
     if token is not None:
       return token
-  return len(encoding.ids)
+  return end
 
 
-def _cut(
-  texts: list[tuple[list[int], int]], room: int
-) -> tuple[list[tuple[list[int], int]], bool, bool]:
-  """All within `room` tokens, and whether prompt or response lost any.
+def _read_part(text: _Ids, tokenizer: Tokenizer) -> _Ids:
+  """Up to the token at which transformers reads the reward."""
+  rest = text.rest
+  end = len(rest)
+  while end > 0 and rest[end - 1] == tokenizer.unread_id:
+    end -= 1
+  if end == len(rest) or not (end or text.first):
+    return text
+  return text._replace(
+    rest=rest[:end], prompt_length=min(text.prompt_length, end)
+  )
+
+
+def _ended(text: _Ids, tokenizer: Tokenizer) -> _Ids:
+  """With eos behind an answer that has no end."""
+  answer = text.rest[text.prompt_length :]
+  if tokenizer.eos_id is None or not {*tokenizer.ends}.isdisjoint(answer):
+    return text
+  return text._replace(rest=[*text.rest, tokenizer.eos_id])
+
+
+def _cut(texts: list[_Ids], max_length: int) -> Tokenised:
+  """All within `max_length` tokens.
 
   One cut for all: what a model compares must not differ in the prompt.
   """
-  excess = max(len(ids) for ids, _ in texts) - room
-  if excess <= 0:
-    return texts, False, False
-  kept, cut_response = [], False
-  for ids, prompt_length in texts:
-    drop = min(excess, prompt_length)
-    if len(ids) - drop > room:
-      drop = len(ids) - room
+  room = max_length - max(len(text.first) for text in texts)
+  excess = max(len(text.rest) for text in texts) - room
+  ids, prompt_lengths, cut_response = [], [], False
+  for first, rest, prompt_length in texts:
+    drop = min(max(excess, 0), prompt_length)
+    if len(rest) - drop > room:
+      drop = len(rest) - room
       cut_response = True
-    kept.append((ids[drop:], max(prompt_length - drop, 0)))
-  return kept, True, cut_response
+    ids.append([*first, *rest[drop:]])
+    prompt_lengths.append(len(first) + max(prompt_length - drop, 0))
+  return Tokenised(ids, prompt_lengths, excess > 0, cut_response)

@@ -1,57 +1,123 @@
-"""Text to token ids, offline: a byte tokenizer, or any Hugging Face folder."""
+"""Text to token ids, as the tokenizer's own files say."""
 
 import dataclasses
+import functools
 import json
 import os
-from collections.abc import Iterable, Sequence
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import tokenizers
 import transformers
 
-from jaxalign.data import template_work
+from jaxalign.data import (
+  chat_templates,
+  older_tokenizers,
+  own_tokenizers,
+  template_work,
+)
 from jaxalign.data.transcripts import Text, Turn
 
-# Of the tokenizers made here.
-MARKERS = {"pad_token": "<pad>", "bos_token": "<bos>", "eos_token": "<eos>"}
-# Names under which a bare tokenizer.json may hold its markers.
-BOS_NAMES = ("<s>", "<bos>", "<|begin_of_text|>", "[BOS]", "<|startoftext|>")
-EOS_NAMES = (
-  "</s>",
-  "<eos>",
-  "<|end_of_text|>",
-  "[EOS]",
-  "<|endoftext|>",
-  "<|im_end|>",
-)
-# Conversations without a chat template become the dialogue form of HH-RLHF.
-SPEAKERS = {
-  "system": "System",
-  "user": "Human",
-  "assistant": "Assistant",
-  "tool": "Tool",
-}
+CONFIG = "tokenizer_config.json"
+_ANSWER = "\0"  # stands for an answer where a template puts one
+
+
+class Markers(NamedTuple):
+  """Ids that a tokenizer adds to a text by itself.
+
+  Attributes:
+    first: in front of it.
+    last: behind it.
+  """
+
+  first: tuple[int, ...]
+  last: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-  """A transformers tokenizer and the three ids that sequences are made with.
+  """A transformers tokenizer, and what its folder says of sequences.
+
+  A text becomes the ids that `fast(text)` gives, and a chat those that
+  `fast.apply_chat_template(chat)` gives, so that a model is read here as it is
+  everywhere else.
 
   Attributes:
     fast: the tokenizer as transformers knows it.
     pad_id: fills sequences; masked, so it may equal another id.
-    bos_id: begins every sequence, or None.
-    eos_id: ends every sequence, or None.
+    bos_id: begins a text, or None; whether it does is `fast`'s to say.
+    eos_id: ends a text, or None; likewise.
+    end_ids: tokens that end an answer by its folder's config.json and
+      generation_config.json, beside eos.
+    unread_id: transformers reads a reward at the last token that is not
+      config.json's padding, this one; None reads it at the last token.
+    older: whether its model is of the format in which this library, not the
+      tokenizer, added the markers.
   """
 
   fast: transformers.PreTrainedTokenizerFast
   pad_id: int
   bos_id: int | None
   eos_id: int | None
+  end_ids: tuple[int, ...] = ()
+  unread_id: int | None = None
+  older: bool = False
 
   @property
   def vocab_size(self) -> int:
     """Rows that an embedding table needs."""
     return max(self.fast.get_vocab().values()) + 1
+
+  @property
+  def ends(self) -> tuple[int, ...]:
+    """Tokens that end an answer, eos first, each once."""
+    own = () if self.eos_id is None else (self.eos_id,)
+    return tuple(dict.fromkeys((*own, *self.end_ids)))
+
+  @functools.cached_property
+  def markers(self) -> Markers:
+    """What is added to a text by itself."""
+    (found,) = self.encode_texts(["a"], [False])
+    added = found.special_tokens_mask
+    if all(added):  # a vocabulary without an a
+      first = int(found.ids[:1] == [self.bos_id])
+    else:
+      first = added.index(0)
+    last = sum(added) - first
+    return Markers(
+      tuple(found.ids[:first]), tuple(found.ids[len(found.ids) - last :])
+    )
+
+  @functools.cached_property
+  def written_markers(self) -> tuple[str, str]:
+    """`markers` as a chat template writes them, in front and behind."""
+    first, last = (
+      "".join(self.fast.convert_ids_to_tokens(list(ids)))
+      for ids in self.markers
+    )
+    return first + chat_templates.space_behind(
+      first, self.fast.backend_tokenizer
+    ), last
+
+  def check_embedded(self, rows: int, origin: str) -> None:
+    """Checks that a model has a row for every token.
+
+    Args:
+      rows: of its token embedding.
+      origin: what the model is called in the error.
+
+    Raises:
+      ValueError: it has none, for which read values of no meaning.
+    """
+    if rows >= self.vocab_size:
+      return
+    beyond = self.fast.convert_ids_to_tokens(self.vocab_size - 1)
+    raise ValueError(
+      f"the tokenizer has {self.vocab_size} tokens, {origin} embeds {rows}: "
+      f"give it the tokenizer it was trained with, or one without "
+      f"{beyond!r} = {self.vocab_size - 1}"
+    )
 
   def encode(self, text: str) -> list[int]:
     """Ids of `text` alone, without markers at either end."""
@@ -65,13 +131,116 @@ class Tokenizer:
       list(texts), add_special_tokens=False
     )
 
+  def encode_texts(
+    self, texts: Sequence[str], marked: Sequence[bool]
+  ) -> list[tokenizers.Encoding]:
+    """Ids of many texts with their markers, with character positions.
+
+    Args:
+      texts: as `sequence_text` or `prompt_text` gives them.
+      marked: whether a chat template has written the markers of each.
+
+    Returns:
+      One encoding per text.
+    """
+    encode = self.fast.backend_tokenizer.encode_batch
+    plain = iter(
+      encode(
+        [text for text, done in zip(texts, marked, strict=True) if not done],
+        add_special_tokens=True,
+      )
+    )
+    chats = iter(
+      self.encode_batch(
+        [text for text, done in zip(texts, marked, strict=True) if done]
+      )
+    )
+    return [next(chats if done else plain) for done in marked]
+
   def decode(self, ids: Sequence[int]) -> str:
     """The text of `ids`, markers left out."""
-    return self.fast.decode(list(ids), skip_special_tokens=True)
+    return self.fast.decode(
+      list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+
+  def decode_response(
+    self, prompt: Text, prompt_ids: Sequence[int], ids: Sequence[int]
+  ) -> str:
+    """What a model has written behind a prompt.
+
+    Prompt and response are decoded together and cut, for a token says whether
+    a space is before it only where something is before it.
+
+    Args:
+      prompt: what was continued.
+      prompt_ids: its ids.
+      ids: those behind them.
+
+    Returns:
+      The text that follows the prompt's or, of a chat, the turn without the
+      space that the template puts in front of one.
+    """
+    before = self.decode(prompt_ids)
+    text = self.decode([*prompt_ids, *ids])
+    text = text[len(os.path.commonprefix([before, text])) :]
+    return text.removeprefix(self._gap(prompt))
 
   def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes tokenizer.json and its configuration into the folder `path`."""
-    self.fast.save_pretrained(os.fspath(path))
+    """Writes tokenizer.json and its configuration into the folder `path`.
+
+    Args:
+      path: a folder that is there. Every program that reads it gives texts and
+        chats the ids that they have here.
+    """
+    folder = pathlib.Path(path)
+    names = self.fast.save_pretrained(os.fspath(folder))
+    if self.fast.chat_template is None:
+      template = folder / "chat_template.jinja"
+      template.write_text(
+        chat_templates.dialogue_template(*self.written_markers), "utf-8"
+      )
+      names = (*names, os.fspath(template))
+    file = folder / CONFIG
+    content = json.loads(file.read_text("utf-8"))
+    # The class of transformers 4 and 5 that takes tokenizer.json as it is.
+    content["tokenizer_class"] = "PreTrainedTokenizerFast"
+    content["model_input_names"] = own_tokenizers.INPUTS
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+    file.write_text(f"{text}\n", "utf-8")
+    for name in names:
+      if os.path.isfile(name):
+        os.chmod(name, 0o644)
+
+  def description(self) -> dict[str, Any]:
+    """How texts become ids, for `jaxalign.json`.
+
+    Returns:
+      `begins_with` and `ends_with`, markers that a text gets; `chats`, by the
+      tokenizer's "own template" or as a "dialogue"; and `differs`, which of
+      these are not as with a tokenizer made here, whose texts begin with bos
+      and end with eos and whose chats are dialogues.
+    """
+    tokens = self.fast.convert_ids_to_tokens
+    first, last = ("".join(tokens(list(ids))) for ids in self.markers)
+    own = self.fast.chat_template is not None
+    differs = {
+      "begins_with": self.markers.first != (self.bos_id,),
+      "ends_with": self.markers.last != (self.eos_id,),
+      "chats": own,
+    }
+    return {
+      "begins_with": first,
+      "ends_with": last,
+      "chats": "own template" if own else "dialogue",
+      "differs": [name for name, other in differs.items() if other],
+    }
+
+  def with_template(self, template: str) -> "Tokenizer":
+    """The tokenizer with another chat template."""
+    if self.older:
+      template = older_tokenizers.marked_template(template, self.fast)
+    self.fast.chat_template = template
+    return self
 
   def prompt_text(self, prompt: Text) -> str:
     """A prompt as the text that a response continues.
@@ -82,12 +251,14 @@ class Tokenizer:
         `Human: ...`, `Assistant: ...` and the text ends in `Assistant:`.
 
     Returns:
-      The text.
+      The text; that of a chat with its markers.
     """
     if isinstance(prompt, str):
       return prompt
     if self.fast.chat_template is None:
-      return _dialogue(prompt) + f"\n\n{SPEAKERS['assistant']}:"
+      first, _ = self.written_markers
+      speaker = chat_templates.SPEAKERS["assistant"]
+      return f"{first}{chat_templates.dialogue(prompt)}\n\n{speaker}:"
     return self._apply_template(prompt, True) if prompt else ""
 
   def sequence_text(self, prompt: Text, response: Text) -> tuple[str, int]:
@@ -98,17 +269,17 @@ class Tokenizer:
       response: text, or chat turns that continue a prompt of chat turns.
 
     Returns:
-      The text and the number of its characters that belong to the prompt.
+      The text, that of a chat with its markers, and the number of its
+      characters that belong to the prompt.
     """
     start = self.prompt_text(prompt)
-    if isinstance(prompt, str) and isinstance(response, str):
+    if not is_chat(prompt, response):
       return start + response, len(start)
     turns = _turns(prompt) + _turns(response, "assistant")
     if self.fast.chat_template is None:
-      return _dialogue(turns), len(start)
+      first, last = self.written_markers
+      return first + chat_templates.dialogue(turns) + last, len(start)
     text = self._apply_template(turns, False)
-    if self.fast.eos_token and text.rstrip().endswith(self.fast.eos_token):
-      text = text.rstrip()
     return text, len(os.path.commonprefix([start, text]))
 
   def _apply_template(self, turns: Sequence[Turn], generate: bool) -> str:
@@ -116,173 +287,19 @@ class Tokenizer:
       self.fast, [turn._asdict() for turn in turns], generate=generate
     )
 
+  def _gap(self, prompt: Text) -> str:
+    """Spaces between the text of a prompt and an answer to it."""
+    if isinstance(prompt, str):
+      return ""
+    text, start = self.sequence_text(prompt, _ANSWER)
+    gap = text[start : text.find(_ANSWER, start)]
+    return gap if gap.isspace() else ""
+
+
+def is_chat(prompt: Text, response: Text) -> bool:
+  """Whether a template makes their text, which then writes the markers too."""
+  return not (isinstance(prompt, str) and isinstance(response, str))
+
 
 def _turns(text: Text, role: str = "user") -> tuple[Turn, ...]:
   return (Turn(role, text),) if isinstance(text, str) else text
-
-
-def _dialogue(turns: Sequence[Turn]) -> str:
-  return "".join(f"\n\n{SPEAKERS[t.role]}: {t.content}" for t in turns)
-
-
-def byte_tokenizer() -> Tokenizer:
-  """One token per byte of UTF-8, then pad 256, bos 257 and eos 258.
-
-  Markers written out in a text stay text: `<eos>` in a prompt is five bytes.
-  """
-  names = _byte_names()
-  vocab = {name: byte for byte, name in enumerate(names)}
-  model = tokenizers.models.BPE(vocab=vocab, merges=[])
-  backend = tokenizers.Tokenizer(model)
-  backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
-    add_prefix_space=False, use_regex=False
-  )
-  backend.decoder = tokenizers.decoders.ByteLevel()
-  backend.add_special_tokens(list(MARKERS.values()))
-  return _marked(backend)
-
-
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
-  """Byte-level BPE: no text is unknown, frequent words are one token.
-
-  Markers written out in a text stay text, as with `byte_tokenizer`.
-
-  Args:
-    texts: to learn merges from.
-    vocab_size: tokens at most, with 256 bytes and three markers among them.
-
-  Returns:
-    The tokenizer: pad 0, bos 1, eos 2, then bytes, then merges. There are fewer
-    tokens than `vocab_size` where the texts have no more words to merge.
-
-  Raises:
-    ValueError: `vocab_size` has no room for bytes and markers.
-  """
-  least = 256 + len(MARKERS)
-  if vocab_size < least:
-    raise ValueError(
-      f"vocab_size must be >= {least}, the bytes and markers, got {vocab_size}"
-    )
-  backend = tokenizers.Tokenizer(tokenizers.models.BPE())
-  backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
-    add_prefix_space=False
-  )
-  backend.decoder = tokenizers.decoders.ByteLevel()
-  trainer = tokenizers.trainers.BpeTrainer(
-    vocab_size=vocab_size,
-    special_tokens=list(MARKERS.values()),
-    initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-    show_progress=False,
-  )
-  backend.train_from_iterator(texts, trainer)
-  return _marked(backend)
-
-
-def _marked(backend: tokenizers.Tokenizer) -> Tokenizer:
-  """A backend that holds `MARKERS`, with their ids."""
-  fast = transformers.PreTrainedTokenizerFast(
-    tokenizer_object=backend,
-    **MARKERS,
-    split_special_tokens=True,
-    clean_up_tokenization_spaces=False,
-  )
-  return _with_ids(fast)
-
-
-def _byte_names() -> list[str]:
-  """The printable stand-in of each byte in a ByteLevel vocabulary."""
-  printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
-  names, stand_in = [], 256
-  for byte in range(256):
-    if byte in printable:
-      names.append(chr(byte))
-    else:
-      names.append(chr(stand_in))
-      stand_in += 1
-  return names
-
-
-def load_tokenizer(spec: str) -> Tokenizer:
-  """The byte tokenizer, or the one in a folder; never from the network.
-
-  Args:
-    spec: "byte"; or a folder with tokenizer.json, with or without
-      tokenizer_config.json; or one with GPT-2's vocab.json and merges.txt.
-
-  Returns:
-    The tokenizer. Without a pad token it pads with a special token that has
-    "pad" in its name, else with unk, else with eos.
-
-  Raises:
-    ValueError: no such folder, no tokenizer in it, or nothing to pad with.
-  """
-  if spec == "byte":
-    return byte_tokenizer()
-  if not os.path.isdir(spec):
-    raise ValueError(
-      f"tokenizer must be 'byte' or a folder, got {spec!r}, which is no folder"
-    )
-  has = lambda name: os.path.isfile(os.path.join(spec, name))
-  if has("tokenizer.json"):
-    fast = transformers.PreTrainedTokenizerFast.from_pretrained(
-      spec, local_files_only=True
-    )
-  elif has("vocab.json") and has("merges.txt"):
-    fast = _gpt2_tokenizer(spec)
-  else:
-    raise ValueError(
-      f"{spec} must hold tokenizer.json, or vocab.json and merges.txt"
-    )
-  _name_markers(fast, spec)
-  return _with_ids(fast)
-
-
-def _gpt2_tokenizer(folder: str) -> transformers.PreTrainedTokenizerFast:
-  backend = tokenizers.ByteLevelBPETokenizer.from_file(
-    os.path.join(folder, "vocab.json"), os.path.join(folder, "merges.txt")
-  )
-  return transformers.PreTrainedTokenizerFast(
-    tokenizer_object=backend._tokenizer, eos_token="<|endoftext|>"
-  )
-
-
-def _name_markers(
-  fast: transformers.PreTrainedTokenizerFast, folder: str
-) -> None:
-  """Finds bos, eos and unk of a bare tokenizer.json by id, then by name."""
-  ids: dict[str, int | None] = {}
-  config = os.path.join(folder, "config.json")
-  declared = os.path.join(folder, "tokenizer_config.json")
-  if os.path.isfile(declared):
-    return
-  if os.path.isfile(config):
-    with open(config, encoding="utf-8") as file:
-      ids = json.load(file)
-  vocab = fast.get_vocab()
-  for marker, names in (("bos", BOS_NAMES), ("eos", EOS_NAMES)):
-    number = ids.get(f"{marker}_token_id")
-    if isinstance(number, int):
-      token = fast.convert_ids_to_tokens(number)
-    else:
-      token = next((name for name in names if name in vocab), None)
-    if token is not None:
-      fast.add_special_tokens({f"{marker}_token": token})
-  if fast.unk_token is None and "<unk>" in vocab:
-    fast.add_special_tokens({"unk_token": "<unk>"})
-
-
-def _with_ids(fast: transformers.PreTrainedTokenizerFast) -> Tokenizer:
-  if fast.pad_token is None:
-    special = [
-      token.content
-      for token in fast.added_tokens_decoder.values()
-      if token.special and "pad" in token.content.lower()
-    ]
-    candidates = (*special, fast.unk_token, fast.eos_token)
-    pad = next((token for token in candidates if token is not None), None)
-    if pad is None:
-      raise ValueError("the tokenizer has no pad, unk or eos token to pad with")
-    fast.pad_token = pad
-  return Tokenizer(
-    fast, fast.pad_token_id, fast.bos_token_id, fast.eos_token_id
-  )

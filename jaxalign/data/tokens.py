@@ -10,8 +10,8 @@ from jaxalign.data import shares
 from jaxalign.data.numbering import Numbering
 from jaxalign.data.record import Record
 from jaxalign.data.sequences import Sequences
-from jaxalign.data.tokenizer import (
-  Tokenizer,
+from jaxalign.data.tokenizer import Tokenizer
+from jaxalign.data.tokenizer_files import (
   byte_tokenizer,
   load_tokenizer,
   train_tokenizer,

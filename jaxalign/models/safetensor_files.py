@@ -227,6 +227,8 @@ def write_folder(
     for name, content in texts.items():
       text = json.dumps(content, indent=2, sort_keys=True) + "\n"
       draft(name).write_text(text, encoding="utf-8")
+    for name in (*files, *texts):
+      draft(name).chmod(0o644)  # safetensors writes for the owner alone
     _flush(map(draft, (*files, *texts)))
     if not single:
       (folder / INDEX).unlink(missing_ok=True)

@@ -14,13 +14,13 @@ import numpy as np
 from etils import epath
 
 import jaxalign
-from jaxalign.data import tokens
+from jaxalign.data import older_tokenizers, tokens
 from jaxalign.models import weights
 from jaxalign.models.config import DecoderConfig
 from jaxalign.runtime import folders, storage
 
 FORMAT_VERSION = 1
-DESCRIPTION = "jaxalign.json"
+DESCRIPTION = older_tokenizers.DESCRIPTION
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Description:
       the outputs, on the reference responses, or None.
     utilities: utility per label of a distributional head, or None.
     label_cost: distance between those labels, [d][d], or None.
+    texts: how texts become ids, as `Tokenizer.description` has it; None of a
+      folder from before they were recorded, and before it is saved.
     mixture_weights: share of each head's group, or None.
     provenance: config, step and versions.
     format_version: of this file.
@@ -56,6 +58,7 @@ class Description:
   alpha: float | None = None
   kappa: float | None = None
   label_cost: tuple[tuple[float, ...], ...] | None = None
+  texts: Mapping[str, Any] | None = None
   format_version: int = FORMAT_VERSION
 
 
@@ -98,7 +101,7 @@ def save(
     params: nested dict of host arrays.
     network: the decoder's description.
     tokenizer: saved beside the weights.
-    description: content of `jaxalign.json`.
+    description: content of `jaxalign.json`, but for `texts`.
   """
   path = epath.Path(path)
   path.mkdir(parents=True, exist_ok=True)
@@ -107,7 +110,11 @@ def save(
     weights.save_pretrained(folder, params, network)
     tokenizer.save(folder)
   content = json.dumps(
-    dataclasses.asdict(description), indent=2, sort_keys=True
+    dataclasses.asdict(description)
+    | {older_tokenizers.TEXTS: tokenizer.description()},
+    indent=2,
+    sort_keys=True,
+    allow_nan=False,
   )
   storage.write_atomically(path / DESCRIPTION, f"{content}\n".encode())
 
@@ -128,7 +135,8 @@ def load_description(path: epath.PathLike) -> Description:
   file = epath.Path(path) / DESCRIPTION
   if not file.exists():
     raise ValueError(
-      f"{path} has no {DESCRIPTION}: it was not written by a finished stage"
+      f"{path} has no {DESCRIPTION}: it was not written by a finished stage. "
+      "Another program's reward model gives raw rewards: calibrated=False"
     )
   content = json.loads(file.read_text())
   if content.get("format_version") != FORMAT_VERSION:

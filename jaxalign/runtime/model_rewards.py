@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
 from jaxalign.algorithms import readout
 from jaxalign.data import sequences, tokens
@@ -73,8 +74,10 @@ class ModelSource:
       mixture_weights: share of each reward's group.
 
     Raises:
-      ValueError: batch, names or calibration do not fit the model or the mesh.
+      ValueError: batch, names, calibration or tokenizer do not fit the model or
+        the mesh.
     """
+    tokenizer.check_embedded(network.vocab_size, "the reward model")
     meshes.check_batch(batch_size, 1, mesh)
     if batch_size % jax.process_count():
       raise ValueError(
@@ -225,7 +228,8 @@ def load_source(
   """A `model/` folder as a source.
 
   Args:
-    folder: what a training stage wrote.
+    folder: what a training stage wrote; or another reward model's, whose
+      rewards are raw and whose longest text is the model's.
     network: of `weights.load_config`, computing in the type wanted.
     mesh: devices.
     rules: overrides of the logical table.
@@ -247,7 +251,7 @@ def load_source(
     ValueError: no finished reward model, no calibration, or a misfit.
   """
   folder = folders.fetched(folder)
-  described = artefact.load_description(folder)
+  described = _description(folder, network, calibrated=calibrated)
   if described.kind != "reward":
     raise ValueError(
       f"{folder} holds a {described.kind}, a reward source needs a reward model"
@@ -276,6 +280,25 @@ def load_source(
     max_length=described.max_length,
     calibration=fit,
     mixture_weights=described.mixture_weights,
+  )
+
+
+def _description(
+  folder: str, network: DecoderConfig, *, calibrated: bool
+) -> artefact.Description:
+  """What a folder says of itself, or what there is to say of another's."""
+  if calibrated or (epath.Path(folder) / artefact.DESCRIPTION).exists():
+    return artefact.load_description(folder)
+  number = network.num_outputs or 0
+  names = tuple(f"output_{k}" for k in range(number))
+  return artefact.Description(
+    kind="policy" if network.num_outputs is None else "reward",
+    heads=("reward",) if number == 1 else names,
+    max_length=network.max_positions,
+    calibration=None,
+    utilities=None,
+    mixture_weights=None,
+    provenance={},
   )
 
 

@@ -20,7 +20,7 @@ import time
 
 import jax
 
-from jaxalign.data import batches, crowd, packed, readers, tokenizer, tokens
+from jaxalign.data import batches, crowd, packed, readers, tokens
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.stage import configuration
 from jaxalign.runtime import hosts
@@ -109,7 +109,7 @@ def waiting() -> dict[str, object]:
   config = configuration.to_dataclass(train_reward.Config, cfg)
   mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1), jax.devices()[:1])
   built = train_reward.build(config, mesh)
-  words = tokenizer.byte_tokenizer()
+  words = tokens.byte_tokenizer()
   dataset = tokens.encode_pairs(
     crowd.draw_records(crowd.preset("two_groups"), split="train"),
     words,
@@ -164,7 +164,7 @@ def waiting() -> dict[str, object]:
 
 def main() -> None:
   os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-  byte = tokenizer.byte_tokenizer()
+  byte = tokens.byte_tokenizer()
   result: dict[str, object] = {
     "cores": len(os.sched_getaffinity(0)),
     "python": sys.version.split()[0],
@@ -179,7 +179,7 @@ def main() -> None:
       for name in ("hh_helpful", "hh_harmless", "humour")
     ]
     for name in ("stories260k_lm", "gpt2_bpe"):
-      words = tokenizer.load_tokenizer(str(data / name))
+      words = tokens.load_tokenizer(str(data / name))
       result[f"HH and humour, {name}"] = stages(specs, words)
   result["training"] = waiting()
   sys.stdout.write(json.dumps(result, indent=2) + "\n")

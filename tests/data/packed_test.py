@@ -3,7 +3,7 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.data import batches, packed, packing, tokenizer
+from jaxalign.data import batches, packed, packing, tokens
 from jaxalign.data.record import Record
 
 BOS, EOS, PAD = 257, 258, 256
@@ -19,7 +19,7 @@ def records(number=40, seed=0):
 
 def pack(found, length=24, **kwargs):
   return packed.pack_records(
-    found, tokenizer.byte_tokenizer(), length=length, **kwargs
+    found, tokens.byte_tokenizer(), length=length, **kwargs
   )
 
 

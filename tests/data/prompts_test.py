@@ -56,9 +56,8 @@ class PromptsTest(absltest.TestCase):
 
   def test_a_marker_written_by_a_template_is_not_doubled(self):
     tokenizer = tokens.byte_tokenizer()
-    tokenizer.fast.backend_tokenizer.encode_special_tokens = False
     tokenizer.fast.chat_template = (
-      "<bos>{% for m in messages %}{{ m.content }}{% endfor %}"
+      "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
     )
     found, _ = prompts.padded_prompts(
       [(Turn("user", "Q"),)], tokenizer, length=3, num_rows=1

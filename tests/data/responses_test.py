@@ -3,7 +3,7 @@
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.data import batches, responses, tokenizer
+from jaxalign.data import batches, responses, tokens
 from jaxalign.data.record import Record, parse_record
 
 PAD = 256
@@ -44,7 +44,7 @@ ROWS = (
 def dataset(rows=ROWS, **kwargs):
   return responses.encode_responses(
     [parse_record(row, where="f:1") for row in rows],
-    tokenizer.byte_tokenizer(),
+    tokens.byte_tokenizer(),
     max_length=16,
     **kwargs,
   )
@@ -145,7 +145,7 @@ class ResponsesTest(absltest.TestCase):
     np.testing.assert_array_equal(data.source, [1])
     record = Record(prompt="Q", responses=("a",))
     data = responses.encode_responses(
-      [record], tokenizer.byte_tokenizer(), max_length=16
+      [record], tokens.byte_tokenizer(), max_length=16
     )
     self.assertEqual(data.source_names, ("unnamed",))
 

@@ -6,7 +6,7 @@ import tempfile
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.data import sequences, tokenizer
+from jaxalign.data import sequences, tokens
 from jaxalign.data.record import Record
 
 PAD = 256
@@ -21,7 +21,7 @@ def records(number, responses=2):
 
 def encode(found, **kwargs):
   return sequences.encode(
-    found, tokenizer.byte_tokenizer(), max_length=32, **kwargs
+    found, tokens.byte_tokenizer(), max_length=32, **kwargs
   )
 
 
@@ -93,7 +93,7 @@ class SequencesTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "records must hold one or more"):
       encode([])
     with self.assertRaisesRegex(ValueError, "max_length must be > 2, got 2"):
-      sequences.encode(records(1), tokenizer.byte_tokenizer(), max_length=2)
+      sequences.encode(records(1), tokens.byte_tokenizer(), max_length=2)
 
 
 if __name__ == "__main__":

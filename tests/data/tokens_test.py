@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.data import sequences, tokens
+from jaxalign.data import own_tokenizers, sequences, tokens
 from jaxalign.data.record import Record
 from jaxalign.data.transcripts import Turn
 from tests.data import real_data
@@ -46,25 +46,38 @@ class EncodeTest(parameterized.TestCase):
     self.assertEqual(dataset.sequences.values.dtype, np.int32)
 
   def test_markers_that_a_tokenizer_lacks_are_left_out(self):
-    self.tokenizer = dataclasses.replace(
-      self.tokenizer, bos_id=None, eos_id=None
-    )
+    backend = self.tokenizer.fast.backend_tokenizer
+    backend.post_processor = own_tokenizers.enclosing(backend, None, None)
     dataset = self.encode(pair("Q", " yes", " no"))
     self.assertEqual(self.sides(dataset), [[*b"Q yes"], [*b"Q no"]])
     np.testing.assert_array_equal(dataset.prompt_lengths, [[1, 1]])
 
-  def test_markers_written_by_a_template_are_not_doubled(self):
-    # split_special_tokens must be off for a template to write markers.
-    self.tokenizer.fast.backend_tokenizer.encode_special_tokens = False
+  def test_a_template_alone_writes_the_markers_of_a_chat(self):
     self.tokenizer.fast.chat_template = (
-      "<bos>{% for m in messages %}{{ m.content }}{% endfor %}"
-      "{% if not add_generation_prompt %}<eos>\n{% endif %}"
+      "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
+      "{% if not add_generation_prompt %}{{ eos_token }}!{% endif %}"
     )
     dataset = self.encode(pair((Turn("user", "Q"),), " yes", " no"))
     self.assertEqual(
-      self.sides(dataset), [[BOS, *b"Q yes", EOS], [BOS, *b"Q no", EOS]]
+      self.sides(dataset),
+      [[BOS, *b"Q yes", EOS, ord("!")], [BOS, *b"Q no", EOS, ord("!")]],
     )
     np.testing.assert_array_equal(dataset.prompt_lengths, [[2, 2]])
+    self.tokenizer.fast.chat_template = (
+      "{% for m in messages %}{{ m.content }}{% endfor %}"
+    )
+    dataset = self.encode(pair((Turn("user", "Q"),), " yes", " no"))
+    self.assertEqual(self.sides(dataset), [[*b"Q yes"], [*b"Q no"]])
+
+  def test_a_text_without_a_token_is_a_marker(self):
+    self.tokenizer.fast.chat_template = "{{ messages[-1].content }}"
+    dataset = self.encode(pair((Turn("user", "Q"),), "", "no"))
+    self.assertEqual(self.sides(dataset), [[BOS], [*b"no"]])
+
+  def test_padding_at_the_end_is_not_read(self):
+    self.tokenizer = dataclasses.replace(self.tokenizer, unread_id=EOS)
+    dataset = self.encode(pair("Q", " yes", " no"))
+    self.assertEqual(self.sides(dataset), [[BOS, *b"Q yes"], [BOS, *b"Q no"]])
 
   def test_a_template_that_refuses_a_conversation_names_the_record(self):
     self.tokenizer.fast.chat_template = "{{ raise_exception('no system') }}"
@@ -171,7 +184,7 @@ class TruncationTest(absltest.TestCase):
         np.testing.assert_array_equal(got[1:], all_ids[-(len(got) - 1) :])
     # Joined text is what the model was trained on: prompt and response as one.
     np.testing.assert_array_equal(
-      whole.sequence(0, 0)[1:-1],
+      whole.sequence(0, 0)[1:],
       tokenizer.encode(record.prompt + record.responses[0]),
     )
     response = whole.sequence(0, 0)[whole.prompt_lengths[0, 0] :]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import tempfile
 
@@ -56,7 +57,11 @@ class ArtefactTest(absltest.TestCase):
   def test_comes_back_whole_and_may_be_written_twice(self):
     self.save()
     self.save()
-    self.assertEqual(artefact.load_description(self.folder), self.description)
+    saved = dataclasses.replace(
+      self.description, texts=self.tokenizer.description()
+    )
+    self.assertEqual(artefact.load_description(self.folder), saved)
+    self.assertEqual(saved.texts["differs"], [])
     _, params, network = weights.load_reward_model(str(self.folder))
     jax.tree.map(np.testing.assert_array_equal, params, self.params)
     self.assertEqual(network.num_outputs, 2)
@@ -71,7 +76,9 @@ class ArtefactTest(absltest.TestCase):
     self.folder = epath.Path("s3://bucket/run/model")
     self.save()
     self.save()
-    self.assertEqual(artefact.load_description(self.folder), self.description)
+    self.assertEqual(
+      artefact.load_description(self.folder), artefact.load_description(here)
+    )
     names = sorted(path.name for path in here.iterdir())
     self.assertEqual(
       [os.path.basename(path) for path in store.find("s3://bucket")], names
@@ -79,6 +86,18 @@ class ArtefactTest(absltest.TestCase):
     copy = epath.Path(folders.fetched(str(self.folder)))
     for name in names:
       self.assertEqual((copy / name).read_bytes(), (here / name).read_bytes())
+
+  def test_everybody_may_read_the_files(self):
+    self.save()
+    for file in self.folder.iterdir():
+      self.assertEqual(os.stat(file).st_mode & 0o777, 0o644, file.name)
+
+  def test_a_number_that_json_has_no_word_for_is_not_written(self):
+    self.description = dataclasses.replace(
+      self.description, calibration={"mean": [math.nan], "std": [1.0]}
+    )
+    with self.assertRaisesRegex(ValueError, "not JSON compliant"):
+      self.save()
 
   def test_a_folder_without_its_last_file_is_unfinished(self):
     self.save()

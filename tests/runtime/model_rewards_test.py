@@ -10,7 +10,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.data import tokens
+from jaxalign.data import chat_templates, tokens
 from jaxalign.data.transcripts import Turn
 from jaxalign.models import heads, translate, weights
 from jaxalign.runtime import artefact, model_rewards
@@ -95,8 +95,10 @@ def by_hand(prompt, response, max_length=64) -> np.ndarray:
   """Raw rewards of one text, without padding or batch, [2]."""
   apply, params = loaded()
   tokenizer = tokens.load_tokenizer(folder())
-  text, _ = tokenizer.sequence_text(prompt, response)
-  ids = tokenizer.encode(text)[-(max_length - 2) :]
+  if not isinstance(prompt, str):
+    prompt = chat_templates.dialogue((*prompt, Turn("assistant", response)))
+    response = ""
+  ids = tokenizer.encode(prompt + response)[-(max_length - 2) :]
   row = np.array([[tokenizer.bos_id, *ids, tokenizer.eos_id]], np.int32)
   return np.asarray(apply(params, row, np.ones_like(row, bool))[0])
 

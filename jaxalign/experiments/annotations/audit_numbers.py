@@ -33,7 +33,7 @@ def describe(
     What `eval.json` holds of it, beside what became of its sources.
   """
   counted = inventory.tokens(pairs, tokenizer)
-  markers = (tokenizer.bos_id is not None) + (tokenizer.eos_id is not None)
+  markers = sum(map(len, tokenizer.markers))
   longest = counted["prompt"] + markers
   longest = longest + np.maximum(counted["chosen"], counted["rejected"])
   people = inventory.pairs_per_annotator(pairs)

@@ -122,7 +122,7 @@ def open_tokenizer(config: DataConfig, folder: str | None) -> tokens.Tokenizer:
     path = epath.Path(sources.expand_variables(config.chat_template))
     if not path.is_file():
       raise ValueError(f"data.chat_template: {path} is no file")
-    tokenizer.fast.chat_template = path.read_text("utf-8")
+    return tokenizer.with_template(path.read_text("utf-8"))
   return tokenizer
 
 

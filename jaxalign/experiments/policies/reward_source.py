@@ -15,7 +15,8 @@ class RewardSourceConfig:
   """Where rewards come from: exactly one of models, function, url and crowd.
 
   Attributes:
-    models: reward models' folders, whose outputs are put side by side.
+    models: reward models' folders, whose outputs are put side by side; of
+      other programs too, which have no calibration.
     function: `module:function` of one's own, `(prompts, responses)` to rewards
       [B] or [B, K]; it raises OSError for what may pass.
     url: of a server of rewards, such as the `serve` stage, up to and with the
