@@ -47,7 +47,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     top_p=ml_collections.config_dict.placeholder(float),
     batch_size=64,  # answers at a time
     dtype="float32",
-    end_ids=(),  # beside the tokenizer's own end
+    end_ids=(),  # beside the ends of the folder
   )
   cfg.source = dict(
     models=("runs/rm_bt_crowd/model",),

@@ -83,7 +83,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     top_k=none(int),
     top_p=none(float),
     repetition_penalty=1.0,
-    end_ids=(),  # beside the tokenizer's own end
+    end_ids=(),  # beside the ends of the folder
   )
   cfg.source = dict(
     models=(),

@@ -62,7 +62,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     top_k=none(int),  # [code]
     top_p=none(float),  # [code]
     repetition_penalty=1.0,
-    end_ids=(),  # beside the tokenizer's own end
+    end_ids=(),  # beside the ends of the folder
   )
   cfg.source = dict(
     models=("$JAXALIGN_MODELS/rm_p1a", "$JAXALIGN_MODELS/rm_p1b"),

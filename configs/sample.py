@@ -34,7 +34,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   cfg.temperature = 0.8  # [S1 B.2] of "Secrets of RLHF II", as the two below
   cfg.top_p = 0.9
   cfg.repetition_penalty = 1.1
-  cfg.end_ids = ()  # beside the tokenizer's own end
+  cfg.end_ids = ()  # beside the ends of the folder
   cfg.mesh = dict(data=-1, fsdp=1, tensor=1, rules=())
 
   if variant == "smoke":

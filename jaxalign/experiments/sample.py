@@ -50,8 +50,8 @@ class Config:
     top_p: mass of the likeliest tokens that is kept; None for all.
     repetition_penalty: of tokens that are there already; 1 is none.
     mesh: devices.
-    end_ids: tokens that end a response beside the tokenizer's own end, as those
-      that the policy was trained with.
+    end_ids: tokens that end a response beside the ends of the model's folder,
+      as those that the policy was trained with.
   """
 
   seed: int
@@ -98,8 +98,9 @@ def run(config: Config, workdir: epath.Path) -> None:
   meshes.check_batch(config.batch_size, 1, mesh)
   folder = folders.resolved(config.model)
   tokenizer = tokens.load_tokenizer(folder)
-  ends = policy_sampling.ends_of(config.end_ids, tokenizer)
   network = _network(config, folder)
+  tokenizer.check_embedded(network.vocab_size, folder)
+  ends = policy_sampling.ends_of(config.end_ids, tokenizer, network)
   model = heads.causal_lm(network)
   shardings = meshes.parameter_shardings(
     model.axes, backbone.abstract_params(model), mesh, config.mesh.rules
@@ -208,8 +209,12 @@ def _answers(
   )
   new, where = hosts.fetch((found.tokens, found.mask))
   texts = [
-    tokenizer.decode(row[kept].tolist())
-    for row, kept in zip(new, where, strict=True)
+    tokenizer.decode_response(
+      prompts[i // k][1],
+      ids[i // k][mask[i // k]].tolist(),
+      new[i][where[i]].tolist(),
+    )
+    for i in range(k * len(prompts))
   ]
   return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
 

@@ -102,7 +102,7 @@ def build(
       else optimizer(config.critic_optimizer, made.critic_axes)
     ),
   )
-  eos_ids = policy_sampling.ends_of(sampling.end_ids, tokenizer)
+  eos_ids = policy_sampling.ends_of(sampling.end_ids, tokenizer, network)
   return policy_programs.make_stage(
     made,
     policy_sampling.make_sample(

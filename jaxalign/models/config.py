@@ -181,6 +181,13 @@ class DecoderConfig:
     self._check_ranges()
 
   @property
+  def eos_ids(self) -> tuple[int, ...]:
+    """`eos_id` as a tuple, empty for None."""
+    if self.eos_id is None:
+      return ()
+    return self.eos_id if isinstance(self.eos_id, tuple) else (self.eos_id,)
+
+  @property
   def rotary_dim(self) -> int:
     """Entries of each head that are rotated."""
     return int(self.head_dim * self.rotary_fraction)

@@ -1,5 +1,6 @@
 """Real prompts, a pretrained policy and a function as its reward."""
 
+import dataclasses
 import json
 import runpy
 import tempfile
@@ -12,6 +13,7 @@ from jaxalign.data import text_rewards, tokens
 from jaxalign.experiments import train_policy
 from jaxalign.experiments.policies import policy_sampling
 from jaxalign.experiments.stage import configuration
+from jaxalign.models import translate
 from tests import checkout
 from tests.data import real_data
 
@@ -23,12 +25,22 @@ def stories_config(variant: str):
 
 class EndsTest(absltest.TestCase):
   def ends(self, *ids: int) -> tuple[int, ...]:
-    return policy_sampling.ends_of(ids, tokens.byte_tokenizer())
+    tokenizer = dataclasses.replace(tokens.byte_tokenizer(), end_ids=(7,))
+    network = translate.scratch_config(
+      "llama",
+      vocab_size=259,
+      num_layers=1,
+      num_heads=1,
+      embed_dim=2,
+      mlp_dim=2,
+      eos_id=(258, 9),
+    )
+    return policy_sampling.ends_of(ids, tokenizer, network)
 
-  def test_the_tokenizers_own_end_and_others(self):
-    self.assertEqual(self.ends(), (258,))
-    self.assertEqual(self.ends(46, 33), (258, 46, 33))
-    self.assertEqual(self.ends(258, 46), (258, 46))
+  def test_the_ends_of_all_files_and_of_the_config(self):
+    self.assertEqual(self.ends(), (258, 7, 9))
+    self.assertEqual(self.ends(46, 33), (258, 7, 9, 46, 33))
+    self.assertEqual(self.ends(258, 46), (258, 7, 9, 46))
 
   def test_a_token_that_is_not_there_is_named(self):
     for token in (-1, 259):

@@ -11,16 +11,19 @@ from etils import epath
 
 from jaxalign.data import record, tokens
 from jaxalign.experiments import sample
+from jaxalign.experiments.policies import answers
 from jaxalign.models import heads, translate, weights
 from jaxalign.runtime import mesh as meshes
 from tests import config_reads
+from tests.data import folder_ids_test
 
 
-def policy(num_outputs=None) -> str:
-  """A folder with an untrained model of bytes."""
+def policy(num_outputs=None, tokenizer=None, rows=None) -> str:
+  """A folder with an untrained model, of bytes if not told otherwise."""
+  tokenizer = tokens.byte_tokenizer() if tokenizer is None else tokenizer
   network = translate.scratch_config(
     "llama",
-    vocab_size=259,
+    vocab_size=tokenizer.vocab_size if rows is None else rows,
     num_layers=1,
     num_heads=2,
     num_kv_heads=2,
@@ -29,15 +32,13 @@ def policy(num_outputs=None) -> str:
     max_positions=64,
     tie_embeddings=True,
     num_outputs=num_outputs,
-    pad_id=256,
-    bos_id=257,
-    eos_id=258,
+    pad_id=tokenizer.pad_id,
   )
   token = np.zeros((1, 1), np.int32)
   params = heads.model_of(network).init(jax.random.key(0), token, token == 0)
   folder = tempfile.mkdtemp()
   weights.save_pretrained(folder, params, network)
-  tokens.byte_tokenizer().save(folder)
+  tokenizer.save(folder)
   return folder
 
 
@@ -123,6 +124,24 @@ class SampleTest(absltest.TestCase):
     self.assertEqual(longest[1], 1)
     with self.assertRaisesRegex(ValueError, r"end_ids must be in \[0, 259\)"):
       sample.run(dataclasses.replace(made, end_ids=(259,)), workdir)
+
+  def test_answers_keep_the_space_in_front_of_them(self):
+    folder = tempfile.mkdtemp()
+    folder_ids_test.llama(folder)
+    model = policy(tokenizer=tokens.load_tokenizer(folder))
+    workdir = epath.Path(tempfile.mkdtemp())
+    sample.run(config(model, num_responses=6), workdir)
+    rows = (workdir / sample.FILE).read_text().splitlines()
+    found = [text for row in rows for text in json.loads(row)["responses"]]
+    self.assertTrue(any(text.startswith(" ") for text in found), found)
+    how = answers.SamplingConfig(8, 4, 1.0, None, None, 8, "float32")
+    answerer = answers.Answerer(model, how, jax.random.key(0))
+    found = answerer(["q"] * 24, range(24))
+    self.assertTrue(any(text.startswith(" ") for text in found), found)
+
+  def test_a_tokenizer_of_more_tokens_than_are_embedded_is_refused(self):
+    with self.assertRaisesRegex(ValueError, "has 259 tokens, .* embeds 258"):
+      sample.run(config(policy(rows=258)), epath.Path(tempfile.mkdtemp()))
 
   def test_what_does_not_fit_is_refused(self):
     with self.assertRaisesRegex(ValueError, "multiple of num_responses, got 8"):

@@ -29,8 +29,8 @@ class SamplingConfig:
     top_p: mass of the likeliest tokens kept, None for all.
     batch_size: answers drawn at a time.
     dtype: compute type, "float32" or "bfloat16".
-    end_ids: tokens that end an answer beside the tokenizer's own end, as those
-      that the policy was trained with.
+    end_ids: tokens that end an answer beside the ends of the model's folder,
+      as those that the policy was trained with.
   """
 
   max_prompt_length: int
@@ -64,7 +64,8 @@ class Answerer:
 
     Raises:
       ValueError: the folder holds a reward model, prompt and answer exceed its
-        positions, or an end is no token of its tokenizer.
+        positions, or an end is no token of its tokenizer, or its tokenizer has
+        tokens that it does not embed.
     """
     folder = folders.resolved(folder)
     network = weights.load_config(folder)
@@ -79,7 +80,10 @@ class Answerer:
         f"{longest}, exceed the {network.max_positions} positions of {folder}"
       )
     self._tokenizer = tokens.load_tokenizer(folder)
-    self._ends = policy_sampling.ends_of(config.end_ids, self._tokenizer)
+    self._tokenizer.check_embedded(network.vocab_size, folder)
+    self._ends = policy_sampling.ends_of(
+      config.end_ids, self._tokenizer, network
+    )
     self._network: DecoderConfig = dataclasses.replace(
       network, dtype=config.dtype
     )
@@ -134,6 +138,8 @@ class Answerer:
     )
     rows, counted = np.asarray(made.tokens), np.asarray(made.mask)
     return [
-      tokenizer.decode(rows[i][counted[i]].tolist())
+      tokenizer.decode_response(
+        prompts[i], ids[i][mask[i]].tolist(), rows[i][counted[i]].tolist()
+      )
       for i in range(len(prompts))
     ]

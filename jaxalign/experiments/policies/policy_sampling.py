@@ -32,9 +32,9 @@ class SamplingConfig:
       loss, and so for `top_p` and `repetition_penalty`.
     top_p: mass of the likeliest tokens that is kept, None for all.
     repetition_penalty: of tokens that prompt or response hold; 1 is none.
-    end_ids: tokens that end a response beside the tokenizer's own end, such as
-      the end of a turn, or the start of a text where the model has learned that
-      one begins as the other ends.
+    end_ids: tokens that end a response beside the ends of the model's folder,
+      such as the end of a turn, or the start of a text where the model has
+      learned that one begins as the other ends.
   """
 
   num_responses: int
@@ -57,26 +57,28 @@ class SamplingConfig:
       )
 
 
-def ends_of(end_ids: Sequence[int], tokenizer: Tokenizer) -> tuple[int, ...]:
+def ends_of(
+  end_ids: Sequence[int], tokenizer: Tokenizer, network: DecoderConfig
+) -> tuple[int, ...]:
   """The tokens that end a response.
 
   Args:
-    end_ids: of a config, beside the tokenizer's own end.
-    tokenizer: the policy's.
+    end_ids: of a stage's config.
+    tokenizer: the policy's, with what generation_config.json says.
+    network: the policy's description, with what config.json says.
 
   Returns:
-    The tokenizer's own end first, where it has one, and each once.
+    Those of all three, each once, the tokenizer's own end first.
 
   Raises:
     ValueError: the tokenizer has no such token.
   """
-  own = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
   for token in end_ids:
     if not 0 <= token < tokenizer.vocab_size:
       raise ValueError(
         f"end_ids must be in [0, {tokenizer.vocab_size}), got {token}"
       )
-  return tuple(dict.fromkeys((*own, *end_ids)))
+  return tuple(dict.fromkeys((*tokenizer.ends, *network.eos_ids, *end_ids)))
 
 
 def make_sampler(

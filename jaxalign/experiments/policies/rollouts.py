@@ -62,23 +62,30 @@ def make_rollout(
     begun = time.perf_counter()
     prompts_of = hosts.global_batch(batch, rows)
     sampled = stage.sample(params, frozen, prompts_of, key)
-    number = sampled["sampler_log_probs"].shape[-1]
     ids, mask, index, where = hosts.fetch(
       (
-        sampled["tokens"][..., -number:],
-        sampled["mask"][..., -number:],
+        sampled["tokens"],
+        sampled["mask"],
         prompts_of["index"],
         prompts_of["where"],
       )
     )
     sampled_at = time.perf_counter()
+    asked = [dataset.texts[i] for i in index for _ in range(ids.shape[1])]
+    new = sampled["sampler_log_probs"].shape[-1]
     texts = [
-      tokenizer.decode(row[counts].tolist())
-      for row, counts in zip(
-        ids.reshape(-1, number), mask.reshape(-1, number), strict=True
+      tokenizer.decode_response(
+        prompt,
+        row[:-new][counts[:-new]].tolist(),
+        row[-new:][counts[-new:]].tolist(),
+      )
+      for prompt, row, counts in zip(
+        asked,
+        ids.reshape(-1, ids.shape[-1]),
+        mask.reshape(-1, ids.shape[-1]),
+        strict=True,
       )
     ]
-    asked = [dataset.texts[i] for i in index for _ in range(ids.shape[1])]
     scores = source(asked, texts).reshape(*ids.shape[:2], -1)
     scored_at = time.perf_counter()
     local = hosts.global_batch({"scores": scores[batch["row"]]}, rows)
@@ -96,7 +103,7 @@ def make_rollout(
         "sampling": sampled_at - begun,
         "scoring": scored_at - sampled_at,
       },
-      num_tokens=int(mask.sum()),
+      num_tokens=int(mask[..., -new:].sum()),
     )
 
   return rollout

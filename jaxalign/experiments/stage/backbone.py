@@ -110,23 +110,25 @@ def decoder_config(
     "unroll": config.unroll,
     "attention": config.attention,
     "num_outputs": num_outputs,
-    "pad_id": tokenizer.pad_id,
+    "pad_id": (
+      tokenizer.pad_id if tokenizer.unread_id is None else tokenizer.unread_id
+    ),
     "bos_id": tokenizer.bos_id,
-    "eos_id": tokenizer.eos_id,
   }
   if config.init_from is not None:
     folder = folders.resolved(config.init_from, weights=False)
     loaded = weights.load_config(folder)
-    _check_vocabulary(tokenizer, loaded.vocab_size, config.init_from)
+    tokenizer.check_embedded(loaded.vocab_size, config.init_from)
     if loaded.max_positions < max_length:
       raise ValueError(
         f"data.max_length {max_length} exceeds the {loaded.max_positions} "
         f"positions of {config.init_from}"
       )
-    return dataclasses.replace(loaded, **run)
+    eos_id = _eos_id((*tokenizer.ends, *loaded.eos_ids))
+    return dataclasses.replace(loaded, **run, eos_id=eos_id)
   shape = config.architecture
   vocab_size = shape.vocab_size or tokenizer.vocab_size
-  _check_vocabulary(tokenizer, vocab_size, "the architecture")
+  tokenizer.check_embedded(vocab_size, "the architecture")
   chosen = {
     "num_layers": shape.num_layers,
     "num_heads": shape.num_heads,
@@ -137,20 +139,18 @@ def decoder_config(
     "max_positions": max_length,
     "tie_embeddings": shape.tie_embeddings,
     "norm_eps": 1e-5,
+    "eos_id": _eos_id(tokenizer.ends),
   }
   defaults = translate.family_defaults(shape.family)
   return translate.scratch_config(shape.family, **defaults | chosen | run)
 
 
-def _check_vocabulary(
-  tokenizer: tokens.Tokenizer, embedded: int, origin: str
-) -> None:
-  """Refuses a tokenizer whose ids the embedding has no rows for."""
-  if embedded < tokenizer.vocab_size:
-    raise ValueError(
-      f"the tokenizer has {tokenizer.vocab_size} tokens, {origin} embeds "
-      f"{embedded}"
-    )
+def _eos_id(ends: tuple[int, ...]) -> int | tuple[int, ...] | None:
+  """The ends of an answer, each once, as config.json has them."""
+  found = tuple(dict.fromkeys(ends))
+  if len(found) > 1:
+    return found
+  return found[0] if found else None
 
 
 def abstract_params(model: heads.Model) -> Any:

@@ -1,5 +1,6 @@
 """The model section: one origin, and sizes that fit the data."""
 
+import dataclasses
 import tempfile
 
 import jax
@@ -89,6 +90,15 @@ class BackboneTest(parameterized.TestCase):
     )
     with self.assertRaisesRegex(ValueError, "has 259 tokens.*embeds 258"):
       network(made)
+
+  def test_a_folder_keeps_all_the_ends_of_its_answers(self):
+    folder = tempfile.mkdtemp()
+    made = config()
+    described = dataclasses.replace(network(made), eos_id=(0, 258))
+    weights.save_pretrained(folder, parameters(made, described), described)
+    again = network(config(init_from=folder, architecture=None))
+    self.assertEqual(again.eos_id, (258, 0))
+    self.assertEqual(network(made).eos_id, 258)
 
   def test_exactly_one_origin(self):
     for changes in ({"init_from": "x"}, {"architecture": None}):
