@@ -7,7 +7,6 @@ python -m jaxalign.experiments.audit --config=configs/audit.py \
 
 import dataclasses
 import logging
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -168,7 +167,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     result |= _comparisons(config, pairs)
   result["findings"] = findings.in_words(result)
   if hosts.is_main():
-    configuration.write_json(workdir / "eval.json", _finite(result))
+    configuration.write_json(workdir / "eval.json", result)
     audit_page.write(workdir, result, pairs)
     for sentence in result["findings"]:
       log.info("%s", sentence)
@@ -217,15 +216,6 @@ def _sources(found: readers.ReadReport) -> list[dict[str, Any]]:
     }
     for source in found.sources
   ]
-
-
-def _finite(value: Any) -> Any:
-  """JSON has no NaN: what cannot be shown is null."""
-  if isinstance(value, dict):
-    return {name: _finite(entry) for name, entry in value.items()}
-  if isinstance(value, list):
-    return [_finite(entry) for entry in value]
-  return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def main() -> None:

@@ -239,7 +239,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   # Best first; of equals the last one, as the curves count them.
   order = np.argsort(by, axis=1, kind="stable")[:, ::-1]
   lines = [
-    json.dumps(best_record(*row).to_row())
+    json.dumps(best_record(*row).to_row(), allow_nan=False)
     for row in zip(scored, records, order, strict=True)
   ]
   storage.write_atomically(

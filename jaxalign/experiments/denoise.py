@@ -268,7 +268,7 @@ def write_records(
     for i, record in enumerate(passing):
       strength, std = float(split.strength[i]), float(split.std[i])
       scored = dataclasses.replace(record, strength=strength, strength_std=std)
-      packed.write(f"{json.dumps(scored.to_row())}\n".encode())
+      packed.write(f"{json.dumps(scored.to_row(), allow_nan=False)}\n".encode())
       if i in picked:
         found[i] = denoise_page.Shown(record, strength, std)
   return found

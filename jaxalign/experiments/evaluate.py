@@ -185,8 +185,9 @@ def run(config: Config, workdir: epath.Path) -> None:
   for path in config.models:
     fitted = _fitted(config, path)
     tokenizer = preferences.open_tokenizer(data, path)
-    pairs = preferences.load_pairs(fitted.data, data.eval_files, tokenizer)
     stage = _build(fitted, path, mesh)
+    tokenizer.check_embedded(stage.network.vocab_size, path)
+    pairs = preferences.load_pairs(fitted.data, data.eval_files, tokenizer)
     params = scoring.load_params(stage, path)
     outputs = scoring.rewards_of(stage, params, pairs, fitted.data, tokenizer)
     read = scoring.load_readout(path)

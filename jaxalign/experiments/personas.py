@@ -242,7 +242,8 @@ def _row(text: Text, found: Labelled) -> dict[str, Any]:
 
 
 def _write_lines(path: epath.Path, rows: Sequence[Any]) -> None:
-  text = "".join(f"{json.dumps(row)}\n" for row in rows)
+  lines = (json.dumps(row, allow_nan=False) for row in rows)
+  text = "".join(f"{line}\n" for line in lines)
   storage.write_atomically(path, text.encode())
 
 

@@ -73,6 +73,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   config = dataclasses.replace(config, data=fitted)
   stage = build(config, mesh)
   tokenizer = preferences.open_tokenizer(config.data, config.model)
+  tokenizer.check_embedded(stage.network.vocab_size, config.model)
   records = preferences.load_records(config.data, config.data.eval_files)
   alone = preferences.each_response(config.data, records, tokenizer)
   params = scoring.load_params(stage, config.model)
@@ -89,7 +90,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     at += len(record.responses)
     lines.append(record.to_row() | {"rewards": scored.tolist()})
   if hosts.is_main():
-    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    text = "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines)
     storage.write_atomically(workdir / "scores.jsonl", text.encode())
     log.info("%d responses: %s", at, workdir / "scores.jsonl")
 

@@ -8,6 +8,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+import safetensors.numpy
 from absl.testing import absltest, parameterized
 from etils import epath
 
@@ -287,8 +288,8 @@ class StageTest(absltest.TestCase):
 
 
 class ScoreTest(absltest.TestCase):
-  def scored(self, to=lambda path: path, **changes):
-    folder = save_model(4)
+  def scored(self, to=lambda path: path, *, folder=None, **changes):
+    folder = save_model(4) if folder is None else folder
     rows = [
       {"prompt": "Q:", "responses": [" a", " bb", " ccc"], "id": "three"},
       {"prompt": "Q:", "chosen": " a", "rejected": " dddd"},
@@ -324,6 +325,25 @@ class ScoreTest(absltest.TestCase):
     self.assertEqual(found, self.scored(data__buckets=(64,))[1])
     dropped = [line for line in logs.output if "exceed the 64 posit" in line]
     self.assertLen(dropped, 1)
+
+  def test_a_reward_that_is_no_number_is_an_error(self):
+    folder = save_model(4)
+    file = f"{folder}/model.safetensors"
+    values = safetensors.numpy.load_file(file)
+    values["score.weight"][0, 3] = np.nan
+    safetensors.numpy.save_file(values, file, {"format": "pt"})
+    with self.assertRaisesRegex(
+      ValueError, "gives reward nan for response 0 of pair 0, and 5 such"
+    ):
+      self.scored(folder=folder)
+
+  def test_a_token_beyond_the_embedding_is_an_error(self):
+    folder = save_model(4)
+    tokens.train_tokenizer(["ab cd " * 9], vocab_size=280).save(folder)
+    cfg = config_of("score", model=folder, batch_size=2)
+    config = configuration.to_dataclass(score.Config, cfg)
+    with self.assertRaisesRegex(ValueError, "tokens, .* embeds 259"):
+      score.run(config, epath.Path(tempfile.mkdtemp()))
 
   def test_model_data_and_workdir_may_lie_in_a_store(self):
     store = object_store.install()

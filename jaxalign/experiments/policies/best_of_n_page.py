@@ -45,7 +45,8 @@ class SampleFile:
   def append(self, rows: Iterable[Any]) -> None:
     """Adds rows; they are on the disk when this returns."""
     file = storage.AppendedFile(self._path)
-    file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
+    lines = (json.dumps(row, allow_nan=False) for row in rows)
+    file.write("".join(f"{line}\n" for line in lines).encode())
     file.close()
 
 

@@ -174,7 +174,12 @@ def rewards_of(
 
   Returns:
     float32 [N, num_responses, K], chosen first.
+
+  Raises:
+    ValueError: the tokenizer has tokens that the model does not embed, or a
+      reward is not finite.
   """
+  tokenizer.check_embedded(stage.network.vocab_size, "the reward model")
   rows = stage.batch["where"].sharding
   source = preferences.make_batches(
     data, pairs, tokenizer, len(stage.batch["where"]), seed=0, shuffle=False
@@ -193,6 +198,14 @@ def rewards_of(
       stage.step(params, hosts.global_batch(batch, rows))
     )
     rewards[index[where]] = scores[where]
+  bad = np.argwhere(~np.isfinite(rewards))
+  if len(bad):
+    pair, response, output = bad[0]
+    raise ValueError(
+      f"the model gives reward {rewards[pair, response, output]} for response "
+      f"{response} of pair {pair}, and {len(bad)} such rewards in all: its "
+      "parameters or its compute type do not hold them"
+    )
   return rewards
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -118,6 +119,23 @@ def _named(kinds: Sequence[Any], value: Any, path: str) -> Any:
 
 
 def write_json(path: epath.PathLike, content: Any) -> None:
-  """Writes a JSON file that is whole at any moment."""
-  text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-  storage.write_atomically(path, text.encode())
+  """Writes a JSON file that is whole at any moment.
+
+  Args:
+    path: the file.
+    content: JSON values; JSON has no NaN and no infinity, so that what is
+      undefined becomes null.
+  """
+  text = json.dumps(_finite(content), indent=2, sort_keys=True, allow_nan=False)
+  storage.write_atomically(path, f"{text}\n".encode())
+
+
+def _finite(value: Any) -> Any:
+  """The same with null in place of what JSON has no word for."""
+  if isinstance(value, Mapping):
+    return {name: _finite(entry) for name, entry in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_finite(entry) for entry in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value

@@ -127,6 +127,15 @@ class ToDataclassTest(parameterized.TestCase):
     self.assertEqual(json.loads(path.read_text())["inner"]["size"], 3)
     self.assertLen(list(path.parent.iterdir()), 1)
 
+  def test_what_is_no_number_is_null(self):
+    path = epath.Path(tempfile.mkdtemp()) / "eval.json"
+    content = {"a": float("nan"), "b": [(1.5, -float("inf"))], "c": {"d": 2}}
+    configuration.write_json(path, content)
+    self.assertEqual(
+      json.loads(path.read_text()),
+      {"a": None, "b": [[1.5, None]], "c": {"d": 2}},
+    )
+
 
 if __name__ == "__main__":
   absltest.main()
