@@ -56,6 +56,8 @@ def space_behind(marker: str, backend: tokenizers.Tokenizer) -> str:
   encode = lambda text: backend.encode(text, add_special_tokens=False).ids
   probe = dialogue([Turn("user", "a")])
   alone = encode(marker) + encode(probe)
+  if encode(marker + probe) == alone:
+    return ""
   return " " if encode(f"{marker} {probe}") == alone else ""
 
 

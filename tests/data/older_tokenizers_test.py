@@ -18,7 +18,7 @@ from jaxalign.data import (
 )
 from jaxalign.data.record import Record
 from jaxalign.data.transcripts import Turn
-from tests.data import folder_ids_test as folders
+from tests.data import tokenizer_files_test as folders
 
 TEXTS = ["there was a girl", "<eos> and <bos>é ☕", " a", ""]
 USER, REPLY = Turn("user", "is it fair?"), Turn("assistant", "yes, it was")

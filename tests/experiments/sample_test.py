@@ -15,7 +15,7 @@ from jaxalign.experiments.policies import answers
 from jaxalign.models import heads, translate, weights
 from jaxalign.runtime import mesh as meshes
 from tests import config_reads
-from tests.data import folder_ids_test
+from tests.data import tokenizer_files_test
 
 
 def policy(num_outputs=None, tokenizer=None, rows=None) -> str:
@@ -127,7 +127,7 @@ class SampleTest(absltest.TestCase):
 
   def test_answers_keep_the_space_in_front_of_them(self):
     folder = tempfile.mkdtemp()
-    folder_ids_test.llama(folder)
+    tokenizer_files_test.llama(folder)
     model = policy(tokenizer=tokens.load_tokenizer(folder))
     workdir = epath.Path(tempfile.mkdtemp())
     sample.run(config(model, num_responses=6), workdir)

@@ -14,8 +14,8 @@ from jaxalign.data.transcripts import Turn
 from jaxalign.models import heads, translate, weights
 from jaxalign.runtime import artefact, model_rewards
 from jaxalign.runtime import mesh as meshes
-from tests.data import folder_ids_test as folders
 from tests.data import older_tokenizers_test as older
+from tests.data import tokenizer_files_test as folders
 
 torch = pytest.importorskip("torch", reason="parity needs torch")
 transformers = pytest.importorskip("transformers")

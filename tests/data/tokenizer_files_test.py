@@ -139,7 +139,7 @@ def opt(folder):
 FOLDERS = (neox, llama, cut_and_filled, with_eos, opt)
 
 
-class FolderIdsTest(parameterized.TestCase):
+class TokenizerFilesTest(parameterized.TestCase):
   def open(self, make, **declared):
     """Our tokenizer of a new folder, and what transformers makes of it."""
     folder = self.enter_context(tempfile.TemporaryDirectory())
