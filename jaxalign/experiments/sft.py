@@ -99,6 +99,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     keep_last=config.train.keep_last,
     keep_best=0,
     best_metric="eval/nll",
+    digests=config.train.digests,
   ) as saved:
     state, params = fitting.fit(
       stage,

@@ -172,6 +172,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     keep_last=config.train.keep_last,
     keep_best=0,
     best_metric="eval/worst_utility",
+    digests=config.train.digests,
   ) as saved:
     state, scores = _train(
       config,

@@ -168,6 +168,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
     keep_last=train.keep_last,
     keep_best=train.keep_best if data.holds_out else 0,
     best_metric="eval/nll",
+    digests=train.digests,
   ) as saved:
     if pictured:
       feature_plane.keep_start(

@@ -102,6 +102,7 @@ def load_adapters(
   folder = pathlib.Path(path)
   described = peft_fields.read(folder)
   files = safetensor_files.TensorFiles(folder, weights=WEIGHTS)
+  files.check()
   targets = _targets(described, config, str(folder / peft_fields.CONFIG))
   low_rank = lora.LoraConfig(described.rank, described.alpha, targets)
   dtype = available_dtype("param_dtype", config.param_dtype)

@@ -11,6 +11,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from jaxalign.models import digests
+
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARD = "model-{:05d}-of-{:05d}.safetensors"
@@ -69,6 +71,10 @@ class TensorFiles:
   def names(self) -> set[str]:
     """Names of all tensors."""
     return set(self._places)
+
+  def check(self) -> None:
+    """Raises ValueError for a file that is not as it was written."""
+    digests.check({place.file for place in self._places.values()})
 
   def file_of(self, name: str) -> str:
     """The file that holds a tensor."""
@@ -222,8 +228,9 @@ def write_folder(
       safetensors.numpy.save_file(
         {name: make(name) for name in shard},
         str(draft(file)),
-        metadata={"format": "pt"},
+        metadata={"format": "pt", digests.KEY: digests.UNKNOWN},
       )
+      digests.stamp(draft(file))
     for name, content in texts.items():
       text = json.dumps(content, indent=2, sort_keys=True) + "\n"
       draft(name).write_text(text, encoding="utf-8")

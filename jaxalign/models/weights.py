@@ -76,8 +76,9 @@ def load_params(
 
   Raises:
     FileNotFoundError: there are no weights, or a shard is missing.
-    ValueError: pickled or damaged weights; a tensor is missing, left over or
-      has the wrong shape; or a head is missing and `key` is None.
+    ValueError: pickled weights, or other bytes than were saved; a tensor is
+      missing, left over or has the wrong shape; or a head is missing and `key`
+      is None.
   """
   dtype = available_dtype("param_dtype", config.param_dtype)
   parts = layout.parts(config)
@@ -85,6 +86,7 @@ def load_params(
   names = reading.match_tensors(
     files, parts, config, path, may_draw=key is not None
   )
+  files.check()
   shapes = layout.abstract_params(config)
   places = dict.fromkeys(parts)
   if shardings is not None:

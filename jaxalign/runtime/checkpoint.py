@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from jaxalign.runtime import mirror, storage
+from jaxalign.runtime import checkpoint_digests, mirror, storage
 
 
 def check_directory(directory: epath.PathLike) -> None:
@@ -53,6 +53,7 @@ class Checkpoints:
     keep_last: int,
     keep_best: int,
     best_metric: str,
+    digests: bool = True,
   ):
     """Opens, or creates, the folder.
 
@@ -62,6 +63,8 @@ class Checkpoints:
       keep_last: most recent checkpoints kept, >= 1.
       keep_best: checkpoints with the lowest `best_metric` kept as well.
       best_metric: a key of the metrics given to `save`; lower is better.
+      digests: whether to write a digest of every file, and to check those of a
+        step before it is restored.
     """
     check_directory(directory)
     if keep_last < 1 or keep_best < 0:
@@ -86,9 +89,19 @@ class Checkpoints:
           keep_checkpoints_without_metrics=False,
         )
       )
+    self._digests = digests
+    try:
+      self._check_metrics()
+    except ValueError:
+      if self._mirror:
+        self._mirror.close()
+      raise
+    handler = (
+      checkpoint_digests.handler if digests else ocp.StandardCheckpointHandler
+    )
     self._manager = ocp.CheckpointManager(
-      self._mirror.local if self._mirror else self._directory,
-      item_handlers={"state": ocp.StandardCheckpointHandler()},
+      self._local,
+      item_handlers={"state": handler()},
       options=ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         # Orbax writes metrics to disk only if it is told how to rank them.
@@ -145,7 +158,9 @@ class Checkpoints:
     """
     saved = self._manager.save(
       step,
-      args=ocp.args.Composite(state=ocp.args.StandardSave(state)),
+      args=ocp.args.Composite(
+        state=checkpoint_digests.with_metrics(state, metrics)
+      ),
       metrics=None if metrics is None else dict(metrics),
     )
     if not saved:
@@ -178,11 +193,90 @@ class Checkpoints:
         that differs.
     """
     self.wait()
-    saved = self._manager.item_metadata(step)["state"].tree
-    _check_same(_shapes(saved), _shapes(abstract), self._directory / str(step))
-    return self._manager.restore(
-      step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-    )["state"]
+    checked = self._check_intact(step)
+    try:
+      saved = _shapes(self._manager.item_metadata(step)["state"].tree)
+      restore = lambda: self._manager.restore(
+        step,
+        args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)),
+      )["state"]
+      same = saved == _shapes(abstract)
+      state = restore() if same else None
+    except jax.errors.JaxRuntimeError:
+      raise  # of a device or another host
+    except Exception as error:  # every kind of damage has one of its own
+      if checked or step not in self._steps():
+        raise
+      what = f"{type(error).__name__}: {error}".splitlines()[0]
+      raise ValueError(
+        self._advice(step, f"{self._place(step)} cannot be read ({what})")
+      ) from error
+    _check_same(saved, _shapes(abstract), self._place(step))
+    return state
+
+  def _place(self, step: int) -> epath.Path:
+    """A step's folder, as the user knows it."""
+    return self._directory / str(step)
+
+  @property
+  def _local(self) -> epath.Path:
+    """Where Orbax keeps the steps."""
+    return self._mirror.local if self._mirror else self._directory
+
+  def _steps(self) -> list[int]:
+    """Steps that are there, newest last; on gs:// half-written ones too."""
+    if not self._local.exists():
+      return []
+    names = (folder.name for folder in self._local.iterdir())
+    return sorted(int(name) for name in names if name.isdigit())
+
+  def _check_metrics(self) -> None:
+    """Refuses metrics that Orbax could not rank, or would rank otherwise."""
+    for step in self._steps():
+      found = checkpoint_digests.damaged_metrics(
+        self._local / str(step), self._best_metric
+      )
+      if found is not None:
+        raise ValueError(self._advice(step, self._named(found)))
+
+  def _named(self, reason: str) -> str:
+    """With the place that the user knows."""
+    return reason.replace(os.fspath(self._local), os.fspath(self._directory), 1)
+
+  def _damaged(self, step: int) -> str | None:
+    """What is wrong with a step; FileNotFoundError where it is not known."""
+    found = checkpoint_digests.damaged(self._local / str(step) / "state")
+    return found and self._named(found)
+
+  def _check_intact(self, step: int) -> bool:
+    """Whether a step has digests and they are right; ValueError if wrong."""
+    if not self._digests:
+      return False
+    try:
+      found = self._damaged(step)
+    except FileNotFoundError:
+      return False
+    if found is not None:
+      raise ValueError(self._advice(step, found))
+    return True
+
+  def _advice(self, step: int, reason: str) -> str:
+    """One line on a step that cannot be gone on from, and what can be done."""
+    steps = self._steps()
+    if step != steps[-1]:
+      return f"{reason}; remove {self._place(step)} to go on without that step"
+    for other in reversed(steps[:-1]):
+      known = "intact"
+      try:
+        if self._damaged(other) is not None:
+          continue
+      except FileNotFoundError:
+        known = "older and has no digests to tell whether it is intact"
+      return (
+        f"{reason}; step {other} is {known}: remove {self._place(step)} and "
+        "run the same command again to go on from there"
+      )
+    return f"{reason}; no older step is intact: begin anew in a new --workdir"
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -36,7 +36,8 @@ class Mirror:
     if index.exists():
       self._held = json.loads(index.read_text())
     for step, files in self._held.items():
-      _copy(self._store / step, self.local / step, files)
+      # Of a step that was removed, or lost files, there is what there is.
+      _copy(self._store / step, self.local / step, files, may_lack=True)
 
   def push(self) -> None:
     """Makes the store hold the steps that the disk holds, and no others."""
@@ -66,10 +67,18 @@ class Mirror:
     self._folder.cleanup()
 
 
-def _copy(source: epath.Path, target: epath.Path, files: Iterable[str]) -> None:
+def _copy(
+  source: epath.Path,
+  target: epath.Path,
+  files: Iterable[str],
+  *,
+  may_lack: bool = False,
+) -> None:
   """Copies files that are named from both folders, several at a time."""
 
   def one(name: str) -> None:
+    if may_lack and not (source / name).exists():
+      return
     to = target / name
     if storage.is_local(to):
       to.parent.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,17 @@
 """Checkpoints: kept, ranked, restored elsewhere, never half."""
 
+import hashlib
+import pathlib
 import tempfile
 from unittest import mock
 
+import fsspec
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl.testing import absltest
+import orbax.checkpoint as ocp
+from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.algorithms import train_state
@@ -51,12 +55,13 @@ class CheckpointsTest(absltest.TestCase):
     self.folder = epath.Path(tempfile.mkdtemp())
     self.mesh = meshes.make_mesh(meshes.MeshConfig(2, 2, 2))
 
-  def open(self, keep_last=2, keep_best=1):
+  def open(self, keep_last=2, keep_best=1, digests=True):
     return checkpoint.Checkpoints(
       self.folder,
       keep_last=keep_last,
       keep_best=keep_best,
       best_metric="eval/nll",
+      digests=digests,
     )
 
   def assert_trees_equal(self, left, right):
@@ -133,6 +138,76 @@ class CheckpointsTest(absltest.TestCase):
       ):
         saved.restore(1, laid_out(self.mesh, width=16))
 
+  def save_two(self, **options):
+    with self.open(**options) as saved:
+      saved.save(1, state(1), {"eval/nll": 0.5})
+      saved.save(2, state(2), {"eval/nll": 0.25})
+
+  def files(self, step):
+    """Files of a step's state and metrics, as the store has them."""
+    files, root = fsspec.core.url_to_fs(str(self.folder / str(step)))
+    return files, [
+      name
+      for name in files.find(root)
+      if "/state/" in name or "/metrics/" in name
+      if not name.endswith("commit_success.txt")
+    ]
+
+  def flip(self, step, part, byte=-9):
+    """Changes a bit of the first file whose path has a part."""
+    files, names = self.files(step)
+    name = next(name for name in names if part in name)
+    content = bytearray(files.cat_file(name))
+    content[byte] ^= 1
+    files.pipe_file(name, bytes(content))
+    return name.rpartition(f"/{step}/")[2]
+
+  def test_a_flipped_bit_is_found_and_an_older_step_named(self):
+    self.save_two()
+    name = self.flip(2, "/state/ocdbt.process_0/d/")
+    with self.open() as saved:
+      self.assertEqual(saved.latest(), 2)
+      with self.assertRaisesRegex(
+        ValueError,
+        f"{self.folder}/2/{name} is damaged: its SHA-256.*step 1 is intact: "
+        f"remove {self.folder}/2 and run the same command again",
+      ):
+        saved.restore(2, laid_out(self.mesh))
+    (self.folder / "2").rmtree()
+    with self.open() as saved:
+      self.assertEqual(saved.latest(), 1)
+      self.assert_trees_equal(saved.restore(1, laid_out(self.mesh)), state(1))
+    self.flip(1, "/state/ocdbt.process_0/d/")
+    with (
+      self.open() as saved,
+      self.assertRaisesRegex(ValueError, "no older step is intact: begin anew"),
+    ):
+      saved.restore(1, laid_out(self.mesh))
+
+  def test_a_flipped_metric_is_found(self):
+    self.save_two()
+    self.flip(1, "/metrics/metrics", byte=-3)
+    with self.assertRaisesRegex(
+      ValueError, r"1/metrics/metrics is damaged.*remove .*/1 to go on without"
+    ):
+      self.open()
+
+  def test_digests_can_be_turned_off(self):
+    self.save_two(digests=False)
+    self.assertFalse((self.folder / "2" / "state" / "SHA256SUMS").exists())
+    for digests in (False, True):
+      with self.open(digests=digests) as saved:
+        self.assert_trees_equal(saved.restore(2, laid_out(self.mesh)), state(2))
+    files, names = self.files(2)
+    files.rm_file(next(n for n in names if n.endswith("state/_METADATA")))
+    with (
+      self.open() as saved,
+      self.assertRaisesRegex(
+        ValueError, "2 cannot be read .*step 1 is older and has no digests"
+      ),
+    ):
+      saved.restore(2, laid_out(self.mesh))
+
   def test_saving_a_step_twice_is_an_error(self):
     with self.open() as saved:
       saved.save(1, state(1), None)
@@ -151,6 +226,65 @@ class CheckpointsTest(absltest.TestCase):
   def test_numbers_are_checked(self):
     with self.assertRaisesRegex(ValueError, "got 0 and 1"):
       self.open(keep_last=0)
+
+
+class DigestsTest(parameterized.TestCase):
+  """What is on a disk of a step with digests."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(tempfile.mkdtemp())
+    self.mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1))
+    with self.open() as saved:
+      saved.save(1, state(1), None)
+      saved.save(2, state(2), None)
+
+  def open(self):
+    return checkpoint.Checkpoints(
+      self.folder, keep_last=2, keep_best=0, best_metric="eval/nll"
+    )
+
+  def test_the_usual_program_finds_them_right(self):
+    text = (self.folder / "2" / "state" / "SHA256SUMS").read_text()
+    sums = dict(reversed(line.split("  ")) for line in text.splitlines())
+    self.assertGreater(len(sums), 5)
+    for name, digest in sums.items():
+      content = (self.folder / "2" / "state" / name).read_bytes()
+      self.assertEqual(hashlib.sha256(content).hexdigest(), digest)
+
+  def test_orbax_alone_reads_them(self):
+    with ocp.CheckpointManager(self.folder) as manager:
+      args = ocp.args.StandardRestore(laid_out(self.mesh))
+      got = manager.restore(2, args=ocp.args.Composite(state=args))["state"]
+    jax.tree.map(np.testing.assert_array_equal, got, state(2))
+
+  @parameterized.parameters("flip", "cut", "gone")
+  def test_no_damage_to_any_file_gives_another_state(self, kind):
+    rng = np.random.default_rng(0)
+    kept = {p: p.read_bytes() for p in self.folder.rglob("*") if p.is_file()}
+    refused = 0
+    text = (self.folder / "2" / "state" / "SHA256SUMS").read_text()
+    for path, content in kept.items():
+      if path.relative_to(self.folder).parts[0] == "1":
+        continue
+      if kind == "flip":
+        changed = bytearray(content)
+        changed[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bytes(changed))
+      elif kind == "cut":
+        path.write_bytes(content[: len(content) // 2])
+      else:
+        path.unlink()
+      try:
+        with self.open() as saved:
+          got = saved.restore(2, laid_out(self.mesh))
+        jax.tree.map(np.testing.assert_array_equal, got, state(2))
+      except ValueError as error:
+        self.assertIn("step 1 is intact", str(error))
+        refused += 1
+      path.parent.mkdir(exist_ok=True)
+      path.write_bytes(content)
+    self.assertGreaterEqual(refused, len(text.splitlines()))
 
 
 class BucketTest(CheckpointsTest):

@@ -33,6 +33,8 @@ class IterationConfig:
     keep_last: most recent checkpoints kept.
     max_bad_steps: optimiser steps in a row without finite gradient that stop
       the run.
+    digests: whether a checkpoint has a SHA-256 of each file, checked before it
+      is restored.
   """
 
   num_iterations: int
@@ -44,6 +46,7 @@ class IterationConfig:
   checkpoint_every: int
   keep_last: int
   max_bad_steps: int
+  digests: bool = True
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

@@ -193,7 +193,7 @@ class Rounds:
     ]
     found = []
     for start, folder in enumerate(folders):
-      with self._checkpoints(folder) as own:
+      with self._checkpoints(folder, schedule) as own:
         state, _ = fitting.fit(
           self.stage(start),
           source,
@@ -216,7 +216,7 @@ class Rounds:
         workdir / "metrics.jsonl",
         (folders[best] / "metrics.jsonl").read_bytes(),
       )
-    with self._checkpoints(folders[best]) as own:
+    with self._checkpoints(folders[best], schedule) as own:
       state = own.restore(
         self._restart_steps, self._stage.state._replace(frozen=())
       )
@@ -276,7 +276,13 @@ class Rounds:
       self._stage.state.carry,
     )
 
-  def _checkpoints(self, folder: epath.Path) -> checkpoint.Checkpoints:
+  def _checkpoints(
+    self, folder: epath.Path, schedule: training.Schedule
+  ) -> checkpoint.Checkpoints:
     return checkpoint.Checkpoints(
-      folder / "checkpoints", keep_last=1, keep_best=0, best_metric="eval/nll"
+      folder / "checkpoints",
+      keep_last=1,
+      keep_best=0,
+      best_metric="eval/nll",
+      digests=schedule.digests,
     )

@@ -37,6 +37,8 @@ class Schedule:
     checkpoint_every: steps between checkpoints; the last step always saves.
     keep_last: most recent checkpoints kept.
     max_bad_steps: steps in a row without finite gradient that stop the run.
+    digests: whether a checkpoint has a SHA-256 of each file, checked before it
+      is restored.
   """
 
   num_steps: int
@@ -46,6 +48,7 @@ class Schedule:
   checkpoint_every: int
   keep_last: int
   max_bad_steps: int
+  digests: bool = dataclasses.field(default=True, kw_only=True)
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
