@@ -8,7 +8,11 @@ from typing import Any
 import tokenizers
 import transformers
 
-from jaxalign.data import older_tokenizers, own_tokenizers
+from jaxalign.data import (
+  older_tokenizers,
+  own_tokenizers,
+  tokenizer_checks,
+)
 from jaxalign.data.tokenizer import CONFIG, Tokenizer
 
 # Names under which a bare tokenizer.json may hold its markers.
@@ -65,7 +69,8 @@ def load_tokenizer(spec: str) -> Tokenizer:
     "pad" in its name, else with unk, else with eos.
 
   Raises:
-    ValueError: no such folder, no tokenizer in it, or nothing to pad with.
+    ValueError: no such folder, no tokenizer in it, a damaged one, or nothing
+      to pad with.
   """
   if spec == "byte":
     return byte_tokenizer()
@@ -73,6 +78,15 @@ def load_tokenizer(spec: str) -> Tokenizer:
     raise ValueError(
       f"tokenizer must be 'byte' or a folder, got {spec!r}, which is no folder"
     )
+  tokenizer_checks.check_files(spec)
+  with tokenizer_checks.named(spec):
+    found = _read(spec)
+  tokenizer_checks.check_bytes(found.fast, spec)
+  return found
+
+
+def _read(spec: str) -> Tokenizer:
+  """The tokenizer of a folder whose files hold objects."""
   fast = _open(spec)
   config = _content(spec, "config.json")
   _name_markers(fast, spec, config)
@@ -138,7 +152,7 @@ def _name_markers(fast: Fast, folder: str, config: dict[str, Any]) -> None:
     return
   vocab = fast.get_vocab()
   for marker, names in (("bos", BOS_NAMES), ("eos", EOS_NAMES)):
-    numbers = _ids(config, marker)
+    numbers = [number for number in _ids(config, marker) if number >= 0]
     if numbers:
       token = fast.convert_ids_to_tokens(numbers[0])
     else:

@@ -70,7 +70,7 @@ def read_rope(
   _check_unread(read, theirs, place, where)
   older = rope.pop("type", "default")
   kind = rope.pop("rope_type", older)
-  if kind not in ROPE_KEYS:
+  if kind not in tuple(ROPE_KEYS):
     raise ValueError(
       f"{where}: rope_type in {place} must be one of {', '.join(ROPE_KEYS)}, "
       f"got {kind!r}"
@@ -146,7 +146,7 @@ def _read_scaling(
   longest = {"max_position_embeddings": max_positions}
   for key, value in (rope | longest).items():
     number = isinstance(value, (int, float))
-    if value is not None and not (number and math.isfinite(value)):
+    if value is not None and not (number and abs(value) < 1e300):
       raise ValueError(f"{where}: {key} must be a number, got {value!r}")
   found = {
     ours: rope[key]
@@ -155,22 +155,32 @@ def _read_scaling(
   }
   if kind in OPTIONAL_KEYS:
     found.setdefault("original_max_positions", max_positions)
-  if kind == "yarn":
-    # Nothing and 0 are the default; nothing for `truncate` is false.
-    for key in ("beta_fast", "beta_slow"):
-      if not found.get(key):
-        found.pop(key, None)
-    found["truncate"] = bool(rope.get("truncate", True))
-    found.setdefault("factor", max_positions / found["original_max_positions"])
-    if "attention_factor" not in found and all(rope.get(k) for k in MSCALE):
-      over, under = (_mscale(found["factor"], rope[key]) for key in MSCALE)
-      found["attention_factor"] = over / under
-  if "factor" not in found:
-    raise ValueError(f"{where}: factor must be a number, got None")
   try:
+    if kind == "yarn":
+      found = _filled(found, rope, max_positions)
+    if "factor" not in found:
+      raise ValueError("factor must be a number, got None")
     return RopeScaling(kind, **found)
-  except (TypeError, ValueError) as error:
+  except (TypeError, ValueError, ArithmeticError) as error:
     raise ValueError(f"{where}: {error}") from error
+
+
+def _filled(
+  found: dict[str, Any], rope: Mapping[str, Any], max_positions: int
+) -> dict[str, Any]:
+  """Fields of yarn: 0 is the default too, and nothing for `truncate` false."""
+  kept = {
+    key: value
+    for key, value in found.items()
+    if value or key not in ("beta_fast", "beta_slow")
+  }
+  kept["truncate"] = bool(rope.get("truncate", True))
+  if "factor" not in kept:
+    kept["factor"] = max_positions / kept["original_max_positions"]
+  if "attention_factor" not in kept and all(rope.get(key) for key in MSCALE):
+    over, under = (_mscale(kept["factor"], rope[key]) for key in MSCALE)
+    kept["attention_factor"] = over / under
+  return kept
 
 
 def _mscale(factor: float, weight: float) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from jaxalign.models import digests
+from jaxalign.models import digests, json_files
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -154,10 +154,14 @@ class TensorFiles:
 
   def _open_shards(self, folder: pathlib.Path) -> None:
     index = folder / INDEX
-    try:
-      weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (json.JSONDecodeError, KeyError, UnicodeDecodeError) as error:
-      raise ValueError(f"{index}: no readable weight_map ({error})") from error
+    weight_map = json_files.read_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(
+      isinstance(shard, str) for shard in weight_map.values()
+    ):
+      raise ValueError(
+        f"{index}: weight_map must hold a file name per tensor, got "
+        f"{str(weight_map)[:80]!r}"
+      )
     for shard in sorted(set(weight_map.values())):
       if pathlib.PurePath(shard).name != shard:
         raise ValueError(f"{index}: shard {shard!r} must be a plain file name")

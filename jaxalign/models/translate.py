@@ -123,7 +123,7 @@ def from_json(
       network would not be ours; the error names it.
   """
   model_type = theirs.get("model_type")
-  if model_type not in FAMILIES:
+  if model_type not in tuple(FAMILIES):
     raise ValueError(
       f"{where}: model_type must be one of {', '.join(FAMILIES)}, got "
       f"{model_type!r}"
@@ -150,7 +150,7 @@ def from_json(
   try:
     config = DecoderConfig(**fields)
     family_of(config)
-  except (TypeError, ValueError) as error:
+  except (TypeError, ValueError, OverflowError) as error:
     raise ValueError(f"{where}: {error}") from error
   return config
 
@@ -241,7 +241,7 @@ def _read(field: Field, theirs: Mapping[str, Any], where: str) -> Any:
       raise ValueError(f"{where}: {field.theirs} is missing")
     value = field.default(theirs) if callable(field.default) else field.default
   if field.words is not None:
-    if value not in field.words:
+    if value not in tuple(field.words):
       raise ValueError(
         f"{where}: {field.theirs} must be one of {', '.join(field.words)}, "
         f"got {value!r}"
@@ -274,8 +274,11 @@ def _num_outputs(
     return None
   if architectures == [family.reward]:
     # transformers writes neither for its default of two.
-    if theirs.get("id2label") is not None:
-      return len(theirs["id2label"])
+    labels = theirs.get("id2label")
+    if labels is not None:
+      if not isinstance(labels, dict):
+        raise ValueError(f"{where}: id2label must be an object, got {labels!r}")
+      return len(labels)
     number = theirs.get("num_labels")
     return 2 if number is None else number
   raise ValueError(

@@ -14,10 +14,11 @@ import numpy as np
 from etils import epath
 
 import jaxalign
+from jaxalign.algorithms import readout
 from jaxalign.data import older_tokenizers, tokens
-from jaxalign.models import weights
+from jaxalign.models import json_files, weights
 from jaxalign.models.config import DecoderConfig
-from jaxalign.runtime import folders, storage
+from jaxalign.runtime import description_fields, folders, storage
 
 FORMAT_VERSION = 1
 DESCRIPTION = older_tokenizers.DESCRIPTION
@@ -130,7 +131,8 @@ def load_description(path: epath.PathLike) -> Description:
 
   Raises:
     ValueError: there is none, because the folder is another program's or its
-      stage did not finish, or it has another format version.
+      stage did not finish; it has another format version, is damaged, or says
+      what cannot be.
   """
   file = epath.Path(path) / DESCRIPTION
   if not file.exists():
@@ -138,15 +140,28 @@ def load_description(path: epath.PathLike) -> Description:
       f"{path} has no {DESCRIPTION}: it was not written by a finished stage. "
       "Another program's reward model gives raw rewards: calibrated=False"
     )
-  content = json.loads(file.read_text())
+  content = json_files.read_object(file)
   if content.get("format_version") != FORMAT_VERSION:
     raise ValueError(
       f"{file} has format version {content.get('format_version')}, this "
       f"version reads {FORMAT_VERSION}"
     )
+  known = [field.name for field in dataclasses.fields(Description)]
+  description_fields.check(content, str(file), known=known)
   for name in ("heads", "utilities", "mixture_weights"):
     if content[name] is not None:
       content[name] = tuple(content[name])
   if content.get("label_cost") is not None:
     content["label_cost"] = tuple(map(tuple, content["label_cost"]))
-  return Description(**content)
+  described = Description(**content)
+  try:
+    readout.Readout(
+      described.readout,
+      described.utilities,
+      described.risk,
+      described.alpha,
+      described.kappa,
+    )
+  except ValueError as error:
+    raise ValueError(f"{file}: {error}") from error
+  return described

@@ -280,6 +280,16 @@ class StageTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, "not a reward model"):
       scoring.load_network(folder, "float32")
 
+  def test_the_description_of_another_model_is_refused(self):
+    folder = save_model(3)
+    file = epath.Path(folder) / artefact.DESCRIPTION
+    described = json.loads(file.read_text())
+    described |= {"heads": ["a", "b"], "mixture_weights": [0.5, 0.5]}
+    described["calibration"] = None
+    file.write_text(json.dumps(described))
+    with self.assertRaisesRegex(ValueError, "names 2 heads, a, b, .* 1 outp"):
+      scoring.load_network(folder, "float32")
+
   def test_nothing_to_evaluate_is_an_error(self):
     cfg = config_of("evaluate", models=())
     config = configuration.to_dataclass(evaluate.Config, cfg)

@@ -22,6 +22,12 @@ CHAT = (Turn("user", "How?"), Turn("assistant", "So."), Turn("user", "Why?"))
 PROMPTS = ["Q: a\nA:", "Q: bb\nA:", CHAT, "", "Q: é\nA:"]
 RESPONSES = [" yes" * (1 + i % 4) for i in range(len(PROMPTS))]
 
+ALONE = {
+  "heads": ["one"],
+  "calibration": {"mean": [0.0], "std": [1.0]},
+  "mixture_weights": None,
+}
+
 
 @functools.cache
 def folder() -> str:
@@ -182,12 +188,15 @@ class ModelSourceTest(parameterized.TestCase):
     ),
     (
       dict(calibration={"mean": [0.0], "std": [1.0]}),
-      "each of warm, brief, got 1 and 1",
+      "must hold 2 numbers for the heads warm, brief, got 1",
     ),
-    (dict(heads=["one"]), "gives 2 rewards, 1 are named: one"),
+    (ALONE, "gives 2 rewards, 1 are named: one"),
     (dict(kind="policy"), "holds a policy, a reward source needs"),
     (
-      dict(readout="labels", utilities=[1.0, 2.0, 3.0]),
+      ALONE
+      | dict(
+        heads=["x", "y", "z"], readout="labels", utilities=[1.0, 2.0, 3.0]
+      ),
       "'labels' must have 3 outputs, got 2",
     ),
   )

@@ -120,12 +120,21 @@ def load_network(path: str, dtype: str) -> DecoderConfig:
   """The description of a reward model's folder, computing in `dtype`.
 
   Raises:
-    ValueError: the folder holds a language model.
+    ValueError: the folder holds a language model, or its two files differ in
+      the number of outputs.
   """
   folder = folders.fetched(path, weights=False)
   network = dataclasses.replace(weights.load_config(folder), dtype=dtype)
   if network.num_outputs is None:
     raise ValueError(f"{path} holds a language model, not a reward model")
+  if (epath.Path(folder) / artefact.DESCRIPTION).exists():
+    heads = artefact.load_description(folder).heads
+    if len(heads) != network.num_outputs:
+      raise ValueError(
+        f"{path}: {artefact.DESCRIPTION} names {len(heads)} heads, "
+        f"{', '.join(heads)}, config.json has {network.num_outputs} outputs: "
+        "one of them is another model's"
+      )
   return network
 
 
