@@ -40,7 +40,7 @@ class DataConfig:
     eval_fraction: share of the units of `split_by` held out of `train_files`
       where `eval_files` is empty; None for none.
     tokenizer: "byte", a folder that holds a tokenizer, or None for the one of
-      the model's folder.
+      the model's folder, to which "byte" gives way.
     chat_template: file with a Jinja template of chat turns instead of the
       tokenizer's own; None keeps that.
     max_length: tokens of prompt and response together; prompts give way.

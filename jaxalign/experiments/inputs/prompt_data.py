@@ -23,7 +23,7 @@ class PromptConfig:
       record, whatever responses it has, if any.
     eval_files: held-out sources; empty for none.
     tokenizer: "byte", a folder that holds a tokenizer, or None for the one of
-      the model's folder.
+      the model's folder, to which "byte" gives way.
     max_prompt_length: tokens of a prompt; longer ones lose their beginning.
     on_bad_record: "error" or "skip" (counted).
     extra_columns: columns beyond the schema to ignore.

@@ -1,9 +1,13 @@
 """The `tokenizer` key of every `data` section."""
 
+import logging
+import os
 from typing import Protocol
 
 from jaxalign.data import tokens
 from jaxalign.runtime import folders
+
+log = logging.getLogger("jaxalign")
 
 
 class Section(Protocol):
@@ -22,7 +26,8 @@ def open_tokenizer(data: Section, folder: str | None) -> tokens.Tokenizer:
     folder: `model.init_from`.
 
   Returns:
-    The tokenizer.
+    The tokenizer. "byte" gives way to one that the folder holds: to other
+    weights than new ones its ids would mean nothing.
 
   Raises:
     ValueError: neither is given.
@@ -33,4 +38,16 @@ def open_tokenizer(data: Section, folder: str | None) -> tokens.Tokenizer:
       "data.tokenizer must be set for a model that starts from scratch: "
       "'byte' or a folder"
     )
+  if spec == "byte" and folder is not None and _holds_one(folder):
+    log.info("data.tokenizer 'byte' gives way to the tokenizer of %s", folder)
+    spec = folder
   return tokens.load_tokenizer(folders.resolved(spec, weights=False))
+
+
+def _holds_one(folder: str) -> bool:
+  """Whether a model's folder has a tokenizer of its own."""
+  path = folders.resolved(folder, weights=False)
+  return any(
+    os.path.isfile(os.path.join(path, name))
+    for name in ("tokenizer.json", "vocab.json")
+  )

@@ -51,12 +51,12 @@ class BackboneConfig:
 
   Attributes:
     init_from: Hugging Face folder to start from, or None for `architecture`.
-    architecture: a decoder from scratch, or None for `init_from`.
+    architecture: a decoder from scratch; unused with `init_from`.
     dropout: rate on residual branches during training, [0, 1).
     dtype: compute type of matmuls, "float32" or "bfloat16"; parameters, norms
       and rewards stay float32.
     remat: "none", "dots" or "full": what the backward pass recomputes.
-    unroll: layers per scan iteration.
+    unroll: layers per scan iteration, at most all of them.
     lora: adapters to train in place of the parameters, which stay as they are;
       None trains all of them.
     attention: "dense" (any device), "fused" (cuDNN on a GPU, in bfloat16) or
@@ -73,12 +73,15 @@ class BackboneConfig:
   attention: str = "dense"
 
   def __post_init__(self) -> None:
-    """Raises ValueError unless exactly one origin is named."""
-    if (self.init_from is None) == (self.architecture is None):
+    """Raises ValueError without an origin; of two, the folder wins."""
+    if self.init_from is None and self.architecture is None:
       raise ValueError(
-        "exactly one of init_from and architecture must be set, got "
-        f"init_from={self.init_from!r}, architecture={self.architecture!r}"
+        "init_from or architecture must be set, got neither: a folder in "
+        "Hugging Face layout, or the sizes of a decoder from scratch"
       )
+    if self.init_from is not None:
+      # config.json says what ran, not what it would have been without.
+      object.__setattr__(self, "architecture", None)
 
 
 def decoder_config(
@@ -107,7 +110,6 @@ def decoder_config(
     "dropout": config.dropout,
     "dtype": config.dtype,
     "remat": config.remat,
-    "unroll": config.unroll,
     "attention": config.attention,
     "num_outputs": num_outputs,
     "pad_id": (
@@ -124,8 +126,12 @@ def decoder_config(
         f"data.max_length {max_length} exceeds the {loaded.max_positions} "
         f"positions of {config.init_from}"
       )
-    eos_id = _eos_id((*tokenizer.ends, *loaded.eos_ids))
-    return dataclasses.replace(loaded, **run, eos_id=eos_id)
+    return dataclasses.replace(
+      loaded,
+      **run,
+      eos_id=_eos_id((*tokenizer.ends, *loaded.eos_ids)),
+      unroll=min(config.unroll, loaded.num_layers),
+    )
   shape = config.architecture
   vocab_size = shape.vocab_size or tokenizer.vocab_size
   tokenizer.check_embedded(vocab_size, "the architecture")
@@ -140,6 +146,7 @@ def decoder_config(
     "tie_embeddings": shape.tie_embeddings,
     "norm_eps": 1e-5,
     "eos_id": _eos_id(tokenizer.ends),
+    "unroll": min(config.unroll, shape.num_layers),
   }
   defaults = translate.family_defaults(shape.family)
   return translate.scratch_config(shape.family, **defaults | chosen | run)

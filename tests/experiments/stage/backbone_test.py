@@ -100,18 +100,22 @@ class BackboneTest(parameterized.TestCase):
     self.assertEqual(again.eos_id, (258, 0))
     self.assertEqual(network(made).eos_id, 258)
 
-  def test_exactly_one_origin(self):
-    for changes in ({"init_from": "x"}, {"architecture": None}):
-      with self.assertRaisesRegex(ValueError, "exactly one of init_from and"):
-        config(**changes)
+  def test_some_origin_and_a_folder_wins(self):
+    with self.assertRaisesRegex(ValueError, "init_from or architecture must"):
+      config(architecture=None)
+    self.assertIsNone(config(init_from="x").architecture)
+
+  def test_no_more_layers_are_unrolled_than_there_are(self):
+    self.assertEqual(network(config(unroll=9)).unroll, 1)
 
   def test_from_a_folder_body_is_read_and_head_is_new(self):
     described = network(config())
     folder = tempfile.mkdtemp()
     saved = parameters(config(), described)
     weights.save_pretrained(folder, saved, described)
-    again = config(init_from=folder, architecture=None, dropout=0.2)
+    again = config(init_from=folder, dropout=0.2, unroll=9)
     loaded_config = network(again)
+    self.assertEqual(loaded_config.unroll, 1)
     self.assertEqual(loaded_config.dropout, 0.2)
     loaded = parameters(again, loaded_config)
     jax.tree.map(np.testing.assert_array_equal, loaded, saved)
