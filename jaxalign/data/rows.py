@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from jaxalign.data import reach
 from jaxalign.data.csv_rows import read_csv
 from jaxalign.data.lines import BrokenFile, Lines, parse_json
 
@@ -103,7 +104,7 @@ def _numbered(
     for number, row in enumerate(load(), start=1):
       yield f"{name}:{number}", row
   except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
-    raise BrokenFile(f"{name}:{number + 1}: {error}") from error
+    raise BrokenFile(reach.why(f"{name}:{number + 1}", error)) from error
 
 
 def hub_parts(spec: str) -> tuple[str, str | None, str]:
@@ -129,7 +130,7 @@ def hub_parts(spec: str) -> tuple[str, str | None, str]:
   try:
     subsets = datasets.get_dataset_config_names(name)
   except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
-    raise ValueError(f"hub:{name}: {error}") from error
+    raise ValueError(reach.why(f"hub:{name}", error)) from error
   if parts[0] in subsets:
     return name, parts[0], "train"
   return name, None, parts[0]

@@ -9,12 +9,14 @@ from typing import Any
 
 from etils import epath
 
-from jaxalign.data import adapters, rows
+from jaxalign.data import adapters, reach, rows
 from jaxalign.data.adapter import Adapter
 
 # Words of a file name that say which part of a data set it is, not which one.
 _PARTS = {"train", "test", "eval", "valid", "validation", "dev", "heldout"}
 _PARTS |= {"pairs", "part", "shard", "of", "data"}
+
+STORES = ("gs://", "s3://")
 
 
 def adapted_rows(
@@ -148,15 +150,29 @@ def matching(pattern: str) -> list[str]:
   # The store, its bucket and the folders before the first wildcard.
   fixed = next((i for i, p in enumerate(parts) if glob.has_magic(p)), None)
   if fixed is None:
-    return [pattern] if epath.Path(pattern).exists() else []
+    # Not `exists`, to which a store that is not reached holds nothing.
+    try:
+      epath.Path(pattern).stat()
+    except FileNotFoundError:
+      return []
+    return [pattern]
   root = epath.Path("/".join(parts[:fixed]))
   return sorted(os.fspath(path) for path in root.glob("/".join(parts[fixed:])))
 
 
 def files_of(pattern: str, spec: str) -> list[str]:
   """The files of a glob, sorted; none is an error that names `spec`."""
-  found = matching(expand_variables(pattern))
-  files = [path for path in found if epath.Path(path).is_file()]
+  expanded = expand_variables(pattern)
+  if "://" in expanded and not expanded.startswith(STORES):
+    raise ValueError(
+      f"source {spec}: files lie on a disk or in {' or '.join(STORES)}; "
+      "download what lies elsewhere"
+    )
+  try:
+    found = matching(expanded)
+    files = [path for path in found if epath.Path(path).is_file()]
+  except Exception as error:  # every client has exceptions of its own
+    raise ValueError(reach.why(f"source {spec}", error)) from error
   if not files:
     raise ValueError(f"source {spec}: no file matches {pattern}")
   return files

@@ -12,8 +12,7 @@ import time
 from typing import Any
 
 import jax
-from absl import app, flags
-from ml_collections import config_flags
+from absl import flags
 from rich import console, table
 
 from jaxalign.experiments import (
@@ -24,7 +23,7 @@ from jaxalign.experiments import (
   train_reward,
 )
 from jaxalign.experiments.machines import sizing
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.stage import command_line, configuration
 from jaxalign.ops import checks
 from jaxalign.runtime import (
   collectives,
@@ -260,9 +259,9 @@ def _messages(found: list[dict[str, Any]]) -> table.Table:
 
 def main() -> None:
   """Compiles from the command line."""
-  config_flags.DEFINE_config_file("config", None, "FILE.py[:variant].")
+  command_line.define_config()
   flags.DEFINE_enum("stage", "train_reward", list(STAGES), "Whose step.")
-  flags.DEFINE_string("topology", None, "TPU slice, such as v5e:4x4.")
+  flags.DEFINE_string("topology", None, "a TPU slice, such as v5e:4x4.")
   flags.DEFINE_string("workdir", None, "Folder for compile.json; optional.")
   flags.DEFINE_bool("strict", False, "Warnings change the exit status.")
   flags.mark_flags_as_required(["config", "topology"])
@@ -270,7 +269,7 @@ def main() -> None:
   def start(_: list[str]) -> int:
     values = flags.FLAGS
     kind = STAGES[values.stage].Config
-    config = configuration.to_dataclass(kind, values.config)
+    config = command_line.read_config(kind)
     result = compile_stage(values.stage, config, values.topology)
     show(result)
     if values.workdir is not None:
@@ -281,7 +280,9 @@ def main() -> None:
       )
     return exit_status(result, strict=values.strict)
 
-  app.run(start)
+  command_line.launch(
+    start, kind_of=lambda: STAGES[flags.FLAGS["stage"].value].Config
+  )
 
 
 if __name__ == "__main__":

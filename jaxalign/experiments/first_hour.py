@@ -19,10 +19,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from absl import app, flags
+from absl import flags
 from etils import epath
 
 from jaxalign.experiments.machines import first_hour_page
+from jaxalign.experiments.stage import command_line
 from jaxalign.runtime import folders, storage, writer
 
 POLL_S = 0.05
@@ -198,7 +199,7 @@ def run(
 
 def main() -> None:
   """Runs the hour from the command line; exit status 1 if something failed."""
-  flags.DEFINE_string("workdir", None, "Folder for everything it writes.")
+  flags.DEFINE_string("workdir", None, "folder for everything it writes.")
   flags.DEFINE_integer("steps", 200, "Steps of the training runs.", 2)
   flags.DEFINE_integer("every", 20, "Steps between their checkpoints.", 1)
   flags.mark_flag_as_required("workdir")
@@ -206,7 +207,7 @@ def main() -> None:
   def start(argv: list[str]) -> int:
     values = flags.FLAGS
     if values.every >= values.steps:
-      raise app.UsageError(
+      raise ValueError(
         f"--every={values.every} must be less than --steps={values.steps}"
       )
     # Where one process has the devices no other may, so none is used here.
@@ -219,7 +220,7 @@ def main() -> None:
     )
     return 0 if passed else 1
 
-  app.run(start, flags_parser=lambda argv: flags.FLAGS(argv, known_only=True))
+  command_line.launch(start, known_only=True)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ python -m jaxalign.experiments.pipeline --config=configs/pipeline_crowd.py \
 
 import ast
 import dataclasses
+import functools
 import json
 import logging
-import runpy
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ from jaxalign.experiments import (
 from jaxalign.experiments.policies import fairness, pipeline_page, policy_rounds
 from jaxalign.experiments.policies.fairness import FairnessConfig
 from jaxalign.experiments.stage import (
+  command_line,
   config_changes,
   configuration,
   continuing,
@@ -138,10 +139,10 @@ def resolve(config: Config, step: StepConfig, workdir: epath.Path) -> Any:
     ValueError: no such file, variant, key or earlier step.
   """
   path, _, variant = step.config.partition(":")
-  if not epath.Path(path).exists():
-    raise ValueError(f"steps: {step.name}: there is no {path}")
-  get_config = runpy.run_path(path)["get_config"]
-  made = get_config(variant) if variant else get_config()
+  try:
+    made = command_line.load_file(path, variant)
+  except ValueError as error:
+    raise ValueError(f"steps: {step.name}: {error}") from error
   if "seed" in made:  # `score` draws nothing
     made.seed = config.seed
   # `sample` reads its sources without a section.
@@ -162,22 +163,19 @@ def resolve(config: Config, step: StepConfig, workdir: epath.Path) -> Any:
         f"steps: {step.name}: {change!r} names no earlier step; there are: "
         f"{', '.join(folders) or 'none'}"
       ) from error
-    _set(made, key, text, step.name)
+    if not command_line.is_reached(made, key):
+      reason = command_line.unreached(key, path, STAGES[step.stage].config)
+      raise ValueError(f"steps: {step.name}: {reason}")
+    _set(made, key, text)
   return configuration.to_dataclass(
     STAGES[step.stage].config, made, path=step.name
   )
 
 
-def _set(
-  made: ml_collections.ConfigDict, key: str, text: str, step: str
-) -> None:
-  """Sets a dotted key from text, of the type that it has."""
-  at = made
+def _set(made: ml_collections.ConfigDict, key: str, text: str) -> None:
+  """Sets a dotted key from text, of whatever type that is."""
   *sections, last = key.split(".")
-  for section in sections:
-    at = at.get(section) if isinstance(at, ml_collections.ConfigDict) else None
-  if not isinstance(at, ml_collections.ConfigDict) or last not in at:
-    raise ValueError(f"steps: {step}: unknown key {key}")
+  at = functools.reduce(lambda section, name: section[name], sections, made)
   try:
     value = ast.literal_eval(text)
   except (ValueError, SyntaxError):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import fsspec
 from etils import epath
 
-from jaxalign.data import sources
+from jaxalign.data import reach, sources
 from jaxalign.runtime import storage
 
 # The packages that reach a store, of the extra `cloud`.
@@ -24,7 +24,7 @@ Listing = list[tuple[str, int, int]]
 _fetched: dict[tuple[str, bool], tuple[Listing, str]] = {}
 
 
-def _use_store(path: epath.Path) -> None:
+def _use_store(path: epath.PathLike) -> None:
   """Makes ready for a store, or says what is missing.
 
   Raises:
@@ -66,12 +66,12 @@ def open_workdir(path: epath.PathLike) -> epath.Path:
     ModuleNotFoundError: the client of the store is not installed.
     OSError: nothing can be written or removed there, with the reason.
   """
-  folder = epath.Path(path)
-  if storage.is_local(folder):
-    folder = epath.Path(os.path.abspath(folder.expanduser()))
-    folder.mkdir(parents=True, exist_ok=True)
+  if storage.is_local(path):
+    folder = epath.Path(os.path.abspath(epath.Path(path).expanduser()))
+    _make(folder)
     return folder
-  _use_store(folder)
+  _use_store(path)
+  folder = epath.Path(path)
   probe = folder / f".{secrets.token_hex(4)}"
   try:
     probe.write_bytes(b"may this process write here?")
@@ -83,11 +83,30 @@ def open_workdir(path: epath.PathLike) -> epath.Path:
       "region of the machines"
     ) from error
   except Exception as error:  # every client has exceptions of its own
-    raise OSError(
-      f"workdir {folder}: an object was not written and removed again, as the "
-      f"account of this machine must be allowed to: {error}"
-    ) from error
+    rights = (
+      "an object was not written and removed again, as the account of this "
+      "machine must be allowed to: "
+    )
+    raise OSError(reach.why(f"workdir {folder}", error, rights)) from error
   return folder
+
+
+def _make(folder: epath.Path) -> None:
+  """Makes a folder that this process may write to, or says why it cannot."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except (FileExistsError, NotADirectoryError) as error:
+    file = next(p for p in (folder, *folder.parents) if p.exists())
+    raise OSError(
+      f"workdir {folder}: {file} is a file; give a folder"
+    ) from error
+  except OSError as error:
+    raise OSError(f"workdir {folder}: {error.strerror}") from error
+  if not os.access(folder, os.W_OK | os.X_OK):
+    raise OSError(
+      f"workdir {folder}: no permission to write there; give another folder, "
+      "or have its owner change the rights"
+    )
 
 
 @contextlib.contextmanager
@@ -144,15 +163,19 @@ def fetched(path: str, *, weights: bool = True) -> str:
   """
   if storage.is_local(path):
     return path
+  _use_store(path)
   source = epath.Path(path)
-  _use_store(source)
   files = []
-  with contextlib.suppress(FileNotFoundError):
+  try:
     files = [
       file
       for file in source.iterdir()
       if (weights or not file.name.endswith(WEIGHTS)) and file.is_file()
     ]
+  except FileNotFoundError:
+    pass  # said below
+  except Exception as error:  # every client has exceptions of its own
+    raise ValueError(reach.why(path, error)) from error
   if not files:
     raise ValueError(f"{path} holds no files")
   stats = [(file.name, file.stat()) for file in sorted(files)]

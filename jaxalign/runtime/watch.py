@@ -24,7 +24,7 @@ import jax
 # JAX has no public name for its store; Orbax takes it from here as well.
 from jax._src import distributed
 
-from jaxalign.runtime import preemption
+from jaxalign.runtime import preemption, user_errors
 
 _log = logging.getLogger(__name__)
 
@@ -235,7 +235,10 @@ class EndingTogether:
     if self._watch is None:
       return
     if isinstance(error, Exception):
-      traceback.print_exception(error)
+      # Shown by `_end`, whose line is all that a user error needs.
+      users = user_errors.is_users(error)
+      if not users:
+        traceback.print_exception(error)
       if _may_be_of_another(error):
         # Ends this process with the other's reason if there is one.
         time.sleep(self._timeout_s + 2 * self._period_s)
@@ -245,5 +248,5 @@ class EndingTogether:
       # Process 0 holds the store, so it waits until the others have read it.
       time.sleep(2 * self._period_s if jax.process_index() == 0 else 0)
       self._thread.stopped.set()
-      _end(reason, FAILED)
+      _end(reason, user_errors.EXIT_STATUS if users else FAILED)
     self._thread.stopped.set()

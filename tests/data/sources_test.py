@@ -134,6 +134,8 @@ class ObjectStoreTest(absltest.TestCase):
     for pattern in ("s3://bucket/none.jsonl", "s3://bucket/none/*.jsonl"):
       with self.assertRaisesRegex(ValueError, "no file matches s3://bucket"):
         self.chosen(pattern)
+    with self.assertRaisesRegex(ValueError, "source https:.* download what"):
+      self.chosen("https://example.com/a.jsonl")
 
 
 if __name__ == "__main__":

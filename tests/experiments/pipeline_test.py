@@ -170,8 +170,8 @@ class PipelineTest(parameterized.TestCase):
     self.assertLen(self.ran, 2)
 
   @parameterized.parameters(
-    ("weight=1", "second: unknown key weight"),
-    ("seed.deep=1", "second: unknown key seed.deep"),
+    ("weight=1", "unknown key second.weight; second takes "),
+    ("seed.deep=1", "steps: second: unknown key config.seed.deep"),
     ("reads={third}", "names no earlier step; there are: first"),
     ("size", "changes must be KEY=VALUE, got 'size'"),
   )
@@ -181,7 +181,9 @@ class PipelineTest(parameterized.TestCase):
     self.assertEmpty(self.ran)
 
   def test_refuses_what_is_not_there(self):
-    with self.assertRaisesRegex(ValueError, "there is no .*toy.py.gone"):
+    with self.assertRaisesRegex(
+      ValueError, "a: there is no config file .*toy.py.gone"
+    ):
       pipeline.run(self.config(("a", ".gone", ())), self.workdir)
     with self.assertRaisesRegex(ValueError, "different names, got"):
       self.config(("a", "", ()), ("a", "", ()))

@@ -56,8 +56,9 @@ class FoldersTest(absltest.TestCase):
       folders.open_workdir("gs://bucket/run")
 
   def test_other_stores_are_refused(self):
-    with self.assertRaisesRegex(ValueError, "hf://a/b: must be a folder, gs"):
-      folders.open_workdir("hf://a/b")
+    for path in ("hf://a/b", "ftp://a/b"):
+      with self.assertRaisesRegex(ValueError, f"{path}: must be a folder, gs"):
+        folders.open_workdir(path)
 
   def test_files_appear_when_all_are_there(self):
     for target in (self.folder / "out", "s3://bucket/out"):
@@ -85,6 +86,49 @@ class FoldersTest(absltest.TestCase):
     self.assertEqual(pathlib.Path(other, "a").read_bytes(), b"other")
     with self.assertRaisesRegex(ValueError, "s3://bucket/none holds no files"):
       folders.fetched("s3://bucket/none")
+
+
+class RefusedWorkdirTest(absltest.TestCase):
+  """A workdir that cannot be one, in one line."""
+
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+      self.enter_context(tempfile.TemporaryDirectory())
+    )
+
+  def test_a_file(self):
+    file = self.folder / "notes"
+    file.write_text("")
+    for path in (file, file / "run"):
+      with self.assertRaisesRegex(OSError, f"^workdir {path}: {file} is a fil"):
+        folders.open_workdir(path)
+
+  def test_no_rights(self):
+    with (
+      mock.patch.object(os, "access", return_value=False),
+      self.assertRaisesRegex(OSError, "no permission to write there"),
+    ):
+      folders.open_workdir(self.folder)
+    refused = PermissionError(13, "Permission denied")
+    with (
+      mock.patch.object(os, "mkdir", side_effect=refused),
+      self.assertRaisesRegex(OSError, "^workdir .*/run: Permission denied$"),
+    ):
+      folders.open_workdir(self.folder / "run")
+
+  def test_no_network(self):
+    store = object_store.install()
+    with (
+      mock.patch.object(type(store), "_open", side_effect=ConnectionError("x")),
+      self.assertRaisesRegex(OSError, "^workdir s3.*: no connection, so check"),
+    ):
+      folders.open_workdir("s3://bucket/run")
+    with (
+      mock.patch.object(type(store), "ls", side_effect=ConnectionError("x")),
+      self.assertRaisesRegex(ValueError, "^s3://bucket/m: no connection, so"),
+    ):
+      folders.fetched("s3://bucket/m")
 
 
 class BucketTest(absltest.TestCase):

@@ -1,5 +1,7 @@
 """Who fails tells, who falls silent is noticed, who reads of it ends."""
 
+import contextlib
+import io
 import os
 import threading
 from unittest import mock
@@ -7,7 +9,7 @@ from unittest import mock
 import jax
 from absl.testing import absltest, parameterized
 
-from jaxalign.runtime import preemption, watch
+from jaxalign.runtime import preemption, user_errors, watch
 
 
 class Store:
@@ -113,6 +115,17 @@ class EndingTogetherTest(parameterized.TestCase):
       raise KeyError("mine")
     ended.assert_called_once_with(watch.FAILED)
     self.assertIn("KeyError: 'mine'", store.values[f"{watch.FAILURES}1"])
+
+  def test_a_user_error_is_one_line(self):
+    store, ended = self.many(process=1)
+    written = self.enter_context(contextlib.redirect_stderr(io.StringIO()))
+    with self.assertRaises(SystemExit), watch.EndingTogether(1.0):
+      watch.EndingTogether(0)  # refused on purpose
+    ended.assert_called_once_with(user_errors.EXIT_STATUS)
+    self.assertIn("ValueError: timeout_s", store.values[f"{watch.FAILURES}1"])
+    self.assertRegex(
+      written.getvalue(), "^stopping with exit status 2: ValueError: timeo.*\n$"
+    )
 
   @parameterized.parameters(
     jax.errors.JaxRuntimeError(BROKEN),

@@ -8,9 +8,9 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-import ml_collections
 from etils import epath
 
+from jaxalign.experiments.stage import key_names
 from jaxalign.runtime import storage
 
 T = TypeVar("T")
@@ -30,22 +30,20 @@ def to_dataclass(
     An instance of `kind`.
 
   Raises:
-    ValueError: an unknown or missing key, or a value its dataclass refuses.
+    ValueError: unknown or missing keys, or a value its dataclass refuses.
     TypeError: a value of the wrong type.
   """
-  fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+  key_names.check(kind, config, path)
+  return _made(kind, config, path)
+
+
+def _made(kind: type[T], config: Mapping[str, Any], path: str) -> T:
+  """The dataclass of a section whose keys are known to be right."""
   hints = typing.get_type_hints(kind)
-  unknown = [key for key in config if key not in fields]
-  if unknown:
-    raise ValueError(
-      f"unknown key {path}.{unknown[0]}; allowed: {', '.join(sorted(fields))}"
-    )
-  values = {}
-  for name, field in fields.items():
-    if name in config:
-      values[name] = _convert(hints[name], config[name], f"{path}.{name}")
-    elif field.default is dataclasses.MISSING:
-      raise ValueError(f"missing key {path}.{name}")
+  values = {
+    name: _convert(hints[name], config[name], f"{path}.{name}")
+    for name in config
+  }
   try:
     return kind(**values)
   except ValueError as error:
@@ -60,7 +58,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if type(None) in arguments and (value is None or value == "None"):
       return None
     inner = [a for a in arguments if a is not type(None)]
-    return _convert(_named(inner, value, path), value, path)
+    return _convert(key_names.named(inner, value, path), value, path)
   if origin is typing.Literal:
     if value not in arguments:
       raise ValueError(
@@ -69,9 +67,9 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
       )
     return value
   if dataclasses.is_dataclass(hint):
-    if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
+    if not key_names.is_mapping(value):
       raise TypeError(f"{path} must be a mapping, got {value!r}")
-    return to_dataclass(hint, value, path)  # type: ignore[arg-type]
+    return _made(hint, value, path)  # type: ignore[arg-type]
   if origin is tuple:
     if isinstance(value, str) or not isinstance(value, Sequence):
       raise TypeError(f"{path} must be a tuple, got {value!r}")
@@ -92,30 +90,9 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
   if not isinstance(value, hint) or (
     isinstance(value, bool) and hint is not bool
   ):
-    got = type(value).__name__
-    raise TypeError(f"{path} must be {hint.__name__}, got {got} {value!r}")
+    got = "" if value is None else f"{type(value).__name__} "
+    raise TypeError(f"{path} must be {hint.__name__}, got {got}{value!r}")
   return value
-
-
-def _named(kinds: Sequence[Any], value: Any, path: str) -> Any:
-  """The one of several dataclasses whose literal `name` the mapping gives."""
-  if len(kinds) == 1:
-    return kinds[0]
-  if not isinstance(value, (Mapping, ml_collections.ConfigDict)):
-    raise TypeError(f"{path} must be a mapping, got {value!r}")
-  if "name" not in value:
-    raise ValueError(f"missing key {path}.name")
-  by_name = {
-    name: kind
-    for kind in kinds
-    for name in typing.get_args(typing.get_type_hints(kind)["name"])
-  }
-  if value["name"] not in by_name:
-    raise ValueError(
-      f"{path}.name must be one of {', '.join(map(repr, sorted(by_name)))}, "
-      f"got {value['name']!r}"
-    )
-  return by_name[value["name"]]
 
 
 def write_json(path: epath.PathLike, content: Any) -> None:

@@ -5,12 +5,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-from absl import app, flags
+from absl import flags
 from etils import epath
-from ml_collections import config_flags
 
 from jaxalign.experiments.stage import (
-  configuration,
+  command_line,
   continuing,
   log_lines,
 )
@@ -30,8 +29,10 @@ log = logging.getLogger("jaxalign")
 
 def define_flags(*, workdir_required: bool = True) -> None:
   """Defines --config, --workdir and the flags of a run on many hosts."""
-  config_flags.DEFINE_config_file("config", None, "FILE.py[:variant].")
-  flags.DEFINE_string("workdir", None, "Folder for everything the run writes.")
+  command_line.define_config()
+  flags.DEFINE_string(
+    "workdir", None, "folder for everything the run writes, made if absent."
+  )
   flags.DEFINE_string(
     "coordinator",
     None,
@@ -117,9 +118,7 @@ def main(
 
   def start(argv: list[str]) -> None:
     if len(argv) > 1:
-      raise app.UsageError(
-        f"unknown argument {argv[1]!r}; options begin with --"
-      )
+      raise ValueError(f"unknown argument {argv[1]!r}; options begin with --")
     values = flags.FLAGS
     join_hosts(
       coordinator=values.coordinator,
@@ -128,7 +127,7 @@ def main(
       timeout_s=values.host_timeout,
     )
     log_lines.set_up(is_main=hosts.is_main())
-    config = configuration.to_dataclass(kind, values.config)
+    config = command_line.read_config(kind)
     compilation_cache.enable(values.compilation_cache)
     workdir = folders.open_workdir(values.workdir)
     log.info(
@@ -149,4 +148,4 @@ def main(
       hosts.barrier("workdir")
       run(config, workdir, **{k: option() for k, option in options.items()})
 
-  app.run(start)
+  command_line.launch(start, kind_of=lambda: kind)

@@ -73,7 +73,7 @@ class NamedTest(parameterized.TestCase):
     ({"name": "poor"}, ValueError, "must be one of 'plain', 'rich', 'richer'"),
     ({"wealth": 3}, ValueError, "missing key config.kind.name"),
     ("plain", TypeError, "config.kind must be a mapping, got 'plain'"),
-    ({"name": "plain", "wealth": 3}, ValueError, "unknown key config.kind.wea"),
+    ({"name": "plain", "wealth": 3}, ValueError, "wealth; config.kind takes n"),
   )
   def test_refuses(self, value, error, message):
     with self.assertRaisesRegex(error, message):
@@ -94,7 +94,8 @@ class ToDataclassTest(parameterized.TestCase):
     hash(made)
 
   @parameterized.parameters(
-    ({"sead": 1}, ValueError, "unknown key config.sead; allowed: again, files"),
+    ({"sead": 1}, ValueError, r"unknown key config.sead; did you mean seed\?"),
+    ({"q": 1}, ValueError, "key config.q; config takes again, files, flag"),
     ({"inner": {"size": 3, "rate": 1.0}}, ValueError, "missing key config.inn"),
     ({"seed": 1.5}, TypeError, "config.seed must be int, got float 1.5"),
     ({"seed": True}, TypeError, "config.seed must be int, got bool"),
@@ -112,6 +113,50 @@ class ToDataclassTest(parameterized.TestCase):
   def test_errors_name_the_key(self, changes, kind, message):
     with self.assertRaisesRegex(kind, message):
       configuration.to_dataclass(Outer, config(**changes))
+
+  @parameterized.parameters(
+    # A section left out, one mistyped, and the names that others give.
+    ({"rate": 1.0}, "unknown key config.rate; did you mean inner.rate"),
+    ({"fils": ()}, r"did you mean files\?"),
+    ({"inner": {"sise": 1}}, r"config.inner.sise; did you mean inner.size"),
+    ({"sr": 0.1}, r"did you mean inner.step_rate or again.step_rate\?"),
+    ({"q": 1, "seeed": 2}, r"mean seed\?; unknown key config.q; config takes"),
+  )
+  def test_an_unknown_key_brings_the_nearest_names(self, changes, message):
+    @dataclasses.dataclass(frozen=True)
+    class Stepped(Inner):
+      step_rate: float = 0.1
+
+    @dataclasses.dataclass(frozen=True)
+    class Nested(Outer):
+      inner: Stepped
+      again: Stepped | None
+
+    with self.assertRaisesRegex(ValueError, message):
+      configuration.to_dataclass(Nested, config(**changes))
+
+  def test_missing_keys_come_all_at_once_with_the_defaults_of_others(self):
+    given = config(inner={"name": None})
+    del given.files
+    with self.assertRaisesRegex(
+      ValueError,
+      "missing keys config.files, config.inner.size, config.inner.rate; by "
+      "default config.seed=0$",
+    ):
+      configuration.to_dataclass(Outer, given)
+
+  def test_sections_in_a_tuple_are_checked_as_well(self):
+    @dataclasses.dataclass(frozen=True)
+    class Many:
+      parts: tuple[Inner, ...]
+
+    whole = {"size": 3, "rate": 1.0, "name": None}
+    made = configuration.to_dataclass(Many, {"parts": (whole,)})
+    self.assertEqual(made.parts[0].size, 3)
+    with self.assertRaisesRegex(
+      ValueError, r"key config.parts\[1\].seize; did"
+    ):
+      configuration.to_dataclass(Many, {"parts": (whole, whole | {"seize": 1})})
 
   def test_none_on_the_command_line_unsets_a_text(self):
     inner = {"size": 3, "rate": 1, "name": "None"}

@@ -1,0 +1,186 @@
+"""Key names of a config against its dataclass: unknown, missing, nearest."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+NUM_NEAREST = 3
+
+
+def is_mapping(value: Any) -> bool:
+  """Whether a value of a config is a section."""
+  return isinstance(value, (Mapping, ml_collections.ConfigDict))
+
+
+def sections_of(hint: Any) -> list[Any]:
+  """The dataclasses that an annotation allows; more than one have a `name`."""
+  if dataclasses.is_dataclass(hint):
+    return [hint]
+  if typing.get_origin(hint) in (typing.Union, types.UnionType, tuple):
+    return [k for k in typing.get_args(hint) if dataclasses.is_dataclass(k)]
+  return []
+
+
+def named(kinds: Sequence[Any], value: Any, path: str) -> Any:
+  """The one of several dataclasses whose literal `name` a section gives.
+
+  Args:
+    kinds: the dataclasses.
+    value: the section.
+    path: its name, for errors.
+
+  Returns:
+    The dataclass.
+
+  Raises:
+    TypeError: no section.
+    ValueError: it has no `name`, or one of none of them.
+  """
+  if len(kinds) == 1:
+    return kinds[0]
+  if not is_mapping(value):
+    raise TypeError(f"{path} must be a mapping, got {value!r}")
+  by_name = {
+    name: kind
+    for kind in kinds
+    for name in typing.get_args(typing.get_type_hints(kind)["name"])
+  }
+  allowed = ", ".join(map(repr, sorted(by_name)))
+  if "name" not in value:
+    raise ValueError(f"missing key {path}.name, one of {allowed}")
+  if value["name"] not in by_name:
+    raise ValueError(
+      f"{path}.name must be one of {allowed}, got {value['name']!r}"
+    )
+  return by_name[value["name"]]
+
+
+def check(kind: Any, config: Any, path: str) -> None:
+  """Refuses keys too many or too few, all of them at once.
+
+  Args:
+    kind: a dataclass, possibly of dataclasses.
+    config: its section of a config.
+    path: name of the section, for errors.
+
+  Raises:
+    TypeError: a section that is none.
+    ValueError: unknown keys, with the nearest names; else missing keys, with
+      the defaults of what else their section takes.
+  """
+  unknown: list[str] = []
+  missing: list[str] = []
+  defaults: list[str] = []
+  for at, section, found in _sections(kind, config, path):
+    fields = {field.name: field for field in dataclasses.fields(section)}
+    unknown += _unknown(kind, [*fields], at, [*found], path)
+    absent = [field for name, field in fields.items() if name not in found]
+    needed = [field.name for field in absent if _has_no_default(field)]
+    missing += [f"{at}.{name}" for name in needed]
+    if needed:
+      defaults += [
+        f"{at}.{field.name}={field.default!r}"
+        for field in absent
+        # A section has defaults of its own, key by key.
+        if not _has_no_default(field) and not sections_of(field.type)
+      ]
+  if unknown:
+    raise ValueError("; ".join(unknown))
+  if missing:
+    keys = "key" if len(missing) == 1 else "keys"
+    others = f"; by default {', '.join(defaults)}" if defaults else ""
+    raise ValueError(f"missing {keys} {', '.join(missing)}{others}")
+
+
+def _sections(
+  kind: Any, config: Any, path: str
+) -> Iterator[tuple[str, Any, Any]]:
+  """Path, dataclass and content of a section and of all sections in it."""
+  yield path, kind, config
+  hints = typing.get_type_hints(kind)
+  for key in config:
+    kinds, value, at = sections_of(hints.get(key)), config[key], f"{path}.{key}"
+    if kinds and is_mapping(value):
+      yield from _sections(named(kinds, value, at), value, at)
+    elif kinds and isinstance(value, (list, tuple)):
+      for i, entry in enumerate(value):
+        if is_mapping(entry):
+          yield from _sections(kinds[0], entry, f"{at}[{i}]")
+
+
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+  return field.default is dataclasses.MISSING
+
+
+def _unknown(
+  kind: Any, allowed: list[str], section: str, keys: list[str], path: str
+) -> list[str]:
+  """What to say of the keys of a section that its dataclass does not have."""
+  said, strange = [], []
+  for key in keys:
+    if key in allowed:
+      continue
+    whole = f"{section}.{key}".removeprefix(f"{path}.")
+    near = nearest(kind, whole)
+    # A key of the same section under another `name` is no slip of the fingers.
+    if near and whole not in near:
+      meant = " or ".join(near)
+      said.append(f"unknown key {section}.{key}; did you mean {meant}?")
+    else:
+      strange.append(f"{section}.{key}")
+  if strange:
+    words = "key" if len(strange) == 1 else "keys"
+    takes = ", ".join(sorted(allowed))
+    said.append(
+      f"unknown {words} {', '.join(strange)}; {section} takes {takes}"
+    )
+  return said
+
+
+def nearest(kind: Any, key: str) -> list[str]:
+  """The keys of a dataclass that a mistyped one may stand for, best first.
+
+  Args:
+    kind: the dataclass of the whole config.
+    key: dotted, without the name of the config.
+
+  Returns:
+    Dotted keys, at most `NUM_NEAREST`.
+  """
+  last = key.rpartition(".")[2]
+  likeness = {}
+  for path in paths(kind):
+    name = path.rpartition(".")[2]
+    initials = "".join(word[:1] for word in name.split("_"))
+    same = 1.0 if last in (name, initials) else _likeness(last, name)
+    # Of names as like, the one in the section that was meant.
+    likeness[path] = (same, _likeness(key, path))
+  best = sorted(likeness, key=likeness.__getitem__, reverse=True)
+  return [
+    path
+    for path in best[:NUM_NEAREST]
+    if likeness[path][0] >= max(0.75, likeness[best[0]][0] - 0.1)
+  ]
+
+
+def _likeness(a: str, b: str) -> float:
+  return difflib.SequenceMatcher(None, a, b).ratio()
+
+
+def paths(kind: Any, prefix: str = "") -> Iterator[str]:
+  """All dotted keys of a dataclass, sections before what is in them."""
+  for path, hint in _children(kind, prefix).items():
+    yield path
+    for section in sections_of(hint):
+      yield from paths(section, f"{path}.")
+
+
+def _children(kind: Any, prefix: str) -> dict[str, Any]:
+  """Annotation by dotted key, of the keys of one section."""
+  hints = typing.get_type_hints(kind)
+  return {f"{prefix}{f.name}": hints[f.name] for f in dataclasses.fields(kind)}
