@@ -1,11 +1,65 @@
-"""What an iteration logs."""
+"""What a source is shown, and what an iteration logs."""
 
+import tempfile
+import types
+
+import jax
+import numpy as np
 from absl.testing import absltest
 
+from jaxalign.data import prompts, tokens
+from jaxalign.data.record import Record
 from jaxalign.experiments.policies import rollouts
+from jaxalign.runtime import mesh as meshes
+from tests.data import tokenizer_files_test
 
 
 class RolloutsTest(absltest.TestCase):
+  def test_a_response_is_the_text_that_follows_its_prompt(self):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    tokenizer_files_test.llama(folder)
+    tokenizer = tokens.load_tokenizer(folder)
+    asked, answers = "there was", [" a little girl.", "?"]
+    dataset = prompts.encode_prompts(
+      [Record(asked, ())], tokenizer, max_length=9, group_names=()
+    )
+    before = dataset.sequences[0].tolist()
+    after = [
+      tokenizer.encode(asked + text)[len(before) - 1 :] for text in answers
+    ]
+    new = max(map(len, after)) + 1
+    ids = np.zeros((1, 2, 9 + new), np.int32)
+    mask = np.zeros(ids.shape, bool)
+    for row, answer in enumerate(after):
+      line = slice(9 - len(before), 9 + len(answer))
+      ids[0, row, line], mask[0, row, line] = before + answer, True
+    sampled = {
+      "tokens": ids,
+      "mask": mask,
+      "sampler_log_probs": np.zeros((1, 2, new), np.float32),
+    }
+    rows = meshes.batch_sharding(meshes.make_mesh(meshes.MeshConfig(1, 1, 1)))
+    stage = types.SimpleNamespace(
+      prompts={"where": types.SimpleNamespace(sharding=rows)},
+      sample=lambda *given: jax.device_put(sampled),
+    )
+    batch = {
+      **dataset.collate(np.array([0]), 9, 0),
+      "where": np.ones(1, bool),
+      "row": np.zeros(1, np.int32),
+      "index": np.zeros(1, np.int32),
+    }
+    seen = []
+
+    def source(questions, texts):
+      seen.extend(zip(questions, texts, strict=True))
+      return np.zeros((len(texts), 1), np.float32)
+
+    rollout = rollouts.make_rollout(stage, dataset, tokenizer, source)
+    found = rollout(None, None, batch, jax.random.key(0))
+    self.assertEqual(seen, [(asked, text) for text in answers])
+    self.assertEqual(found.num_tokens, sum(map(len, after)))
+
   def test_a_kl_that_is_none_is_left_out(self):
     logged = {"train/kl/a": 1.0, "train/kl/b": float("nan"), "train/kl": 2.0}
     self.assertEqual(
