@@ -42,3 +42,33 @@ def check_rows(
       meshes.check_batch(spec.shape[0], accumulation, mesh)
     except ValueError as error:
       raise ValueError(f"rows of {name}: {error}") from None
+
+
+def shapes_of(tree: Any) -> dict[str, tuple[int, ...]]:
+  """Shape per leaf, by a path that is the same before and after a save."""
+  flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+    for path, leaf in flat
+  }
+
+
+def check_same(
+  saved: Mapping[str, tuple[int, ...]],
+  wanted: Mapping[str, tuple[int, ...]],
+  where: str,
+) -> None:
+  """Raises ValueError for the first parameter whose shape differs.
+
+  Args:
+    saved: shape by path, of a checkpoint.
+    wanted: the same of a config.
+    where: the checkpoint.
+  """
+  for name in [*wanted, *(n for n in saved if n not in wanted)]:
+    if saved.get(name) != wanted.get(name):
+      raise ValueError(
+        f"{where} holds another model: {name} is "
+        f"{saved.get(name, 'absent')} in the checkpoint and "
+        f"{wanted.get(name, 'absent')} in this config"
+      )

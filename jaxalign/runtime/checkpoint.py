@@ -10,7 +10,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from jaxalign.runtime import checkpoint_digests, mirror, storage
+from jaxalign.runtime import abstract as abstracts
+from jaxalign.runtime import checkpoint_digests, full_disk, mirror, storage
 
 
 def check_directory(directory: epath.PathLike) -> None:
@@ -108,6 +109,8 @@ class Checkpoints:
         best_fn=(lambda metrics: metrics[best_metric]) if keep_best else None,
         best_mode="min",
         create=True,
+        # What kills left half-written; no other run writes here.
+        cleanup_tmp_directories=True,
       ),
     )
 
@@ -156,13 +159,8 @@ class Checkpoints:
     Raises:
       ValueError: the step was saved before; Orbax would skip it in silence.
     """
-    saved = self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=checkpoint_digests.with_metrics(state, metrics)
-      ),
-      metrics=None if metrics is None else dict(metrics),
-    )
+    with full_disk.named(self._place(step)):
+      saved = self._save(step, state, metrics)
     if not saved:
       raise ValueError(
         f"checkpoint {step} was not saved: {self._directory} already holds "
@@ -171,9 +169,21 @@ class Checkpoints:
     if self._mirror:
       self.wait()
 
+  def _save(
+    self, step: int, state: Any, metrics: Mapping[str, float] | None
+  ) -> bool:
+    return self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=checkpoint_digests.with_metrics(state, metrics)
+      ),
+      metrics=None if metrics is None else dict(metrics),
+    )
+
   def wait(self) -> None:
     """Returns when everything handed to `save` is in the folder."""
-    self._manager.wait_until_finished()
+    with full_disk.named(self._directory):
+      self._manager.wait_until_finished()
     if self._mirror:
       self._mirror.push()
 
@@ -195,12 +205,14 @@ class Checkpoints:
     self.wait()
     checked = self._check_intact(step)
     try:
-      saved = _shapes(self._manager.item_metadata(step)["state"].tree)
+      saved = abstracts.shapes_of(
+        self._manager.item_metadata(step)["state"].tree
+      )
       restore = lambda: self._manager.restore(
         step,
         args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)),
       )["state"]
-      same = saved == _shapes(abstract)
+      same = saved == abstracts.shapes_of(abstract)
       state = restore() if same else None
     except jax.errors.JaxRuntimeError:
       raise  # of a device or another host
@@ -211,7 +223,9 @@ class Checkpoints:
       raise ValueError(
         self._advice(step, f"{self._place(step)} cannot be read ({what})")
       ) from error
-    _check_same(saved, _shapes(abstract), self._place(step))
+    abstracts.check_same(
+      saved, abstracts.shapes_of(abstract), str(self._place(step))
+    )
     return state
 
   def _place(self, step: int) -> epath.Path:
@@ -277,27 +291,3 @@ class Checkpoints:
         "run the same command again to go on from there"
       )
     return f"{reason}; no older step is intact: begin anew in a new --workdir"
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-  """Shape per leaf, by a path that is the same before and after a save."""
-  flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-    for path, leaf in flat
-  }
-
-
-def _check_same(
-  saved: Mapping[str, tuple[int, ...]],
-  wanted: Mapping[str, tuple[int, ...]],
-  where: epath.Path,
-) -> None:
-  """Raises ValueError for the first parameter that differs."""
-  for name in [*wanted, *(n for n in saved if n not in wanted)]:
-    if saved.get(name) != wanted.get(name):
-      raise ValueError(
-        f"{where} holds another model: {name} is "
-        f"{saved.get(name, 'absent')} in the checkpoint and "
-        f"{wanted.get(name, 'absent')} in this config"
-      )

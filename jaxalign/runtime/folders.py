@@ -5,15 +5,13 @@ import contextlib
 import os
 import pathlib
 import secrets
-import shutil
-import tempfile
 from collections.abc import Iterator
 
 import fsspec
 from etils import epath
 
 from jaxalign.data import reach, sources
-from jaxalign.runtime import storage
+from jaxalign.runtime import full_disk, scratch, storage
 
 # The packages that reach a store, of the extra `cloud`.
 CLIENTS = {"gs": "gcsfs", "s3": "s3fs"}
@@ -123,11 +121,17 @@ def filled(path: epath.PathLike) -> Iterator[pathlib.Path]:
   target = epath.Path(path)
   if storage.is_local(target):
     target.mkdir(parents=True, exist_ok=True)
-    yield pathlib.Path(target)
+    with full_disk.named(target):
+      yield pathlib.Path(target)
     return
-  with tempfile.TemporaryDirectory() as folder:
-    yield pathlib.Path(folder)
-    for file in sorted(pathlib.Path(folder).rglob("*")):
+  with (
+    full_disk.named(target),
+    contextlib.closing(scratch.Folder("filled")) as made,
+  ):
+    folder = made.path / target.name
+    folder.mkdir()
+    yield folder
+    for file in sorted(folder.rglob("*")):
       if file.is_file():
         to = target / os.fspath(file.relative_to(folder))
         epath.Path(file).copy(to, overwrite=True)
@@ -181,9 +185,10 @@ def fetched(path: str, *, weights: bool = True) -> str:
   stats = [(file.name, file.stat()) for file in sorted(files)]
   found = [(name, stat.length, stat.mtime) for name, stat in stats]
   if _fetched.get((path, weights), ([],))[0] != found:
-    folder = tempfile.mkdtemp(prefix=f"{source.name}.")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    for file in files:
-      file.copy(epath.Path(folder, file.name))
-    _fetched[path, weights] = found, folder
+    made = scratch.Folder(source.name)
+    atexit.register(made.close)
+    with full_disk.named(made.path):
+      for file in files:
+        file.copy(epath.Path(made.path, file.name))
+    _fetched[path, weights] = found, os.fspath(made.path)
   return _fetched[path, weights][1]

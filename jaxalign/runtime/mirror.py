@@ -2,13 +2,12 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from concurrent import futures
 
 from etils import epath
 
-from jaxalign.runtime import storage
+from jaxalign.runtime import scratch, storage
 
 INDEX = "index.json"
 _AT_A_TIME = 16  # files on their way
@@ -29,8 +28,9 @@ class Mirror:
       store: the folder in the store; it need not exist.
     """
     self._store = epath.Path(store)
-    self._folder = tempfile.TemporaryDirectory(prefix="checkpoints.")
-    self.local = epath.Path(self._folder.name)
+    self._folder = scratch.Folder("checkpoints")
+    self.local = epath.Path(self._folder.path) / "checkpoints"
+    self.local.mkdir()
     self._held: dict[str, list[str]] = {}
     index = self._store / INDEX
     if index.exists():
@@ -64,7 +64,7 @@ class Mirror:
 
   def close(self) -> None:
     """Removes the folder on the disk."""
-    self._folder.cleanup()
+    self._folder.close()
 
 
 def _copy(

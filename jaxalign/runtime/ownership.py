@@ -23,7 +23,7 @@ from typing import Any
 import fsspec
 from etils import epath
 
-from jaxalign.runtime import storage
+from jaxalign.runtime import leftovers, storage
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +43,8 @@ def held(
 ) -> Iterator[None]:
   """A block in which no other run writes to a workdir.
 
+  What killed runs have left half-written there is removed first.
+
   Args:
     workdir: of the run, a folder that is there or one in a bucket.
     is_main: whether this process holds it for all; the others do nothing.
@@ -59,6 +61,7 @@ def held(
     yield
   elif storage.is_local(workdir):
     with _locked(workdir):
+      leftovers.remove(workdir, LOCK)
       yield
   else:
     with _Owner(workdir, beat_s=beat_s, dead_s=dead_s):

@@ -10,6 +10,8 @@ from typing import BinaryIO
 
 from etils import epath
 
+from jaxalign.runtime import full_disk
+
 
 def is_local(path: epath.PathLike) -> bool:
   """Whether the path is on a file system, not a URI such as gs://."""
@@ -25,6 +27,9 @@ def write_atomically(path: epath.PathLike, content: bytes) -> None:
   Args:
     path: file to write; its folder must exist on a file system.
     content: the whole file.
+
+  Raises:
+    FullDisk: there is no room for it.
   """
   path = epath.Path(path)
   if not is_local(path):
@@ -32,11 +37,15 @@ def write_atomically(path: epath.PathLike, content: bytes) -> None:
     return
   # The process number keeps two writers out of each other's half-made file.
   partial = path.parent / f"{path.name}.{os.getpid()}.partial"
-  with open(partial, "wb") as file:
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(partial, path)
+  try:
+    with full_disk.named(path), open(partial, "wb") as file:
+      file.write(content)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(partial, path)
+  except BaseException:
+    partial.unlink(missing_ok=True)
+    raise
 
 
 @contextlib.contextmanager
@@ -56,9 +65,10 @@ def replaced(path: epath.PathLike) -> Iterator[BinaryIO]:
     dir=folder, prefix=f"{path.name}.", suffix=".partial", delete=False
   ) as file:
     try:
-      yield file
-      file.flush()
-      os.fsync(file.fileno())
+      with full_disk.named(path):
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
       if is_local(path):
         os.chmod(file.name, 0o644)  # temporary files are for their owner alone
         os.replace(file.name, path)
@@ -119,14 +129,16 @@ class AppendedFile:
       if time.monotonic() - self._written >= self._rewrite_s:
         self.flush()
       return
-    rest = memoryview(content)
-    while rest:
-      rest = rest[self._file.write(rest) :]
+    with full_disk.named(self._path):
+      rest = memoryview(content)
+      while rest:
+        rest = rest[self._file.write(rest) :]
 
   def flush(self) -> None:
     """Returns once everything written would survive a power cut."""
     if not isinstance(self._file, io.BytesIO):
-      os.fsync(self._file.fileno())
+      with full_disk.named(self._path):
+        os.fsync(self._file.fileno())
     elif self._changed:
       write_atomically(self._path, self._file.getvalue())
       self._changed = False

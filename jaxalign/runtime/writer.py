@@ -6,6 +6,7 @@ Whatever a clock or the machine has a hand in goes to `speed.jsonl`.
 """
 
 import json
+import logging
 import math
 import os
 import types
@@ -15,6 +16,8 @@ from typing import Any, Self
 from etils import epath
 
 from jaxalign.runtime import progress, storage
+
+_log = logging.getLogger(__name__)
 
 # JSON has no words for these; as strings, Python's float() reads them back.
 _NON_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
@@ -71,12 +74,16 @@ def read_rows(path: epath.PathLike) -> list[dict[str, float]]:
   return rows
 
 
-def _trim(path: epath.Path, start_step: int) -> None:
-  """Drops rows past `start_step` and a torn last line, atomically."""
+def _trim(path: epath.Path, start_step: int) -> set[int]:
+  """Drops rows past `start_step` and a torn last line, atomically.
+
+  Returns:
+    The steps of the rows that stay.
+  """
   if not path.exists():
-    return
+    return set()
   content = path.read_bytes()
-  lines, kept = content.splitlines(), []
+  lines, kept, steps = content.splitlines(), [], set()
   for number, line in enumerate(lines, start=1):
     row = _row(line)
     if row is None:
@@ -89,8 +96,26 @@ def _trim(path: epath.Path, start_step: int) -> None:
     # A run that starts at 0 will write its step 0 again.
     if start_step > 0 and row["step"] <= start_step:
       kept.append(line + b"\n")
+      steps.add(row["step"])
   if b"".join(kept) != content:
     storage.write_atomically(path, b"".join(kept))
+  return steps
+
+
+def _warn_of_gaps(path: epath.Path, steps: set[int], start_step: int) -> None:
+  """Says which steps before `start_step` have no row any more."""
+  missing = [step for step in range(1, start_step + 1) if step not in steps]
+  if not missing:
+    return
+  _log.warning(
+    "%s has no rows of %d steps from %d to %d, and this run goes on after step "
+    "%d: they were lost after they were written, and are not written again",
+    os.fspath(path),
+    len(missing),
+    missing[0],
+    missing[-1],
+    start_step,
+  )
 
 
 class _ObjectStore:
@@ -169,8 +194,10 @@ class MetricWriter:
       scheme = os.fspath(board).split(":")[0]
       record_writer.register_writer_factory(scheme, _ObjectStore())
     paths = {n: self._workdir / f"{n}.jsonl" for n in ("metrics", "speed")}
-    for path in paths.values():
-      _trim(path, self._start_step)
+    steps = {
+      name: _trim(path, self._start_step) for name, path in paths.items()
+    }
+    _warn_of_gaps(paths["metrics"], steps["metrics"], self._start_step)
     self._files = {
       name: storage.AppendedFile(path) for name, path in paths.items()
     }

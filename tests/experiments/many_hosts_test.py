@@ -118,6 +118,10 @@ class ManyHostsTest(absltest.TestCase):
     rows = writer.read_rows(epath.Path(self.straight / "metrics.jsonl"))
     steps = [row["step"] for row in rows if "train/loss" in row]
     self.assertEqual(steps, list(range(1, STEPS + 1)))
+    for step in (self.straight / "checkpoints").iterdir():
+      sums = (step / "state" / "SHA256SUMS").read_text()
+      for process in (0, 1):  # each summed up what it wrote
+        self.assertIn(f"  ocdbt.process_{process}/d/", sums)
     content = json.loads((self.straight / "eval.json").read_text())
     self.assertEqual(content["models"]["model"]["all"]["num_pairs"], 1000)
 

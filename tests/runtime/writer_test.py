@@ -104,6 +104,23 @@ class ResumeTest(TestCase):
     run(self.workdir, 1, 1)
     self.assertEqual(self.metrics.read_bytes(), b'{"step": 1, "a": 2.0}\n')
 
+  def test_rows_that_are_lost_are_told(self):
+    folder = self.workdir / "lost"
+    self.assertEqual(run(folder, 0, 6), 6)
+    path = folder / "metrics.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    with self.assertNoLogs("jaxalign.runtime.writer"):
+      run(folder, 6, 6)
+    kept = [line for line in lines if json.loads(line)["step"] not in (2, 3, 5)]
+    path.write_bytes(b"".join(kept))
+    with self.assertLogs("jaxalign.runtime.writer", "WARNING") as logs:
+      run(folder, 6, 8)
+    self.assertIn("no rows of 3 steps from 2 to 5, and this", logs.output[0])
+    path.unlink()
+    with self.assertLogs("jaxalign.runtime.writer", "WARNING") as logs:
+      run(folder, 6, 8)
+    self.assertIn("no rows of 6 steps from 1 to 6", logs.output[0])
+
   def test_start_from_nothing_forgets_step_0_as_well(self):
     run(self.workdir, 0, 2)
     run(self.workdir, 0, STEPS)

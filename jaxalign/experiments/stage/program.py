@@ -16,6 +16,7 @@ from jaxalign.experiments.stage import (
 from jaxalign.runtime import (
   compilation_cache,
   folders,
+  full_disk,
   hosts,
   ownership,
   preemption,
@@ -139,6 +140,7 @@ def main(
     with (
       watch.EndingTogether(values.host_silence),
       preemption.leaving_at_once(),
+      full_disk.named(workdir),
       ownership.held(workdir, is_main=hosts.is_main()),
     ):
       if check is not None:
