@@ -6,7 +6,6 @@ python -m jaxalign.experiments.audit --config=configs/audit.py \
 """
 
 import dataclasses
-import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -22,10 +21,8 @@ from jaxalign.experiments.annotations import (
   group_structure,
 )
 from jaxalign.experiments.inputs import preferences
-from jaxalign.experiments.stage import configuration, program
+from jaxalign.experiments.stage import configuration, ending, program
 from jaxalign.runtime import hosts
-
-log = logging.getLogger("jaxalign")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,9 +166,16 @@ def run(config: Config, workdir: epath.Path) -> None:
   if hosts.is_main():
     configuration.write_json(workdir / "eval.json", result)
     audit_page.write(workdir, result, pairs)
-    for sentence in result["findings"]:
-      log.info("%s", sentence)
-    log.info("report: %s", workdir / "report.html")
+    ending.say(
+      result["findings"],
+      report=workdir / "report.html",
+      then=ending.command(
+        "train_reward",
+        "rm_bt_crowd",
+        f"--config.data.train_files={config.data.train_files}",
+        f"--config.data.eval_files={config.data.eval_files}",
+      ),
+    )
 
 
 def _comparisons(

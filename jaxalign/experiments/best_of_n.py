@@ -7,7 +7,6 @@ python -m jaxalign.experiments.best_of_n --config=configs/best_of_n.py \
 import dataclasses
 import functools
 import json
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,11 +22,9 @@ from jaxalign.experiments.policies import (
   candidates,
   reward_source,
 )
-from jaxalign.experiments.stage import configuration, program
+from jaxalign.experiments.stage import configuration, ending, program
 from jaxalign.runtime import mesh as meshes
 from jaxalign.runtime import progress, storage
-
-log = logging.getLogger("jaxalign")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,8 +247,20 @@ def run(config: Config, workdir: epath.Path) -> None:
   result["oracle_names"] = list(rated if oracle is None else oracle.names)
   configuration.write_json(workdir / "eval.json", result)
   best_of_n_page.write(workdir, result, len(records), config.pick_by)
-  log.info("best answers: %s", workdir / "best.jsonl")
-  log.info("report: %s", workdir / "report.html")
+  values = np.array(result["oracle"]["value"])
+  best = workdir / "best.jsonl"
+  ending.say(
+    [
+      f"{name}: {values[-1, k]:.3f} for the best of {len(values)}, "
+      f"{values[0, k]:.3f} for one answer"
+      for k, name in enumerate(result["oracle_names"])
+    ],
+    best=best,
+    report=workdir / "report.html",
+    then=ending.command(
+      "sft", "sft_crowd", f"--config.data.train_files={(str(best),)}"
+    ),
+  )
 
 
 def main() -> None:

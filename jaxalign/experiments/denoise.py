@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import gzip
 import json
-import logging
 
 import jax
 from etils import epath
@@ -22,6 +21,7 @@ from jaxalign.experiments.rewards import ensembles, scoring
 from jaxalign.experiments.stage import (
   backbone,
   configuration,
+  ending,
   fitting,
   program,
   training,
@@ -29,8 +29,6 @@ from jaxalign.experiments.stage import (
 from jaxalign.models import heads
 from jaxalign.runtime import checkpoint, hosts, progress, storage
 from jaxalign.runtime import mesh as meshes
-
-log = logging.getLogger("jaxalign")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,9 +232,17 @@ def _write(
     splits,
     {kind: [found[int(row)] for row in rows] for kind, rows in chosen.items()},
   )
-  for name, result in results.items():
-    log.info("%s", denoise_page.in_words(name, result))
-  log.info("report: %s", workdir / "report.html")
+  clean = workdir / "train.jsonl.gz"
+  ending.say(
+    [denoise_page.in_words(*item) for item in results.items()],
+    records=clean,
+    report=workdir / "report.html",
+    then=ending.command(
+      "train_reward",
+      "rm_denoised_crowd",
+      f"--config.data.train_files={(str(clean),)}",
+    ),
+  )
 
 
 def write_records(

@@ -6,7 +6,6 @@ python -m jaxalign.experiments.evaluate --config=configs/evaluate.py \
 
 import dataclasses
 import functools
-import logging
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -24,11 +23,9 @@ from jaxalign.experiments.rewards import (
   pair_scores,
   scoring,
 )
-from jaxalign.experiments.stage import configuration, program
+from jaxalign.experiments.stage import configuration, ending, program
 from jaxalign.runtime import artefact, hosts, report
 from jaxalign.runtime import mesh as meshes
-
-log = logging.getLogger("jaxalign")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,9 +159,7 @@ def write_evaluation(
   if hosts.is_main():
     configuration.write_json(workdir / "eval.json", result)
     pages.write(workdir, result, rewards, config.num_bins, [*sections, *more])
-    for name, scores in result["models"].items():
-      log.info("%s: %s", name, pages.in_words(scores["all"]))
-    log.info("report: %s", workdir / "report.html")
+    ending.say(pages.findings(result), report=workdir / "report.html")
 
 
 def run(config: Config, workdir: epath.Path) -> None:
@@ -216,6 +211,11 @@ def run(config: Config, workdir: epath.Path) -> None:
     config.seed,
     labels=labels,
     mixture_weights=shares,
+  )
+  ending.say(
+    then=ending.command(
+      "serve", "serve", f"--config.source.models={config.models}"
+    )
   )
 
 

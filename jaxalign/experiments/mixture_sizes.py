@@ -13,7 +13,12 @@ from etils import epath
 
 from jaxalign.algorithms import mixture
 from jaxalign.experiments import train_reward
-from jaxalign.experiments.stage import configuration, continuing, program
+from jaxalign.experiments.stage import (
+  configuration,
+  continuing,
+  ending,
+  program,
+)
 from jaxalign.runtime import hosts, ownership, writer
 
 log = logging.getLogger("jaxalign")
@@ -64,7 +69,7 @@ def run(
     folder = folder_of(number)
     if not (folder / "report.html").exists():
       folder.mkdir(parents=True, exist_ok=True)
-      with ownership.held(folder, is_main=hosts.is_main()):
+      with ownership.held(folder, is_main=hosts.is_main()), ending.as_a_step():
         if hosts.is_main():
           continuing.begin(one, folder, resumes=True)
         hosts.barrier(f"{folder.name} begins")
@@ -78,6 +83,14 @@ def run(
     chosen = min(found, key=lambda number: found[number])
     configuration.write_json(
       workdir / "sizes.json", {"user_nll": found, "chosen": chosen}
+    )
+    ending.say(
+      [
+        f"{chosen} latent groups: {found[chosen]:.4f} nats per held-out pair; "
+        f"a single one: {found[1]:.4f}"
+      ],
+      model=workdir / f"components_{chosen}" / "model",
+      sizes=workdir / "sizes.json",
     )
 
 

@@ -24,7 +24,7 @@ from jaxalign.data.transcripts import text_of
 from jaxalign.experiments.annotations import persona_votes, personas_page
 from jaxalign.experiments.annotations.persona_votes import Labelled, Text
 from jaxalign.experiments.inputs import answer_cache, preferences
-from jaxalign.experiments.stage import configuration, program
+from jaxalign.experiments.stage import configuration, ending, program
 from jaxalign.runtime import hosts, progress, storage
 
 log = logging.getLogger("jaxalign")
@@ -135,8 +135,16 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
   result = personas_page.summarise(crowd, list(found.values()), counts, lost)
   configuration.write_json(workdir / "eval.json", result)
   personas_page.write(workdir, crowd, result)
-  log.info("%s", personas_page.in_words(result))
-  log.info("report: %s", workdir / "report.html")
+  ending.say(
+    [personas_page.in_words(result)],
+    records=", ".join(str(workdir / f"{name}.jsonl") for name in splits),
+    report=workdir / "report.html",
+    then=ending.command(
+      "train_reward",
+      "rm_dprm_crowd",
+      f"--config.data.train_files={(str(workdir / 'train.jsonl'),)}",
+    ),
+  )
 
 
 def _check_allowed(

@@ -35,6 +35,7 @@ from jaxalign.experiments.stage import (
   config_changes,
   configuration,
   continuing,
+  ending,
   program,
 )
 from jaxalign.ops import checks
@@ -227,7 +228,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     log.info("%s: %s in %s", step.name, step.stage, folder)
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    with ownership.held(folder, is_main=hosts.is_main()):
+    with ownership.held(folder, is_main=hosts.is_main()), ending.as_a_step():
       stage = STAGES[step.stage]
       if hosts.is_main():
         continuing.begin(one, folder, resumes=stage.resumes)
@@ -252,7 +253,7 @@ def run(config: Config, workdir: epath.Path) -> None:
       rounds = policy_rounds.trace(workdir, config.rounds)
       configuration.write_json(workdir / "rounds.json", rounds)
     pipeline_page.write(workdir, config.steps, seconds, found, rounds)
-    log.info("report: %s", workdir / "report.html")
+    ending.say(report=workdir / "report.html")
 
 
 def _finished(folder: epath.Path, config: Any) -> float | None:

@@ -18,7 +18,7 @@ from jaxalign.data import prompts as prompt_rows
 from jaxalign.data import readers, tokens
 from jaxalign.data.transcripts import Text
 from jaxalign.experiments.policies import policy_sampling
-from jaxalign.experiments.stage import backbone, program
+from jaxalign.experiments.stage import backbone, ending, program
 from jaxalign.models import heads, weights
 from jaxalign.models.config import DecoderConfig
 from jaxalign.runtime import folders, hosts, progress, storage
@@ -133,7 +133,13 @@ def run(config: Config, workdir: epath.Path) -> None:
   if file is not None:
     file.close()
   hosts.barrier("sample")
-  log.info("responses: %s", path)
+  ending.say(
+    [f"{config.num_responses} responses to each of {len(prompts):,} prompts"],
+    responses=path,
+    then=ending.command(
+      "personas", "personas", f"--config.data.train_files={(str(path),)}"
+    ),
+  )
 
 
 def _network(config: Config, folder: str) -> DecoderConfig:

@@ -9,7 +9,6 @@ Another stage reads the file with `--config.data.extra_columns="('rewards',)"`.
 
 import dataclasses
 import json
-import logging
 from typing import Any
 
 import jax
@@ -18,11 +17,9 @@ from etils import epath
 
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import scoring
-from jaxalign.experiments.stage import program
+from jaxalign.experiments.stage import ending, program
 from jaxalign.runtime import artefact, hosts, storage
 from jaxalign.runtime import mesh as meshes
-
-log = logging.getLogger("jaxalign")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +89,34 @@ def run(config: Config, workdir: epath.Path) -> None:
   if hosts.is_main():
     text = "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines)
     storage.write_atomically(workdir / "scores.jsonl", text.encode())
-    log.info("%d responses: %s", at, workdir / "scores.jsonl")
+    ending.say(
+      _findings(lines),
+      scores=workdir / "scores.jsonl",
+      then=ending.command(
+        "evaluate",
+        "evaluate",
+        f"--config.models={(config.model,)}",
+        f"--config.data.eval_files={config.data.eval_files}",
+      ),
+    )
+
+
+def _findings(lines: list[dict[str, Any]]) -> list[str]:
+  """How the first reward orders what people have ordered."""
+  pairs = [
+    (line["rewards"][0][0], line["rewards"][1][0])
+    for line in lines
+    if len(line["rewards"]) == 2
+  ]
+  number = sum(len(line["rewards"]) for line in lines)
+  said = f"{number:,} responses of {len(lines):,} records scored"
+  if not pairs:
+    return [said]
+  above = np.mean([(a > b) + 0.5 * (a == b) for a, b in pairs])
+  return [
+    f"{said}; the chosen one has the higher reward in {100 * above:.1f} % of "
+    f"{len(pairs):,} pairs (chance 50 %)"
+  ]
 
 
 def main() -> None:

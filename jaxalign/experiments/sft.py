@@ -5,6 +5,7 @@ python -m jaxalign.experiments.sft --config=configs/sft_crowd.py \
 """
 
 import dataclasses
+import math
 
 import jax
 from etils import epath
@@ -16,6 +17,7 @@ from jaxalign.experiments.policies import likelihood
 from jaxalign.experiments.stage import (
   backbone,
   configuration,
+  ending,
   fitting,
   program,
   training,
@@ -128,10 +130,25 @@ def run(config: Config, workdir: epath.Path) -> None:
     provenance=artefact.provenance(config, config.train.num_steps),
   )
   training.export(stage, config.model, state, workdir, tokenizer, description)
+  found = []
   if measure is not None:
     scores = measure(params)
     if hosts.is_main():
       configuration.write_json(workdir / "eval.json", scores)
+      guess = math.log(stage.network.vocab_size)
+      found = [
+        f"held-out NLL {scores['eval/nll']:.3f} nats per answer token; a "
+        f"uniform guess has {guess:.3f}"
+      ]
+  ending.say(
+    found,
+    model=workdir / "model",
+    then=ending.command(
+      "train_policy",
+      "policy_maxmin_crowd",
+      f"--config.model.init_from={workdir / 'model'}",
+    ),
+  )
   hosts.barrier("sft")
 
 

@@ -22,7 +22,7 @@ from etils import epath
 from jaxalign import losses, metrics
 from jaxalign.data import gridworld
 from jaxalign.experiments.policies import tabular_page
-from jaxalign.experiments.stage import configuration, program
+from jaxalign.experiments.stage import configuration, ending, program
 
 log = logging.getLogger("jaxalign")
 
@@ -287,7 +287,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     log.info("world %d: %s", seed, tabular_page.in_words(result[str(seed)]))
   configuration.write_json(workdir / "eval.json", result)
   tabular_page.write(workdir, result, config.grid.shares)
-  log.info("report: %s", workdir / "report.html")
+  ending.say(tabular_page.findings(result), report=workdir / "report.html")
 
 
 def main() -> None:

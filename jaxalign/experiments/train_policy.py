@@ -29,6 +29,7 @@ from jaxalign.experiments.policies import (
 from jaxalign.experiments.stage import (
   backbone,
   configuration,
+  ending,
   fitting,
   program,
   training,
@@ -197,12 +198,13 @@ def run(config: Config, workdir: epath.Path) -> None:
   )
   params = hosts.fetch(stage.merge(state.actor.params, frozen))
   if hosts.is_main():
-    artefact.save(
-      workdir / "model", params, stage.network, tokenizer, description
-    )
+    folder = workdir / "model"
+    artefact.save(folder, params, stage.network, tokenizer, description)
     if scores is not None:
       configuration.write_json(workdir / "eval.json", scores)
-    policy_page.write(workdir, config)
+    found = policy_page.write(workdir, config)
+    then = ending.command("sample", "sample", f"--config.model={folder}")
+    ending.say([found], **ending.results(workdir), then=then)
   hosts.barrier("train_policy")
 
 
@@ -283,8 +285,6 @@ def _train(
         saved.save(step, state, None)
       if leaving:
         preempted.leave(step)
-  for name, trace in stage.traces.items():
-    log.debug("programs compiled of %s: %d", name, trace.count)
   if measure is not None and scores is None:  # resumed after the last step
     scores = measure(state)
   return state, scores

@@ -23,7 +23,13 @@ from jaxalign.experiments.rewards import (
   recipes,
   scoring,
 )
-from jaxalign.experiments.stage import backbone, fitting, program, training
+from jaxalign.experiments.stage import (
+  backbone,
+  ending,
+  fitting,
+  program,
+  training,
+)
 from jaxalign.models import heads
 from jaxalign.runtime import artefact, checkpoint, hosts
 from jaxalign.runtime import mesh as meshes
@@ -231,7 +237,14 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
         )
       },
     )
+  _say_where(workdir / "model")
   hosts.barrier("train_reward")
+
+
+def _say_where(model: epath.Path) -> None:
+  """Says where the model is and what scores with it, after its evaluation."""
+  score = ending.command("score", "score", f"--config.model={model}")
+  ending.say(model=model, then=score)
 
 
 def main() -> None:

@@ -8,17 +8,14 @@ For models that start from scratch: a sequence is then a fraction of its bytes.
 """
 
 import dataclasses
-import logging
 from collections.abc import Iterator
 
 from etils import epath
 
 from jaxalign.data import readers, tokens
 from jaxalign.data.transcripts import text_of
-from jaxalign.experiments.stage import configuration, program
+from jaxalign.experiments.stage import configuration, ending, program
 from jaxalign.runtime import folders, hosts
-
-log = logging.getLogger("jaxalign")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +78,17 @@ def run(config: Config, workdir: epath.Path) -> None:
     "bytes_per_token": num_bytes / num_tokens,
   }
   configuration.write_json(workdir / "eval.json", sizes)
-  log.info("tokenizer: %d tokens, %.2f bytes each", *sizes.values())
+  folder = workdir / "tokenizer"
+  ending.say(
+    [
+      f"{made.vocab_size:,} tokens; one holds {sizes['bytes_per_token']:.2f} "
+      "bytes of these texts (of the byte tokenizer: 1)"
+    ],
+    tokenizer=folder,
+    then=ending.command(
+      "train_reward", "rm_bt_crowd", f"--config.data.tokenizer={folder}"
+    ),
+  )
 
 
 def _texts(config: TextConfig) -> Iterator[str]:

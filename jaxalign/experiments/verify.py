@@ -18,7 +18,7 @@ from rich import console, table
 
 from jaxalign.data import tokens
 from jaxalign.experiments.machines import comparison
-from jaxalign.experiments.stage import configuration, program
+from jaxalign.experiments.stage import configuration, ending, program
 from jaxalign.models import heads, weights
 from jaxalign.models.config import DecoderConfig
 from jaxalign.runtime import folders
@@ -274,6 +274,10 @@ def run(config: Config, workdir: epath.Path) -> None:
     },
   )
   show(folder, checks)
+  ending.say(
+    [f"{sum(c.passed for c in checks)} of {len(checks)} checks passed"],
+    checks=workdir / "verify.json",
+  )
   if not passed:
     sys.exit(1)
 

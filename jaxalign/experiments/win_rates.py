@@ -7,7 +7,6 @@ python -m jaxalign.experiments.win_rates --config=configs/win_rates.py \
 
 import dataclasses
 import functools
-import logging
 from typing import Any
 
 import jax
@@ -20,11 +19,9 @@ from jaxalign.data.record import Record
 from jaxalign.experiments.annotations import judge
 from jaxalign.experiments.inputs import answer_cache
 from jaxalign.experiments.policies import reward_source
-from jaxalign.experiments.stage import configuration, program
+from jaxalign.experiments.stage import configuration, ending, program
 from jaxalign.runtime import mesh as meshes
 from jaxalign.runtime import progress, report
-
-log = logging.getLogger("jaxalign")
 
 CHUNK = 1024  # answers scored at a time, for the bar
 
@@ -209,7 +206,16 @@ def run(config: Config, workdir: epath.Path) -> None:
   }
   configuration.write_json(workdir / "eval.json", result)
   _write_page(workdir, result["rates"])
-  log.info("report: %s", workdir / "report.html")
+  ending.say(
+    [
+      f"{name}: the first file scores {100 * one['score']:.1f} % "
+      f"[{100 * one['low']:.1f}, {100 * one['high']:.1f}] of "
+      f"{one['num_pairs']:,} prompts, ties as half (no difference: 50 %)"
+      for name, rates in result["rates"].items()
+      if (one := rates["all"])["num_pairs"]
+    ],
+    report=workdir / "report.html",
+  )
 
 
 def _write_page(workdir: epath.Path, rates: dict[str, Any]) -> None:

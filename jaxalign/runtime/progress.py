@@ -110,7 +110,8 @@ class Progress:
       show: True draws a bar, False prints plain lines, None draws the bar if
         the console is a terminal.
       log_every_s: seconds between plain lines.
-      lasting: whether the last state is printed also where none was before.
+      lasting: whether this is the run itself, whose last state and memory are
+        shown, and not a pass that leaves no trace.
       console: where to; standard error by default.
     """
     self._console = console or rich.console.Console(stderr=True)
@@ -147,6 +148,7 @@ class Progress:
       ),
       console=self._console,
       refresh_per_second=2,
+      transient=not self._lasting,
     )
 
   def start(self) -> None:
@@ -166,7 +168,7 @@ class Progress:
         self._bar.start()
 
   def stop(self) -> None:
-    """Takes the display down; the bar's last state stays in view."""
+    """Takes the display down; the bar of a run stays in view."""
     if self._bar is None:
       if self._lasting or self._printed:
         self._print()
@@ -263,9 +265,12 @@ class Progress:
     if tokens is not None:
       parts.append(f"{tokens:,.0f} tokens/s")
     elif steps is not None:
-      parts.append(f"{steps:.3g} steps/s")
+      rate = f"{steps:.3g}" if steps < 100 else f"{steps:,.0f}"
+      parts.append(f"{rate} steps/s" if self._lasting else f"{rate}/s")
     if self._loss is not None:
       parts.append(f"loss {self._loss:.4g}")
+    if not self._lasting:
+      return ", ".join(parts)
     now = time.monotonic()
     if now - self._memory_read >= _MEMORY_EVERY_S:
       self._memory_read = now

@@ -177,7 +177,14 @@ class StageTest(absltest.TestCase):
     )
     config = configuration.to_dataclass(evaluate.Config, cfg)
     workdir = epath.Path(tempfile.mkdtemp())
-    evaluate.run(config, workdir)
+    with self.assertLogs("jaxalign") as logs:
+      evaluate.run(config, workdir)
+    *findings, report, then = [r.getMessage() for r in logs.records][-4:]
+    for folder, said in zip(folders, findings, strict=True):
+      self.assertStartsWith(said, f"{folder}: accuracy 0.")
+      self.assertIn("on 22 held-out pairs; baselines: chance 0.500, alw", said)
+    self.assertEqual(report, f"report: {workdir}/report.html")
+    self.assertIn("next: python -m jaxalign.experiments.serve --conf", then)
     result = json.loads((workdir / "eval.json").read_text())
     self.assertEqual(set(result["models"]), set(folders))
     for folder in folders:

@@ -132,6 +132,7 @@ class WatchedTest(absltest.TestCase):
     self.assertEqual(seen, ["a", "b", "c"])
     self.assertIn("scoring pairs", said)
     self.assertIn("3/3", said)
+    self.assertNotIn("GiB", said)
 
   def test_a_short_pass_says_nothing_where_there_is_no_terminal(self):
     seen, said = self.pass_over("abc", terminal=False, total=3, what="scoring")

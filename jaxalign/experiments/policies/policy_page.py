@@ -58,12 +58,15 @@ class Run(NamedTuple):
     return self.column(self.proxy.partition("/")[0] + "/kl")
 
 
-def write(workdir: epath.Path, config: policy_settings.Config) -> None:
+def write(workdir: epath.Path, config: policy_settings.Config) -> str:
   """Writes report.html.
 
   Args:
     workdir: of the run, with metrics.jsonl and speed.jsonl.
     config: of the run: names of groups and the KL that was aimed at.
+
+  Returns:
+    What came out, in words.
   """
   rows = writer.read_rows(workdir / "metrics.jsonl")
   times = writer.read_rows(workdir / "speed.jsonl")
@@ -109,12 +112,14 @@ def write(workdir: epath.Path, config: policy_settings.Config) -> None:
       "Time of an iteration", curves.over_steps(_speed_panels(times))
     ),
   ]
+  summary = _in_words(run, len(trained))
   report.write_report(
     workdir / "report.html",
     title="From rewards to a policy",
-    summary=_in_words(run, len(trained)),
+    summary=summary,
     sections=sections,
   )
+  return summary
 
 
 def _in_words(run: Run, iterations: int) -> str:

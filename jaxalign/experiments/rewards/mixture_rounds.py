@@ -207,7 +207,11 @@ class Rounds:
         found.append(float(hosts.fetch(state.carry.log_likelihood)))
         del state
     best = int(np.argmax(found))
-    log.info("log-likelihood of the starts: %s; %d goes on", found, best)
+    log.info(
+      "log-likelihood of the starts: %s; start %d goes on",
+      ", ".join(f"{value:.1f}" for value in found),
+      best,
+    )
     if hosts.is_main():
       configuration.write_json(
         workdir / "restarts.json", {"log_likelihood": found, "chosen": best}

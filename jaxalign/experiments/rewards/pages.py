@@ -32,6 +32,38 @@ def in_words(scores: Mapping[str, Any]) -> str:
   return f"{scores['num_pairs']} pairs: " + ", ".join(parts)
 
 
+def findings(result: Mapping[str, Any]) -> list[str]:
+  """Each model beside its baselines; of one alone, two sentences.
+
+  Args:
+    result: content of eval.json.
+  """
+  beside = ", ".join(
+    f"{name.replace('_', ' ')} {accuracy:.3f}"
+    for name, accuracy in result["baselines"]["all"].items()
+  )
+  said = []
+  for name, by_source in result["models"].items():
+    scores = by_source["all"]
+    ece = scores["ece"]
+    worst = "".join(
+      f"worst {kind} {part['name']} {part['accuracy']:.3f}; "
+      for kind, part in result["breakdown"]["models"][name]["worst"].items()
+    )
+    said.append(
+      f"{name}: accuracy {interval(scores['accuracy'])} on "
+      f"{scores['num_pairs']:,} held-out pairs; baselines: {beside}"
+    )
+    if len(result["models"]) > 1:
+      continue
+    said.append(
+      f"{name}: {worst}NLL {scores['nll']['value']:.3f} (chance 0.693), ECE "
+      f"{ece['value']:.3f} (up to {ece['noise_floor']['high']:.3f} where "
+      "calibrated)"
+    )
+  return said
+
+
 def write(
   workdir: epath.Path,
   result: Mapping[str, Any],

@@ -1,15 +1,31 @@
 """Last lines of a stage: what came out, where it lies, what to run next."""
 
+import contextlib
+import contextvars
 import logging
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+from etils import epath
 
 from jaxalign.runtime import hosts
 
 log = logging.getLogger("jaxalign")
 
 MAX_FINDINGS = 3
+
+_step = contextvars.ContextVar("step", default=False)
+
+
+@contextlib.contextmanager
+def as_a_step() -> Iterator[None]:
+  """Within the block nothing is said of what to run next: it is known."""
+  token = _step.set(True)
+  try:
+    yield
+  finally:
+    _step.reset(token)
 
 
 def say(
@@ -34,8 +50,13 @@ def say(
     log.info("and %d more on the page", len(findings) - MAX_FINDINGS)
   for name, path in files.items():
     log.info("%s: %s", name, os.fspath(path))
-  if then is not None:
+  if then is not None and not _step.get():
     log.info("next: %s", then)
+
+
+def results(workdir: epath.Path) -> dict[str, epath.Path]:
+  """Where a training stage leaves its model and its report."""
+  return {"model": workdir / "model", "report": workdir / "report.html"}
 
 
 def command(stage: str, config: str, *flags: str) -> str:

@@ -8,7 +8,7 @@ from absl import logging as absl_logging
 from absl.testing import absltest
 
 from jaxalign.experiments.inputs import counts
-from jaxalign.experiments.stage import ending, log_lines
+from jaxalign.experiments.stage import log_lines
 
 log = logging.getLogger("jaxalign")
 
@@ -75,31 +75,6 @@ class LogLinesTest(absltest.TestCase):
     self.assertEqual(
       counts.in_words({"truncated_prompts": 1200, "skipped": 1, "tie": 0}),
       "1,200 truncated prompts, 1 skipped",
-    )
-
-
-class EndingTest(absltest.TestCase):
-  def test_findings_files_and_what_is_next(self):
-    with self.assertLogs("jaxalign") as logs:
-      ending.say(
-        ["a", "b", "c", "d", "e"],
-        report="runs/r/report.html",
-        then=ending.command(
-          "evaluate", "evaluate", "--config.models=('my runs/model',)"
-        ),
-      )
-    self.assertEqual(
-      [record.getMessage() for record in logs.records],
-      [
-        "a",
-        "b",
-        "c",
-        "and 2 more on the page",
-        "report: runs/r/report.html",
-        "next: python -m jaxalign.experiments.evaluate "
-        "--config=configs/evaluate.py "
-        """--config.models="('my runs/model',)" --workdir=...""",
-      ],
     )
 
 
