@@ -15,7 +15,11 @@ import ml_collections
 from absl import app, flags
 from ml_collections import config_flags
 
-from jaxalign.experiments.stage import configuration, key_names
+from jaxalign.experiments.stage import (
+  configuration,
+  key_names,
+  shipped_configs,
+)
 from jaxalign.runtime import user_errors
 
 T = TypeVar("T")
@@ -99,6 +103,7 @@ def launch(
       return user_errors.report(error, verbose=flags.FLAGS.verbose)
 
   def parse(argv: list[str]) -> list[str]:
+    argv = with_shipped(argv)
     path, _ = config_file(argv)
     try:
       check_file(path)
@@ -132,6 +137,20 @@ def read_config(kind: type[T]) -> T:
     raise ValueError(with_stage(str(error), path, kind)) from error
 
 
+def with_shipped(argv: Sequence[str]) -> list[str]:
+  """The arguments with a shipped config's --config made a path of its file."""
+  path, variant = config_file(argv)
+  if path is None:
+    return [*argv]
+  given = f"{path}:{variant}" if variant else path
+  file = shipped_configs.find(path)
+  found = f"{file}:{variant}" if variant else file
+  changed = {given: found} | {
+    f"{dash}config={given}": f"{dash}config={found}" for dash in ("-", "--")
+  }
+  return [changed.get(argument, argument) for argument in argv]
+
+
 def config_file(argv: Sequence[str]) -> tuple[str | None, str]:
   """Path and variant of --config among arguments; None without one."""
   for i, argument in enumerate(argv):
@@ -148,7 +167,10 @@ def check_file(path: str | None) -> None:
   if path is None or os.path.isfile(path):
     return
   folder = os.path.dirname(path)
-  folder = folder if os.path.isdir(folder) else CONFIGS
+  if not os.path.isdir(folder):
+    folder = CONFIGS
+    if not os.path.isdir(folder):
+      folder = os.fspath(shipped_configs.folder() or CONFIGS)
   stem = lambda name: pathlib.Path(name).stem
   like = {
     name.as_posix(): difflib.SequenceMatcher(
@@ -229,7 +251,7 @@ def load_file(path: str, variant: str) -> ml_collections.ConfigDict:
   """Runs a config file.
 
   Args:
-    path: FILE.py with a function `get_config`.
+    path: FILE.py with a function `get_config`, or a shipped config's name.
     variant: its argument, "" for none.
 
   Returns:
@@ -238,6 +260,7 @@ def load_file(path: str, variant: str) -> ml_collections.ConfigDict:
   Raises:
     ValueError: it does not run, by file and line.
   """
+  path = shipped_configs.find(path)
   check_file(path)
   try:
     get_config = runpy.run_path(path)["get_config"]

@@ -55,7 +55,7 @@ class CommandLineTest(parameterized.TestCase):
       r"no config file configs/rm_bt_crwd.py; did you mean "
       r"configs/rm_bt_crowd.py or",
     ),
-    (["--config=rm_bt_crowd", WORKDIR], r"did you mean configs/rm_bt_crowd.py"),
+    (["--config=rm_bt_crow", WORKDIR], r"did you mean configs/rm_bt_crowd.py"),
     (["--config=no/way.py", WORKDIR], r"configs holds \d+, such as configs/"),
     (
       ["--config=configs/rm_bt_crowd.py:smok", WORKDIR],
