@@ -129,4 +129,9 @@ class _FirstResponses:
 
   def __iter__(self) -> Iterator[Record]:
     for record in self.records:
-      yield Record(prompt=record.prompt, responses=record.responses[:1])
+      yield Record(
+        record.prompt,
+        record.responses[:1],
+        id=record.id,
+        where=record.where,
+      )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from jaxalign.data import sequences, shares
+from jaxalign.data import refusals, sequences, shares
 from jaxalign.data.batches import ArraySpec
 from jaxalign.data.numbering import Numbering
 from jaxalign.data.record import Record
@@ -147,7 +147,9 @@ def encode_prompts(
       texts.append(record.prompt)
       group.append(numbers.get(record.group or "", -1))
       source.add("unnamed" if record.source is None else record.source)
-      yield Record(prompt=record.prompt, responses=("",), id=record.id)
+      yield Record(
+        record.prompt, responses=("",), id=record.id, where=record.where
+      )
 
   found = shares.encode_some(
     passing(),
@@ -172,13 +174,15 @@ def _tokenised(
   records: Sequence[Record], tokenizer: Tokenizer, max_length: int, start: int
 ) -> Iterator[sequences.Tokenised]:
   """The prompts of some records; see `sequences.Tokenise`."""
+  texts = []
   chats = [not isinstance(record.prompt, str) for record in records]
-  encodings = tokenizer.encode_texts(
-    [tokenizer.prompt_text(record.prompt) for record in records], chats
-  )
-  for number, (record, chat, encoding) in enumerate(
-    zip(records, chats, encodings, strict=True), start
-  ):
+  places = [record.place(i) for i, record in enumerate(records, start)]
+  for record, place in zip(records, places, strict=True):
+    with refusals.located(place):
+      texts.append(tokenizer.prompt_text(record.prompt))
+  with refusals.located_among(texts, places, tokenizer):
+    encodings = tokenizer.encode_texts(texts, chats)
+  for place, chat, encoding in zip(places, chats, encodings, strict=True):
     ids = encoding.ids
     first, last = map(len, tokenizer.markers)
     if chat:  # whose markers are part of the text
@@ -186,7 +190,7 @@ def _tokenised(
     ids = ids[: len(ids) - last]
     if not ids and tokenizer.bos_id is None:
       raise ValueError(
-        f"record {number}, id {record.id}: the prompt is empty and the "
+        f"{place}: the prompt is empty and the "
         "tokenizer has no bos token to start from"
       )
     ids = ids if ids else [tokenizer.bos_id]

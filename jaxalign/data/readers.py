@@ -82,6 +82,8 @@ class RecordStream:
     streaming: read hub data sets while they arrive, without a local copy.
     need_responses: whether a prompt without responses is an error; False where
       a policy answers the prompts.
+    check: raises ValueError for a record that whoever asks cannot use, which
+      is a bad record then. None takes all.
     drop_unusable: whether records that are no preference, for an empty
       response or two that are the same, are dropped (counted); False where
       answers are judged as they are.
@@ -95,6 +97,7 @@ class RecordStream:
   streaming: bool = False
   need_responses: bool = True
   drop_unusable: bool = True
+  check: Callable[[Record], None] | None = None
   report: ReadReport | None = dataclasses.field(default=None, init=False)
 
   def __post_init__(self) -> None:
@@ -145,6 +148,9 @@ class RecordStream:
         record = parse_record(
           row, where=where, need_responses=self.need_responses
         )
+        reason = _unusable(record) if self.drop_unusable else None
+        if reason is None and self.check is not None:
+          self.check(record)
       except ValueError as error:
         if self.on_bad_record == "error":
           raise
@@ -152,7 +158,6 @@ class RecordStream:
         if len(messages) < NUM_MESSAGES:
           messages.append(str(error))
         continue
-      reason = _unusable(record) if self.drop_unusable else None
       if reason is not None:
         lost[reason] += 1
         continue

@@ -48,6 +48,8 @@ class Record:
       make `labels` where those are absent.
     label_prior: distributions expected before any vote, in the same form.
     id: name of the pair.
+    where: FILE:LINE that it was read from, for errors; no column, and equal
+      records may come from anywhere.
   """
 
   prompt: Text
@@ -72,6 +74,17 @@ class Record:
   label_votes: tuple[tuple[int, ...], ...] | None = None
   label_prior: tuple[tuple[float, ...], ...] | None = None
   id: str | None = None
+  where: str | None = dataclasses.field(default=None, compare=False, repr=False)
+
+  def place(self, number: int | None = None) -> str:
+    """What an error about the record begins with: FILE:LINE where it is known.
+
+    Args:
+      number: of the record among others, for one that is from no file.
+    """
+    if self.where is not None:
+      return self.where
+    return f"record {'' if number is None else f'{number}, '}id {self.id}"
 
   @property
   def target_prob(self) -> float:
@@ -91,10 +104,10 @@ class Record:
   def to_row(self) -> dict[str, Any]:
     """The record as JSON values that `parse_record` reads back unchanged."""
     row: dict[str, Any] = {}
-    for field in dataclasses.fields(self):
-      value = self.__getattribute__(field.name)
+    for name in FIELDS:
+      value = self.__getattribute__(name)
       if value is not None:
-        row[field.name] = _to_json(value)
+        row[name] = _to_json(value)
     row["responses"] = _to_json(transcripts.of_one_form(self.responses))
     if not self.responses:
       del row["responses"]
@@ -103,7 +116,9 @@ class Record:
 
 T = TypeVar("T")
 
-FIELDS = tuple(field.name for field in dataclasses.fields(Record))
+FIELDS = tuple(
+  field.name for field in dataclasses.fields(Record) if field.name != "where"
+)
 COLUMNS = (*FIELDS, "chosen", "rejected")
 
 
@@ -131,7 +146,7 @@ def parse_record(
     ValueError: `WHERE: ` and then what was got and what is allowed.
   """
   try:
-    return _parse(row, need_responses)
+    return _parse(row, need_responses, where)
   except ValueError as error:
     raise ValueError(f"{where}: {error}") from None
 
@@ -197,7 +212,7 @@ def _to_json(value: Any) -> Any:
   return value
 
 
-def _parse(row: Mapping[str, Any], need_responses: bool) -> Record:
+def _parse(row: Mapping[str, Any], need_responses: bool, where: str) -> Record:
   for name in row:
     if name not in COLUMNS:
       raise ValueError(
@@ -208,7 +223,7 @@ def _parse(row: Mapping[str, Any], need_responses: bool) -> Record:
   prompt, responses = transcripts.parse_texts(
     given, need_responses=need_responses
   )
-  values: dict[str, Any] = {}
+  values: dict[str, Any] = {"where": where}
   for name, parse in columns.PARSERS.items():
     if name in given:
       values[name] = parse(name, given[name])

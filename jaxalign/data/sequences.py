@@ -11,6 +11,7 @@ from typing import IO, NamedTuple
 import numpy as np
 import tokenizers
 
+from jaxalign.data import refusals
 from jaxalign.data.record import Record
 from jaxalign.data.tokenizer import Tokenizer, is_chat
 
@@ -164,7 +165,8 @@ def encode(
     The sequences.
 
   Raises:
-    ValueError: a bound that leaves no room for a token; no record.
+    ValueError: a bound that leaves no room for a token; no record; one that
+      the tokenizer or its chat template refuses, beginning with its place.
   """
   tokenise = checked(tokenise, tokenizer, max_length)
   lengths, prompt_lengths = array.array("i"), array.array("i")
@@ -262,20 +264,19 @@ def _tokenise(
   records: Sequence[Record], tokenizer: Tokenizer, start: int
 ) -> Iterator[list[_Ids]]:
   """What each response of each record is to the tokenizer."""
-  texts, cuts, chats = [], [], []
+  texts, cuts, chats, places = [], [], [], []
   for i, record in enumerate(records, start):
+    place = record.place(i)
     for response in record.responses:
-      try:
+      with refusals.located(place):
         text, cut = tokenizer.sequence_text(record.prompt, response)
-      except Exception as error:  # a chat template may raise anything
-        error.add_note(f"in record {i}, id {record.id}")
-        raise
       texts.append(text)
       cuts.append(cut)
       chats.append(is_chat(record.prompt, response))
-  encodings = zip(
-    tokenizer.encode_texts(texts, chats), cuts, texts, chats, strict=True
-  )
+      places.append(place)
+  with refusals.located_among(texts, places, tokenizer):
+    encoded = tokenizer.encode_texts(texts, chats)
+  encodings = zip(encoded, cuts, texts, chats, strict=True)
   for record in records:
     found = []
     for encoding, cut, text, chat in itertools.islice(

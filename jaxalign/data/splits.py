@@ -28,8 +28,8 @@ def key_of(record: Record, by: str) -> str:
   if by == "annotator":
     if record.annotator is None:
       raise ValueError(
-        f"split by annotator needs one in every record, record {record.id} of "
-        f"source {record.source} has none"
+        f"{record.place()}: split by annotator needs one in every record, this "
+        f"one of source {record.source} has none"
       )
     return record.annotator
   prompt = text_of(record.prompt)

@@ -147,7 +147,7 @@ class _Columns:
     for i, record in enumerate(records):
       if len(record.responses) != 2:
         raise ValueError(
-          f"record {i} has {len(record.responses)} responses, expected 2; "
+          f"{record.place(i)}: {len(record.responses)} responses, expected 2; "
           "record.expand_rankings makes pairs of a ranking, a single rated "
           "response makes none"
         )

@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from jaxalign import metrics
+from jaxalign.data import refusals, tokens
 from jaxalign.data.record import Record
 from jaxalign.experiments.policies import (
   answers,
@@ -23,8 +24,8 @@ from jaxalign.experiments.policies import (
   reward_source,
 )
 from jaxalign.experiments.stage import configuration, ending, program
+from jaxalign.runtime import folders, progress, storage
 from jaxalign.runtime import mesh as meshes
-from jaxalign.runtime import progress, storage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,9 +195,12 @@ def run(config: Config, workdir: epath.Path) -> None:
     raise ValueError(
       f"best_of_n runs in one process, got {jax.process_count()}"
     )
+  check, num_responses = None, config.num_samples
+  if config.policy is not None:
+    tokenizer = tokens.load_tokenizer(folders.resolved(config.policy))
+    check, num_responses = refusals.refuses(tokenizer, least=0), 0
   records = candidates.load_prompts(
-    config.data,
-    num_responses=config.num_samples if config.policy is None else 0,
+    config.data, num_responses=num_responses, check=check
   )
   mesh = meshes.make_mesh(config.mesh)
   opened = lambda section: reward_source.open_source(

@@ -15,7 +15,7 @@ from etils import epath
 
 from jaxalign import models
 from jaxalign.data import prompts as prompt_rows
-from jaxalign.data import readers, tokens
+from jaxalign.data import readers, refusals, tokens
 from jaxalign.data.transcripts import Text
 from jaxalign.experiments.policies import policy_sampling
 from jaxalign.experiments.stage import backbone, ending, program
@@ -106,7 +106,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     model.axes, backbone.abstract_params(model), mesh, config.mesh.rules
   )
   params = weights.load_params(folder, network, shardings=shardings)
-  prompts = _prompts(config)
+  prompts = _prompts(config, tokenizer)
   path = workdir / FILE
   done = _finished(path)
   log.info("%d prompts, %d answered by an earlier run", len(prompts), done)
@@ -149,14 +149,18 @@ def _network(config: Config, folder: str) -> DecoderConfig:
   return network
 
 
-def _prompts(config: Config) -> list[Any]:
-  """The prompts of the sources, each once, in their order."""
+def _prompts(config: Config, tokenizer: tokens.Tokenizer) -> list[Any]:
+  """The prompts of the sources, each once, in their order.
+
+  One that the chat template refuses is a bad record before any is answered.
+  """
   stream = readers.RecordStream(
     config.files,
     config.on_bad_record,
     config.extra_columns,
     config.crowd_seed,
     need_responses=False,
+    check=refusals.refuses(tokenizer, least=0),
   )
   prompts = list(dict.fromkeys(record.prompt for record in stream))
   return prompts[: config.limit]

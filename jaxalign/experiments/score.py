@@ -71,7 +71,9 @@ def run(config: Config, workdir: epath.Path) -> None:
   stage = build(config, mesh)
   tokenizer = preferences.open_tokenizer(config.data, config.model)
   tokenizer.check_embedded(stage.network.vocab_size, config.model)
-  records = preferences.load_records(config.data, config.data.eval_files)
+  records = preferences.load_records(
+    config.data, config.data.eval_files, tokenizer
+  )
   alone = preferences.each_response(config.data, records, tokenizer)
   params = scoring.load_params(stage, config.model)
   rewards = scoring.rewards_of(

@@ -71,7 +71,9 @@ class SplitTest(parameterized.TestCase):
 
   def test_refusals(self):
     record = Record(prompt="Q", responses=("a", "b"), id="r", source="s")
-    with self.assertRaisesRegex(ValueError, "record r of source s has none"):
+    with self.assertRaisesRegex(
+      ValueError, "^record id r: split by annotator .* this one of source s"
+    ):
       splits.key_of(record, "annotator")
     with self.assertRaisesRegex(ValueError, "by must be one of"):
       splits.key_of(record, "group")

@@ -81,9 +81,12 @@ class EncodeTest(parameterized.TestCase):
 
   def test_a_template_that_refuses_a_conversation_names_the_record(self):
     self.tokenizer.fast.chat_template = "{{ raise_exception('no system') }}"
-    with self.assertRaisesRegex(Exception, "no system") as caught:
-      self.encode(pair("Q", "a", "b"), pair((Turn("system", ""),), "a", "b"))
-    self.assertEqual(caught.exception.__notes__, ["in record 1, id None"])
+    refused = pair((Turn("system", ""),), "a", "b")
+    with self.assertRaisesRegex(ValueError, "^record 1, id None: no system$"):
+      self.encode(pair("Q", "a", "b"), refused)
+    refused = dataclasses.replace(refused, where="f:7")
+    with self.assertRaisesRegex(ValueError, "^f:7: no system$"):
+      self.encode(pair("Q", "a", "b"), refused)
 
   @parameterized.parameters(
     # (max_length, chosen, rejected, prompt lengths, truncated responses)
@@ -156,7 +159,7 @@ class EncodeTest(parameterized.TestCase):
     (
       [pair("Q", "a", "b"), Record(prompt="Q", responses=("a", "b", "c"))],
       64,
-      "record 1 has 3 responses, expected 2; record.expand_rankings",
+      "record 1, id None: 3 responses, expected 2; record.expand_rankings",
     ),
   )
   def test_refusals(self, records, max_length, message):

@@ -218,7 +218,7 @@ class BestOfNTest(parameterized.TestCase):
       pick("c")
 
   @parameterized.parameters(
-    (dict(num_samples=3), "policy must be set: record 0, id .* has 2 respon"),
+    (dict(num_samples=3), "^record 0, id .*: policy must be set, as .* 2 resp"),
     (dict(num_samples=0), "num_samples must be >= 1, got 0"),
     (dict(pick_by="nobody"), "pick_by must be mean, min or one of warm, brief"),
     (dict(data__limit=0), "must hold one prompt or more"),

@@ -13,6 +13,7 @@ from etils import epath
 from jaxalign.data import (
   batches,
   readers,
+  refusals,
   selection,
   sources,
   splits,
@@ -126,25 +127,47 @@ def open_tokenizer(config: DataConfig, folder: str | None) -> tokens.Tokenizer:
   return tokenizer
 
 
-def load_records(config: DataConfig, files: tuple[str, ...]) -> list[Record]:
+def load_records(
+  config: DataConfig,
+  files: tuple[str, ...],
+  tokenizer: tokens.Tokenizer | None = None,
+) -> list[Record]:
   """Reads the sources `files`, logging what was dropped.
+
+  Args:
+    config: the policy for bad records.
+    files: sources, see `DataConfig`.
+    tokenizer: what the responses will be encoded with; None for nothing.
+
+  Returns:
+    The records.
 
   Raises:
     ValueError: begins with `FILE:LINE:` for a bad record.
   """
-  stream = _stream(config, files)
+  check = None
+  if tokenizer is not None:
+    check = refusals.refuses_if_skipping(
+      config.on_bad_record, tokenizer, least=1
+    )
+  stream = _stream(config, files, check)
   records = list(progress.watched(stream, total=None, what="reading records"))
   _log(stream)
   return records
 
 
-def _stream(config: DataConfig, files: tuple[str, ...]) -> readers.RecordStream:
+def _stream(
+  config: DataConfig,
+  files: tuple[str, ...],
+  check: Callable[[Record], None] | None,
+) -> readers.RecordStream:
   return readers.RecordStream(
     files,
     config.on_bad_record,
     config.extra_columns,
     config.crowd_seed,
     config.streaming,
+    check=check,
   )
 
 
@@ -183,7 +206,8 @@ def load_pairs(
   Raises:
     ValueError: begins with `FILE:LINE:` for a bad record.
   """
-  stream = _stream(config, files)
+  check = refusals.refuses_if_skipping(config.on_bad_record, tokenizer, least=2)
+  stream = _stream(config, files, check)
   found = readers.PairStream(stream, keep)
   records = found if config.streaming else list(found)
   number = None if config.streaming else len(records)
@@ -254,7 +278,12 @@ def each_response(
 ) -> Pairs:
   """Every response beside itself: "pairs" whose first side is scored alone."""
   alone = [
-    Record(prompt=record.prompt, responses=(response, response))
+    Record(
+      record.prompt,
+      (response, response),
+      id=record.id,
+      where=record.where,
+    )
     for record in records
     for response in record.responses
   ]

@@ -5,7 +5,7 @@ import logging
 
 import jax
 
-from jaxalign.data import batches, prompts, readers, tokens
+from jaxalign.data import batches, prompts, readers, refusals, tokens
 from jaxalign.data.record import Record
 from jaxalign.experiments.inputs import counts
 from jaxalign.runtime import hosts
@@ -74,6 +74,9 @@ def load_prompts(
     config.extra_columns,
     config.crowd_seed,
     need_responses=False,
+    check=refusals.refuses_if_skipping(
+      config.on_bad_record, tokenizer, least=0
+    ),
   )
   # Without the responses, which may be many times as long.
   records = [
@@ -83,6 +86,7 @@ def load_prompts(
       group=record.group,
       source=record.source,
       id=record.id,
+      where=record.where,
     )
     for record in stream
   ]

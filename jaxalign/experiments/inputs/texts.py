@@ -6,7 +6,7 @@ import logging
 import jax
 import numpy as np
 
-from jaxalign.data import batches, packed, packing, readers, tokens
+from jaxalign.data import batches, packed, packing, readers, refusals, tokens
 from jaxalign.experiments.inputs import counts
 from jaxalign.ops import checks
 from jaxalign.runtime import hosts
@@ -58,7 +58,13 @@ def load_texts(
     ValueError: begins with `FILE:LINE:` for a bad record.
   """
   stream = readers.RecordStream(
-    files, config.on_bad_record, config.extra_columns, config.crowd_seed
+    files,
+    config.on_bad_record,
+    config.extra_columns,
+    config.crowd_seed,
+    check=refusals.refuses_if_skipping(
+      config.on_bad_record, tokenizer, least=1
+    ),
   )
   dataset = packed.pack_records(
     counts.watched(stream, None, "tokenising texts"),

@@ -1,7 +1,7 @@
 """Several answers to each prompt, and what they are worth to whom."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,12 +48,18 @@ class Scored(NamedTuple):
   oracle: list[list[float]]
 
 
-def load_prompts(data: PromptsConfig, *, num_responses: int) -> list[Record]:
+def load_prompts(
+  data: PromptsConfig,
+  *,
+  num_responses: int,
+  check: Callable[[Record], None] | None = None,
+) -> list[Record]:
   """The records whose prompts are answered, in order.
 
   Args:
     data: the section.
     num_responses: that each record must hold; 0 where a policy answers.
+    check: raises ValueError for a record that the policy cannot read.
 
   Raises:
     ValueError: no record, or one with too few responses.
@@ -65,6 +71,7 @@ def load_prompts(data: PromptsConfig, *, num_responses: int) -> list[Record]:
       data.extra_columns,
       data.crowd_seed,
       need_responses=num_responses > 0,
+      check=check,
     )
   )[: data.limit]
   if not records:
@@ -72,7 +79,7 @@ def load_prompts(data: PromptsConfig, *, num_responses: int) -> list[Record]:
   for number, record in enumerate(records):
     if len(record.responses) < num_responses:
       raise ValueError(
-        f"policy must be set: record {number}, id {record.id}, has "
+        f"{record.place(number)}: policy must be set, as there are "
         f"{len(record.responses)} responses for num_samples = {num_responses}"
       )
   return records

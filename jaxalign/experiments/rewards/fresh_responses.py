@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from jaxalign.algorithms import metarm
-from jaxalign.data import batches, readers, responses, tokens
+from jaxalign.data import batches, readers, refusals, responses, tokens
 from jaxalign.data.record import Record
 from jaxalign.experiments.inputs import preferences
 from jaxalign.runtime import hosts
@@ -25,7 +25,7 @@ class _First:
     for i, record in enumerate(self.records):
       if len(record.responses) < self.number:
         raise ValueError(
-          f"recipe.files: record {i} has {len(record.responses)} responses, "
+          f"{record.place(i)}: {len(record.responses)} responses, "
           f"recipe.num_responses is {self.number}"
         )
       yield Record(record.prompt, record.responses[: self.number])
@@ -104,7 +104,13 @@ def join(
       responses, or there are too few records.
   """
   stream = readers.RecordStream(
-    config.files, data.on_bad_record, data.extra_columns, data.crowd_seed
+    config.files,
+    data.on_bad_record,
+    data.extra_columns,
+    data.crowd_seed,
+    check=refusals.refuses_if_skipping(
+      data.on_bad_record, tokenizer, least=config.num_responses
+    ),
   )
   found = _First(stream, config.num_responses)
   dataset = responses.encode_responses(

@@ -106,8 +106,8 @@ def check_size(record: Record, size: int) -> None:
     rows = record.__getattribute__(name)
     if rows is not None and len(rows[0]) != size:
       raise ValueError(
-        f"{name} must be over the {size} labels of the recipe, got "
-        f"{len(rows[0])} in record {record.id!r} of {record.source!r}"
+        f"{record.place()}: {name} must be over the {size} labels of the "
+        f"recipe, got {len(rows[0])}"
       )
 
 

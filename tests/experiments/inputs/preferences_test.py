@@ -64,6 +64,31 @@ class PreferencesTest(absltest.TestCase):
     self.assertLen(pairs.records, 1)
     self.assertEqual(pairs.report["skipped"], 1)
 
+  def test_what_a_tokenizer_refuses_is_a_bad_line(self):
+    chat = [{"role": "system", "content": "Q"}]
+    rows = [
+      {"prompt": "Q", "chosen": "a", "rejected": "b"},
+      {"prompt": chat, "chosen": "a", "rejected": "b"},
+      {"prompt": "Q", "responses": ["a"]},
+    ]
+    tokenizer = tokens.byte_tokenizer()
+    tokenizer.fast.chat_template = "{{ raise_exception('no system') }}"
+    path = self.file(*rows[:2])
+    with self.assertRaisesRegex(ValueError, rf"^{path}:2: no system$"):
+      preferences.load_pairs(data(), (path,), tokenizer)
+    path = self.file(*rows[::2])
+    with self.assertRaisesRegex(ValueError, rf"^{path}:2: 1 responses"):
+      preferences.load_pairs(data(), (path,), tokenizer)
+    path = self.file(*rows)
+    for streaming in (False, True):
+      skipping = data(on_bad_record="skip", streaming=streaming)
+      pairs = preferences.load_pairs(skipping, (path,), tokenizer)
+      self.assertLen(list(pairs.records), len(pairs.dataset))
+      self.assertLen(pairs.dataset, 1)
+      self.assertEqual(pairs.report["skipped"], 2)
+    found = preferences.load_records(skipping, (path,), tokenizer)
+    self.assertLen(found, 2)  # a single response is scored as it is
+
   def test_what_is_cut_is_reported(self):
     long = {"prompt": "Q" * 40, "chosen": "a", "rejected": "b"}
     pairs = preferences.load_pairs(

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.data import shares, tokens
-from jaxalign.experiments import win_rates
+from jaxalign.experiments import sample, win_rates
 from jaxalign.experiments.inputs import preferences, prompt_data, texts
 from jaxalign.experiments.policies import candidates
 from jaxalign.runtime import hosts
@@ -112,6 +112,28 @@ class PromptDataTest(parameterized.TestCase):
       self.load(files)
     config = prompts_config(extra_columns=("solution",))
     self.assertLen(self.load(files, config), 3)
+
+  def test_what_a_template_refuses_is_a_bad_line(self):
+    files = self.write(*ROWS, {"prompt": "R"})
+    tokenizer = tokens.byte_tokenizer()
+    tokenizer.fast.chat_template = "{{ raise_exception('no chats') }}"
+
+    def sample_prompts(on_bad_record):
+      config = mock.Mock(
+        files=files, limit=None, **READING | {"on_bad_record": on_bad_record}
+      )
+      return sample._prompts(config, tokenizer)
+
+    def prompts(on_bad_record):
+      config = prompts_config(on_bad_record=on_bad_record)
+      return prompt_data.load_prompts(
+        config, files, tokenizer, group_names=()
+      ).texts
+
+    for read in (sample_prompts, prompts):
+      with self.assertRaisesRegex(ValueError, f"^{files[0]}:2: no chats$"):
+        read("error")
+      self.assertEqual(read("skip"), ["Q", "R"])
 
   def test_answers_are_drawn_where_a_policy_is(self):
     records = candidates_of(self.write(*ROWS), 0)

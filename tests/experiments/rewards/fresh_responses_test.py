@@ -94,7 +94,7 @@ class FreshResponsesTest(parameterized.TestCase):
       )
 
   @parameterized.parameters(
-    ((3, 3, 2, 3), "record 2 has 2 responses, recipe.num_responses is 3"),
+    ((3, 3, 2, 3), "jsonl:3: 2 responses, recipe.num_responses is 3"),
     ((3, 3, 3), "recipe.files holds 3 records, recipe.num_prompts is 4"),
   )
   def test_too_few_are_refused(self, numbers, message):

@@ -138,7 +138,7 @@ class LabelTargetsTest(parameterized.TestCase):
   def test_other_labels_are_named(self):
     row = PAIR | {"label_votes": [[1, 0], [0, 1]], "id": "x"}
     with self.assertRaisesRegex(
-      ValueError, "label_votes must be over the 3 labels .* got 2 in record 'x'"
+      ValueError, "mine.jsonl:1: label_votes must be over the 3 labels .* got 2"
     ):
       targets(recipe(), row)
     settings = recipe(new_votes=(file(PAIR),))
