@@ -35,5 +35,37 @@ class SlowTest(absltest.TestCase):
     self.assertTrue(stale("tests/no_test.py::A::test_a_stale_name"))
 
 
+def lost_marks(source: str) -> list[int]:
+  """Lines of pytest marks above `parameterized`, whose tests never see them."""
+  lost = []
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.FunctionDef):
+      names = [ast.unparse(one) for one in node.decorator_list]
+      last = max(
+        (i for i, name in enumerate(names) if "parameterized" in name),
+        default=0,
+      )
+      lost += [
+        one.lineno
+        for one, name in zip(node.decorator_list[:last], names, strict=False)
+        if name.startswith("pytest.mark")
+      ]
+  return lost
+
+
+class MarksTest(absltest.TestCase):
+  def test_no_mark_is_lost(self):
+    found = {
+      checkout.relative(path): lost_marks(path.read_text(encoding="utf-8"))
+      for path in checkout.files("tests/*_test.py")
+    }
+    self.assertEqual({k: v for k, v in found.items() if v}, {})
+
+  def test_a_lost_mark_is_noticed(self):
+    mark, many = "@pytest.mark.slow\n", "@parameterized.parameters(1, 2)\n"
+    self.assertEqual(lost_marks(f"{mark}{many}def test(x): x"), [1])
+    self.assertEqual(lost_marks(f"{many}{mark}def test(x): x"), [])
+
+
 if __name__ == "__main__":
   absltest.main()

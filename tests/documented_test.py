@@ -1,0 +1,124 @@
+"""Every command block of README and the guides runs as it is pasted."""
+
+import gzip
+import json
+import pathlib
+import tempfile
+
+import pytest
+from absl.testing import absltest, parameterized
+
+from tests import checkout, documented
+from tests.data import real_data
+
+PAGES = (
+  "README.md",
+  *(checkout.relative(p) for p in checkout.files("docs/*.md")),
+)
+# What pages take as given: runs that a reader has made before.
+EARLIER = """
+python -m jaxalign.experiments.train_reward \
+    --config=configs/rm_bt_crowd.py --workdir=runs/rm_bt_crowd
+"""
+POLICY = """
+python -m jaxalign.experiments.sft \
+    --config=configs/sft_crowd.py --workdir=runs/sft_crowd
+"""
+
+
+def pairs(number: int) -> str:
+  """Pairs of the reader's own, a line each."""
+  rows = [
+    {
+      "prompt": f"Question {i}: why?",
+      "chosen": f" Because of {i}." if i % 2 else " So it is.",
+      "rejected": " No." * (1 + i % 3),
+      "annotator": f"person {i % 7}",
+    }
+    for i in range(number)
+  ]
+  return "".join(f"{json.dumps(row)}\n" for row in rows)
+
+
+class CommandsTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = pathlib.Path(
+      self.enter_context(tempfile.TemporaryDirectory())
+    )
+    (self.folder / "train.jsonl").write_text(pairs(60))
+    with gzip.open(self.folder / "test.jsonl.gz", "wt") as file:
+      file.write(pairs(30))
+
+  def paste(self, name, *, earlier=""):
+    """Runs a page's blocks where the reader's files are."""
+    chosen = [
+      block
+      for block in documented.blocks(checkout.ROOT / name)
+      if block.reason is None
+    ]
+    self.assertNotEmpty(chosen)
+    before = [documented.Block(0, earlier, None)] if earlier else []
+    given = {"FOLDER": "runs/rm_bt_crowd/model"}
+    done = documented.run([*before, *chosen], self.folder, given)
+    self.assertEqual(done.returncode, 0, done.stdout[-5000:])
+    for block in chosen:
+      self.assertIn(f"== line {block.line}\n", done.stdout)
+
+  def test_readme(self):
+    self.paste("README.md", earlier=EARLIER)
+    for run in ("mine", "audit", "pipeline_crowd"):
+      self.assertTrue((self.folder / "runs" / run / "report.html").exists())
+    self.assertTrue((self.folder / "runs/mine/model").is_dir())
+
+  @parameterized.parameters(
+    name
+    for name in PAGES
+    if name != "README.md" and name != "docs/results.md"
+    if any(b.reason is None for b in documented.blocks(checkout.ROOT / name))
+  )
+  @pytest.mark.slow
+  def test_guides(self, name):
+    self.paste(name, earlier=EARLIER + POLICY)
+
+  @pytest.mark.slow
+  def test_results(self):
+    real_data.folder(".")  # skips without it
+    self.paste("docs/results.md", earlier=EARLIER + POLICY)
+
+  def test_what_is_not_run_says_why(self):
+    for name in PAGES:
+      for block in documented.blocks(checkout.ROOT / name):
+        if block.reason is not None:
+          self.assertGreater(
+            len(block.reason.split()), 2, f"{name}:{block.line}"
+          )
+
+  def test_a_command_that_fails_is_noticed_with_its_block(self):
+    block = documented.Block(7, "python -c 'import absent_module'\n", None)
+    done = documented.run([block], self.folder, {})
+    self.assertNotEqual(done.returncode, 0)
+    self.assertIn("== line 7", done.stdout)
+    self.assertIn("absent_module", done.stdout)
+
+  def test_only_what_takes_long_is_shortened(self):
+    self.assertEqual(
+      documented.shortened(
+        "for seed in 0 1 2; do for variant in full mean; do\n"
+        "python -m jaxalign.experiments.sft --config=configs/a.py:$variant \\\n"
+        "    --config.seed=$seed --workdir=runs/a\n"
+        "done; done\n"
+        "launch/test.sh --all\n"
+        "python -m x --config=configs/b.py --config.seed=1\n"
+      ),
+      "for seed in 0; do for variant in full; do\n"
+      "python -m jaxalign.experiments.sft --config=configs/a.py:smoke \\\n"
+      "    --config.seed=$seed --workdir=runs/a\n"
+      "done; done\n"
+      "script launch/test.sh --all\n"
+      "python -m x --config=configs/b.py:smoke --config.seed=1\n",
+    )
+
+
+if __name__ == "__main__":
+  absltest.main()
