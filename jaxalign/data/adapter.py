@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from jaxalign.data import columns
+from jaxalign.data import column_hints, columns
 from jaxalign.data.rows import Row
 
 Tables = Mapping[str, list[Any]]
@@ -95,9 +95,10 @@ class Adapter:
         yield (
           where,
           ValueError(
-            f"unknown column {unknown[0]!r}; the adapter reads "
-            f"{', '.join(self.reads)}; data.extra_columns names columns to "
-            "ignore"
+            f"unknown column {unknown[0]!r}"
+            f"{column_hints.hint(unknown[0], row, self.reads)}; the adapter "
+            f"reads {', '.join(self.reads)}; data.extra_columns names columns "
+            "to ignore"
           ),
         )
         continue

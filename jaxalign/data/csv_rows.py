@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jaxalign.data import column_hints
 from jaxalign.data.lines import BrokenFile, Lines, parse_json
 
 # CSV cells are text; these columns hold JSON values.
@@ -81,6 +82,8 @@ def read_csv(path: str) -> Iterator[tuple[str, Mapping[str, Any] | ValueError]]:
 def _header(cells: list[str] | None) -> list[str]:
   if not cells:
     raise ValueError("the first line must hold the column names")
+  if len(cells) == 1:
+    column_hints.check_separator(cells[0])
   for name in cells:
     if cells.count(name) > 1:
       raise ValueError(f"column {name!r} appears twice in the header")

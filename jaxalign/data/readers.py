@@ -166,6 +166,8 @@ class RecordStream:
       yield record
     dropped = {reason: lost[reason] for reason in REASONS}
     report = SourceReport(spec, read, dropped, skipped, tuple(messages))
+    if not read:
+      raise ValueError(f"source {spec} is empty: there is no row in it")
     if not report.kept:
       counts = ", ".join(f"{n} {reason}" for reason, n in dropped.items())
       first = f"; first error: {messages[0]}" if messages else ""

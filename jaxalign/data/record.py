@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from jaxalign.data import columns, together, transcripts
+from jaxalign.data import column_hints, columns, together, transcripts
 from jaxalign.data.transcripts import Text, Turn
 
 
@@ -216,8 +216,9 @@ def _parse(row: Mapping[str, Any], need_responses: bool, where: str) -> Record:
   for name in row:
     if name not in COLUMNS:
       raise ValueError(
-        f"unknown column {name!r}; allowed: {', '.join(sorted(COLUMNS))}; "
-        "data.extra_columns names columns to ignore"
+        f"unknown column {name!r}{column_hints.hint(name, row, COLUMNS)}; "
+        f"allowed: {', '.join(sorted(COLUMNS))}; data.extra_columns names "
+        "columns to ignore"
       )
   given = {name: value for name, value in row.items() if value is not None}
   prompt, responses = transcripts.parse_texts(
