@@ -77,7 +77,6 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   cfg.recipe = dict(
     name="mixture",
     num_components=2,
-    num_users=200,
     steps_per_round=30,
     assignment="soft",
     weights="learned",
@@ -121,8 +120,6 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     cfg.recipe.update(assignment="oracle", restarts=1)
   if variant in recipes:
     cfg.recipe = dict(name=variant)
-  if variant == "group_dro":
-    cfg.recipe.num_groups = 2
   if variant in crowds:
     cfg.data.update(
       train_files=(f"synthetic:{variant}:train",),

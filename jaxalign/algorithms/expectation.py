@@ -45,7 +45,7 @@ def expectation(
     who moved, users with enough pairs, components reseeded, and the size of
     each component among those users.
   """
-  users = config.num_users
+  users = checks.known(num_users=config.num_users)
   old = membership
   (gaps,) = checks.floating(gaps=gaps)
   count = segment_count(user, num_segments=users).astype(gaps.dtype)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxalign import losses
 from jaxalign.algorithms import reward
 from jaxalign.algorithms.contract import Batch, Metrics, Objective, Scalars
-from jaxalign.ops import segment_count, segment_sum
+from jaxalign.ops import checks, segment_count, segment_sum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,18 +18,18 @@ class GroupDroConfig:
 
   Attributes:
     name: of the recipe.
-    num_groups: G; the data must name exactly these.
+    num_groups: G, the groups of the training data; None counts them.
     step_size: η >= 0 of the weights per nat of a group's loss; 0 keeps all
       groups equal.
   """
 
   name: Literal["group_dro"]
-  num_groups: int
+  num_groups: int | None = None
   step_size: float = 0.01
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for values out of range."""
-    if self.num_groups < 1:
+    if self.num_groups is not None and self.num_groups < 1:
       raise ValueError(f"num_groups must be >= 1, got {self.num_groups}")
     if not self.step_size >= 0:
       raise ValueError(f"step_size must be >= 0, got {self.step_size}")
@@ -70,7 +70,7 @@ def group_dro(
     Sagawa et al., "Distributionally robust neural networks for group shifts",
     2020, algorithm 1.
   """
-  groups = config.num_groups
+  groups = checks.known(num_groups=config.num_groups)
 
   def statistics(outputs: reward.PairOutputs, batch: Batch) -> GroupSums:
     per_pair = reward.pair_losses(

@@ -19,9 +19,9 @@ class MixtureConfig:
   Attributes:
     name: of the recipe.
     num_components: K, the heads on the shared backbone.
-    num_users: U; the training data must name exactly so many annotators.
     steps_per_round: optimiser steps of an M-step; an E-step follows each, and
       the last step.
+    num_users: U, the annotators of the training data; None counts them.
     assignment: "soft" responsibilities, "hard" ones as in the paper, or
       "oracle": each user's known group for good, a bound on what can be found.
     weights: "learned", the mean responsibility, or "uniform".
@@ -32,8 +32,8 @@ class MixtureConfig:
 
   name: Literal["mixture"]
   num_components: int
-  num_users: int
   steps_per_round: int
+  num_users: int | None = None
   assignment: str = "soft"
   weights: str = "learned"
   restarts: int = 1
@@ -46,7 +46,6 @@ class MixtureConfig:
     checks.one_of(("learned", "uniform"), weights=self.weights)
     for name in (
       "num_components",
-      "num_users",
       "steps_per_round",
       "restarts",
       "restart_rounds",
@@ -54,7 +53,7 @@ class MixtureConfig:
     ):
       if self.__dict__[name] < 1:
         raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
-    if self.num_users < self.num_components:
+    if self.num_users is not None and self.num_users < self.num_components:
       raise ValueError(
         f"num_users must be >= num_components, got {self.num_users} and "
         f"{self.num_components}"
@@ -161,7 +160,8 @@ def mixture(
       metrics[f"train/nll/{name}"] = of_head[0][k], of_head[1][k]
     return total / jnp.maximum(num_pairs.astype(gaps.dtype), 1), metrics
 
-  shape = config.num_users, config.num_components
+  users = checks.known(num_users=config.num_users)
+  shape = users, config.num_components
   return Objective(
     reward.pair_forward(apply, dropout=dropout),
     reward.count_pairs,

@@ -26,7 +26,7 @@ class MoreConfig:
 
   Attributes:
     name: of the recipe.
-    num_sources: K; the data must have exactly these.
+    num_sources: K, the sources of the training data; None counts them.
     weights: "min_norm" for the shortest combination of the head gradients,
       "uniform" for 1/K of each source present, "fixed" for `fixed`.
     fixed: K weights that add up to 1, with weights="fixed" alone.
@@ -40,7 +40,7 @@ class MoreConfig:
   """
 
   name: Literal["more"]
-  num_sources: int
+  num_sources: int | None = None
   weights: str = "min_norm"
   fixed: tuple[float, ...] | None = None
   normalise: str | None = "l2"
@@ -51,7 +51,7 @@ class MoreConfig:
     """Raises ValueError, by name, for values that do not go together."""
     checks.one_of(("min_norm", "uniform", "fixed"), weights=self.weights)
     for name in ("num_sources", "parts"):
-      if self.__dict__[name] < 1:
+      if self.__dict__[name] is not None and self.__dict__[name] < 1:
         raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
     learned = self.weights == "min_norm"
     if (self.normalise is not None) != learned:
@@ -70,13 +70,13 @@ class MoreConfig:
         f"{self.weights!r}"
       )
     if self.fixed is not None and (
-      len(self.fixed) != self.num_sources
-      or min(self.fixed) < 0
+      self.num_sources not in (None, len(self.fixed))
+      or min(self.fixed, default=0) < 0
       or abs(sum(self.fixed) - 1) > 1e-6
     ):
       raise ValueError(
-        f"fixed must be {self.num_sources} weights >= 0 that add up to 1, got "
-        f"{self.fixed}"
+        f"fixed must be one weight >= 0 for each of {self.num_sources} "
+        f"sources that add up to 1, got {self.fixed}"
       )
 
 
@@ -151,7 +151,7 @@ def more(
     Zeng et al., "On diversified preferences of large language model
     alignment", 2024, equations (7) and (8), appendix B.
   """
-  parts, sources = config.parts, config.num_sources
+  parts, sources = config.parts, checks.known(num_sources=config.num_sources)
   if batch_size % parts:
     raise ValueError(
       f"parts must divide batch_size, got {parts} and {batch_size}"

@@ -20,7 +20,7 @@ from etils import epath
 import jaxalign
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.inputs import preferences
-from jaxalign.experiments.rewards import recipes
+from jaxalign.experiments.rewards import recipe_sizes, recipes
 from jaxalign.experiments.stage import configuration, program, training
 from jaxalign.runtime import footprint, hosts
 from jaxalign.runtime import mesh as meshes
@@ -215,10 +215,12 @@ def run(
   found = devices_per_host()
   for row in found:
     log.info("process %(process)d on %(host)s: %(devices)d x %(kind)s", row)
-  stage = train_reward.build(config, meshes.make_mesh(config.mesh))
-  reference = on_cpu(config)
   tokenizer = preferences.open_tokenizer(config.data, config.model.init_from)
   pairs, _ = preferences.load_splits(config.data, tokenizer)
+  recipe = recipe_sizes.counted(config.recipe, pairs.dataset)
+  config = dataclasses.replace(config, recipe=recipe)
+  stage = train_reward.build(config, meshes.make_mesh(config.mesh))
+  reference = on_cpu(config)
   learned, rows = recipes.training_pairs(
     config.recipe, config.loss, config.data, pairs
   )

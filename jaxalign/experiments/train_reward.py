@@ -20,6 +20,7 @@ from jaxalign.experiments.rewards import (
   label_scores,
   mixture_rounds,
   pair_scores,
+  recipe_sizes,
   recipes,
   scoring,
 )
@@ -112,9 +113,13 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
       "train.export='best' needs data.eval_files or data.eval_fraction"
     )
   mesh = meshes.make_mesh(config.mesh)
-  stage = build(config, mesh)
+  if not recipe_sizes.uncounted(config.recipe):
+    build(config, mesh)  # what does not fit ends the run before data is read
   tokenizer = preferences.open_tokenizer(data, config.model.init_from)
   pairs, held_out = preferences.load_splits(data, tokenizer)
+  recipe = recipe_sizes.counted(config.recipe, pairs.dataset)
+  config = dataclasses.replace(config, recipe=recipe)
+  stage = build(config, mesh)
   learned, rows = recipes.training_pairs(
     config.recipe, config.loss, data, pairs
   )

@@ -75,6 +75,20 @@ def one_of(allowed: Collection[str], **choices: str) -> None:
       )
 
 
+def known(**sizes: int | None) -> int:
+  """The one size given by name; ValueError for None.
+
+  A size of None is counted in the training data before anything is built.
+  """
+  ((name, size),) = sizes.items()
+  if size is None:
+    raise ValueError(
+      f"{name} is counted in the training data, which is not read here: set it "
+      "to a number"
+    )
+  return size
+
+
 def counted(
   where: jax.Array | None, **arrays: jax.Array
 ) -> tuple[list[jax.Array], jax.Array]:

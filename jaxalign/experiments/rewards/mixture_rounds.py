@@ -20,21 +20,15 @@ from jaxalign.runtime import checkpoint, hosts, storage
 log = logging.getLogger("jaxalign")
 
 
-def check_users(
+def check_groups(
   config: mixture.MixtureConfig, dataset: tokens.PairDataset
 ) -> None:
-  """Raises ValueError unless the data names the users the config counts on.
+  """Raises ValueError unless the groups of an oracle are those of the heads.
 
   Args:
     config: the recipe.
     dataset: training pairs.
   """
-  named = len(dataset.annotator_names)
-  if named != config.num_users:
-    raise ValueError(
-      f"recipe.num_users must be the number of annotators in the training "
-      f"pairs, got {config.num_users} and {named}"
-    )
   if config.assignment != "oracle":
     return
   groups = len(dataset.group_names)
@@ -73,7 +67,7 @@ class Rounds:
     Raises:
       ValueError: users, groups or rounds do not fit.
     """
-    check_users(config, pairs.dataset)
+    check_groups(config, pairs.dataset)
     self._restart_steps = config.restart_rounds * config.steps_per_round
     if config.restarts > 1 and self._restart_steps > num_steps:
       raise ValueError(

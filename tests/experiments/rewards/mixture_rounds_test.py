@@ -28,7 +28,6 @@ def config(**changes):
   recipe = dict(
     name="mixture",
     num_components=2,
-    num_users=12,
     steps_per_round=2,
     restarts=2,
     restart_rounds=1,
@@ -142,7 +141,7 @@ class RoundsTest(parameterized.TestCase):
     )
 
   def test_starts_are_balanced_and_differ(self):
-    given = config()
+    given = config(recipe=dict(num_users=12))
     rounds = mixture_rounds.Rounds.__new__(mixture_rounds.Rounds)
     rounds._config, rounds._seed = given.recipe, 0
     first, second = (rounds.first_assignment(start) for start in (0, 1))
