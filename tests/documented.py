@@ -4,7 +4,8 @@ A page's blocks run in one shell, in order, in a folder that is not the
 checkout. What is changed is what would take too long or needs a cloud, and
 nothing else:
 
-- a config without a variant gets `:smoke`, and loops run once;
+- a config without a variant gets `:smoke`, but where it is only compiled, and
+  loops run once;
 - `serve` gets a free port and is told to stop once it serves;
 - scripts of docs/ are those of the checkout, and write their pictures here;
 - scripts of launch/ get `--dry_run`, pip `--dry-run`, in the checkout;
@@ -43,7 +44,7 @@ script() {
 # Serves until it says so, then ends it as a supervisor would.
 serve() {
   local log=serve.$RANDOM.log
-  command python -m jaxalign.experiments.serve "$@" --config.port=0 \
+  command python -m jaxalign.experiments.serve "$@" --config.serve.port=0 \
     >"$log" 2>&1 &
   local server=$!
   until grep -q 'http://' "$log"; do
@@ -84,10 +85,11 @@ def blocks(page: pathlib.Path) -> list[Block]:
 def shortened(text: str) -> str:
   """A block's commands with the changes that the module's docstring lists."""
   text = text.replace("python -m jaxalign.experiments.serve", "serve")
-  text = re.sub(r"(configs/(?!serve)\w+\.py)(?![\w:])", r"\1:smoke", text)
-  text = re.sub(
-    r"(configs/\w+\.py):(full\b|\$\{?variant\}?)", r"\1:smoke", text
-  )
+  if "jaxalign.experiments.compile" not in text:
+    text = re.sub(r"(configs/(?!serve)\w+\.py)(?![\w:])", r"\1:smoke", text)
+    text = re.sub(
+      r"(configs/\w+\.py):(full\b|\$\{?variant\}?)", r"\1:smoke", text
+    )
   text = re.sub(r"\b(for \w+ in)\s+([^\s;]+)[^;]*;", r"\1 \2;", text)
   text = re.sub(
     r"(?m)^(\s*(?:\w+=\S+ )*)(launch/\w+\.sh)", r"\1script \2", text
@@ -116,11 +118,12 @@ def run(
     for word, meaning in given.items():
       text = re.sub(rf"\b{word}\b", meaning, text)
     commands.append(f"echo '== line {block.line}'\n{text}")
+  # The reader has one device, and not the eight that the tests pretend.
   bin_folder = pathlib.Path(sys.executable).parent
   return subprocess.run(
     ["bash", "-c", "\n".join(commands)],
     cwd=folder,
-    env=os.environ
+    env={name: v for name, v in os.environ.items() if name != "XLA_FLAGS"}
     | {
       "PATH": f"{bin_folder}:{os.environ['PATH']}",
       "PYTHONPATH": str(checkout.ROOT),
