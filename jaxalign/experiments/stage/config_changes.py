@@ -28,6 +28,10 @@ MAY_CHANGE = frozenset(
     "model.attention",
     "model.remat",
     "model.unroll",
+    # Counted where they are None; a number that is not the data's is refused.
+    "recipe.num_groups",
+    "recipe.num_sources",
+    "recipe.num_users",
     "source.batch_size",
     "source.connection",
     "source.url",

@@ -159,6 +159,20 @@ class ContinuingTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "seed=0"):
       self.begin(("seed", 1))
 
+  def test_a_number_that_was_typed_may_be_counted(self):
+    recipe = dict(name="mixture", num_components=2, steps_per_round=2)
+    typed, counted = (
+      train_reward_test.smoke_config(
+        data__train_files=(str(self.data),), recipe=recipe | given
+      )
+      for given in (dict(num_users=40), {})
+    )
+    self.begin(config=typed)
+    self.saved()
+    self.begin(config=counted)
+    with self.assertRaisesRegex(ValueError, "recipe.num_components=2"):
+      self.begin(("recipe.num_components", 3), config=counted)
+
   def test_a_key_that_was_renamed_is_no_difference(self):
     self.begin()
     self.saved()
