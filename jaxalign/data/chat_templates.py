@@ -9,6 +9,7 @@ from jaxalign.data.transcripts import Turn
 # Of the turns of a chat whose tokenizer has no template.
 SPEAKERS = {
   "system": "System",
+  "developer": "System",
   "user": "Human",
   "assistant": "Assistant",
   "tool": "Tool",
@@ -16,7 +17,16 @@ SPEAKERS = {
 
 
 def dialogue(turns: Sequence[Turn]) -> str:
-  """One paragraph per turn, `Human: ...`, `Assistant: ...`."""
+  """One paragraph per turn, `Human: ...`, `Assistant: ...`.
+
+  Raises:
+    ValueError: a turn calls tools, or has some to call, which need a template.
+  """
+  if any(turn.rest for turn in turns):
+    raise ValueError(
+      "a dialogue has no form for tools, tool_calls or the names of turns: "
+      "data.chat_template takes the file of a template that has"
+    )
   return "".join(f"\n\n{SPEAKERS[t.role]}: {t.content}" for t in turns)
 
 

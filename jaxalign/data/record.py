@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from jaxalign.data import column_hints, columns, together, transcripts
+from jaxalign.data import column_hints, columns, together, transcripts, turns
 from jaxalign.data.transcripts import Text, Turn
 
 
@@ -119,7 +119,7 @@ T = TypeVar("T")
 FIELDS = tuple(
   field.name for field in dataclasses.fields(Record) if field.name != "where"
 )
-COLUMNS = (*FIELDS, "chosen", "rejected")
+COLUMNS = (*FIELDS, "chosen", "rejected", turns.TOOLS)
 
 
 def parse_record(
@@ -129,9 +129,10 @@ def parse_record(
 
   Accepts the columns of `Record`, `chosen` and `rejected` in place of
   `responses`, and TRL's preference formats: plain text, conversations as lists
-  of {role, content}, and responses that are full transcripts sharing an
-  unstated prompt. Such a prompt is what the transcripts have in common: whole
-  turns, or text up to the last complete word, the space going to the response.
+  of {role, content}, also with `tool_calls` and beside a column `tools`, and
+  responses that are full transcripts sharing an unstated prompt. Such a prompt
+  is what the transcripts have in common: whole turns, or text up to the last
+  complete word, the space going to the response.
   Without `need_responses` also TRL's prompt-only format.
 
   Args:
@@ -204,7 +205,7 @@ def _pick(values: tuple[T, ...], i: int, j: int) -> tuple[T, ...] | None:
 
 def _to_json(value: Any) -> Any:
   if isinstance(value, Turn):
-    return {"role": value.role, "content": value.content}
+    return turns.message(value)
   if isinstance(value, tuple):
     return [_to_json(entry) for entry in value]
   if isinstance(value, Mapping):

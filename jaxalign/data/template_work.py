@@ -24,6 +24,7 @@ def rendered(
   fast: transformers.PreTrainedTokenizerBase,
   turns: Sequence[Mapping[str, Any]],
   *,
+  tools: Sequence[Mapping[str, Any]] | None = None,
   generate: bool,
 ) -> str:
   """A conversation as text, by the tokenizer's chat template.
@@ -31,6 +32,7 @@ def rendered(
   Args:
     fast: a tokenizer with a template.
     turns: role and content each.
+    tools: functions that may be called, None for none.
     generate: whether the text ends where an answer begins.
 
   Returns:
@@ -46,8 +48,12 @@ def rendered(
       f"a chat template is given {MAX_TURNS} turns at most, got {len(turns)}"
     )
   _try_out(fast, str(fast.chat_template))
-  text = str(_render(fast, turns, generate))
-  given = sum(len(str(value)) for turn in turns for value in turn.values())
+  text = str(_render(fast, turns, tools, generate))
+  given = sum(
+    len(str(value))
+    for each in (*turns, *(tools or ()))
+    for value in each.values()
+  )
   most = MAX_ADDED + MAX_PER_CHARACTER * given
   if len(text) > most:
     raise ValueError(
@@ -60,10 +66,14 @@ def rendered(
 def _render(
   fast: transformers.PreTrainedTokenizerBase,
   turns: Sequence[Mapping[str, Any]],
+  tools: Sequence[Mapping[str, Any]] | None,
   generate: bool,
 ) -> Any:
   return fast.apply_chat_template(
-    list(turns), tokenize=False, add_generation_prompt=generate
+    list(turns),
+    tools=None if tools is None else list(tools),
+    tokenize=False,
+    add_generation_prompt=generate,
   )
 
 
@@ -74,7 +84,7 @@ def _try_out(fast: transformers.PreTrainedTokenizerBase, template: str) -> None:
 
   def trial() -> None:
     with contextlib.suppress(Exception):  # a refusal is an end too
-      _render(fast, [{"role": "user", "content": "Why?"}], True)
+      _render(fast, [{"role": "user", "content": "Why?"}], None, True)
 
   # A thread cannot be stopped, but it does not keep the process from ending.
   thread = threading.Thread(target=trial, daemon=True)

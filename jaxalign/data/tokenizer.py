@@ -18,6 +18,7 @@ from jaxalign.data import (
   template_work,
 )
 from jaxalign.data.transcripts import Text, Turn
+from jaxalign.data.turns import for_template
 
 CONFIG = "tokenizer_config.json"
 _ANSWER = "\0"  # stands for an answer where a template puts one
@@ -283,8 +284,9 @@ class Tokenizer:
     return text, len(os.path.commonprefix([start, text]))
 
   def _apply_template(self, turns: Sequence[Turn], generate: bool) -> str:
+    messages, tools = for_template(turns)
     return template_work.rendered(
-      self.fast, [turn._asdict() for turn in turns], generate=generate
+      self.fast, messages, tools=tools, generate=generate
     )
 
   def _gap(self, prompt: Text) -> str:

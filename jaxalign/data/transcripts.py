@@ -2,19 +2,10 @@
 
 import os.path
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-from jaxalign.data import columns
-
-ROLES = ("system", "user", "assistant", "tool")
-
-
-class Turn(NamedTuple):
-  """One message of a conversation; `role` is one of `ROLES`."""
-
-  role: str
-  content: str
-
+from jaxalign.data import columns, turns
+from jaxalign.data.turns import Turn
 
 # Plain text, or chat turns in the order they were said.
 Text = str | tuple[Turn, ...]
@@ -24,7 +15,7 @@ def text_of(text: Text) -> str:
   """A prompt or response as plain text, turns joined by a blank line."""
   if isinstance(text, str):
     return text
-  return "\n\n".join(turn.content for turn in text)
+  return "\n\n".join(turn.shown for turn in text)
 
 
 def of_one_form(responses: tuple[Text, ...]) -> tuple[Text, ...]:
@@ -104,16 +95,30 @@ def parse_texts(
         f"{name} must end with an assistant turn, got role "
         f"{response[-1].role!r}"
       )
-  return prompt, tuple(_collapse(response) for response in responses)
+    if not isinstance(response, str) and any(
+      turns.TOOLS in turns.message(turn) for turn in response
+    ):
+      raise ValueError(f"{name} names tools, which go with the prompt")
+  collapsed = tuple(_collapse(response) for response in responses)
+  return _with_tools(prompt, row), collapsed
 
 
 def _prompt_alone(row: Mapping[str, Any]) -> Text:
   if "prompt" not in row:
     raise ValueError("missing field 'prompt'")
-  prompt = _text("prompt", row["prompt"])
+  prompt = _with_tools(_text("prompt", row["prompt"]), row)
   if not text_of(prompt).strip():
     raise ValueError("prompt must not be empty where there is no response")
   return prompt
+
+
+def _with_tools(prompt: Text, row: Mapping[str, Any]) -> Text:
+  """TRL's column `tools` as a part of the conversation that it belongs to."""
+  if row.get(turns.TOOLS) is None:
+    return prompt
+  if isinstance(prompt, str) or not prompt:
+    raise ValueError("tools go with a prompt of chat turns, got text")
+  return turns.with_tools(prompt, row[turns.TOOLS])
 
 
 def _collapse(response: Text) -> Text:
@@ -121,7 +126,9 @@ def _collapse(response: Text) -> Text:
     return response
   if not response:
     return ""
-  return response[0].content if len(response) == 1 else response
+  # A turn that calls a tool is more than its text.
+  alone = len(response) == 1 and not response[0].rest
+  return response[0].content if alone else response
 
 
 def _shared_prompt(transcripts: list[Text]) -> tuple[Text, list[Text]]:
@@ -144,32 +151,10 @@ def _text(name: str, value: Any) -> Text:
   if isinstance(value, str):
     return columns.string(name, value)
   if isinstance(value, (list, tuple)):
-    return tuple(_turn(f"{name}[{i}]", turn) for i, turn in enumerate(value))
+    return tuple(
+      turns.parse(f"{name}[{i}]", turn, first=i == 0)
+      for i, turn in enumerate(value)
+    )
   raise ValueError(
     f"{name} must be text or chat turns, got {columns.kind(value)}"
-  )
-
-
-def _turn(name: str, value: Any) -> Turn:
-  if not isinstance(value, Mapping):
-    raise ValueError(
-      f"{name} must be an object with role and content, got "
-      f"{columns.kind(value)}"
-    )
-  for key in value:
-    if key not in Turn._fields and value[key] is not None:
-      raise ValueError(
-        f"{name} has unknown key {key!r}; allowed: role, content"
-      )
-  for key in Turn._fields:
-    if not isinstance(value.get(key), str):
-      raise ValueError(
-        f"{name}.{key} must be text, got {columns.kind(value.get(key))}"
-      )
-  if value["role"] not in ROLES:
-    raise ValueError(
-      f"{name}.role must be one of {', '.join(ROLES)}, got {value['role']!r}"
-    )
-  return Turn(
-    value["role"], columns.string(f"{name}.content", value["content"])
   )

@@ -15,7 +15,7 @@ from etils import epath
 
 from jaxalign import models
 from jaxalign.data import prompts as prompt_rows
-from jaxalign.data import readers, refusals, tokens
+from jaxalign.data import readers, refusals, tokens, turns
 from jaxalign.data.transcripts import Text
 from jaxalign.experiments.policies import policy_sampling
 from jaxalign.experiments.stage import backbone, ending, program
@@ -161,6 +161,7 @@ def _prompts(config: Config, tokenizer: tokens.Tokenizer) -> list[Any]:
     config.crowd_seed,
     need_responses=False,
     check=refusals.refuses(tokenizer, least=0),
+    drop_unusable=False,  # a prompt is one whatever was answered before
   )
   prompts = list(dict.fromkeys(record.prompt for record in stream))
   return prompts[: config.limit]
@@ -232,7 +233,9 @@ def _answers(
 def _line(prompt: Any, responses: list[str]) -> bytes:
   """One record of the file."""
   asked = (
-    prompt if isinstance(prompt, str) else [turn._asdict() for turn in prompt]
+    prompt
+    if isinstance(prompt, str)
+    else [turns.message(turn) for turn in prompt]
   )
   return (json.dumps({"prompt": asked, "responses": responses}) + "\n").encode()
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxalign.data import columns, endpoint, transcripts
+from jaxalign.data import columns, endpoint, transcripts, turns
 from jaxalign.data.questions import ConnectionConfig, check_url
 from jaxalign.runtime import reward_sources
 from jaxalign.runtime.reward_sources import Prompt, RewardError
@@ -52,7 +52,9 @@ def request(
   """The JSON that asks for the rewards of B responses."""
   return {
     "prompts": [
-      prompt if isinstance(prompt, str) else [turn._asdict() for turn in prompt]
+      prompt
+      if isinstance(prompt, str)
+      else [turns.message(turn) for turn in prompt]
       for prompt in prompts
     ],
     "responses": list(responses),

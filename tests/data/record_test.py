@@ -266,13 +266,19 @@ class RankingTest(absltest.TestCase):
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
-roles = st.sampled_from(["system", "user", "assistant", "tool"])
+roles = st.sampled_from(["system", "developer", "user", "assistant", "tool"])
 # Few words, so that responses often agree or one begins with the other.
 words = st.sampled_from(["", "a", "a b", "\u2028"]) | texts
 turns = st.lists(
-  st.fixed_dictionaries({"role": roles, "content": words}), max_size=3
+  st.fixed_dictionaries(
+    {"role": roles, "content": words}, optional={"name": words}
+  ),
+  max_size=3,
 )
-answer = words.map(lambda text: {"role": "assistant", "content": text})
+calls = st.just([{"function": {"name": "f", "arguments": {"b": 1, "a": None}}}])
+answer = words.map(
+  lambda text: {"role": "assistant", "content": text}
+) | calls.map(lambda each: {"role": "assistant", "tool_calls": each})
 # What an assistant says last, perhaps with turns before it, or nothing.
 said = st.just([]) | st.tuples(turns, answer).map(lambda t: [*t[0], t[1]])
 names = st.none() | st.text("abc", min_size=1) | st.integers() | st.just(7.0)

@@ -80,15 +80,15 @@ class FormsTest(parameterized.TestCase):
     ),
     (
       {"prompt": [{"role": "bot", "content": ""}], "chosen": "a"},
-      r"prompt\[0\].role must be one of system, user, assistant, tool, got",
+      r"prompt\[0\].role must be one of system, developer, user, ass",
     ),
     (
       {"prompt": [{"role": "user"}], "chosen": "a"},
       r"prompt\[0\].content must be text, got nothing",
     ),
     (
-      {"prompt": [{**USER, "tool_calls": [1]}], "chosen": "a"},
-      r"prompt\[0\] has unknown key 'tool_calls'",
+      {"prompt": [{**USER, "weight": 1}], "chosen": "a"},
+      r"prompt\[0\] has unknown key 'weight'",
     ),
   )
   def test_refusals(self, row, message):
