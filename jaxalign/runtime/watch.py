@@ -21,9 +21,6 @@ from typing import Protocol
 
 import jax
 
-# JAX has no public name for its store; Orbax takes it from here as well.
-from jax._src import distributed
-
 from jaxalign.runtime import preemption, user_errors
 
 _log = logging.getLogger(__name__)
@@ -46,6 +43,26 @@ class Store(Protocol):
 
   def key_value_dir_get(self, key: str) -> list[tuple[str, str]]:
     """All (key, value) below a prefix."""
+
+
+def shared_store() -> Store | None:
+  """The store of `jax.distributed`, None where that was not started.
+
+  JAX has no public name for it; Orbax takes it from the same place.
+
+  Raises:
+    RuntimeError: this version of JAX keeps it elsewhere.
+  """
+  try:
+    from jax._src import distributed
+
+    return distributed.global_state.client
+  except (ImportError, AttributeError) as error:
+    raise RuntimeError(
+      f"jax {jax.__version__} has no jax._src.distributed.global_state.client, "
+      "by which the processes of a run watch each other: install a version "
+      "that has, such as 0.10, or run one process"
+    ) from error
 
 
 class Watch:
@@ -212,8 +229,8 @@ class EndingTogether:
 
   def __enter__(self) -> "EndingTogether":
     """Begins to watch the others, if there are any."""
-    client = distributed.global_state.client
-    if client is not None and jax.process_count() > 1:
+    client = shared_store() if jax.process_count() > 1 else None
+    if client is not None:
       self._watch = Watch(
         client,
         process=jax.process_index(),

@@ -98,7 +98,7 @@ class EndingTogetherTest(parameterized.TestCase):
     for owner, name, value in (
       (jax, "process_count", lambda: 2),
       (jax, "process_index", lambda: process),
-      (watch.distributed.global_state, "client", store),
+      (watch, "shared_store", lambda: store),
     ):
       self.enter_context(mock.patch.object(owner, name, value))
 
@@ -108,6 +108,20 @@ class EndingTogetherTest(parameterized.TestCase):
 
     ended = self.enter_context(mock.patch.object(os, "_exit", side_effect=end))
     return store, ended
+
+  def test_a_jax_without_the_store_is_named_where_there_are_several(self):
+    self.enter_context(mock.patch.object(jax._src, "distributed", None))
+    with watch.EndingTogether(1.0):
+      pass  # one process needs none
+    with (
+      mock.patch.object(jax, "process_count", lambda: 2),
+      self.assertRaisesRegex(RuntimeError, "global_state.client, by which"),
+      watch.EndingTogether(1.0),
+    ):
+      self.fail("entered")
+
+  def test_this_jax_has_the_store(self):
+    self.assertIsNone(watch.shared_store())  # nothing was started
 
   def test_an_error_is_told_before_the_end(self):
     store, ended = self.many(process=1)
