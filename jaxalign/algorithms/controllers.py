@@ -15,8 +15,11 @@ class KLConfig:
   Attributes:
     place: "reward" takes the penalty of each token off its reward, "loss" adds
       it to the loss with its own gradient.
-    estimator: "k1", "k2" or "k3" of `losses.kl_estimate`. In the loss k1 is
-      refused: its gradient has mean 0, so that it pulls nowhere.
+    estimator: "k1", "k2" or "k3" of `losses.kl_estimate`. In the reward it is
+      "k1": a policy that is rewarded less by k2 or k3 does not settle where the
+      KL says. In the loss it is "k2", whose gradient is that of KL(π ‖ π_ref),
+      or "k3", which pulls by the forward KL(π_ref ‖ π) and so holds on to all
+      that the reference does; k1 has a gradient of mean 0 there.
     coef: coefficient at the start, reward units per nat, >= 0.
     controller: "fixed" or "adaptive".
     target: KL per response that "adaptive" aims at, in nats; else None.
@@ -40,6 +43,12 @@ class KLConfig:
       raise ValueError(
         "estimator must be 'k2' or 'k3' with place='loss', got 'k1', whose "
         "gradient has mean 0"
+      )
+    if self.place == "reward" and self.estimator != "k1":
+      raise ValueError(
+        f"estimator must be 'k1' with place='reward', got {self.estimator!r}: "
+        "as a reward its gradient is not that of the KL, and the policy "
+        "settles elsewhere; k2 with place='loss' has the gradient of the KL"
       )
     if not self.coef >= 0:
       raise ValueError(f"coef must be >= 0, got {self.coef}")

@@ -25,7 +25,9 @@ def kl_estimate(
     k1 = d,   k2 = ½ d²,   k3 = exp(−d) − 1 + d
 
   k1 is unbiased and may be negative; k2 is biased, its gradient is not; k3 is
-  unbiased and never negative.
+  unbiased and never negative, but its gradient, over draws from π, is that of
+  the forward KL(π_ref ‖ π). As a penalty in the reward only k1 leads to the
+  policy that the KL describes, π_ref exp(r / β).
 
   Args:
     log_probs: log-probability of each drawn token, float [...].

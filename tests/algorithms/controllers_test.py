@@ -35,6 +35,8 @@ class ControllersTest(parameterized.TestCase):
   @parameterized.parameters(
     (dict(place="value"), "place must be one of"),
     (dict(place="loss"), "gradient has mean 0"),
+    (dict(estimator="k2"), "must be 'k1' with place='reward', got 'k2': as a"),
+    (dict(estimator="k3"), "k2 with place='loss' has the gradient of the KL"),
     (dict(coef=-0.1), "coef must be >= 0"),
     (dict(controller="adaptive"), "target is set with"),
     (dict(target=1.0), "target is set with"),

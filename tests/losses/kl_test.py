@@ -80,6 +80,39 @@ class KlEstimateTest(parameterized.TestCase):
     np.testing.assert_allclose(k3[:2], np.expm1(20.0) - 20)
     np.testing.assert_allclose(k3[-1], 1e4 - 1)
 
+  def test_what_each_estimate_pulls_towards(self):
+    # Over five tokens, so that every expectation is a sum.
+    ref = np.log([0.4, 0.3, 0.2, 0.07, 0.03])
+    reward, beta = np.array([1.0, 0.0, 0.5, 2.0, -1.0]), 0.7
+    best = scipy.special.log_softmax(ref + reward / beta)
+    logits = np.array([0.3, -0.2, 0.1, 0.6, 0.0])
+
+    def as_reward(logits, estimator):
+      log_probs = jax.nn.log_softmax(logits)
+      penalty = kl_estimate(log_probs, ref, estimator=estimator)
+      score = jax.lax.stop_gradient(
+        jnp.exp(log_probs) * (reward - beta * penalty)
+      )
+      return jnp.sum(score * log_probs)
+
+    def as_loss(logits, estimator):
+      log_probs = jax.nn.log_softmax(logits)
+      drawn = jax.lax.stop_gradient(jnp.exp(log_probs))
+      return jnp.sum(drawn * kl_estimate(log_probs, ref, estimator=estimator))
+
+    pull = lambda name: np.abs(jax.grad(as_reward)(best, name)).max()
+    self.assertLess(pull("k1"), 1e-12)
+    self.assertGreater(min(pull("k2"), pull("k3")), 0.01)
+    for estimator, distance in (
+      ("k2", lambda log_probs: full_kl(log_probs, ref)),
+      ("k3", lambda log_probs: full_kl(ref, log_probs)),
+    ):
+      expected = jax.grad(lambda x, of=distance: of(jax.nn.log_softmax(x)))
+      np.testing.assert_allclose(
+        jax.grad(as_loss)(logits, estimator), expected(logits), atol=1e-12
+      )
+    np.testing.assert_allclose(jax.grad(as_loss)(logits, "k1"), 0.0, atol=1e-12)
+
   @parameterized.parameters("k1", "k2", "k3")
   def test_derivatives_and_transforms(self, estimator):
     fn = functools.partial(kl_estimate, estimator=estimator)
