@@ -77,6 +77,7 @@ def load_prompts(
     check=refusals.refuses_if_skipping(
       config.on_bad_record, tokenizer, least=0
     ),
+    drop_unusable=False,  # a prompt is one whatever was answered before
   )
   # Without the responses, which may be many times as long.
   records = [

@@ -72,6 +72,8 @@ def load_prompts(
       data.crowd_seed,
       need_responses=num_responses > 0,
       check=check,
+      # Answers are judged as they are, and a prompt is one without them.
+      drop_unusable=False,
     )
   )[: data.limit]
   if not records:

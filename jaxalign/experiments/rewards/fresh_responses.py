@@ -103,6 +103,7 @@ def join(
     ValueError: begins with `FILE:LINE:` for a bad record; a record has too few
       responses, or there are too few records.
   """
+  # Answers that are all equal are what a collapsed policy gives: they stay.
   stream = readers.RecordStream(
     config.files,
     data.on_bad_record,
@@ -111,6 +112,7 @@ def join(
     check=refusals.refuses_if_skipping(
       data.on_bad_record, tokenizer, least=config.num_responses
     ),
+    drop_unusable=False,
   )
   found = _First(stream, config.num_responses)
   dataset = responses.encode_responses(

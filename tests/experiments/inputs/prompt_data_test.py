@@ -95,6 +95,16 @@ class PromptDataTest(parameterized.TestCase):
     np.testing.assert_array_equal(alone.group, [-1, 0])
     self.assertEqual(alone.source_names, ("prompts",))
 
+  def test_what_was_answered_before_takes_no_prompt_away(self):
+    collapsed = [
+      {"prompt": "P", "responses": ["a", "a"]},
+      {"prompt": "R", "responses": ["a", ""]},
+    ]
+    files = self.write(*collapsed)
+    self.assertEqual(list(self.load(files).texts), ["P", "R"])
+    for number in (0, 2):
+      self.assertLen(candidates_of(files, number), 2)
+
   def test_hosts_share_the_work(self):
     processes = shares.Processes(0, 1, np.asarray)
     with (

@@ -74,6 +74,22 @@ class FreshResponsesTest(parameterized.TestCase):
     for name, array in batch.items():
       np.testing.assert_array_equal(streamed[name], array, name)
 
+  @parameterized.parameters(" so it is", "")
+  def test_a_prompt_whose_answers_are_equal_stays(self, answer):
+    path = written(*[3] * 3)
+    collapsed = {"prompt": "q9", "responses": [answer] * 3}
+    with epath.Path(path).open("a") as file:
+      file.write("\n" + json.dumps(collapsed))
+    batch = joined(recipe(path))[0][0]
+    texts = [
+      TOKENIZER.decode(ids[mask])
+      for row, where in zip(
+        batch["meta_tokens"], batch["meta_mask"], strict=True
+      )
+      for ids, mask in zip(row, where, strict=True)
+    ]
+    self.assertEqual(texts.count(f"q9{answer}"), 3)
+
   def test_hosts_share_the_work(self):
     processes = shares.Processes(0, 1, np.asarray)
     with (
