@@ -59,7 +59,7 @@ class CommandsTest(parameterized.TestCase):
     ]
     self.assertNotEmpty(chosen)
     before = [documented.Block(0, earlier, None)] if earlier else []
-    given = {"FOLDER": "runs/rm_bt_crowd/model"}
+    given = {"FOLDER": "runs/rm_bt_crowd/model", "ID": "my-project"}
     done = documented.run([*before, *chosen], self.folder, given)
     self.assertEqual(done.returncode, 0, done.stdout[-5000:])
     for block in chosen:
