@@ -216,7 +216,7 @@ class EndpointSourceTest(parameterized.TestCase):
     ({"prompts": ["a"], "responses": ["\ud800"]}, "text 0: .*lone surrogate"),
     (
       {"prompts": [[{"role": "me", "content": "a"}]], "responses": ["b"]},
-      "text 0: .*role must be one of system, user, assistant, tool, got 'me'",
+      "text 0: .*role must be one of system, developer, .*, got 'me'",
     ),
   )
   def test_a_bad_request_says_what_was_got_and_what_is_allowed(
