@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxalign.data import sequences
+from jaxalign.data.clipping import pieces
 from jaxalign.data.record import Record
 from jaxalign.data.tokenizer import Tokenizer
 from jaxalign.data.transcripts import Text, text_of
 
-CHUNK = 2048  # texts tokenised at once, which bounds memory
 PARTS = ("prompt", "chosen", "rejected")
 
 
@@ -71,11 +72,12 @@ def tokens(
     part: [text_of(text) for text in texts]
     for part, texts in _parts(records).items()
   }
-  distinct = [*dict.fromkeys(text for part in parts.values() for text in part)]
-  for start in range(0, len(distinct), CHUNK):
-    chunk = distinct[start : start + CHUNK]
-    for text, found in zip(chunk, tokenizer.encode_batch(chunk), strict=True):
-      known[text] = len(found.ids)
+  distinct = dict.fromkeys(text for part in parts.values() for text in part)
+  found_in = ((text, piece) for text in distinct for piece in pieces(text))
+  for chunk in sequences.grouped(found_in, lambda pair: len(pair[1])):
+    encoded = tokenizer.encode_batch([piece for _, piece in chunk])
+    for (text, _), found in zip(chunk, encoded, strict=True):
+      known[text] = known.get(text, 0) + len(found.ids)
   return {
     part: np.array([known[text] for text in texts], np.int64)
     for part, texts in parts.items()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from jaxalign.data import packing, sequences, shares
+from jaxalign.data import packing, shares, tokenising
 from jaxalign.data.record import Record
 from jaxalign.data.sequences import Sequences
 from jaxalign.data.tokenizer import Tokenizer
@@ -115,7 +115,7 @@ def pack_records(
     processes,
     max_length=length,
     on_disk=on_disk,
-    tokenise=sequences.answered,
+    tokenise=tokenising.answered,
   )
   rows = packing.pack(found.lengths.tolist(), length, layout=layout)
   return PackedDataset(found, rows, length, np.zeros(len(rows), np.int32))

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from jaxalign.data import refusals, sequences, shares
+from jaxalign.data import clipping, refusals, sequences, shares
 from jaxalign.data.batches import ArraySpec
 from jaxalign.data.numbering import Numbering
 from jaxalign.data.record import Record
+from jaxalign.data.tokenising import Tokenised
 from jaxalign.data.tokenizer import Tokenizer
 from jaxalign.data.transcripts import Text
 
@@ -172,14 +173,16 @@ def encode_prompts(
 
 def _tokenised(
   records: Sequence[Record], tokenizer: Tokenizer, max_length: int, start: int
-) -> Iterator[sequences.Tokenised]:
-  """The prompts of some records; see `sequences.Tokenise`."""
+) -> Iterator[Tokenised]:
+  """The prompts of some records; see `tokenising.Tokenise`."""
   texts = []
   chats = [not isinstance(record.prompt, str) for record in records]
   places = [record.place(i) for i, record in enumerate(records, start)]
   for record, place in zip(records, places, strict=True):
     with refusals.located(place):
-      texts.append(tokenizer.prompt_text(record.prompt))
+      text = tokenizer.prompt_text(record.prompt)
+      ((text, _),) = clipping.clip([(text, len(text))], tokenizer, max_length)
+    texts.append(text)
   with refusals.located_among(texts, places, tokenizer):
     encodings = tokenizer.encode_texts(texts, chats)
   for place, chat, encoding in zip(places, chats, encodings, strict=True):
@@ -197,7 +200,7 @@ def _tokenised(
     room = max_length - first
     cut = len(ids) - first > room
     kept = [*ids[:first], *ids[len(ids) - room :]] if cut else ids
-    yield sequences.Tokenised([kept], [len(kept)], cut, False)
+    yield Tokenised([kept], [len(kept)], cut, False)
 
 
 def padded_prompts(

@@ -2,20 +2,24 @@
 
 import array
 import dataclasses
-import itertools
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import IO, TypeVar
 
 import numpy as np
-import tokenizers
 
-from jaxalign.data import refusals
+from jaxalign.data import clipping
 from jaxalign.data.record import Record
-from jaxalign.data.tokenizer import Tokenizer, is_chat
+from jaxalign.data.tokenising import Tokenise, answered, tokenised
+from jaxalign.data.tokenizer import Tokenizer
+from jaxalign.data.transcripts import text_of
 
-CHUNK = 2048  # records tokenised at once, which bounds memory
+T = TypeVar("T")
+
+# Records tokenised at once, and their characters, which bound memory: a token
+# takes about a hundred bytes until its id is all that is left.
+CHUNK, CHARACTERS = 2048, clipping.AT_ONCE
 COUNTS = ("truncated_prompts", "truncated_responses")
 
 
@@ -75,43 +79,6 @@ class Sequences:
     return np.where(mask, values, np.int32(pad_id)), mask
 
 
-class _Ids(NamedTuple):
-  """One response behind its prompt, uncut.
-
-  Attributes:
-    first: markers in front, which no cut takes.
-    rest: all other ids.
-    prompt_length: leading ones of `rest` that are prompt.
-  """
-
-  first: list[int]
-  rest: list[int]
-  prompt_length: int
-
-
-class Tokenised(NamedTuple):
-  """One record's responses behind its prompt, markers included.
-
-  Attributes:
-    ids: of each response.
-    prompt_lengths: leading tokens of each that are marker or prompt.
-    truncated_prompts: whether the prompt lost tokens.
-    truncated_responses: whether a response did.
-  """
-
-  ids: list[list[int]]
-  prompt_lengths: list[int]
-  truncated_prompts: bool
-  truncated_responses: bool
-
-
-# Records tokenised together, the tokenizer, the bound on a sequence in tokens,
-# and the number of the first record, for errors.
-Tokenise = Callable[
-  [Sequence[Record], Tokenizer, int, int], Iterator[Tokenised]
-]
-
-
 class Values:
   """Ids as they come, in memory or in a file that no name points to."""
 
@@ -155,7 +122,7 @@ def encode(
   beginning, never its end.
 
   Args:
-    records: read once, `CHUNK` at a time.
+    records: read once, some at a time.
     tokenizer: from `load_tokenizer`.
     max_length: bound on a sequence, markers included, in tokens.
     on_disk: keep the ids in a temporary file instead of memory.
@@ -215,136 +182,38 @@ def checked(
   return tokenised if tokenise is None else tokenise
 
 
-def tokenised(
-  records: Sequence[Record], tokenizer: Tokenizer, max_length: int, start: int
-) -> Iterator[Tokenised]:
-  """Some records as a reward model reads them.
-
-  Args:
-    records: tokenised together.
-    tokenizer: from `load_tokenizer`.
-    max_length: bound on a sequence, markers included, in tokens.
-    start: number of the first record, for errors.
-
-  Yields:
-    What became of each.
-  """
-  for texts in _tokenise(records, tokenizer, start):
-    yield _cut([_read_part(text, tokenizer) for text in texts], max_length)
-
-
-def answered(
-  records: Sequence[Record], tokenizer: Tokenizer, max_length: int, start: int
-) -> Iterator[Tokenised]:
-  """Some records as a language model learns to answer: each answer ends.
-
-  Args:
-    records: tokenised together.
-    tokenizer: from `load_tokenizer`; its eos goes behind an answer that neither
-      it nor the chat template ends.
-    max_length: bound on a sequence, markers included, in tokens.
-    start: number of the first record, for errors.
-
-  Yields:
-    What became of each.
-  """
-  for texts in _tokenise(records, tokenizer, start):
-    yield _cut([_ended(text, tokenizer) for text in texts], max_length)
-
-
 def chunks(records: Iterable[Record]) -> Iterator[tuple[int, list[Record]]]:
-  """`CHUNK` records at a time, with the number of the first."""
-  rest, start = iter(records), 0
-  while chunk := list(itertools.islice(rest, CHUNK)):
+  """Records that are tokenised at once, with the number of the first."""
+  start = 0
+  for chunk in grouped(records, characters):
     yield start, chunk
     start += len(chunk)
 
 
-def _tokenise(
-  records: Sequence[Record], tokenizer: Tokenizer, start: int
-) -> Iterator[list[_Ids]]:
-  """What each response of each record is to the tokenizer."""
-  texts, cuts, chats, places = [], [], [], []
-  for i, record in enumerate(records, start):
-    place = record.place(i)
-    for response in record.responses:
-      with refusals.located(place):
-        text, cut = tokenizer.sequence_text(record.prompt, response)
-      texts.append(text)
-      cuts.append(cut)
-      chats.append(is_chat(record.prompt, response))
-      places.append(place)
-  with refusals.located_among(texts, places, tokenizer):
-    encoded = tokenizer.encode_texts(texts, chats)
-  encodings = zip(encoded, cuts, texts, chats, strict=True)
-  for record in records:
-    found = []
-    for encoding, cut, text, chat in itertools.islice(
-      encodings, len(record.responses)
-    ):
-      ids = encoding.ids
-      first, last = map(len, tokenizer.markers)
-      if chat:  # whose markers are part of the text
-        first, last = int(ids[:1] == [tokenizer.bos_id]), 0
-      if not ids:  # a model reads one token at least
-        ids = [_any_marker(tokenizer)]
-      answer = _first_token(encoding, cut, len(text), len(ids) - last)
-      found.append(_Ids(ids[:first], ids[first:], max(answer - first, 0)))
-    yield found
+def characters(record: Record) -> int:
+  """Of all responses, each behind the prompt."""
+  prompt = len(text_of(record.prompt))
+  return sum(prompt + len(text_of(response)) for response in record.responses)
 
 
-def _any_marker(tokenizer: Tokenizer) -> int:
-  for marker in (tokenizer.bos_id, tokenizer.eos_id):
-    if marker is not None:
-      return marker
-  return tokenizer.pad_id
+def grouped(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+  """Items together, `CHUNK` at most and `CHARACTERS` of all but a single one.
 
+  Args:
+    items: to be put together, in their order.
+    size: characters of one.
 
-def _first_token(
-  encoding: tokenizers.Encoding, cut: int, num_chars: int, end: int
-) -> int:
-  """The first token that holds a character at or behind `cut`, else `end`."""
-  for position in range(cut, num_chars):
-    token = encoding.char_to_token(position)
-    if token is not None:
-      return token
-  return end
-
-
-def _read_part(text: _Ids, tokenizer: Tokenizer) -> _Ids:
-  """Up to the token at which transformers reads the reward."""
-  rest = text.rest
-  end = len(rest)
-  while end > 0 and rest[end - 1] == tokenizer.unread_id:
-    end -= 1
-  if end == len(rest) or not (end or text.first):
-    return text
-  return text._replace(
-    rest=rest[:end], prompt_length=min(text.prompt_length, end)
-  )
-
-
-def _ended(text: _Ids, tokenizer: Tokenizer) -> _Ids:
-  """With eos behind an answer that has no end."""
-  answer = text.rest[text.prompt_length :]
-  if tokenizer.eos_id is None or not {*tokenizer.ends}.isdisjoint(answer):
-    return text
-  return text._replace(rest=[*text.rest, tokenizer.eos_id])
-
-
-def _cut(texts: list[_Ids], max_length: int) -> Tokenised:
-  """All within `max_length` tokens.
-
-  One cut for all: what a model compares must not differ in the prompt.
+  Yields:
+    One group after the other.
   """
-  room = max_length - max(len(text.first) for text in texts)
-  excess = max(len(text.rest) for text in texts) - room
-  ids, prompt_lengths, cut_response = [], [], False
-  for first, rest, prompt_length in texts:
-    drop = min(max(excess, 0), prompt_length)
-    if len(rest) - drop > room:
-      drop = len(rest) - room
-      cut_response = True
-    ids.append([*first, *rest[drop:]])
-    prompt_lengths.append(len(first) + max(prompt_length - drop, 0))
-  return Tokenised(ids, prompt_lengths, excess > 0, cut_response)
+  group: list[T] = []
+  total = 0
+  for item in items:
+    more = size(item)
+    if len(group) == CHUNK or (group and total + more > CHARACTERS):
+      yield group
+      group, total = [], 0
+    group.append(item)
+    total += more
+  if group:
+    yield group

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxalign.data import sequences
 from jaxalign.data.record import Record
+from jaxalign.data.tokenising import Tokenise
 from jaxalign.data.tokenizer import Tokenizer
 
 
@@ -45,7 +46,7 @@ class SharedSequences(sequences.Sequences):
 
   records: Iterable[Record]
   tokenizer: Tokenizer
-  tokenise: sequences.Tokenise
+  tokenise: Tokenise
   buffer: sequences.Values
 
   def hold(self, numbers: np.ndarray) -> None:
@@ -63,7 +64,9 @@ class SharedSequences(sequences.Sequences):
     if not wanted.any():
       return
     start = len(self.values)
-    for chunk in self._records_of(wanted):
+    passing = self._records_of(wanted)
+    size = lambda numbered: sequences.characters(numbered[1])
+    for chunk in sequences.grouped(passing, size):
       found = self.tokenise(
         [record for _, record in chunk], self.tokenizer, self.max_length, 0
       )
@@ -86,26 +89,18 @@ class SharedSequences(sequences.Sequences):
     else:
       self.values = self.buffer.finish()
 
-  def _records_of(
-    self, wanted: np.ndarray
-  ) -> Iterator[list[tuple[int, Record]]]:
-    """Records of wanted sequences and the number of their first, in chunks."""
-    chunk: list[tuple[int, Record]] = []
+  def _records_of(self, wanted: np.ndarray) -> Iterator[tuple[int, Record]]:
+    """Records of wanted sequences, each with the number of its first."""
     number = 0
     for record in self.records:
       stop = number + len(record.responses)
       if wanted[number:stop].any():
-        chunk.append((number, record))
-      if len(chunk) == sequences.CHUNK:
-        yield chunk
-        chunk = []
+        yield number, record
       number = stop
     if number != len(self):
       raise ValueError(
         f"{len(self)} responses were counted, {number} are there now"
       )
-    if chunk:
-      yield chunk
 
   def __getitem__(self, number: int) -> np.ndarray:
     """Ids of one sequence, int32 [tokens]; it must be held."""
@@ -135,7 +130,7 @@ def encode_some(
   *,
   max_length: int,
   on_disk: bool = False,
-  tokenise: sequences.Tokenise | None = None,
+  tokenise: Tokenise | None = None,
 ) -> sequences.Sequences:
   """As `sequences.encode`, but that several processes share the work.
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from jaxalign.data import readers, tokens
+from jaxalign.data import clipping, readers, tokens
 from jaxalign.data.transcripts import text_of
 from jaxalign.experiments.stage import configuration, ending, program
 from jaxalign.runtime import folders, hosts
@@ -92,7 +92,7 @@ def run(config: Config, workdir: epath.Path) -> None:
 
 
 def _texts(config: TextConfig) -> Iterator[str]:
-  """Each prompt once per record, and each of its responses."""
+  """Each prompt once per record, and each response; of a long text, pieces."""
   stream = readers.RecordStream(
     config.train_files,
     config.on_bad_record,
@@ -100,9 +100,8 @@ def _texts(config: TextConfig) -> Iterator[str]:
     config.crowd_seed,
   )
   for record in stream:
-    yield text_of(record.prompt)
-    for response in record.responses:
-      yield text_of(response)
+    for text in (record.prompt, *record.responses):
+      yield from clipping.pieces(text_of(text))
 
 
 def main() -> None:

@@ -1,10 +1,12 @@
 """Counts of what preferences hold, by hand."""
 
+from unittest import mock
+
 import numpy as np
 from absl.testing import absltest, parameterized
 from scipy import stats
 
-from jaxalign.data import inventory, tokens
+from jaxalign.data import clipping, inventory, tokens
 from jaxalign.data.record import Record
 
 
@@ -38,6 +40,10 @@ class LengthsTest(absltest.TestCase):
     found = inventory.tokens(records, tokens.byte_tokenizer())
     self.assertEqual(found["chosen"].tolist(), [3, 9])
     self.assertEqual(found["prompt"].tolist(), [2, 1])
+    with mock.patch.object(clipping, "AT_ONCE", 2):  # d d | d d | ...
+      pieces = inventory.tokens(records, tokens.byte_tokenizer())
+    for part in inventory.PARTS:
+      self.assertEqual(pieces[part].tolist(), found[part].tolist())
 
   def test_quantiles(self):
     found = inventory.quantiles(np.arange(11))

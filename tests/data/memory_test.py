@@ -14,7 +14,7 @@ from tests import checkout
 # Peaks in KiB after a short and a long file, read in one process.
 PROGRAM = """
 import resource, sys
-from jaxalign.data import readers, tokenizer, tokens
+from jaxalign.data import readers, tokens
 
 def peak():
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -25,7 +25,7 @@ def read(path):
 def encode(path):
   return len(tokens.encode_pairs(
     readers.RecordStream([path]),
-    tokenizer.byte_tokenizer(),
+    tokens.byte_tokenizer(),
     max_length=256,
     on_disk=True,
   ))
@@ -35,11 +35,11 @@ for path in sys.argv[2:]:
 """
 
 
-def write(path: pathlib.Path, number: int) -> None:
+def write(path: pathlib.Path, number: int, whys: int = 20) -> None:
   with path.open("w") as file:
     for i in range(number):
       row = {
-        "prompt": f"Question {i}: " + "why " * 20,
+        "prompt": f"Question {i}: " + "why " * whys,
         "chosen": f" because {i}" + " and so on" * 10,
         "rejected": f" no idea {i}",
         "annotator": f"person {i % 1000}",
@@ -49,11 +49,18 @@ def write(path: pathlib.Path, number: int) -> None:
 
 
 class MemoryTest(absltest.TestCase):
-  def growth(self, what, short, long):
-    """Bytes that the peak rises by from a short file to a long one."""
+  def growth(self, what, short, long, whys=20):
+    """Bytes that the peak rises by from a short file to a long one.
+
+    Args:
+      what: "read" or "encode".
+      short: rows of the one.
+      long: rows of the other.
+      whys: words of a prompt of the other.
+    """
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-    for name, number in (("short", short), ("long", long)):
-      write(folder / f"{name}.jsonl", number)
+    write(folder / "short.jsonl", short)
+    write(folder / "long.jsonl", long, whys)
     done = subprocess.run(
       [
         sys.executable,
@@ -80,6 +87,12 @@ class MemoryTest(absltest.TestCase):
   @pytest.mark.slow
   def test_a_million_rows_take_no_more_than_ten_thousand(self):
     self.assertLess(self.growth("read", 10_000, 1_000_000), 2e6)
+
+  @pytest.mark.slow
+  def test_long_prompts_take_no_more(self):
+    # Encoded whole, a character takes two hundred bytes.
+    self.assertLess(self.growth("encode", 1000, 40, whys=12_000), 20e6)
+    self.assertLess(self.growth("encode", 1000, 1, whys=2_000_000), 60e6)
 
   @pytest.mark.slow
   def test_three_hundred_thousand_pairs_on_disk(self):

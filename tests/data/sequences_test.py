@@ -80,6 +80,16 @@ class SequencesTest(parameterized.TestCase):
       encode(stream(), on_disk=True)
     self.assertLessEqual(high, 3 * 7)
 
+  def test_groups_are_bounded_in_number_and_characters(self):
+    sizes = [5, 5, 5, 40, 1, 9, 9, 9, 9, 9]
+    with (
+      absltest.mock.patch.object(sequences, "CHUNK", 3),
+      absltest.mock.patch.object(sequences, "CHARACTERS", 20),
+    ):
+      found = list(sequences.grouped(sizes, lambda size: size))
+    self.assertEqual(found, [[5, 5, 5], [40], [1, 9, 9], [9, 9], [9]])
+    self.assertEqual(sequences.characters(Record("Qü", ("a", "bc"))), 7)
+
   def test_a_ranking_is_cut_alike_in_all_responses(self):
     record = Record(prompt="x" * 40, responses=(" a", " bbb", " cc"))
     found = encode([record])

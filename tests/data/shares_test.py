@@ -15,6 +15,7 @@ from jaxalign.data import (
   responses,
   sequences,
   shares,
+  tokenising,
   tokens,
 )
 from jaxalign.data.record import Record
@@ -143,7 +144,7 @@ class SharesTest(parameterized.TestCase):
 
   def test_each_tokenises_its_chunks_and_the_rows_it_shows(self):
     given, counted = records(), collections.Counter()
-    tokenise = sequences._tokenise
+    tokenise = tokenising._tokenise
 
     def counting(chunk, *rest):
       counted[threading.get_ident()] += len(chunk)
@@ -162,7 +163,7 @@ class SharesTest(parameterized.TestCase):
       self.assertEqual(second, shown.sum())
       return first, shown
 
-    with mock.patch.object(sequences, "_tokenise", counting):
+    with mock.patch.object(tokenising, "_tokenise", counting):
       found = together(4, work)
     # Nine chunks of 7 rows, the last of 4: 0, 4, 8 are of process 0.
     self.assertEqual([first for first, _ in found], [18, 14, 14, 14])

@@ -28,7 +28,12 @@ class _First:
           f"{record.place(i)}: {len(record.responses)} responses, "
           f"recipe.num_responses is {self.number}"
         )
-      yield Record(record.prompt, record.responses[: self.number])
+      yield Record(
+        record.prompt,
+        record.responses[: self.number],
+        id=record.id,
+        where=record.where,
+      )
 
 
 class Joined:
