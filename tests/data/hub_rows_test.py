@@ -162,7 +162,7 @@ class HubRowsTest(parameterized.TestCase):
       },
     )
     self.assertEqual(
-      [tuple(turn) for turn in record.prompt],
+      [turn[:2] for turn in record.prompt],
       [("user", "Hi"), ("assistant", "Hello"), ("user", "How?")],
     )
     self.assertEqual(record.responses, ("yes", "no"))

@@ -86,7 +86,7 @@ class OasstTest(absltest.TestCase):
     deep = found[2][1]
     self.assertEqual(deep.responses, ("a", "b"))
     self.assertEqual(
-      [tuple(turn) for turn in deep.prompt],
+      [turn[:2] for turn in deep.prompt],
       [("user", "Q"), ("assistant", "good"), ("user", "More")],
     )
     self.assertEqual(deep.group, "en")
@@ -148,7 +148,7 @@ class PrismTest(absltest.TestCase):
     self.assertEqual(first.ratings, {"overall": (80.0, 20.0)})
     self.assertEqual(where, "f:1")
     self.assertEqual(
-      [tuple(turn) for turn in second.prompt],
+      [turn[:2] for turn in second.prompt],
       [("user", "Q0"), ("assistant", "b"), ("user", "Q1")],
     )
     self.assertEqual(second.responses, ("d", "c"))
