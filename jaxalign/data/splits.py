@@ -43,6 +43,11 @@ def _number(key: str) -> int:
   return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8])
 
 
+def number_of(record: Record, by: str) -> int:
+  """A record's unit as 64 bits, equal for records of one unit only."""
+  return _number(key_of(record, by))
+
+
 def is_held_out(record: Record, by: str, fraction: float) -> bool:
   """Whether a record's unit is among the held-out share of all units.
 
@@ -100,8 +105,8 @@ def check_leaks(
     held_out: read once.
     by: the unit, see `key_of`.
   """
-  seen = {_number(key_of(record, by)) for record in train}
-  shared = [r for r in held_out if _number(key_of(r, by)) in seen]
+  seen = {number_of(record, by) for record in train}
+  shared = [r for r in held_out if number_of(r, by) in seen]
   if shared:
     first = shared[0]
     raise ValueError(

@@ -231,6 +231,7 @@ def _write(
     results,
     splits,
     {kind: [found[int(row)] for row in rows] for kind, rows in chosen.items()},
+    given["train"].warnings,
   )
   clean = workdir / "train.jsonl.gz"
   ending.say(

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 
 from jaxalign.data import baselines
-from jaxalign.experiments.inputs import preferences
+from jaxalign.experiments.inputs import cautions, preferences
 from jaxalign.experiments.rewards import (
   breakdown,
   label_scores,
@@ -121,6 +121,7 @@ def write_evaluation(
   sections: Sequence[report.Figure] = (),
   labels: Mapping[str, label_scores.Scores | None] | None = None,
   mixture_weights: Mapping[str, Sequence[float] | None] | None = None,
+  warnings: Sequence[str] = (),
 ) -> None:
   """Writes eval.json and report.html; safe to repeat.
 
@@ -135,6 +136,7 @@ def write_evaluation(
     labels: scores of label models beside those of rewards, by model name.
     mixture_weights: share of each head per model name; equal ones by default;
       a model with several heads is scored as a mixture, and head by head.
+    warnings: what to mind about the data, for the page.
   """
   subsets, sets = _subsets(pairs), label_sets.label_sets(pairs.records)
   scored = functools.partial(pair_scores.summarise, config=config, seed=seed)
@@ -151,6 +153,7 @@ def write_evaluation(
     "breakdown": breakdown.of_models(rewards, pairs.dataset),
     "baselines": baseline_scores(pairs, train_pairs),
     "lost": {k: v for k, v in pairs.report.items() if v},
+    "warnings": list(warnings),
   }
   found = {k: v for k, v in (labels or {}).items() if v is not None}
   if found:
@@ -176,12 +179,14 @@ def run(config: Config, workdir: epath.Path) -> None:
       f"{config.models} and {data.eval_files}"
     )
   mesh = meshes.make_mesh(config.mesh)
-  rewards, labels, shares = {}, {}, {}
+  rewards, labels, shares, bare = {}, {}, {}, None
   for path in config.models:
     fitted = _fitted(config, path)
     tokenizer = preferences.open_tokenizer(data, path)
     stage = _build(fitted, path, mesh)
     tokenizer.check_embedded(stage.network.vocab_size, path)
+    if bare is None or tokenizer.fast.chat_template is None:
+      bare = tokenizer  # warns of chats if any model's does
     pairs = preferences.load_pairs(fitted.data, data.eval_files, tokenizer)
     params = scoring.load_params(stage, path)
     outputs = scoring.rewards_of(stage, params, pairs, fitted.data, tokenizer)
@@ -211,6 +216,13 @@ def run(config: Config, workdir: epath.Path) -> None:
     config.seed,
     labels=labels,
     mixture_weights=shares,
+    warnings=(
+      ()
+      if data.streaming
+      else cautions.of_records(
+        bare, () if train_pairs is None else train_pairs.records, pairs.records
+      )
+    ),
   )
   ending.say(
     then=ending.command(

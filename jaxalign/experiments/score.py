@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxalign.experiments.inputs import preferences
+from jaxalign.experiments.inputs import cautions, preferences
 from jaxalign.experiments.rewards import scoring
 from jaxalign.experiments.stage import ending, program
 from jaxalign.runtime import artefact, hosts, storage
@@ -74,6 +74,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   records = preferences.load_records(
     config.data, config.data.eval_files, tokenizer
   )
+  cautions.of_records(tokenizer, (), records)
   alone = preferences.each_response(config.data, records, tokenizer)
   params = scoring.load_params(stage, config.model)
   rewards = scoring.rewards_of(

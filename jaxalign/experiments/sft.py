@@ -12,7 +12,7 @@ from etils import epath
 
 from jaxalign.algorithms import language
 from jaxalign.algorithms import optimizer as optimizers
-from jaxalign.experiments.inputs import texts, tokenizers
+from jaxalign.experiments.inputs import cautions, texts, tokenizers
 from jaxalign.experiments.policies import likelihood
 from jaxalign.experiments.stage import (
   backbone,
@@ -87,15 +87,25 @@ def run(config: Config, workdir: epath.Path) -> None:
   mesh = meshes.make_mesh(config.mesh)
   stage = build(config, mesh)
   tokenizer = tokenizers.open_tokenizer(config.data, config.model.init_from)
-  dataset = texts.load_texts(config.data, config.data.train_files, tokenizer)
+  noted = cautions.Cautions(tokenizer, rows="texts")
+  dataset = texts.load_texts(
+    config.data, config.data.train_files, tokenizer, noted=noted
+  )
   measure = None
   if config.data.eval_files:
-    held_out = texts.load_texts(config.data, config.data.eval_files, tokenizer)
+    held_out = texts.load_texts(
+      config.data,
+      config.data.eval_files,
+      tokenizer,
+      noted=noted,
+      held_out=True,
+    )
     measure = fitting.remembering(
       likelihood.make_measure(
         config.data, config.mesh.rules, stage, mesh, held_out, tokenizer
       )
     )
+  noted.found(holds_out=bool(config.data.eval_files))
   with checkpoint.Checkpoints(
     workdir / "checkpoints",
     keep_last=config.train.keep_last,

@@ -4,6 +4,7 @@ python -m jaxalign.experiments.train_policy \
     --config=configs/policy_maxmin_crowd.py --workdir=runs/policy_maxmin_crowd
 """
 
+import functools
 import logging
 import time
 from typing import Any
@@ -15,7 +16,7 @@ from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import policy
 from jaxalign.algorithms.experience import PolicyState
 from jaxalign.data import batches, prompts, tokens
-from jaxalign.experiments.inputs import prompt_data, tokenizers
+from jaxalign.experiments.inputs import cautions, prompt_data, tokenizers
 from jaxalign.experiments.policies import (
   policy_evaluation,
   policy_networks,
@@ -145,14 +146,15 @@ def run(config: Config, workdir: epath.Path) -> None:
   )
   source = open_source(config.source)
   tokenizer = tokenizers.open_tokenizer(config.data, config.model.init_from)
-  load = lambda files, limit: prompt_data.load_prompts(
+  noted = cautions.Cautions(tokenizer, rows="prompts", unit="prompt")
+  load = functools.partial(
+    prompt_data.load_prompts,
     config.data,
-    files,
-    tokenizer,
+    tokenizer=tokenizer,
     group_names=config.source.names,
-    limit=limit,
+    noted=noted,
   )
-  dataset = load(config.data.train_files, None)
+  dataset = load(config.data.train_files)
   keys = dict(
     zip(
       ("init", "sample", "learn", "eval"),
@@ -163,11 +165,14 @@ def run(config: Config, workdir: epath.Path) -> None:
   frozen = stage.init_frozen(keys["init"])
   measure = None
   if config.data.eval_files:
-    held_out = load(config.data.eval_files, config.train.eval_prompts)
+    held_out = load(
+      config.data.eval_files, limit=config.train.eval_prompts, held_out=True
+    )
     judge = None if config.judge is None else open_source(config.judge)
     measure = policy_evaluation.make_measure(
       config, stage, held_out, tokenizer, source, judge, frozen, keys["eval"]
     )
+  warnings = noted.found(holds_out=bool(config.data.eval_files))
   with checkpoint.Checkpoints(
     workdir / "checkpoints",
     keep_last=config.train.keep_last,
@@ -202,7 +207,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     artefact.save(folder, params, stage.network, tokenizer, description)
     if scores is not None:
       configuration.write_json(workdir / "eval.json", scores)
-    found = policy_page.write(workdir, config)
+    found = policy_page.write(workdir, config, warnings)
     then = ending.command("sample", "sample", f"--config.model={folder}")
     ending.say([found], **ending.results(workdir), then=then)
   hosts.barrier("train_policy")

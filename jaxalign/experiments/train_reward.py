@@ -5,13 +5,14 @@ python -m jaxalign.experiments.train_reward \
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 from absl import flags
 from etils import epath
 
-from jaxalign.algorithms import mixture, reward
+from jaxalign.algorithms import mixture, readout, reward
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.experiments import evaluate
 from jaxalign.experiments.inputs import preferences
@@ -19,6 +20,7 @@ from jaxalign.experiments.rewards import (
   feature_plane,
   label_scores,
   mixture_rounds,
+  pages,
   pair_scores,
   recipe_sizes,
   recipes,
@@ -207,20 +209,8 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   weights = None if rounds is None else rounds.finish(state, workdir)
   # On every host: rewards and parameters are gathered from all of them.
   reference = preferences.first(data, pairs, train.num_reference, tokenizer)
-  description = artefact.Description(
-    kind="reward",
-    heads=recipes.outputs_of(config.recipe),
-    readout=read.kind,
-    risk=read.risk,
-    alpha=read.alpha,
-    kappa=read.kappa,
-    max_length=data.max_length,
-    calibration=artefact.calibration(rewards_of(params, reference)),
-    utilities=read.utilities,
-    label_cost=recipes.label_cost_of(config.recipe),
-    mixture_weights=weights,
-    provenance=artefact.provenance(config, step),
-  )
+  calibration = artefact.calibration(rewards_of(params, reference))
+  description = _description(config, read, calibration, weights, step)
   training.export(stage, config.model, state, workdir, tokenizer, description)
   if held_out is not None:
     outputs = outputs_of(params, held_out)
@@ -233,6 +223,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
       config.eval,
       config.seed,
       mixture_weights={"model": weights},
+      warnings=pairs.warnings,
       sections=(
         [feature_plane.section(workdir, plane_of(params))] if pictured else []
       ),
@@ -242,8 +233,34 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
         )
       },
     )
+  elif hosts.is_main():
+    pages.write_unevaluated(workdir, pairs.warnings)
   _say_where(workdir / "model")
   hosts.barrier("train_reward")
+
+
+def _description(
+  config: Config,
+  read: readout.Readout,
+  calibration: dict[str, list[float]],
+  weights: Sequence[float] | None,
+  step: int,
+) -> artefact.Description:
+  """The content of `jaxalign.json`."""
+  return artefact.Description(
+    kind="reward",
+    heads=recipes.outputs_of(config.recipe),
+    readout=read.kind,
+    risk=read.risk,
+    alpha=read.alpha,
+    kappa=read.kappa,
+    max_length=config.data.max_length,
+    calibration=calibration,
+    utilities=read.utilities,
+    label_cost=recipes.label_cost_of(config.recipe),
+    mixture_weights=weights,
+    provenance=artefact.provenance(config, step),
+  )
 
 
 def _say_where(model: epath.Path) -> None:

@@ -159,6 +159,7 @@ def write_report(
   title: str,
   summary: str,
   sections: Sequence[Table | Figure | Text],
+  warnings: Sequence[str] = (),
 ) -> None:
   """Writes the page; a reader sees the old one or the whole new one.
 
@@ -168,6 +169,7 @@ def write_report(
     summary: what a reader in a hurry must know; paragraphs are separated by
       empty lines.
     sections: the rest, in order.
+    warnings: what to mind before believing it, above everything else.
 
   Raises:
     TypeError: a section is none of the three kinds.
@@ -181,6 +183,7 @@ def write_report(
   page = environment.get_template("report.html.jinja").render(
     title=title,
     summary=_paragraphs(summary),
+    warnings=warnings,
     sections=[_section(section) for section in sections],
   )
   # Lone surrogates, which broken text may hold, have no UTF-8.

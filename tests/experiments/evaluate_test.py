@@ -209,6 +209,8 @@ class StageTest(absltest.TestCase):
     self.assertEqual(set(result["baselines"]), {"all", "even", "odd"})
     page = (workdir / "report.html").read_text()
     self.assertIn("noise floor", page)
+    self.assertIn("Warning: 22 of 22 held-out pairs also train", page)
+    self.assertLen(result["warnings"], 1)
 
   def test_texts_are_cut_to_the_length_of_each_model(self):
     folder = save_model(0)

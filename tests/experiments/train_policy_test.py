@@ -175,6 +175,8 @@ class TrainPolicyTest(parameterized.TestCase):
       data__eval_files=(), train__checkpoint_every=100, train__num_iterations=3
     )
     straight = self.run_in(config)
+    page = (straight / "report.html").read_text()
+    self.assertIn("Warning: no prompts are held out", page)
     workdir = epath.Path(tempfile.mkdtemp())
     original, calls = reward_source.open_source, []
 

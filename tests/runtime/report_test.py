@@ -55,9 +55,9 @@ class ReportTest(parameterized.TestCase):
     folder = self.enter_context(tempfile.TemporaryDirectory())
     self.path = pathlib.Path(folder) / "report.html"
 
-  def write(self, *sections, title="Rewards", summary="All well."):
+  def write(self, *sections, title="Rewards", summary="All well.", **more):
     report.write_report(
-      self.path, title=title, summary=summary, sections=sections
+      self.path, title=title, summary=summary, sections=sections, **more
     )
     return self.path.read_text(encoding="utf-8")
 
@@ -80,6 +80,14 @@ class ReportTest(parameterized.TestCase):
     for sentence in ("All well.", "One.", "Two.", "Few.", "Two pairs."):
       self.assertIn(sentence, page.text)
 
+  def test_warnings_come_before_the_summary(self):
+    text = Page(self.write(warnings=["few pairs", "one group"])).text
+    said = [words for words in text if words.strip()]
+    self.assertEqual(
+      said[2:], ["Warning: few pairs.", "Warning: one group.", "All well."]
+    )
+    self.assertNotIn("Warning", "".join(Page(self.write()).text))
+
   def test_images_come_back(self):
     png = report.reward_histograms([1.0, 2.0], [0.0, 1.0])
     text = self.write(report.Figure("A", png), report.Figure("B", png))
@@ -99,6 +107,7 @@ class ReportTest(parameterized.TestCase):
       report.Figure(HOSTILE, png, HOSTILE),
       title=HOSTILE,
       summary=HOSTILE,
+      warnings=[HOSTILE],
     )
     page = Page(text)
     self.assertNoCommonElements([tag for tag, _ in page.tags], ["script", "b"])
@@ -107,6 +116,7 @@ class ReportTest(parameterized.TestCase):
     # title, h1, summary; text twice; table title, head, cell, note; figure
     # title and caption.
     self.assertEqual(page.text.count(HOSTILE), 11)
+    self.assertIn(f"Warning: {HOSTILE}.", page.text)
     (alt,) = [a["alt"] for tag, a in page.tags if tag == "img"]
     self.assertEqual(alt, HOSTILE)
 

@@ -70,6 +70,7 @@ def write(
   results: Mapping[str, Mapping[str, Any]],
   splits: Mapping[str, Split],
   shown: Mapping[str, Sequence[Shown]],
+  warnings: Sequence[str],
 ) -> None:
   """Writes report.html.
 
@@ -78,6 +79,7 @@ def write(
     results: numbers by split.
     splits: strengths by split.
     shown: training pairs by kind, see `TITLES`.
+    warnings: what to mind about the data.
   """
   sections: list[report.Table | report.Figure | report.Text] = [
     _quantiles(results),
@@ -115,6 +117,7 @@ def write(
     title="Strength of preferences under an ensemble",
     summary="\n\n".join(in_words(*item) + "." for item in results.items()),
     sections=sections,
+    warnings=warnings,
   )
 
 

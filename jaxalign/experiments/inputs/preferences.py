@@ -21,7 +21,7 @@ from jaxalign.data import (
 )
 from jaxalign.data.dataset import Dataset
 from jaxalign.data.record import Record
-from jaxalign.experiments.inputs import counts, tokenizers
+from jaxalign.experiments.inputs import cautions, counts, tokenizers
 from jaxalign.ops import checks
 from jaxalign.runtime import hosts, progress
 
@@ -105,11 +105,13 @@ class Pairs(NamedTuple):
     records: pairs as read; a stream reads them again.
     dataset: their tokens.
     report: what reading and tokenising dropped or cut, name -> count.
+    warnings: of training pairs, what to mind about them and the held-out ones.
   """
 
   records: Iterable[Record]
   dataset: tokens.PairDataset
   report: Mapping[str, int]
+  warnings: tuple[str, ...] = ()
 
 
 def open_tokenizer(config: DataConfig, folder: str | None) -> tokens.Tokenizer:
@@ -239,12 +241,27 @@ def load_splits(
     tokenizer: from `open_tokenizer`.
 
   Returns:
-    Both.
+    Both; the training pairs with `warnings`, for which records of a stream are
+    not read again.
 
   Raises:
     ValueError: as `load_pairs`; records of both sides share a unit of
       `split_by`; a source or group is left without training pairs.
   """
+  train, held_out = _load_splits(config, tokenizer)
+  warnings = cautions.of_records(
+    tokenizer,
+    () if config.streaming else train.records,
+    () if config.streaming or held_out is None else held_out.records,
+    holds_out=config.holds_out,
+    fraction=True,
+  )
+  return train._replace(warnings=warnings), held_out
+
+
+def _load_splits(
+  config: DataConfig, tokenizer: tokens.Tokenizer
+) -> tuple[Pairs, Pairs | None]:
   by, fraction = config.split_by, config.eval_fraction
   if by is None or fraction is None:
     train = load_pairs(config, config.train_files, tokenizer)

@@ -7,7 +7,7 @@ import jax
 
 from jaxalign.data import batches, prompts, readers, refusals, tokens
 from jaxalign.data.record import Record
-from jaxalign.experiments.inputs import counts
+from jaxalign.experiments.inputs import cautions, counts
 from jaxalign.runtime import hosts
 
 log = logging.getLogger("jaxalign")
@@ -55,6 +55,8 @@ def load_prompts(
   *,
   group_names: tuple[str, ...],
   limit: int | None = None,
+  noted: cautions.Cautions | None = None,
+  held_out: bool = False,
 ) -> prompts.PromptDataset:
   """The prompts of the sources `files`.
 
@@ -64,6 +66,8 @@ def load_prompts(
     tokenizer: from `tokenizers.open_tokenizer`.
     group_names: groups of prompts that are told apart.
     limit: number of prompts, spread evenly over the sources; None for all.
+    noted: sees the prompts, or None.
+    held_out: whether they are, for `noted`.
 
   Raises:
     ValueError: begins with `FILE:LINE:` for a bad record.
@@ -93,6 +97,8 @@ def load_prompts(
   ]
   if limit is not None and limit < len(records):
     records = [records[i * len(records) // limit] for i in range(limit)]
+  if noted is not None:
+    noted.note(records, held_out=held_out)
   dataset = prompts.encode_prompts(
     records,
     tokenizer,

@@ -2,12 +2,14 @@
 
 import dataclasses
 import logging
+from collections.abc import Iterable
 
 import jax
 import numpy as np
 
 from jaxalign.data import batches, packed, packing, readers, refusals, tokens
-from jaxalign.experiments.inputs import counts
+from jaxalign.data.record import Record
+from jaxalign.experiments.inputs import cautions, counts
 from jaxalign.ops import checks
 from jaxalign.runtime import hosts
 
@@ -50,9 +52,24 @@ class TextConfig:
 
 
 def load_texts(
-  config: TextConfig, files: tuple[str, ...], tokenizer: tokens.Tokenizer
+  config: TextConfig,
+  files: tuple[str, ...],
+  tokenizer: tokens.Tokenizer,
+  *,
+  noted: cautions.Cautions | None = None,
+  held_out: bool = False,
 ) -> packed.PackedDataset:
   """Reads, tokenises and packs the sources `files`.
+
+  Args:
+    config: length and the policy for bad records.
+    files: sources, see `TextConfig`.
+    tokenizer: from `tokenizers.open_tokenizer`.
+    noted: sees the records pass, or None.
+    held_out: whether they are, for `noted`.
+
+  Returns:
+    The packed texts.
 
   Raises:
     ValueError: begins with `FILE:LINE:` for a bad record.
@@ -66,8 +83,11 @@ def load_texts(
       config.on_bad_record, tokenizer, least=1
     ),
   )
+  records: Iterable[Record] = stream
+  if noted is not None:
+    records = noted.passing(stream, held_out=held_out)
   dataset = packed.pack_records(
-    counts.watched(stream, None, "tokenising texts"),
+    counts.watched(records, None, "tokenising texts"),
     tokenizer,
     length=config.length,
     layout=config.layout,

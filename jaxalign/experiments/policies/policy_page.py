@@ -58,12 +58,17 @@ class Run(NamedTuple):
     return self.column(self.proxy.partition("/")[0] + "/kl")
 
 
-def write(workdir: epath.Path, config: policy_settings.Config) -> str:
+def write(
+  workdir: epath.Path,
+  config: policy_settings.Config,
+  warnings: Sequence[str] = (),
+) -> str:
   """Writes report.html.
 
   Args:
     workdir: of the run, with metrics.jsonl and speed.jsonl.
     config: of the run: names of groups and the KL that was aimed at.
+    warnings: what to mind about the prompts.
 
   Returns:
     What came out, in words.
@@ -118,6 +123,7 @@ def write(workdir: epath.Path, config: policy_settings.Config) -> str:
     title="From rewards to a policy",
     summary=summary,
     sections=sections,
+    warnings=warnings,
   )
   return summary
 

@@ -114,18 +114,7 @@ def write(
         "Chosen minus rejected; a long wrong side is confident error.",
       ),
     ]
-  sections += further
-  history = workdir / "metrics.jsonl"
-  rows = writer.read_rows(history) if history.exists() else []
-  if rows:
-    sections.append(
-      report.Figure(
-        "Training",
-        curves.training_curves(rows),
-        f"Per step; from {curves.SMOOTHED} steps on a running mean, with the "
-        "steps pale behind it.",
-      )
-    )
+  sections += [*further, *_training(workdir)]
   report.write_report(
     workdir / "report.html",
     title="Reward model evaluation",
@@ -134,7 +123,37 @@ def write(
       for name, scores in result["models"].items()
     ),
     sections=sections,
+    warnings=result["warnings"],
   )
+
+
+def write_unevaluated(workdir: epath.Path, warnings: Sequence[str]) -> None:
+  """Writes report.html of a model that nothing was held out for.
+
+  Args:
+    workdir: gets the page, and holds metrics.jsonl.
+    warnings: what to mind.
+  """
+  report.write_report(
+    workdir / "report.html",
+    title="Reward model, not evaluated",
+    summary="",
+    sections=_training(workdir),
+    warnings=warnings,
+  )
+
+
+def _training(workdir: epath.Path) -> list[report.Figure]:
+  """The curves of the training that a workdir holds, if it does."""
+  history = workdir / "metrics.jsonl"
+  rows = writer.read_rows(history) if history.exists() else []
+  if not rows:
+    return []
+  note = (
+    f"Per step; from {curves.SMOOTHED} steps on a running mean, with the steps "
+    "pale behind it."
+  )
+  return [report.Figure("Training", curves.training_curves(rows), note)]
 
 
 def _scores(result: Mapping[str, Any]) -> report.Table:

@@ -116,6 +116,8 @@ class RecipesTest(parameterized.TestCase):
     got = [[row["train/loss"], row["train/gradient_norm"]] for row in rows]
     np.testing.assert_allclose(got, golden, rtol=1e-4)
     self.assertContainsSubset(("train/nll", "train/accuracy"), rows[-1])
+    page = (workdir / "report.html").read_text()
+    self.assertIn("Warning: no pairs are held out", page)
     folder = str(workdir / "model")
     described = artefact.load_description(folder)
     read = scoring.load_readout(folder)
