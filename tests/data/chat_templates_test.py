@@ -46,8 +46,10 @@ class ChatTemplatesTest(parameterized.TestCase):
 
   def test_other_roles_speak_under_their_own_name(self):
     template = chat_templates.dialogue_template("", "")
+    self.assertEqual(rendered(template, [Turn("critic", "x")]), "\n\nCritic: x")
+    # Which is what newer models call the system's.
     self.assertEqual(
-      rendered(template, [Turn("developer", "x")]), "\n\nDeveloper: x"
+      rendered(template, [Turn("developer", "x")]), "\n\nSystem: x"
     )
 
   @parameterized.parameters(
