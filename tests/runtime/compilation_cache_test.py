@@ -40,7 +40,7 @@ class CompilationCacheTest(parameterized.TestCase):
     environment = {
       name: value
       for name, value in os.environ.items()
-      if name != compilation_cache.VARIABLE
+      if name not in (compilation_cache.VARIABLE, "JAX_COMPILATION_CACHE_DIR")
     } | {"XDG_CACHE_HOME": str(self.folder / "caches")}
     self.enter_context(mock.patch.dict(os.environ, environment, clear=True))
 
