@@ -114,7 +114,9 @@ class DprmConfig:
       predicted at 0.
     prior: shares expected before any vote, where a record has no `label_prior`;
       None for equal ones.
-    prior_strength: >= 0, votes that the prior is worth.
+    prior_strength: >= 0, votes that the prior is worth. At 0 votes speak for
+      themselves: a prior that nobody stated would keep any crowd of the usual
+      size from being certain.
     new_votes: sources of later `label_votes` on the same responses, the oldest
       first; see `experiments.rewards.label_targets`.
     decay: what older votes keep of their weight per source of new ones, [0, 1].
@@ -132,7 +134,7 @@ class DprmConfig:
   num_iters: int = 100
   cross_entropy_weight: float = 0.1
   prior: tuple[float, ...] | None = None
-  prior_strength: float = 5.0
+  prior_strength: float = 0.0
   new_votes: tuple[str, ...] = ()
   decay: float = 1.0
   smoothing: float = 0.1

@@ -25,7 +25,8 @@ def with_targets(
 ) -> preferences.Pairs:
   """The pairs with the label shares of every response that has any.
 
-  Pseudo-counts are kappa · prior and the votes on a response. The prior is the
+  Pseudo-counts are kappa · prior and the votes on a response, kappa being
+  `recipe.prior_strength`. The prior is the
   record's `label_prior`; a record without votes is itself worth kappa, so that
   its `labels` stand until votes come; else it is `recipe.prior`. Each source of
   `recipe.new_votes` then multiplies all pseudo-counts by `recipe.decay` and
@@ -85,10 +86,12 @@ def _pseudo_counts(
   if recipe.prior is not None:
     prior[:] = recipe.prior
   labelled = np.zeros(counts.shape[:2], bool)
+  weightless = 0
   for row, record in enumerate(pairs.records):
     check_size(record, size)
     votes, shares = record.label_votes, record.labels
     before = record.label_prior
+    weightless += before is not None and votes is not None
     if votes is None and shares is not None:
       before = shares
     for side in range(2):
@@ -97,6 +100,12 @@ def _pseudo_counts(
       if votes is not None and side < len(votes):
         counts[row, side] = votes[side]
       labelled[row, side] = side < len(votes or shares or ())
+  if weightless and not recipe.prior_strength:
+    log.warning(
+      "label_prior of %d record(s) weighs nothing beside votes, as "
+      "recipe.prior_strength is 0; set it to the votes that it is worth",
+      weightless,
+    )
   return counts + recipe.prior_strength * prior, prior, labelled
 
 

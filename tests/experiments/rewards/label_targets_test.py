@@ -104,6 +104,29 @@ class LabelTargetsTest(parameterized.TestCase):
     np.testing.assert_allclose(got[0], expected, rtol=1e-5)
     np.testing.assert_allclose(got[1], np.array([5, 5, 3]) / 13, rtol=1e-6)
 
+  @parameterized.parameters(
+    # Of 20 people who agree all but ε is what they said, and ε the runner-up.
+    ({}, 0.9 * 1.0 + 0.1 * 0.5),
+    # A prior of equal shares that is worth 5 votes is sure of 5 / 6 only.
+    ({"prior_strength": 5.0}, (20 + 5 / 6 - 6 * 5 / 6) / 25),
+  )
+  def test_the_utility_of_a_unanimous_crowd(self, changes, expected):
+    six = losses.helpful_harmless_label_set()
+    row = PAIR | {"label_votes": [[20, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 20]]}
+    shares = targets(dprm.DprmConfig("dprm", **changes), row).dataset.labels
+    utility = losses.expected_utility(shares[0, 0], six.utilities)
+    np.testing.assert_allclose(utility, expected, rtol=1e-5)
+
+  def test_a_prior_that_weighs_nothing_is_told(self):
+    row = PAIR | {"label_votes": [[2, 0, 1], [0, 4, 0]]}
+    own = row | {"label_prior": [[0, 0, 1], [0, 1, 0]]}
+    with self.assertNoLogs("jaxalign", "WARNING"):
+      targets(recipe(), own)
+      targets(recipe(prior_strength=0.0), row)
+    with self.assertLogs("jaxalign", "WARNING") as logged:
+      targets(recipe(prior_strength=0.0), own)
+    self.assertRegex(logged.output[0], "of 1 record.*strength is 0")
+
   @parameterized.parameters(False, True)
   def test_what_has_no_labels_is_masked_and_counted(self, streaming):
     ranking = {"prompt": "Q", "responses": ["a", "b", "c"]}

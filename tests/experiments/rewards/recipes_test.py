@@ -60,7 +60,7 @@ GOLDEN = {
   ),
   "dprm": (
     dict(
-      recipe=dict(name="dprm"),
+      recipe=dict(name="dprm", prior_strength=5.0),
       data__train_files=("synthetic:labels:train",),
     ),
     ((1.540024, 58.598282), (1.230652, 47.034767), (1.208515, 14.705588)),
