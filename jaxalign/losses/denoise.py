@@ -125,7 +125,7 @@ def margin_targets(
 
   Raises:
     TypeError: an array is not floating point.
-    ValueError: the shapes differ.
+    ValueError: the shapes differ, or a known chosen_prob is outside [0, 1].
 
   References:
     Wang et al., 2024, equation 6, with the margin inside the sigmoid.
@@ -152,7 +152,7 @@ def flip_targets(
 
   Raises:
     TypeError: `flipped` is not bool, or another array not floating point.
-    ValueError: the shapes differ.
+    ValueError: the shapes differ, or a known chosen_prob is outside [0, 1].
   """
   prob, strength = _labels(strength, chosen_prob)
   return PreferenceTargets(_swapped(prob, flipped), jnp.zeros_like(strength))
@@ -179,7 +179,7 @@ def flip_margin_targets(
 
   Raises:
     TypeError: `flipped` is not bool, or another array not floating point.
-    ValueError: the shapes differ.
+    ValueError: the shapes differ, or a known chosen_prob is outside [0, 1].
   """
   prob, strength = _labels(strength, chosen_prob)
   return PreferenceTargets(_swapped(prob, flipped), strength)
@@ -205,7 +205,8 @@ def smooth_targets(
 
   Raises:
     TypeError: an array is not floating point.
-    ValueError: the shapes differ, or smoothing is out of range.
+    ValueError: the shapes differ, or smoothing or a known chosen_prob is out
+      of range.
 
   References:
     Wang et al., 2024, equation 5.
@@ -236,7 +237,8 @@ def smooth_margin_targets(
 
   Raises:
     TypeError: an array is not floating point.
-    ValueError: the shapes differ, or smoothing is out of range.
+    ValueError: the shapes differ, or smoothing or a known chosen_prob is out
+      of range.
   """
   prob, strength = _labels(strength, chosen_prob)
   return PreferenceTargets(_smoothed(prob, strength, smoothing), strength)
@@ -254,9 +256,8 @@ def _labels(
 ) -> tuple[jax.Array, jax.Array]:
   """The labels spread over the pairs, and the strengths, in one dtype."""
   (strength,) = checks.floating(strength=strength)
+  checks.fraction(chosen_prob=chosen_prob)
   if isinstance(chosen_prob, (int, float)):
-    if not 0.0 <= chosen_prob <= 1.0:
-      raise ValueError(f"chosen_prob must be in [0, 1], got {chosen_prob}")
     return jnp.full_like(strength, chosen_prob), strength
   checks.same_shape(strength=strength, chosen_prob=chosen_prob)
   prob, strength = checks.floating(chosen_prob=chosen_prob, strength=strength)

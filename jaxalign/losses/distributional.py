@@ -24,6 +24,7 @@ def _checked(
 ) -> tuple[jax.Array, jax.Array]:
   """Both in one dtype, of one shape with a last axis of labels."""
   checks.same_shape(logits=logits, target=target)
+  checks.fraction(target=target)
   logits, target = checks.floating(logits=logits, target=target)
   if logits.ndim < 1:
     raise ValueError("logits must have a last axis of labels, got shape ()")
@@ -46,7 +47,8 @@ def label_cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
 
   Raises:
     TypeError: an input is not floating point.
-    ValueError: the shapes differ.
+    ValueError: the shapes differ, or a known share is outside [0, 1]; what is
+      traced, as under `jit`, is not checked.
   """
   logits, target = _checked(logits, target)
   return -jnp.sum(target * jax.nn.log_softmax(logits, axis=-1), axis=-1)
@@ -83,7 +85,8 @@ def optimal_transport_loss(
 
   Raises:
     TypeError: an input is not floating point.
-    ValueError: shapes do not fit, or `epsilon` or `num_iters` is out of range.
+    ValueError: shapes do not fit, or `epsilon`, `num_iters` or a known share of
+      `target` is out of range.
 
   References:
     Li et al., 2024, section 3.
@@ -122,7 +125,8 @@ def debiased_transport_loss(
 
   Raises:
     TypeError: an input is not floating point.
-    ValueError: shapes do not fit, or `epsilon` or `num_iters` is out of range.
+    ValueError: shapes do not fit, or `epsilon`, `num_iters` or a known share of
+      `target` is out of range.
 
   References:
     Feydy et al., "Interpolating between optimal transport and MMD using
@@ -161,7 +165,8 @@ def mixed_transport_loss(
 
   Raises:
     TypeError: an input is not floating point.
-    ValueError: shapes do not fit or a number is out of range.
+    ValueError: shapes do not fit, or a number or a known share of `target` is
+      out of range.
   """
   if not cross_entropy_weight >= 0:
     raise ValueError(
@@ -194,7 +199,8 @@ def wasserstein_1d_loss(
 
   Raises:
     TypeError: an input is not floating point.
-    ValueError: shapes do not fit or `power` is neither 1 nor 2.
+    ValueError: shapes do not fit, `power` is neither 1 nor 2, or a known share
+      of `target` is outside [0, 1].
   """
   logits, target = _checked(logits, target)
   probs = jax.nn.softmax(logits, axis=-1)
@@ -205,6 +211,7 @@ def _shaped_utilities(
   probs: jax.Array, utilities: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Both in one dtype, utilities [d] repeated over the batch."""
+  checks.fraction(probs=probs)
   probs, utilities = checks.floating(probs=probs, utilities=utilities)
   if probs.ndim < 1 or utilities.shape not in (probs.shape, probs.shape[-1:]):
     raise ValueError(
@@ -230,7 +237,7 @@ def expected_utility(probs: jax.Array, utilities: jax.Array) -> jax.Array:
 
   Raises:
     TypeError: an input is not floating point.
-    ValueError: shapes do not fit.
+    ValueError: shapes do not fit, or a known probability is outside [0, 1].
   """
   probs, utilities = _shaped_utilities(probs, utilities)
   return jnp.sum(probs * utilities, axis=-1)
@@ -257,7 +264,8 @@ def cvar_utility(
 
   Raises:
     TypeError: an input is not floating point.
-    ValueError: shapes do not fit or `alpha` is out of range.
+    ValueError: shapes do not fit, or `alpha` or a known probability is out of
+      range.
 
   References:
     Rockafellar & Uryasev, "Conditional value-at-risk for general loss

@@ -179,10 +179,12 @@ def targeted_label_smoothing(
 
   Raises:
     TypeError: an input is not floating point.
-    ValueError: shapes do not fit or `epsilon` is out of range.
+    ValueError: shapes do not fit, or `epsilon` or a known probability is out of
+      range.
   """
   if not 0.0 <= epsilon <= 0.5:
     raise ValueError(f"epsilon must be in [0, 0.5], got {epsilon}")
+  checks.fraction(probs=probs)
   (probs,) = checks.floating(probs=probs)
   if probs.ndim < 1 or probs.shape[-1] < 2:
     raise ValueError(f"probs must be [..., d], d >= 2, got {probs.shape}")

@@ -19,6 +19,7 @@ def _joint_log_likelihood(
   checks.rank(2, gaps=gaps)
   checks.rank(1, user=user, mixture_weights=mixture_weights)
   checks.integer(user=user)
+  checks.fraction(mixture_weights=mixture_weights)
   if jnp.shape(user) != jnp.shape(gaps)[:1]:
     raise ValueError(
       f"user must be {jnp.shape(gaps)[:1]} for gaps {jnp.shape(gaps)}, got "
@@ -81,7 +82,8 @@ def mixture_log_likelihood(
 
   Raises:
     TypeError: an array is of the wrong kind.
-    ValueError: shapes differ, or num_users is below 1.
+    ValueError: shapes differ, num_users is below 1, or a known weight is
+      outside [0, 1].
 
   References:
     Chakraborty et al., "MaxMin-RLHF", 2024, section 4; with soft tastes.
@@ -126,7 +128,8 @@ def user_responsibilities(
 
   Raises:
     TypeError: an array is of the wrong kind.
-    ValueError: shapes differ, or num_users is below 1.
+    ValueError: shapes differ, num_users is below 1, or a known weight is
+      outside [0, 1].
 
   References:
     Chakraborty et al., "MaxMin-RLHF", 2024, algorithm 2.

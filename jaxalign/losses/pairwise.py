@@ -86,12 +86,12 @@ def soft_preference_loss(
   Raises:
     TypeError: a reward, or an array given as probability or margin, is not
       floating point.
-    ValueError: the shapes differ, or a Python chosen_prob is outside [0, 1].
+    ValueError: the shapes differ, or a chosen_prob is outside [0, 1]; of
+      arrays that are traced, as under `jit`, this cannot be checked.
   """
   gap = _gap(chosen, rejected, margin)
+  checks.fraction(chosen_prob=chosen_prob)
   if isinstance(chosen_prob, (int, float)):
-    if not 0.0 <= chosen_prob <= 1.0:
-      raise ValueError(f"chosen_prob must be in [0, 1], got {chosen_prob}")
     chosen_prob = jnp.asarray(chosen_prob, gap.dtype)
   elif jnp.ndim(chosen_prob) > 0:
     checks.same_shape(chosen=chosen, chosen_prob=chosen_prob)

@@ -57,7 +57,7 @@ def preference_diversity(probs_i: jax.Array, probs_j: jax.Array) -> jax.Array:
 
   Raises:
     TypeError: probabilities are not floating point.
-    ValueError: shapes differ.
+    ValueError: shapes differ, or a known probability is outside [0, 1].
 
   References:
     Chakraborty et al., "MaxMin-RLHF: alignment with diverse human
@@ -65,6 +65,7 @@ def preference_diversity(probs_i: jax.Array, probs_j: jax.Array) -> jax.Array:
   """
   checks.rank(1, probs_i=probs_i)
   checks.same_shape(probs_i=probs_i, probs_j=probs_j)
+  checks.fraction(probs_i=probs_i, probs_j=probs_j)
   probs_i, probs_j = checks.floating(probs_i=probs_i, probs_j=probs_j)
   return jnp.mean(jnp.abs(probs_i - probs_j))
 
@@ -80,9 +81,11 @@ def diversity_matrix(probs: jax.Array) -> jax.Array:
 
   Raises:
     TypeError: probabilities are not floating point.
-    ValueError: `probs` does not have two axes.
+    ValueError: `probs` does not have two axes, or a known probability is
+      outside [0, 1].
   """
   checks.rank(2, probs=probs)
+  checks.fraction(probs=probs)
   (probs,) = checks.floating(probs=probs)
   return jnp.mean(jnp.abs(probs[:, None, :] - probs[None, :, :]), axis=-1)
 

@@ -50,10 +50,12 @@ def shared_taste_scores(
 
   Raises:
     TypeError: an argument is not floating point.
-    ValueError: the shapes do not fit, or the ridge is not positive.
+    ValueError: the shapes do not fit, the ridge is not positive, or a known
+      chosen_prob is outside [0, 1].
   """
   checks.rank(2, features=features)
   checks.same_shape(features=features[:, 0], chosen_prob=chosen_prob)
+  checks.fraction(chosen_prob=chosen_prob)
   if ridge <= 0.0:
     raise ValueError(f"ridge must be > 0, got {ridge}")
   features, target = checks.floating(features=features, chosen_prob=chosen_prob)

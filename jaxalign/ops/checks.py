@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def floating(**arrays: jax.Array) -> list[jax.Array]:
@@ -47,6 +48,24 @@ def integer(**arrays: jax.Array) -> None:
   for name, array in arrays.items():
     if not jnp.issubdtype(jnp.result_type(array), jnp.integer):
       raise TypeError(f"{name} must be integer, got {jnp.result_type(array)}")
+
+
+def fraction(**values: jax.Array | float) -> None:
+  """Raises ValueError for a known value outside [0, 1], [...].
+
+  What is traced, as under `jit`, is not known yet and passes, as does what lies
+  on other hosts, and a NaN, which the result shows; rounding may miss the ends
+  by 1e-6.
+  """
+  for name, value in values.items():
+    if isinstance(value, jax.core.Tracer):
+      continue
+    if isinstance(value, jax.Array) and not value.is_fully_addressable:
+      continue
+    known_values = np.asarray(value)
+    out = known_values[(known_values < -1e-6) | (known_values > 1 + 1e-6)]
+    if out.size:
+      raise ValueError(f"{name} must be in [0, 1], got {out.flat[0]}")
 
 
 def same_shape(**arrays: jax.Array | None) -> None:

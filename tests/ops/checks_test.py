@@ -44,6 +44,23 @@ class ChecksTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, r"a \(2,\), b \(2, 1\)"):
       checks.same_shape(a=np.ones(2), b=np.ones((2, 1)))
 
+  @parameterized.parameters(-0.1, 1.5, np.inf)
+  def test_fraction_names_what_is_known_and_outside(self, value):
+    for given in (value, np.array([0.5, value]), jnp.array([[value, 1.0]])):
+      with self.assertRaisesRegex(ValueError, r"p must be in \[0, 1\], got"):
+        checks.fraction(p=given)
+
+  def test_fraction_lets_pass_what_it_cannot_know(self):
+    ends = np.array([0.0, 1.0, 1.0 + 1e-7, -1e-7, np.nan])
+    checks.fraction(p=ends, q=1, r=jnp.asarray(ends))
+
+    @jax.jit
+    def traced(p):
+      checks.fraction(p=p)
+      return p
+
+    self.assertEqual(float(traced(jnp.float32(7.0))), 7.0)
+
   def test_rank(self):
     checks.rank(2, a=np.ones((1, 1)))
     with self.assertRaisesRegex(ValueError, r"b must have 2 axes.*\(3,\)"):
