@@ -114,6 +114,23 @@ def announced(changelog: str) -> list[tuple[str, str]]:
   ]
 
 
+def renamed(changelog: str) -> dict[str, str]:
+  """Old names below jaxalign and their new ones, by the changelog's table."""
+  return dict(re.findall(r"^\| `([\w.]+)` \| `([\w.]+)` \|$", changelog, re.M))
+
+
+def importable(name: str) -> bool:
+  """Whether `package.name` below jaxalign is a module, or a name of one."""
+  owner, _, short = name.rpartition(".")
+  try:
+    if hasattr(importlib.import_module(f"jaxalign.{owner}"), short):
+      return True
+    importlib.import_module(f"jaxalign.{name}")
+  except ModuleNotFoundError:
+    return False
+  return True
+
+
 class PinnedNamesTest(parameterized.TestCase):
   @parameterized.parameters("ops", "losses", "metrics", "models")
   def test_arguments_are_as_pinned(self, package):
@@ -133,9 +150,22 @@ class PinnedNamesTest(parameterized.TestCase):
   def test_what_the_changelog_announces_can_be_imported(self):
     text = (checkout.ROOT / "CHANGELOG.md").read_text()
     self.assertNotEmpty(announced(text))
+    new = renamed(text)
     for package, name in announced(text):
-      module = importlib.import_module(f"jaxalign.{package}")
-      self.assertTrue(hasattr(module, name), f"{package}.{name}")
+      name = f"{package}.{name}"
+      self.assertTrue(importable(new.get(name, name)), name)
+
+  def test_every_renamed_module_is_where_the_changelog_says(self):
+    for old, new in renamed(
+      (checkout.ROOT / "CHANGELOG.md").read_text()
+    ).items():
+      self.assertTrue(importable(new), f"{old} -> {new}")
+
+  def test_a_missing_name_is_noticed(self):
+    self.assertTrue(importable("losses.bradley_terry_loss"))
+    self.assertTrue(importable("algorithms.mixture"))
+    self.assertFalse(importable("losses.bradley_loss"))
+    self.assertFalse(importable("nowhere.bradley_terry_loss"))
 
   def test_announced_names_are_found_over_several_lines(self):
     self.assertEqual(

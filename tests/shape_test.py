@@ -40,12 +40,13 @@ def lacks_test(path: str, tests: dict[str, str]) -> list[str]:
     One line or nothing.
   """
   folder, _, name = path.rpartition("/")
-  if folder not in MIRRORED or name == "__init__.py":
+  floor = folder.partition("/")[0]
+  if floor not in MIRRORED or name == "__init__.py":
     return []
   wanted = f"{folder}/{name.removesuffix('.py')}_test.py"
   if wanted not in tests:
     return [f"jaxalign/{path}: no tests/{wanted}"]
-  home = f"jaxalign.{folder}"
+  home = f"jaxalign.{floor}"
   for _, imported in checkout.imports(ast.parse(tests[wanted])):
     if imported == home or imported.startswith(f"{home}."):
       return []

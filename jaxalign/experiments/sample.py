@@ -19,8 +19,9 @@ from jaxalign.data import readers, refusals, tokens, turns
 from jaxalign.data.transcripts import Text
 from jaxalign.experiments.policies import policy_sampling
 from jaxalign.experiments.stage import backbone, ending, program
-from jaxalign.models import heads, weights
+from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
+from jaxalign.models.hf import weights
 from jaxalign.runtime import folders, hosts, progress, storage
 from jaxalign.runtime import mesh as meshes
 

@@ -19,8 +19,9 @@ from rich import console, table
 from jaxalign.data import tokens
 from jaxalign.experiments.machines import comparison
 from jaxalign.experiments.stage import configuration, ending, program
-from jaxalign.models import heads, weights
+from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
+from jaxalign.models.hf import weights
 from jaxalign.runtime import folders
 
 log = logging.getLogger("jaxalign")

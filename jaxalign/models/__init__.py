@@ -1,8 +1,9 @@
 """Decoder, reward heads and weights; the only folder that imports flax."""
 
 from jaxalign.models.config import DecoderConfig, RopeScaling
-from jaxalign.models.continuous import generate_queue
-from jaxalign.models.generate import Generation, generate
+from jaxalign.models.generation.continuous_batching import generate_queue
+from jaxalign.models.generation.generate import Generation, generate
+from jaxalign.models.generation.sampler import Sampler, local_sampler
 from jaxalign.models.heads import (
   LanguageOutput,
   Model,
@@ -10,6 +11,15 @@ from jaxalign.models.heads import (
   causal_lm,
   model_of,
   reward_model,
+)
+from jaxalign.models.hf.config_map import scratch_config
+from jaxalign.models.hf.peft import load_adapters, save_adapters
+from jaxalign.models.hf.weights import (
+  load_causal_lm,
+  load_config,
+  load_params,
+  load_reward_model,
+  save_pretrained,
 )
 from jaxalign.models.layers import stack_layers, unstack_layers
 from jaxalign.models.log_probs import token_log_probs
@@ -20,16 +30,6 @@ from jaxalign.models.lora import (
   init_adapters,
   merge,
   unmerge,
-)
-from jaxalign.models.peft_files import load_adapters, save_adapters
-from jaxalign.models.sampler import Sampler, local_sampler
-from jaxalign.models.translate import scratch_config
-from jaxalign.models.weights import (
-  load_causal_lm,
-  load_config,
-  load_params,
-  load_reward_model,
-  save_pretrained,
 )
 
 __all__ = [

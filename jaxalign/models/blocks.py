@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import attention, rotary, splash
+from jaxalign.models import attention, rotary, splash_attention
 from jaxalign.models.config import DecoderConfig
 
 ACTIVATIONS = {
@@ -212,7 +212,7 @@ class Attention(nn.Module):
     cache = cache.written(key, value, slot) if decoding else Cache(key, value)
     if mask.ndim == 2:
       window = config.sliding_window
-      mixed = splash.splash_attend(query, *cache, mask, window=window)
+      mixed = splash_attention.splash_attend(query, *cache, mask, window=window)
     elif config.attention == "fused" and not decoding:
       mixed = attention.fused_attend(query, *cache, mask)
     else:

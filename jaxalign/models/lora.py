@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import heads, layout
+from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
+from jaxalign.models.hf import param_map
 
 PROJECTIONS = ("query", "key", "value", "out", "gate", "up", "down")
 SCORE = "score"
@@ -54,7 +55,7 @@ class LoraConfig:
 
 def adapted_modules(
   config: DecoderConfig, targets: tuple[str, ...]
-) -> dict[str, list[layout.Part]]:
+) -> dict[str, list[param_map.Part]]:
   """Projections to adapt, as the checkpoint family groups them.
 
   Args:
@@ -68,8 +69,8 @@ def adapted_modules(
   Raises:
     ValueError: the backbone has no such projection.
   """
-  parts = layout.parts(config)
-  found: dict[str, list[layout.Part]] = {}
+  parts = param_map.parts(config)
+  found: dict[str, list[param_map.Part]] = {}
   missing = set(targets)
   for part in parts.values():
     names = [path.split("/")[-2] for path in part.row.ours]
@@ -133,7 +134,7 @@ def adapter_axes(config: DecoderConfig, lora: LoraConfig) -> Any:
     Tree of adapters with a tuple of logical axis names in place of each array;
     the rank lies on no axis.
   """
-  of_model = layout.flat_axes(heads.model_of(config).axes)
+  of_model = param_map.flat_axes(heads.model_of(config).axes)
   axes: dict[str, Any] = {}
   for name, parts in adapted_modules(config, lora.targets).items():
     layers, inward, outward = of_model[parts[0].row.ours[0]]
@@ -250,7 +251,7 @@ def _shifted(
 ) -> heads.Params:
   leaves = {
     path: jax.lax.stop_gradient(leaf)
-    for path, leaf in layout.flat(params).items()
+    for path, leaf in param_map.flat(params).items()
   }
   for path, array in added.items():
     leaves[path] = leaves[path] + sign * array

@@ -16,8 +16,8 @@ from etils import epath
 import jaxalign
 from jaxalign.algorithms import readout
 from jaxalign.data import older_tokenizers, tokens
-from jaxalign.models import json_files, weights
 from jaxalign.models.config import DecoderConfig
+from jaxalign.models.hf import json_files, weights
 from jaxalign.runtime import description_fields, folders, storage
 
 FORMAT_VERSION = 1

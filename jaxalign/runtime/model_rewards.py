@@ -15,8 +15,9 @@ from etils import epath
 from jaxalign.algorithms import readout
 from jaxalign.data import sequences, tokens
 from jaxalign.data.record import Record
-from jaxalign.models import activations, heads, layout, weights
+from jaxalign.models import activations, heads
 from jaxalign.models.config import DecoderConfig
+from jaxalign.models.hf import param_map, weights
 from jaxalign.runtime import (
   artefact,
   bucket_lengths,
@@ -175,7 +176,7 @@ def parameter_places(
   """
   model = heads.reward_model(network)
   return meshes.parameter_shardings(
-    model.axes, layout.abstract_params(network), mesh, rules
+    model.axes, param_map.abstract_params(network), mesh, rules
   )
 
 

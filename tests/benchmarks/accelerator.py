@@ -31,7 +31,7 @@ import numpy as np
 from jaxalign import models
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.stage import configuration
-from jaxalign.models import layout
+from jaxalign.models.hf import param_map
 from jaxalign.runtime import footprint, hosts, inspect
 from jaxalign.runtime import mesh as meshes
 
@@ -268,7 +268,7 @@ def train() -> None:
 
 def parameters(network: models.DecoderConfig) -> Any:
   """Random weights by layer, drawn on the device."""
-  shapes = layout.abstract_params(network)
+  shapes = param_map.abstract_params(network)
 
   @jax.jit
   def draw(key):

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign import models
-from jaxalign.models import layout
+from jaxalign.models.hf import param_map
 
 BATCH, PROMPT, NEW = 8, 64, 64
 ROUNDS, PAUSE = 5, 0.5  # turns of each, seconds
@@ -56,7 +56,7 @@ def parameters(config: models.DecoderConfig):
       return jnp.ones(leaf.shape, leaf.dtype)
     return jnp.asarray(rng.normal(size=leaf.shape) * 0.02, leaf.dtype)
 
-  return jax.tree.map_with_path(draw, layout.abstract_params(config))
+  return jax.tree.map_with_path(draw, param_map.abstract_params(config))
 
 
 def clock(function) -> float:

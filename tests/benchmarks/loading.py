@@ -15,9 +15,9 @@ import tempfile
 from unittest import mock
 
 from jaxalign import models
-from jaxalign.models import weights
+from jaxalign.models.hf import weights
 from tests.benchmarks import generation
-from tests.models.reading_test import MEASURE
+from tests.models.hf.loader_test import MEASURE
 
 ROOT = pathlib.Path(__file__).parents[2]
 LOADS = 3

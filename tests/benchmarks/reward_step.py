@@ -34,7 +34,7 @@ import numpy as np
 
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.stage import configuration
-from jaxalign.models import weights
+from jaxalign.models.hf import weights
 from jaxalign.runtime import footprint, hosts, inspect
 from jaxalign.runtime import mesh as meshes
 

@@ -9,7 +9,8 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.experiments import sft, train_reward
-from jaxalign.models import lora, peft_files, weights
+from jaxalign.models import lora
+from jaxalign.models.hf import peft, weights
 from jaxalign.models.lora import LoraConfig
 from jaxalign.runtime import mesh as meshes
 from jaxalign.runtime import writer
@@ -45,7 +46,7 @@ class AdaptersTest(parameterized.TestCase):
     stage = train_reward.build(config, meshes.make_mesh(config.mesh))
     first = stage.init(jax.random.split(jax.random.key(config.seed))[0])
     base = jax.device_get(first.frozen)
-    adapters, low_rank = peft_files.load_adapters(
+    adapters, low_rank = peft.load_adapters(
       workdir / "adapters", base, stage.network
     )
     self.assertEqual(low_rank, dataclasses.replace(RANK))

@@ -16,7 +16,8 @@ from jaxalign.data.record import Record
 from jaxalign.experiments import best_of_n, sft
 from jaxalign.experiments.policies import answers, candidates
 from jaxalign.experiments.stage import configuration
-from jaxalign.models import heads, translate
+from jaxalign.models import heads
+from jaxalign.models.hf import config_map
 from jaxalign.runtime import artefact
 from jaxalign.runtime.reward_sources import RewardError
 from tests import checkout, config_reads
@@ -44,7 +45,7 @@ def run(config, workdir=None):
 def policy() -> str:
   """A saved language model on bytes, random but fixed."""
   tokenizer = tokens.byte_tokenizer()
-  network = translate.scratch_config(
+  network = config_map.scratch_config(
     "llama",
     vocab_size=tokenizer.vocab_size,
     num_layers=1,

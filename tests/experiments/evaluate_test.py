@@ -18,7 +18,8 @@ from jaxalign.experiments import evaluate, score
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import pair_scores, scoring
 from jaxalign.experiments.stage import configuration
-from jaxalign.models import heads, translate, weights
+from jaxalign.models import heads
+from jaxalign.models.hf import config_map, weights
 from jaxalign.runtime import artefact
 from jaxalign.runtime import mesh as meshes
 from tests import checkout, object_store
@@ -29,7 +30,7 @@ EVAL = pair_scores.EvalConfig(batch_size=8, num_bins=10, num_samples=200)
 def save_model(seed: int) -> str:
   """A folder with a tiny random reward model on bytes."""
   tokenizer = tokens.byte_tokenizer()
-  network = translate.scratch_config(
+  network = config_map.scratch_config(
     "llama",
     vocab_size=tokenizer.vocab_size,
     num_layers=1,

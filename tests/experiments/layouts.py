@@ -11,7 +11,8 @@ import numpy as np
 
 from jaxalign.algorithms import contract, reward, train_state
 from jaxalign.algorithms import optimizer as optimizers
-from jaxalign.models import activations, heads, translate
+from jaxalign.models import activations, heads
+from jaxalign.models.hf import config_map
 from jaxalign.runtime import hosts
 from jaxalign.runtime import mesh as meshes
 
@@ -30,7 +31,7 @@ LAYOUTS = {
 
 def network():
   """A tiny Llama in float64, with dropout."""
-  return translate.scratch_config(
+  return config_map.scratch_config(
     "llama",
     vocab_size=VOCAB,
     num_layers=2,

@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 
 from jaxalign.experiments import sft, train_reward
 from jaxalign.experiments.stage import backbone, configuration
-from jaxalign.models import families
+from jaxalign.models.hf import families
 from jaxalign.runtime import footprint
 from jaxalign.runtime import mesh as meshes
 from tests import checkout

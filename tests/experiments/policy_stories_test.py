@@ -13,7 +13,7 @@ from jaxalign.data import text_rewards, tokens
 from jaxalign.experiments import train_policy
 from jaxalign.experiments.policies import policy_sampling
 from jaxalign.experiments.stage import configuration
-from jaxalign.models import translate
+from jaxalign.models.hf import config_map
 from tests import checkout
 from tests.data import real_data
 
@@ -26,7 +26,7 @@ def stories_config(variant: str):
 class EndsTest(absltest.TestCase):
   def ends(self, *ids: int) -> tuple[int, ...]:
     tokenizer = dataclasses.replace(tokens.byte_tokenizer(), end_ids=(7,))
-    network = translate.scratch_config(
+    network = config_map.scratch_config(
       "llama",
       vocab_size=259,
       num_layers=1,

@@ -12,7 +12,8 @@ from etils import epath
 from jaxalign.data import record, tokens
 from jaxalign.experiments import sample
 from jaxalign.experiments.policies import answers
-from jaxalign.models import heads, translate, weights
+from jaxalign.models import heads
+from jaxalign.models.hf import config_map, weights
 from jaxalign.runtime import mesh as meshes
 from tests import config_reads
 from tests.data import tokenizer_files_test
@@ -21,7 +22,7 @@ from tests.data import tokenizer_files_test
 def policy(num_outputs=None, tokenizer=None, rows=None) -> str:
   """A folder with an untrained model, of bytes if not told otherwise."""
   tokenizer = tokens.byte_tokenizer() if tokenizer is None else tokenizer
-  network = translate.scratch_config(
+  network = config_map.scratch_config(
     "llama",
     vocab_size=tokenizer.vocab_size if rows is None else rows,
     num_layers=1,

@@ -15,7 +15,8 @@ from absl.testing import absltest
 
 from jaxalign.algorithms import contract, reward, train_state
 from jaxalign.algorithms import optimizer as optimizers
-from jaxalign.models import heads, weights
+from jaxalign.models import heads
+from jaxalign.models.hf import weights
 
 torch = pytest.importorskip("torch", reason="parity needs torch")
 transformers = pytest.importorskip("transformers")

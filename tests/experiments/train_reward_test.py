@@ -20,7 +20,7 @@ from jaxalign.data import tokens
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.rewards import scoring
 from jaxalign.experiments.stage import configuration
-from jaxalign.models import weights
+from jaxalign.models.hf import weights
 from jaxalign.runtime import artefact, loop, preemption, writer
 from jaxalign.runtime import mesh as meshes
 from tests import checkout, config_reads

@@ -21,7 +21,7 @@ from jaxalign.data import tokens
 from jaxalign.experiments import verify
 from jaxalign.models import attention
 from tests import checkout
-from tests.models import families_test
+from tests.models.hf import families_test
 from tests.models.samples import start
 
 CONFIG = verify.Config(

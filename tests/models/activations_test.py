@@ -6,7 +6,8 @@ import numpy as np
 from absl.testing import absltest
 from jax.sharding import PartitionSpec
 
-from jaxalign.models import activations, heads, translate
+from jaxalign.models import activations, heads
+from jaxalign.models.hf import config_map
 from jaxalign.runtime import collectives
 from jaxalign.runtime import mesh as meshes
 from tests import parallel_modes
@@ -19,7 +20,7 @@ class LaidOutTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
     self.enter_context(jax.enable_x64(True))
-    network = translate.scratch_config(
+    network = config_map.scratch_config(
       "llama",
       vocab_size=32,
       num_layers=2,

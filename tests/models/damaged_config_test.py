@@ -7,9 +7,9 @@ import tempfile
 from absl.testing import absltest, parameterized
 
 from jaxalign import models
-from jaxalign.models import translate
-from jaxalign.models.families import FAMILIES
-from tests.models import families_test
+from jaxalign.models.hf import config_map
+from jaxalign.models.hf.families import FAMILIES
+from tests.models.hf import families_test
 
 NAN, HUGE = float("nan"), float("1e999")
 WRONG = ([], {}, "x", -1, 0, 1.5, True, None, NAN, HUGE, [[]], [None], 10**400)
@@ -21,7 +21,7 @@ ROPE = dict(
 class DamagedConfigTest(parameterized.TestCase):
   @parameterized.parameters(*FAMILIES)
   def test_any_wrong_type_is_one_line(self, family):
-    theirs = translate.to_json(families_test.tiny(family, num_outputs=2))
+    theirs = config_map.to_json(families_test.tiny(family, num_outputs=2))
     if "rope_scaling" in theirs:
       theirs |= {"rope_scaling": ROPE}
     nested = [dict(rope_scaling=ROPE | {key: v}) for key in ROPE for v in WRONG]
@@ -29,7 +29,7 @@ class DamagedConfigTest(parameterized.TestCase):
     refused = 0
     for changes in single + (nested if "rope_scaling" in theirs else []):
       try:
-        translate.from_json(theirs | changes, "config.json")
+        config_map.from_json(theirs | changes, "config.json")
       except ValueError as error:
         refused += 1
         self.assertStartsWith(str(error), "config.json: ", changes)

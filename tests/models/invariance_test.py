@@ -7,8 +7,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign import models
-from jaxalign.models.families import FAMILIES
-from tests.models import families_test
+from jaxalign.models.hf.families import FAMILIES
+from tests.models.hf import families_test
 from tests.models.samples import start
 
 END = 2  # ends turns and texts, and pads: one id for all three

@@ -9,8 +9,9 @@ import optax
 from absl.testing import absltest, parameterized
 
 from jaxalign import models
-from jaxalign.models import layout, lora
-from tests.models import families_test
+from jaxalign.models import lora
+from jaxalign.models.hf import param_map
+from tests.models.hf import families_test
 from tests.models.samples import GPT2, LLAMA, rows, start
 
 REWARD = dataclasses.replace(LLAMA, num_outputs=2)
@@ -47,8 +48,8 @@ class LoraTest(parameterized.TestCase):
   def test_difference_is_the_scaled_product(self):
     _, params = start(REWARD)
     adapters = drawn(REWARD, LORA)
-    merged = layout.flat(lora.merge(params, adapters, REWARD, LORA))
-    before = layout.flat(params)
+    merged = param_map.flat(lora.merge(params, adapters, REWARD, LORA))
+    before = param_map.flat(params)
     pair = adapters["self_attn.v_proj"]
     for layer in range(2):
       np.testing.assert_allclose(

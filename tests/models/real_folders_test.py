@@ -12,9 +12,9 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign import models
-from jaxalign.models import translate
-from jaxalign.models.families import FAMILIES
-from jaxalign.models.family import Required
+from jaxalign.models.hf import config_map
+from jaxalign.models.hf.families import FAMILIES
+from jaxalign.models.hf.family import Required
 from tests.models import parity_test
 from tests.models.parity_test import transformers
 
@@ -216,7 +216,7 @@ class RealFoldersTest(parameterized.TestCase):
     self.assertIsNone(models.load_config(self.folder).sliding_window)
 
   def test_a_scratch_model_keeps_its_defaults(self):
-    self.assertNotIn("sliding_window", translate.family_defaults("mistral"))
+    self.assertNotIn("sliding_window", config_map.family_defaults("mistral"))
 
 
 if __name__ == "__main__":

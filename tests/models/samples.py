@@ -8,7 +8,7 @@ import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from jaxalign import models
-from jaxalign.models import layout
+from jaxalign.models.hf import param_map
 
 LLAMA = models.DecoderConfig(
   vocab_size=23,
@@ -57,7 +57,7 @@ def start(config):
       centre + rng.normal(size=leaf.shape) * fan_in**-0.5, leaf.dtype
     )
 
-  shapes = layout.abstract_params(config)
+  shapes = param_map.abstract_params(config)
   return models.model_of(config), jax.tree.map_with_path(draw, shapes)
 
 

@@ -13,7 +13,8 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign.data import tokens
-from jaxalign.models import heads, translate, weights
+from jaxalign.models import heads
+from jaxalign.models.hf import config_map, weights
 from jaxalign.runtime import artefact, folders
 from tests import object_store
 
@@ -22,7 +23,7 @@ class ArtefactTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
     self.tokenizer = tokens.byte_tokenizer()
-    self.network = translate.scratch_config(
+    self.network = config_map.scratch_config(
       "llama",
       vocab_size=self.tokenizer.vocab_size,
       num_layers=1,

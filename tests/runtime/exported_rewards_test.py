@@ -11,7 +11,8 @@ from absl.testing import absltest, parameterized
 
 from jaxalign.data import tokens
 from jaxalign.data.transcripts import Turn
-from jaxalign.models import heads, translate, weights
+from jaxalign.models import heads
+from jaxalign.models.hf import config_map, weights
 from jaxalign.runtime import artefact, model_rewards
 from jaxalign.runtime import mesh as meshes
 from tests.data import older_tokenizers_test as older
@@ -59,7 +60,7 @@ TOKENIZERS = {
 
 def saved(tokenizer, *, rows=None, family="llama") -> str:
   """A random reward model with this tokenizer, by `artefact.save`."""
-  network = translate.scratch_config(
+  network = config_map.scratch_config(
     family,
     vocab_size=tokenizer.vocab_size if rows is None else rows,
     num_layers=1,

@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.models import weights
+from jaxalign.models.hf import weights
 from jaxalign.runtime import checkpoint, folders, full_disk, storage
 from tests.runtime import checkpoint_test
 

@@ -12,7 +12,8 @@ from etils import epath
 
 from jaxalign.data import chat_templates, tokens
 from jaxalign.data.transcripts import Turn
-from jaxalign.models import heads, translate, weights
+from jaxalign.models import heads
+from jaxalign.models.hf import config_map, weights
 from jaxalign.runtime import artefact, model_rewards
 from jaxalign.runtime import mesh as meshes
 
@@ -33,7 +34,7 @@ ALONE = {
 def folder() -> str:
   """A saved reward model of two outputs on bytes, random but fixed."""
   tokenizer = tokens.byte_tokenizer()
-  network = translate.scratch_config(
+  network = config_map.scratch_config(
     "llama",
     vocab_size=tokenizer.vocab_size,
     num_layers=1,

@@ -11,9 +11,9 @@ from jaxalign.data import prompts as prompt_rows
 from jaxalign.data import tokens
 from jaxalign.data.transcripts import Text
 from jaxalign.experiments.policies import policy_sampling
-from jaxalign.models import weights
 from jaxalign.models.config import DecoderConfig
-from jaxalign.models.generate import bucket, generate
+from jaxalign.models.generation.generate import bucket, generate
+from jaxalign.models.hf import weights
 from jaxalign.runtime import folders
 
 

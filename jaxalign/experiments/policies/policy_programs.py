@@ -14,7 +14,7 @@ from jaxalign.data import batches
 from jaxalign.experiments.policies import policy_networks, policy_sampling
 from jaxalign.models import activations
 from jaxalign.models.config import DecoderConfig
-from jaxalign.models.generate import bucket
+from jaxalign.models.generation.generate import bucket
 from jaxalign.runtime import abstract, footprint, loop
 from jaxalign.runtime import mesh as meshes
 

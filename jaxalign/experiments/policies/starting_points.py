@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign.data import tokens
-from jaxalign.models import weights
 from jaxalign.models.config import DecoderConfig
+from jaxalign.models.hf import weights
 from jaxalign.runtime import folders
 
 SCORE, VALUE, LANGUAGE_HEAD = "score", "value", "lm_head"

@@ -13,8 +13,9 @@ from jaxalign.algorithms import readout, reward
 from jaxalign.data import batches, tokens
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.stage import backbone
-from jaxalign.models import activations, heads, weights
+from jaxalign.models import activations, heads
 from jaxalign.models.config import DecoderConfig
+from jaxalign.models.hf import weights
 from jaxalign.runtime import (
   abstract,
   artefact,

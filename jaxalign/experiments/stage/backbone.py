@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from etils import epath
 
 from jaxalign.data import tokens
-from jaxalign.models import heads, lora, peft_files, translate, weights
+from jaxalign.models import heads, lora
 from jaxalign.models.config import DecoderConfig
+from jaxalign.models.hf import config_map, peft, weights
 from jaxalign.models.lora import LoraConfig
 from jaxalign.runtime import folders
 
@@ -148,8 +149,8 @@ def decoder_config(
     "eos_id": _eos_id(tokenizer.ends),
     "unroll": min(config.unroll, shape.num_layers),
   }
-  defaults = translate.family_defaults(shape.family)
-  return translate.scratch_config(shape.family, **defaults | chosen | run)
+  defaults = config_map.family_defaults(shape.family)
+  return config_map.scratch_config(shape.family, **defaults | chosen | run)
 
 
 def _eos_id(ends: tuple[int, ...]) -> int | tuple[int, ...] | None:
@@ -255,6 +256,6 @@ def save_adapters(
   """
   origin = config.init_from or ""
   with folders.filled(path) as folder:
-    peft_files.save_adapters(
+    peft.save_adapters(
       folder, adapters, base, network, config.lora, base=origin
     )

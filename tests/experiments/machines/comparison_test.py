@@ -4,7 +4,7 @@ import numpy as np
 from absl.testing import absltest
 
 from jaxalign.experiments.machines import comparison
-from tests.models import families_test
+from tests.models.hf import families_test
 
 
 class ComparisonTest(absltest.TestCase):

@@ -8,7 +8,8 @@ import numpy as np
 from absl.testing import absltest
 
 from jaxalign.experiments.policies import policy_networks
-from jaxalign.models import heads, translate
+from jaxalign.models import heads
+from jaxalign.models.hf import config_map
 
 R, G, P, N, V = 2, 2, 5, 3, 11
 
@@ -16,7 +17,7 @@ R, G, P, N, V = 2, 2, 5, 3, 11
 class ResponseReaderTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    self.network = translate.scratch_config(
+    self.network = config_map.scratch_config(
       "llama",
       vocab_size=V,
       num_layers=1,

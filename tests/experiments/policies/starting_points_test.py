@@ -16,14 +16,15 @@ from jaxalign.algorithms.policy_config import CriticConfig
 from jaxalign.data import tokens
 from jaxalign.experiments.policies import policy_networks, starting_points
 from jaxalign.experiments.stage import backbone
-from jaxalign.models import heads, lora, translate
+from jaxalign.models import heads, lora
+from jaxalign.models.hf import config_map
 from jaxalign.runtime import mesh as meshes
 
 P, N, V = 4, 3, 12
 
 
 def network_of(**changes):
-  return translate.scratch_config(
+  return config_map.scratch_config(
     "llama",
     **dict(
       vocab_size=V,

@@ -9,7 +9,8 @@ from absl.testing import absltest, parameterized
 
 from jaxalign.data import tokens
 from jaxalign.experiments.stage import backbone
-from jaxalign.models import heads, weights
+from jaxalign.models import heads
+from jaxalign.models.hf import weights
 from jaxalign.runtime import mesh as meshes
 
 

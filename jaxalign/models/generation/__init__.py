@@ -1,0 +1,1 @@
+"""Generation: sampling, ring KV cache, decoding, continuous batching."""

@@ -1,0 +1,1 @@
+"""Hugging Face folders: configs and weights, per model family."""

@@ -1,0 +1,287 @@
+"""config.json to DecoderConfig and back, as the family tables say."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxalign.models.config import DecoderConfig
+from jaxalign.models.hf import rope_fields
+from jaxalign.models.hf.families import FAMILIES
+from jaxalign.models.hf.family import Family, Field, Required
+from jaxalign.ops import checks
+
+
+def family_of(config: DecoderConfig) -> Family:
+  """The family that a config names.
+
+  Args:
+    config: any config.
+
+  Returns:
+    Its row of `families.FAMILIES`.
+
+  Raises:
+    ValueError: the family is unknown, or a field has a value that the family
+      hard-wires otherwise.
+  """
+  if config.family not in FAMILIES:
+    raise ValueError(
+      f"family must be one of {', '.join(FAMILIES)}, got {config.family!r}"
+    )
+  family = FAMILIES[config.family]
+  for name, value in _evaluate(family.fixed, config).items():
+    got = getattr(config, name)
+    if got != value:
+      raise ValueError(
+        f"{name} of family {family.model_type} must be {value}, got {got}"
+      )
+  return family
+
+
+def scratch_config(family: str, **fields: Any) -> DecoderConfig:
+  """A config of a family for a model that starts from nothing.
+
+  Args:
+    family: a key of `families.FAMILIES`, such as "llama" or "gpt2".
+    **fields: fields of DecoderConfig; those that the family hard-wires are set
+      for you.
+
+  Returns:
+    The config, which `weights.save_pretrained` can write.
+
+  Raises:
+    ValueError: the family is unknown, a field is out of range or contradicts
+      the family.
+  """
+  if family not in FAMILIES:
+    raise ValueError(
+      f"family must be one of {', '.join(FAMILIES)}, got {family!r}"
+    )
+  constants = {
+    name: value
+    for name, value in FAMILIES[family].fixed.items()
+    if not callable(value)
+  }
+  config = DecoderConfig(**{"family": family} | constants | fields)
+  family_of(config)
+  return config
+
+
+def family_defaults(family: str) -> dict[str, Any]:
+  """What a config.json of a family means where it is silent.
+
+  Args:
+    family: a key of `families.FAMILIES`.
+
+  Returns:
+    Fields of DecoderConfig, without those that follow from other fields.
+
+  Raises:
+    ValueError: the family is unknown.
+  """
+  checks.one_of(FAMILIES, family=family)
+  row = FAMILIES[family]
+  found: dict[str, Any] = {}
+  for field in row.fields:
+    value = field.default
+    if value is None or value is Required or callable(value):
+      continue
+    found |= dict.fromkeys(field.ours, _read(field, {}, family))
+  if row.rope is not None:
+    found |= rope_fields.read_rope(
+      {}, row.rope, family, max_positions=found["max_positions"]
+    )
+  return found
+
+
+def architecture(config: DecoderConfig) -> str:
+  """Name of the transformers class that a config becomes.
+
+  Args:
+    config: of a known family.
+  """
+  family = family_of(config)
+  return family.language if config.num_outputs is None else family.reward
+
+
+def from_json(
+  theirs: Mapping[str, Any], where: str, *, classifier: bool = False
+) -> DecoderConfig:
+  """The decoder that a config.json describes.
+
+  Args:
+    theirs: its content.
+    where: its name, for errors.
+    classifier: what the model is where `architectures` is silent.
+
+  Returns:
+    The config, with `num_outputs` set if the architecture is a classifier. An
+    id of a marker that the embedding has no row for is left out: the model can
+    neither read nor give it.
+
+  Raises:
+    ValueError: a field is missing, unknown, or has a value under which the
+      network would not be ours; the error names it.
+  """
+  model_type = theirs.get("model_type")
+  if model_type not in tuple(FAMILIES):
+    raise ValueError(
+      f"{where}: model_type must be one of {', '.join(FAMILIES)}, got "
+      f"{model_type!r}"
+    )
+  family = FAMILIES[model_type]
+  _refuse_unknown(theirs, family, where)
+  fields: dict[str, Any] = {"family": model_type}
+  fields |= {k: v for k, v in family.fixed.items() if not callable(v)}
+  for field in family.fields:
+    value = _read(field, theirs, where)
+    for name in field.ours:
+      # Two of their fields may be one of ours.
+      if fields.setdefault(name, value) != value:
+        raise ValueError(
+          f"{where}: {field.theirs} must be {fields[name]}, got {value}"
+        )
+  if family.rope is not None:
+    fields |= rope_fields.read_rope(
+      theirs, family.rope, where, max_positions=fields["max_positions"]
+    )
+  for name in ("pad_id", "bos_id", "eos_id"):
+    fields[name] = _token_id(name, fields[name], fields["vocab_size"], where)
+  fields["num_outputs"] = _num_outputs(theirs, family, where, classifier)
+  try:
+    config = DecoderConfig(**fields)
+    family_of(config)
+  except (TypeError, ValueError, OverflowError) as error:
+    raise ValueError(f"{where}: {error}") from error
+  return config
+
+
+def to_json(config: DecoderConfig) -> dict[str, Any]:
+  """The config.json of a config, as transformers 4 and 5 read it.
+
+  Args:
+    config: of a known family.
+
+  Returns:
+    A dict to be dumped.
+
+  Raises:
+    ValueError: the family cannot express the config, or a reward model has no
+      `pad_id`, by which transformers finds a sequence's last token.
+  """
+  family = family_of(config)
+  theirs: dict[str, Any] = {
+    "model_type": family.model_type,
+    "architectures": [architecture(config)],
+    "dtype": config.param_dtype,
+    "torch_dtype": config.param_dtype,
+  } | _evaluate(family.written, config)
+  for field in family.fields:
+    values = {getattr(config, name) for name in field.ours}
+    if len(values) > 1:
+      raise ValueError(
+        f"{' and '.join(field.ours)} must be equal in family "
+        f"{family.model_type}, which writes both as {field.theirs}"
+      )
+    value = values.pop()
+    if field.optional and value == field.default:
+      continue
+    if field.words is not None:
+      value = next(word for word, ours in field.words.items() if ours == value)
+    theirs[field.theirs] = value
+  if family.rope is not None:
+    theirs |= rope_fields.write_rope(config, family.rope)
+  if config.num_outputs is not None:
+    if config.pad_id is None:
+      raise ValueError(
+        "pad_id must be set to save a reward model: transformers reads the "
+        "reward at the last token that is not pad_token_id, got None"
+      )
+    labels = [f"LABEL_{i}" for i in range(config.num_outputs)]
+    theirs["id2label"] = {str(i): label for i, label in enumerate(labels)}
+    theirs["label2id"] = {label: i for i, label in enumerate(labels)}
+  return theirs
+
+
+def _evaluate(
+  values: Mapping[str, Any], config: DecoderConfig
+) -> dict[str, Any]:
+  """Constants as they are, functions at the config."""
+  return {
+    name: value(config) if callable(value) else value
+    for name, value in values.items()
+  }
+
+
+def _refuse_unknown(
+  theirs: Mapping[str, Any], family: Family, where: str
+) -> None:
+  """Nothing that could change the function may pass unread."""
+  known = {field.theirs for field in family.fields} | family.ignored
+  if family.rope is not None:
+    known |= {*rope_fields.ROPE_PLACES, family.rope.theta, family.rope.fraction}
+  for name, value in theirs.items():
+    if name in family.allowed:
+      entries = value if isinstance(value, list) else [value]
+      if value is not None and any(
+        entry not in family.allowed[name] for entry in entries
+      ):
+        allowed = ", ".join(map(repr, family.allowed[name]))
+        raise ValueError(f"{where}: {name} must be {allowed}, got {value!r}")
+    elif name not in known and value is not None:
+      raise ValueError(
+        f"{where}: unknown field {name} = {value!r}; remove it if it does not "
+        f"change what a {family.model_type} computes"
+      )
+
+
+def _read(field: Field, theirs: Mapping[str, Any], where: str) -> Any:
+  value = theirs.get(field.theirs)
+  if value is None:
+    if field.default is Required:
+      raise ValueError(f"{where}: {field.theirs} is missing")
+    value = field.default(theirs) if callable(field.default) else field.default
+  if field.words is not None:
+    if value not in tuple(field.words):
+      raise ValueError(
+        f"{where}: {field.theirs} must be one of {', '.join(field.words)}, "
+        f"got {value!r}"
+      )
+    return field.words[value]
+  return tuple(value) if isinstance(value, list) else value
+
+
+def _token_id(
+  name: str, value: Any, vocab_size: Any, where: str
+) -> int | tuple[int, ...] | None:
+  """An id or ids, those outside the vocabulary left out."""
+  ids = value if isinstance(value, tuple) else (value,)
+  for token in ids:
+    if isinstance(token, bool) or not isinstance(token, int | None):
+      raise ValueError(f"{where}: {name} must be an int, got {value!r}")
+  if not isinstance(vocab_size, int):
+    return value
+  kept = tuple(t for t in ids if t is not None and 0 <= t < vocab_size)
+  return kept if isinstance(value, tuple) and kept else (*kept, None)[0]
+
+
+def _num_outputs(
+  theirs: Mapping[str, Any], family: Family, where: str, classifier: bool
+) -> int | None:
+  architectures = theirs.get("architectures") or [
+    family.reward if classifier else family.language
+  ]
+  if architectures == [family.language]:
+    return None
+  if architectures == [family.reward]:
+    # transformers writes neither for its default of two.
+    labels = theirs.get("id2label")
+    if labels is not None:
+      if not isinstance(labels, dict):
+        raise ValueError(f"{where}: id2label must be an object, got {labels!r}")
+      return len(labels)
+    number = theirs.get("num_labels")
+    return 2 if number is None else number
+  raise ValueError(
+    f"{where}: architectures must be [{family.language!r}] or "
+    f"[{family.reward!r}], got {architectures!r}"
+  )
