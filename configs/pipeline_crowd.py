@@ -10,13 +10,13 @@ move the same policy towards each, and towards the groups' true utilities as the
 best that could be done. The page compares them at equal KL: what each is truly
 worth to each group, and the share of the worst-off group's attainable gain.
 
-Every knob of the crowd is fixed in `jaxalign/data/crowd_config.py`; the crowd
-is drawn from `crowd_seed`. `:ratio_1`, `:ratio_2`, `:ratio_6` and `:ratio_10`
-have other majorities than four to one. `:mean` adds a policy that moves towards
-the mean of the mixture's rewards; in the workdir of a finished run it runs that
-alone. Controls: `:one_taste`, groups that want the same, where the mixture must
-gain nothing over one reward, and `:noise_group`, where a fifth of the people
-vote by coin. `:smoke` runs every stage at its smallest.
+Every knob of the crowd is fixed in `jaxalign/data/synthetic/config.py`; the
+crowd is drawn from `crowd_seed`. `:ratio_1`, `:ratio_2`, `:ratio_6` and
+`:ratio_10` have other majorities than four to one. `:mean` adds a policy that
+moves towards the mean of the mixture's rewards; in the workdir of a finished
+run it runs that alone. Controls: `:one_taste`, groups that want the same, where
+the mixture must gain nothing over one reward, and `:noise_group`, where a fifth
+of the people vote by coin. `:smoke` runs every stage at its smallest.
 
 Claimed: one reward leaves the minority behind, MaxMin on the mixture does not
 (MaxMin-RLHF, section 6). With 500 held-out prompts a group's mean utility has a

@@ -7,11 +7,11 @@ r"""Can one story teller please those who want it happy and who want it short?
 MaxMin-RLHF's smaller experiment (arXiv 2402.08925), sentiment against
 conciseness, with what a CPU holds: the pretrained story model of 260 thousand
 weights ends the sentence that one of its own openings has begun, and two
-functions of `jaxalign.data.text_rewards` judge what it adds: VADER's lexicon,
-and minus its characters, both in deviations from the mean of sentences that
-people wrote. A fifth of the 902 openings is held out. The full config moves
-towards whoever is worse off, `:mean` towards a crowd of whom four in five want
-it happy, as one reward for everybody would, `:single` towards these alone.
+functions of `jaxalign.data.synthetic.text_rewards` judge what it adds: VADER's
+lexicon, and minus its characters, both in deviations from the mean of sentences
+that people wrote. A fifth of the 902 openings is held out. The full config
+moves towards whoever is worse off, `:mean` towards a crowd of whom four in five
+want it happy, as one reward for everybody would, `:single` towards these alone.
 `:smoke` runs three iterations.
 
 Claimed: MaxMin brings the worse-off group up where one reward leaves the
@@ -70,7 +70,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   )
   cfg.source = dict(
     models=(),
-    function="jaxalign.data.text_rewards:sentiment_and_conciseness",
+    function="jaxalign.data.synthetic.text_rewards:sentiment_and_conciseness",
     url=none(str),
     crowd=none(str),
     names=("sentiment", "conciseness"),

@@ -6,8 +6,8 @@ r"""What does one reward model learn from a crowd of two tastes?
 The synthetic crowd has a majority that likes warm answers and a minority that
 likes short ones. Plain Bradley-Terry fits their average, so it should come near
 the best accuracy that any single ranking can reach and stay below the ceiling
-of a model that knows each annotator's group; `jaxalign.data.oracle` gives both.
-`:smoke` runs 20 steps of a smaller model.
+of a model that knows each annotator's group; `jaxalign.data.synthetic.oracle`
+gives both. `:smoke` runs 20 steps of a smaller model.
 
 Measured over seeds 0, 1, 2 on one crowd (mean ± sample standard deviation):
 accuracy 0.750 ± 0.004 over all, 0.848 ± 0.006 for the majority and 0.355 ±

@@ -11,10 +11,10 @@ What is claimed, written before it was run: the training people are told apart
 (share in their own group, 0.8 by naming everybody "warm"); and people the model
 has not met, placed by 10 of their pairs, are foreseen on their other 10 nearly
 as well as by a model that knows their group (0.878 in all and 0.890 in the
-minority on new votes, `jaxalign.data.oracle`), where plain Bradley-Terry gets
-the minority's preferences wrong. With 500 such pairs, 100 of them the
-minority's, differences of 0.06 and 0.13 can be told from none (80 % power at
-5 %, unpaired); nothing smaller is claimed.
+minority on new votes, `jaxalign.data.synthetic.oracle`), where plain
+Bradley-Terry gets the minority's preferences wrong. With 500 such pairs, 100 of
+them the minority's, differences of 0.06 and 0.13 can be told from none (80 %
+power at 5 %, unpaired); nothing smaller is claimed.
 
 Bounds and controls are variants: `:oracle` (known groups), `:group_dro`,
 `:mean_variance` and `:bradley_terry`; `:one_taste`, groups that want the same,

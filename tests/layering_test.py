@@ -108,7 +108,7 @@ FLOORS = {
 # Packages with one home: a second one would be a second client, a second way
 # to read a checkpoint, or weight that everyone pays for.
 HOMES = {
-  "httpx": ("data/endpoint.py",),
+  "httpx": ("data/llm_labels/client.py",),
   "torch": ("experiments/verify.py",),
   "starlette": ("experiments/policies/reward_app.py",),
   "uvicorn": ("experiments/serve.py",),
@@ -227,7 +227,7 @@ class LayeringTest(parameterized.TestCase):
     ("losses/a.py", "from jaxalign.ops import checks\nimport jax.numpy as jnp"),
     ("losses/a.py", "from jaxalign.losses import pairwise\nimport math"),
     ("models/a.py", "from flax import linen as nn\nimport os"),
-    ("data/endpoint.py", "import httpx"),
+    ("data/llm_labels/client.py", "import httpx"),
     (
       "experiments/policies/a.py",
       "from jaxalign.experiments.rewards import scoring",

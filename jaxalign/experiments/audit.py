@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from jaxalign.data import baselines, duplicates, readers
-from jaxalign.data import splits as division
-from jaxalign.data.record import Record, expand_rankings
+from jaxalign.data.records import reader
+from jaxalign.data.records import splits as division
+from jaxalign.data.records.record import Record, expand_rankings
+from jaxalign.data.stats import baselines, duplicates
 from jaxalign.experiments.annotations import (
   audit_numbers,
   audit_page,
@@ -81,7 +82,7 @@ class Split(NamedTuple):
 
   name: str
   records: list[Record]
-  report: readers.ReadReport
+  report: reader.ReadReport
 
   @property
   def pairs(self) -> list[Record]:
@@ -105,7 +106,7 @@ def read(config: Config) -> list[Split]:
   splits = []
   for name, files in given.items():
     if files:
-      stream = readers.RecordStream(
+      stream = reader.RecordStream(
         files,
         data.on_bad_record,
         data.extra_columns,
@@ -208,7 +209,7 @@ def _comparisons(
   return result
 
 
-def _sources(found: readers.ReadReport) -> list[dict[str, Any]]:
+def _sources(found: reader.ReadReport) -> list[dict[str, Any]]:
   """What became of the rows of each source."""
   return [
     {

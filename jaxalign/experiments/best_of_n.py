@@ -15,8 +15,9 @@ import numpy as np
 from etils import epath
 
 from jaxalign import metrics
-from jaxalign.data import refusals, tokens
-from jaxalign.data.record import Record
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.records import refusals
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.policies import (
   answers,
   best_of_n_page,
@@ -197,7 +198,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     )
   check, num_responses = None, config.num_samples
   if config.policy is not None:
-    tokenizer = tokens.load_tokenizer(folders.resolved(config.policy))
+    tokenizer = pair_dataset.load_tokenizer(folders.resolved(config.policy))
     check, num_responses = refusals.refuses(tokenizer, least=0), 0
   records = candidates.load_prompts(
     config.data, num_responses=num_responses, check=check

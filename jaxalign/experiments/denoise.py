@@ -14,7 +14,7 @@ from etils import epath
 
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import reward
-from jaxalign.data import batches, member_batches
+from jaxalign.data.batching import ensemble_loader, loader
 from jaxalign.experiments.annotations import denoise_numbers, denoise_page
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import ensembles, scoring
@@ -112,7 +112,7 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
     model,
     network,
     config.model,
-    batches.pair_shapes(train.batch_size, max(config.data.buckets)),
+    loader.pair_shapes(train.batch_size, max(config.data.buckets)),
     mesh,
     rules=config.mesh.rules,
   )
@@ -179,7 +179,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   ) as saved:
     _, params = fitting.fit(
       stage,
-      member_batches.MemberBatches(members),
+      ensemble_loader.MemberBatches(members),
       config.train,
       saved,
       workdir,

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxalign.data import baselines
+from jaxalign.data.stats import baselines
 from jaxalign.experiments.inputs import cautions, preferences
 from jaxalign.experiments.rewards import (
   breakdown,

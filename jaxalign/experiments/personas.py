@@ -18,9 +18,10 @@ from typing import Any
 from absl import flags
 from etils import epath
 
-from jaxalign.data import endpoint, personas, questions, sources
-from jaxalign.data.record import Record
-from jaxalign.data.transcripts import text_of
+from jaxalign.data.llm_labels import client, personas, prompts
+from jaxalign.data.records import sources
+from jaxalign.data.records.chat import text_of
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.annotations import persona_votes, personas_page
 from jaxalign.experiments.annotations.persona_votes import Labelled, Text
 from jaxalign.experiments.inputs import answer_cache, preferences
@@ -77,7 +78,7 @@ class Config:
 
   seed: int
   data: preferences.DataConfig
-  endpoint: questions.EndpointConfig
+  endpoint: prompts.EndpointConfig
   personas: PersonasConfig
 
 
@@ -185,7 +186,7 @@ def _ask(
     starts, total=len(starts), what=f"asking about {len(texts)} responses"
   ):
     chunk = texts[start : start + CHUNK]
-    answers, new = endpoint.ask_all(
+    answers, new = client.ask_all(
       config.endpoint,
       [
         messages

@@ -14,9 +14,11 @@ import numpy as np
 from etils import epath
 
 from jaxalign import models
-from jaxalign.data import prompts as prompt_rows
-from jaxalign.data import readers, refusals, tokens, turns
-from jaxalign.data.transcripts import Text
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.batching import prompt_dataset as prompt_rows
+from jaxalign.data.records import reader, refusals
+from jaxalign.data.records.chat import Text
+from jaxalign.data.tokenization import turns
 from jaxalign.experiments.policies import policy_sampling
 from jaxalign.experiments.stage import backbone, ending, program
 from jaxalign.models import heads
@@ -98,7 +100,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   mesh = meshes.make_mesh(config.mesh)
   meshes.check_batch(config.batch_size, 1, mesh)
   folder = folders.resolved(config.model)
-  tokenizer = tokens.load_tokenizer(folder)
+  tokenizer = pair_dataset.load_tokenizer(folder)
   network = _network(config, folder)
   tokenizer.check_embedded(network.vocab_size, folder)
   ends = policy_sampling.ends_of(config.end_ids, tokenizer, network)
@@ -150,12 +152,12 @@ def _network(config: Config, folder: str) -> DecoderConfig:
   return network
 
 
-def _prompts(config: Config, tokenizer: tokens.Tokenizer) -> list[Any]:
+def _prompts(config: Config, tokenizer: pair_dataset.Tokenizer) -> list[Any]:
   """The prompts of the sources, each once, in their order.
 
   One that the chat template refuses is a bad record before any is answered.
   """
-  stream = readers.RecordStream(
+  stream = reader.RecordStream(
     config.files,
     config.on_bad_record,
     config.extra_columns,
@@ -183,7 +185,7 @@ def _answers(
   config: Config,
   network: DecoderConfig,
   params: Any,
-  tokenizer: tokens.Tokenizer,
+  tokenizer: pair_dataset.Tokenizer,
   ends: tuple[int, ...],
   prompts: list[tuple[int, Text]],
   mesh: jax.sharding.Mesh,

@@ -20,7 +20,7 @@ import optax
 from etils import epath
 
 from jaxalign import losses, metrics
-from jaxalign.data import gridworld
+from jaxalign.data.synthetic import gridworld
 from jaxalign.experiments.policies import tabular_page
 from jaxalign.experiments.stage import configuration, ending, program
 

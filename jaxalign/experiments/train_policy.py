@@ -15,7 +15,7 @@ from etils import epath
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import policy
 from jaxalign.algorithms.experience import PolicyState
-from jaxalign.data import batches, prompts, tokens
+from jaxalign.data.batching import loader, pair_dataset, prompt_dataset
 from jaxalign.experiments.inputs import cautions, prompt_data, tokenizers
 from jaxalign.experiments.policies import (
   policy_evaluation,
@@ -118,7 +118,7 @@ def build(
     config.learner,
     chains,
     (
-      prompts.prompt_shapes(train.num_prompts, length),
+      prompt_dataset.prompt_shapes(train.num_prompts, length),
       policy_sampling.rollout_shapes(
         train.num_prompts, length, sampling, len(config.source.names)
       ),
@@ -216,8 +216,8 @@ def run(config: Config, workdir: epath.Path) -> None:
 def _train(
   config: Config,
   stage: policy_programs.PolicyStage,
-  dataset: prompts.PromptDataset,
-  tokenizer: tokens.Tokenizer,
+  dataset: prompt_dataset.PromptDataset,
+  tokenizer: pair_dataset.Tokenizer,
   source: reward_sources.RewardSource,
   frozen: Any,
   keys: dict[str, jax.Array],
@@ -235,7 +235,7 @@ def _train(
     saved.restore(start, stage.state) if start else stage.init(keys["init"])
   )
   log.info("starting at iteration %d of %d", start, train.num_iterations)
-  stream = batches.batch_iterator(
+  stream = loader.batch_iterator(
     order,
     start_step=start,
     num_steps=train.num_iterations - start,

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from jaxalign.data import clipping, readers, tokens
-from jaxalign.data.transcripts import text_of
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.records import reader
+from jaxalign.data.records.chat import text_of
+from jaxalign.data.tokenization import clipping
 from jaxalign.experiments.stage import configuration, ending, program
 from jaxalign.runtime import folders, hosts
 
@@ -64,7 +66,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   """
   if not hosts.is_main():
     return
-  made = tokens.train_tokenizer(
+  made = pair_dataset.train_tokenizer(
     _texts(config.data), vocab_size=config.vocab_size
   )
   with folders.filled(workdir / "tokenizer") as folder:
@@ -93,7 +95,7 @@ def run(config: Config, workdir: epath.Path) -> None:
 
 def _texts(config: TextConfig) -> Iterator[str]:
   """Each prompt once per record, and each response; of a long text, pieces."""
-  stream = readers.RecordStream(
+  stream = reader.RecordStream(
     config.train_files,
     config.on_bad_record,
     config.extra_columns,

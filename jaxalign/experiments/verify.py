@@ -16,7 +16,7 @@ import transformers
 from etils import epath
 from rich import console, table
 
-from jaxalign.data import tokens
+from jaxalign.data.batching import pair_dataset
 from jaxalign.experiments.machines import comparison
 from jaxalign.experiments.stage import configuration, ending, program
 from jaxalign.models import heads
@@ -207,7 +207,7 @@ def _tokenizer_checks(
   ):
     log.warning("%s: no tokenizer, so none is compared", folder)
     return []
-  mine = tokens.load_tokenizer(folder)
+  mine = pair_dataset.load_tokenizer(folder)
   auto = transformers.AutoTokenizer.from_pretrained(
     folder, local_files_only=True
   )

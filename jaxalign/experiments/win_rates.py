@@ -14,8 +14,9 @@ import numpy as np
 from etils import epath
 
 from jaxalign import metrics
-from jaxalign.data import questions, readers, transcripts
-from jaxalign.data.record import Record
+from jaxalign.data.llm_labels import prompts as questions
+from jaxalign.data.records import chat, reader
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.annotations import judge
 from jaxalign.experiments.inputs import answer_cache
 from jaxalign.experiments.policies import reward_source
@@ -77,7 +78,7 @@ class Config:
 def load_answers(files: tuple[str, ...], crowd_seed: int) -> list[Record]:
   """The records of some sources, those with an empty answer among them."""
   return list(
-    readers.RecordStream(
+    reader.RecordStream(
       files, "error", (), crowd_seed=crowd_seed, drop_unusable=False
     )
   )
@@ -158,7 +159,7 @@ def run(config: Config, workdir: epath.Path) -> None:
       f"{config.second}"
     )
   ours, theirs = (
-    [transcripts.text_of(record.responses[0]) for record in records]
+    [chat.text_of(record.responses[0]) for record in records]
     for records in (first, second)
   )
   source = reward_source.open_source(

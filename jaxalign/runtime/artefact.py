@@ -15,7 +15,8 @@ from etils import epath
 
 import jaxalign
 from jaxalign.algorithms import readout
-from jaxalign.data import older_tokenizers, tokens
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization import older_tokenizers
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import json_files, weights
 from jaxalign.runtime import description_fields, folders, storage
@@ -90,7 +91,7 @@ def save(
   path: epath.PathLike,
   params: Any,
   network: DecoderConfig,
-  tokenizer: tokens.Tokenizer,
+  tokenizer: pair_dataset.Tokenizer,
   description: Description,
 ) -> None:
   """Writes the folder; safe to repeat after a kill.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import fsspec
 from etils import epath
 
-from jaxalign.data import reach, sources
+from jaxalign.data.records import reach, sources
 from jaxalign.runtime import full_disk, scratch, storage
 
 # The packages that reach a store, of the extra `cloud`.

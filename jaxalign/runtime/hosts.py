@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxalign.data import shares
+from jaxalign.data.batching import sharded_tokens
 from jaxalign.runtime import roll_call
 
 _log = logging.getLogger(__name__)
@@ -152,9 +152,9 @@ def check_same(what: str, content: bytes) -> None:
     )
 
 
-def sharing() -> shares.Processes:
+def sharing() -> sharded_tokens.Processes:
   """The processes of this run, for work on records that they share."""
-  return shares.Processes(
+  return sharded_tokens.Processes(
     jax.process_index(), jax.process_count(), all_hosts_gather
   )
 

@@ -13,8 +13,8 @@ import numpy as np
 from etils import epath
 
 from jaxalign.algorithms import readout
-from jaxalign.data import sequences, tokens
-from jaxalign.data.record import Record
+from jaxalign.data.batching import pair_dataset, token_store
+from jaxalign.data.records.record import Record
 from jaxalign.models import activations, heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import param_map, weights
@@ -43,7 +43,7 @@ class ModelSource:
     self,
     network: DecoderConfig,
     params: Any,
-    tokenizer: tokens.Tokenizer,
+    tokenizer: pair_dataset.Tokenizer,
     *,
     names: tuple[str, ...],
     read: readout.Readout = readout.PLAIN,
@@ -125,7 +125,7 @@ class ModelSource:
     found = np.zeros((len(responses), len(self.names)), np.float32)
     if not responses:
       return found
-    texts = sequences.encode(
+    texts = token_store.encode(
       (
         Record(prompt, (response,))
         for prompt, response in zip(prompts, responses, strict=True)
@@ -147,7 +147,7 @@ class ModelSource:
       origin="the reward model",
     )
 
-  def _raw(self, texts: sequences.Sequences, rows: np.ndarray) -> np.ndarray:
+  def _raw(self, texts: token_store.Sequences, rows: np.ndarray) -> np.ndarray:
     """Raw rewards of a batch, the last row repeated to fill it, [batch, K]."""
     longest = int(texts.lengths[rows].max())
     bucket = next(size for size in self._buckets if size >= longest)
@@ -270,7 +270,7 @@ def load_source(
     weights.load_params(
       folder, network, shardings=parameter_places(network, mesh, rules)
     ),
-    tokens.load_tokenizer(folder),
+    pair_dataset.load_tokenizer(folder),
     # The outputs of a distribution are no rewards: together they are one.
     names=described.heads if read.kind == "rewards" else ("reward",),
     read=read,

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jaxalign.data.transcripts import Text
+from jaxalign.data.records.chat import Text
 from jaxalign.runtime import hosts
 
 _log = logging.getLogger(__name__)

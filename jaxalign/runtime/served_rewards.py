@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxalign.data import columns, endpoint, transcripts, turns
-from jaxalign.data.questions import ConnectionConfig, check_url
+from jaxalign.data.llm_labels import client
+from jaxalign.data.llm_labels.prompts import ConnectionConfig, check_url
+from jaxalign.data.records import chat, columns
+from jaxalign.data.tokenization import turns
 from jaxalign.runtime import reward_sources
 from jaxalign.runtime.reward_sources import Prompt, RewardError
 
@@ -94,9 +96,7 @@ def parse_request(content: Any) -> tuple[list[Prompt], list[str]]:
   ):
     try:
       columns.string("response", response)
-      read, _ = transcripts.parse_texts(
-        {"prompt": prompt, "responses": [response]}
-      )
+      read, _ = chat.parse_texts({"prompt": prompt, "responses": [response]})
     except ValueError as error:
       raise ValueError(f"text {number}: {error}") from None
     prompts.append(read)
@@ -215,7 +215,7 @@ class EndpointSource:
     }
     self._rounds += 1
     try:
-      found, counts = endpoint.post_all(
+      found, counts = client.post_all(
         self._url,
         self._connection,
         wanted,
@@ -225,7 +225,7 @@ class EndpointSource:
         remember=self._answered.__setitem__,
         seed=self._rounds,
       )
-    except endpoint.EndpointError as error:
+    except client.EndpointError as error:
       raise RewardError(str(error)) from None
     lost = sum(reply is None for reply in found.values())
     if lost:

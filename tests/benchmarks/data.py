@@ -20,7 +20,9 @@ import time
 
 import jax
 
-from jaxalign.data import batches, crowd, packed, readers, tokens
+from jaxalign.data.batching import loader, pair_dataset, sft_dataset
+from jaxalign.data.records import reader
+from jaxalign.data.synthetic import crowd
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.stage import configuration
 from jaxalign.runtime import hosts
@@ -56,12 +58,14 @@ def crowd_file(folder: str) -> str:
   return path
 
 
-def stages(specs: list[str], words: tokens.Tokenizer) -> dict[str, object]:
+def stages(
+  specs: list[str], words: pair_dataset.Tokenizer
+) -> dict[str, object]:
   """Reading, tokenising, batching and packing of some sources, in turns."""
-  records, _ = readers.read_records(specs)
-  encode = lambda: tokens.encode_pairs(records, words, max_length=LENGTH)
+  records, _ = reader.read_records(specs)
+  encode = lambda: pair_dataset.encode_pairs(records, words, max_length=LENGTH)
   dataset = encode()
-  source = batches.Batches(
+  source = loader.Batches(
     dataset,
     batch_size=BATCH_SIZE,
     buckets=BUCKETS,
@@ -71,10 +75,10 @@ def stages(specs: list[str], words: tokens.Tokenizer) -> dict[str, object]:
   )
   num_tokens = int(dataset.lengths.sum())
   turns = {
-    "read": lambda: readers.read_records(specs),
+    "read": lambda: reader.read_records(specs),
     "tokenise": encode,
     "batch": lambda: [source[step] for step in range(len(source))],
-    "pack": lambda: packed.pack_records(records, words, length=LENGTH),
+    "pack": lambda: sft_dataset.pack_records(records, words, length=LENGTH),
   }
   times: dict[str, list[float]] = {name: [] for name in turns}
   for turn in range(ROUNDS + 1):
@@ -84,7 +88,7 @@ def stages(specs: list[str], words: tokens.Tokenizer) -> dict[str, object]:
         times[name].append(seconds)
   masks = [source[step]["mask"] for step in range(len(source))]
   shown = int(sum(mask.sum() for mask in masks))
-  rows = packed.pack_records(records, words, length=LENGTH)
+  rows = sft_dataset.pack_records(records, words, length=LENGTH)
   used = int(rows.sequences.lengths.sum())
   return {
     "pairs": len(dataset),
@@ -109,13 +113,13 @@ def waiting() -> dict[str, object]:
   config = configuration.to_dataclass(train_reward.Config, cfg)
   mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1), jax.devices()[:1])
   built = train_reward.build(config, mesh)
-  words = tokens.byte_tokenizer()
-  dataset = tokens.encode_pairs(
+  words = pair_dataset.byte_tokenizer()
+  dataset = pair_dataset.encode_pairs(
     crowd.draw_records(crowd.preset("two_groups"), split="train"),
     words,
     max_length=config.data.max_length,
   )
-  source = batches.Batches(
+  source = loader.Batches(
     dataset,
     batch_size=config.train.batch_size,
     buckets=config.data.buckets,
@@ -129,7 +133,7 @@ def waiting() -> dict[str, object]:
   def train(prefetch: int) -> tuple[float, float]:
     """Seconds waited and seconds in all of STEPS steps."""
     nonlocal state
-    stream = batches.batch_iterator(
+    stream = loader.batch_iterator(
       source, start_step=0, num_steps=WARM_UP + STEPS, prefetch=prefetch
     )
     waited, start = 0.0, time.perf_counter()
@@ -164,7 +168,7 @@ def waiting() -> dict[str, object]:
 
 def main() -> None:
   os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-  byte = tokens.byte_tokenizer()
+  byte = pair_dataset.byte_tokenizer()
   result: dict[str, object] = {
     "cores": len(os.sched_getaffinity(0)),
     "python": sys.version.split()[0],
@@ -179,7 +183,7 @@ def main() -> None:
       for name in ("hh_helpful", "hh_harmless", "humour")
     ]
     for name in ("stories260k_lm", "gpt2_bpe"):
-      words = tokens.load_tokenizer(str(data / name))
+      words = pair_dataset.load_tokenizer(str(data / name))
       result[f"HH and humour, {name}"] = stages(specs, words)
   result["training"] = waiting()
   sys.stdout.write(json.dumps(result, indent=2) + "\n")

@@ -18,7 +18,13 @@ import time
 
 import numpy as np
 
-from jaxalign.data import batches, readers, sequences, shares, tokens
+from jaxalign.data.batching import (
+  loader,
+  pair_dataset,
+  sharded_tokens,
+  token_store,
+)
+from jaxalign.data.records import reader
 
 RECORDS, BATCH_SIZE = 2**20, 1024  # a multiple of 16 chunks
 RUNS = ((1, False), (1, True), (4, False), (4, True), (16, True))
@@ -35,11 +41,11 @@ def write(path: str, records: int) -> None:
       "rejected": f" {text(rng.integers(5, 60))}.",
       "source": f"s{i % 4}",
     }
-    for i in range(sequences.CHUNK)
+    for i in range(token_store.CHUNK)
   ]
   chunk = "".join(f"{json.dumps(row)}\n" for row in rows)
   with open(path, "w", encoding="utf-8") as file:
-    for _ in range(records // sequences.CHUNK):
+    for _ in range(records // token_store.CHUNK):
       file.write(chunk)
 
 
@@ -52,19 +58,19 @@ def anonymous() -> float:
 
 def measure(path: str, count: int, streaming: bool) -> dict[str, float]:
   """One process of `count`."""
-  start, tokenizer = time.perf_counter(), tokens.byte_tokenizer()
-  found = readers.PairStream(readers.RecordStream([path]))
+  start, tokenizer = time.perf_counter(), pair_dataset.byte_tokenizer()
+  found = reader.PairStream(reader.RecordStream([path]))
   records = found if streaming else list(found)
   gather = lambda array: np.stack([array] * count)
-  dataset = tokens.encode_pairs(
+  dataset = pair_dataset.encode_pairs(
     records,
     tokenizer,
     max_length=128,
     on_disk=streaming,
-    processes=shares.Processes(0, count, gather),
+    processes=sharded_tokens.Processes(0, count, gather),
   )
   known = time.perf_counter()
-  source = batches.Batches(
+  source = loader.Batches(
     dataset,
     batch_size=BATCH_SIZE,
     buckets=(64, 128),

@@ -10,11 +10,11 @@ import warnings
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.data import adapters
-from jaxalign.data.record import parse_record
-from tests.data import folder_ratings_test as ratings
-from tests.data import folder_votes_test as votes
+from jaxalign.data.adapters import registry
+from jaxalign.data.records.record import parse_record
 from tests.data import hub_files_test as hub
+from tests.data.adapters import local_ratings_test as ratings
+from tests.data.adapters import local_votes_test as votes
 
 JUNK = (
   None,
@@ -89,7 +89,7 @@ def read(name, rows, tables):
   found = [(f"f:{i}", row) for i, row in enumerate(rows)]
   made = []
   try:
-    for where, row in adapters.get(name).apply(found, tables=tables):
+    for where, row in registry.get(name).apply(found, tables=tables):
       try:
         if isinstance(row, ValueError):
           raise row
@@ -107,7 +107,7 @@ class AdapterValuesTest(parameterized.TestCase):
   def test_every_adapter_that_turns_rows_into_others_is_here(self):
     turning = {
       name
-      for name, one in adapters.ADAPTERS.items()
+      for name, one in registry.ADAPTERS.items()
       if one.row or one.stream or one.join
     }
     self.assertEqual({*ROWS}, turning)

@@ -12,8 +12,9 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.data import hub_rows, hub_trees, readers
-from jaxalign.data.transcripts import text_of
+from jaxalign.data.adapters import hub_flat, hub_threads
+from jaxalign.data.records import reader
+from jaxalign.data.records.chat import text_of
 
 START = "\n\nHuman: Hi\n\nAssistant:"
 
@@ -51,7 +52,7 @@ def utterance(response, score, kept):
 def completion(text, score):
   aspects = {
     name: {"Rating": "4", "Rationale": "because", "Type": None}
-    for name in hub_rows.ASPECTS
+    for name in hub_flat.ASPECTS
   }
   return {
     "model": "m",
@@ -168,14 +169,14 @@ class HubFilesTest(parameterized.TestCase):
     )
 
   def test_every_adapter_of_the_hub_is_here(self):
-    self.assertEqual({*SETS}, {*hub_rows.ADAPTERS, *hub_trees.ADAPTERS})
+    self.assertEqual({*SETS}, {*hub_flat.ADAPTERS, *hub_threads.ADAPTERS})
 
   @parameterized.product(name=sorted(SETS), streaming=(False, True))
   def test_a_local_copy(self, name, streaming):
     path = self.folder / name / "train.jsonl"
     path.parent.mkdir(parents=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in SETS[name]))
-    stream = readers.RecordStream(
+    stream = reader.RecordStream(
       [f"hub:{self.folder / name}"], streaming=streaming
     )
     records = list(stream)
@@ -198,7 +199,7 @@ class HubFilesTest(parameterized.TestCase):
       context = 'USER: Hi, you\nLAMDA: "Hello"\nUSER: How?'
       for rater, answer in (("7", "Yes"), ("8", "No")):
         writer.writerow([1, rater, "US", 4, context, "Fine.", "No", answer])
-    records, _ = readers.read_records(
+    records, _ = reader.read_records(
       [f"google-research-datasets/dices-dataset:{folder}/*.csv"]
     )
     self.assertEqual([r.annotator for r in records], ["7", "8"])

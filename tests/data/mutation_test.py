@@ -9,8 +9,9 @@ import tempfile
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.data import crowd, csv_rows, readers, sources
-from jaxalign.data.record import parse_record
+from jaxalign.data.records import csv_rows, reader, sources
+from jaxalign.data.records.record import parse_record
+from jaxalign.data.synthetic import crowd
 from tests.data import mutations, real_data
 
 
@@ -23,7 +24,7 @@ def real_rows():
   found = []
   for name in ("hh_helpful", "convarg", "humour", "mt_bench", "qa_feedback"):
     path = real_data.folder(name) / "pairs_test.jsonl.gz"
-    found += [pair_row(r) for r in readers.RecordStream([str(path)])]
+    found += [pair_row(r) for r in reader.RecordStream([str(path)])]
   return found
 
 
@@ -64,7 +65,7 @@ class MutationTest(parameterized.TestCase):
         self.assertIsNone(error, way)
         self.assertTrue(fate.record is None or record == fate.record, way)
     # All together: what is kept, dropped and skipped.
-    records, report = readers.read_records([str(path)], on_bad_record="skip")
+    records, report = reader.read_records([str(path)], on_bad_record="skip")
     expected = [f.record for _, _, f in mutated.lines if f.record is not None]
     self.assertTrue(records == expected)
     (source,) = report.sources
@@ -79,7 +80,7 @@ class MutationTest(parameterized.TestCase):
     for at, message in zip(errors, source.messages, strict=False):
       self.assertStartsWith(message, f"{path}:{at}: ")
     with self.assertRaisesRegex(ValueError, f"^{path}:{errors[0]}: "):
-      readers.read_records([str(path)])
+      reader.read_records([str(path)])
 
   def test_there_are_many_ways_of_every_fate(self):
     row = crowd_rows()[0]
@@ -134,7 +135,7 @@ class FormatsTest(parameterized.TestCase):
     given = real_rows()[::7]
     expected = [parse_record(row, where="f:1") for row in given]
     path = self.write(f"a.{extension}", given)
-    self.assertTrue(readers.read_records([path])[0] == expected)
+    self.assertTrue(reader.read_records([path])[0] == expected)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxalign.data.record import Record, parse_record
-from jaxalign.data.transcripts import Turn
+from jaxalign.data.records.chat import Turn
+from jaxalign.data.records.record import Record, parse_record
 
 Row = dict[str, Any]
 

@@ -14,7 +14,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign import metrics
-from jaxalign.data import baselines, duplicates, inventory, readers, rows
+from jaxalign.data.records import files, reader
+from jaxalign.data.stats import baselines, duplicates, summary
 from tests.data import real_data
 
 TRAINED = (
@@ -36,7 +37,7 @@ def raw(folder: str, *names: str) -> list[dict]:
   found = []
   for name in names:
     path = real_data.folder(folder) / name
-    for _, row in rows.read_file(str(path)):
+    for _, row in files.read_file(str(path)):
       if isinstance(row, ValueError):
         raise row
       found.append(row)
@@ -48,7 +49,7 @@ def both(folder: str, stem: str, extension: str = "jsonl.gz") -> list[dict]:
 
 
 def read(folder: str, *splits: str):
-  return readers.read_records(
+  return reader.read_records(
     [str(real_data.folder(folder) / f"pairs_{s}.jsonl.gz") for s in splits]
   )
 
@@ -109,7 +110,7 @@ class ReferenceTest(parameterized.TestCase):
     accuracy = np.mean((np.sign(gaps) + 1) / 2)
     self.assertAlmostEqual(accuracy, published()[name][0], delta=6e-4)
     # What the audit reports differs by the pairs that the reader drops.
-    share = inventory.longer_wins(read(name, "test")[0]).mean()
+    share = summary.longer_wins(read(name, "test")[0]).mean()
     self.assertAlmostEqual(share, accuracy, delta=0.01)
 
   @parameterized.parameters(
@@ -155,7 +156,7 @@ class SharesTest(parameterized.TestCase):
   )
   def test_chosen_is_longer(self, name, expected):
     # Strictly longer, as the READMEs count it.
-    longer = inventory.longer_wins(read(name, "train", "test")[0]) == 1
+    longer = summary.longer_wins(read(name, "train", "test")[0]) == 1
     error = 2.5 * np.sqrt(0.25 / len(longer)) + 0.005
     self.assertAlmostEqual(longer.mean(), expected, delta=error)
 

@@ -7,8 +7,8 @@ import tempfile
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.data import crowd, oracle
-from jaxalign.data.record import Record
+from jaxalign.data.records.record import Record
+from jaxalign.data.synthetic import crowd, oracle
 from jaxalign.experiments import audit
 from jaxalign.experiments.annotations import group_structure
 from jaxalign.experiments.stage import configuration

@@ -11,8 +11,10 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.data import crowd, readers, tokens
-from jaxalign.data.record import Record
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.records import reader
+from jaxalign.data.records.record import Record
+from jaxalign.data.synthetic import crowd
 from jaxalign.experiments import best_of_n, sft
 from jaxalign.experiments.policies import answers, candidates
 from jaxalign.experiments.stage import configuration
@@ -44,7 +46,7 @@ def run(config, workdir=None):
 @functools.cache
 def policy() -> str:
   """A saved language model on bytes, random but fixed."""
-  tokenizer = tokens.byte_tokenizer()
+  tokenizer = pair_dataset.byte_tokenizer()
   network = config_map.scratch_config(
     "llama",
     vocab_size=tokenizer.vocab_size,
@@ -114,7 +116,7 @@ class BestOfNTest(parameterized.TestCase):
       {k for k in unread if k.startswith("source.connection.")},
     )
     people = crowd.preset("two_groups")
-    records = list(readers.RecordStream((str(workdir / "best.jsonl"),)))
+    records = list(reader.RecordStream((str(workdir / "best.jsonl"),)))
     self.assertLen(records, 40)
     gains = []
     for record in records:
@@ -143,7 +145,7 @@ class BestOfNTest(parameterized.TestCase):
 
   def tune_on(self, best):
     """The best answers through the sft stage."""
-    records = list(readers.RecordStream((str(best),)))
+    records = list(reader.RecordStream((str(best),)))
     self.assertLen(records, 6)
     for record in records:
       sizes = bytes_of([], record.responses)

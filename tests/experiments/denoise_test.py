@@ -9,7 +9,7 @@ import numpy as np
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.data import readers
+from jaxalign.data.records import reader
 from jaxalign.experiments import denoise
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.stage import configuration
@@ -56,8 +56,8 @@ class DenoiseTest(absltest.TestCase):
       ("train", config.data.train_files),
       ("eval", config.data.eval_files),
     ):
-      given, _ = readers.read_records(files)
-      found, _ = readers.read_records([str(workdir / f"{name}.jsonl.gz")])
+      given, _ = reader.read_records(files)
+      found, _ = reader.read_records([str(workdir / f"{name}.jsonl.gz")])
       self.assertEqual(len(found), len(given))
       for old, new in zip(given, found, strict=True):
         self.assertGreaterEqual(new.strength_std, 0)
@@ -75,7 +75,7 @@ class DenoiseTest(absltest.TestCase):
     )
     page = (workdir / "report.html").read_text()
     weakest = min(
-      readers.read_records([str(workdir / "train.jsonl.gz")])[0],
+      reader.read_records([str(workdir / "train.jsonl.gz")])[0],
       key=lambda record: record.strength,
     )
     self.assertIn(weakest.id, page)

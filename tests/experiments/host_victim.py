@@ -23,7 +23,7 @@ import warnings
 
 import jax
 
-from jaxalign.data import batches, shares
+from jaxalign.data.batching import loader, sharded_tokens
 from jaxalign.experiments import train_policy, train_reward
 from jaxalign.experiments.rewards import scoring
 from jaxalign.runtime import loop
@@ -63,9 +63,9 @@ def arm(order: Order) -> None:
   """Wraps what the phase enters, so that it starts the clock."""
   phase, delay, every = order.phase, order.delay, EVERY[order.stage]
   if phase == "reading":
-    victim.enter(shares, "encode_some", delay)
+    victim.enter(sharded_tokens, "encode_some", delay)
   elif phase == "loading":
-    make = batches.Batches.__dict__["__getitem__"]
+    make = loader.Batches.__dict__["__getitem__"]
 
     def slowly(source, step):
       time.sleep(LOADING_S)
@@ -73,7 +73,7 @@ def arm(order: Order) -> None:
 
     # Two batches or three are made ahead of the step.
     late = victim.starting(slowly, delay, call=every + 4)
-    batches.Batches.__getitem__ = late
+    loader.Batches.__getitem__ = late
   elif order.stage == "train_policy":
     policy_victim.arm(phase, delay)
   elif phase == "training":

@@ -12,7 +12,8 @@ import numpy as np
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.data import endpoint, readers
+from jaxalign.data.llm_labels import client
+from jaxalign.data.records import reader
 from jaxalign.experiments import personas
 from jaxalign.experiments.stage import configuration
 from tests import checkout
@@ -83,7 +84,7 @@ class StageTest(absltest.TestCase):
     self.assertEqual(result["endpoint"]["asked"], 5 * 21)
     self.assertEqual(result["votes"]["valid"], 100)
     self.assertEqual(result["labelled"], 5)
-    records, _ = readers.read_records([str(self.workdir / "train.jsonl")])
+    records, _ = reader.read_records([str(self.workdir / "train.jsonl")])
     self.assertEqual([r.id for r in records], ["one", None])
     self.assertEqual([len(r.labels) for r in records], [2, 3])
     by_text = {
@@ -197,7 +198,7 @@ class StageTest(absltest.TestCase):
 
     with (
       rude_server.serving(closing) as server,
-      self.assertRaisesRegex(endpoint.EndpointError, "quota used up"),
+      self.assertRaisesRegex(client.EndpointError, "quota used up"),
     ):
       self.run_stage(server.url)
     kept = len(self.rows("answers.jsonl"))

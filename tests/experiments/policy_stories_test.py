@@ -9,7 +9,8 @@ import numpy as np
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.data import text_rewards, tokens
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.synthetic import text_rewards
 from jaxalign.experiments import train_policy
 from jaxalign.experiments.policies import policy_sampling
 from jaxalign.experiments.stage import configuration
@@ -25,7 +26,7 @@ def stories_config(variant: str):
 
 class EndsTest(absltest.TestCase):
   def ends(self, *ids: int) -> tuple[int, ...]:
-    tokenizer = dataclasses.replace(tokens.byte_tokenizer(), end_ids=(7,))
+    tokenizer = dataclasses.replace(pair_dataset.byte_tokenizer(), end_ids=(7,))
     network = config_map.scratch_config(
       "llama",
       vocab_size=259,

@@ -12,7 +12,7 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign import models
-from jaxalign.data import tokens
+from jaxalign.data.batching import pair_dataset
 from jaxalign.experiments import sft
 from jaxalign.experiments.inputs import texts, tokenizers
 from jaxalign.experiments.policies import likelihood
@@ -63,7 +63,7 @@ class SftTest(absltest.TestCase):
     described = artefact.load_description(workdir / "model")
     self.assertEqual(described.kind, "policy")
     _, params, network = models.load_causal_lm(str(workdir / "model"))
-    tokenizer = tokens.load_tokenizer(str(workdir / "model"))
+    tokenizer = pair_dataset.load_tokenizer(str(workdir / "model"))
     prompts = np.array([tokenizer.encode("Q: why?")], np.int32)
     out = models.generate(
       network,

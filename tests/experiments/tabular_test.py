@@ -19,7 +19,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign import losses, metrics
-from jaxalign.data import gridworld
+from jaxalign.data.synthetic import gridworld
 from jaxalign.experiments import tabular
 from jaxalign.experiments.stage import configuration
 from tests import checkout, config_reads

@@ -15,7 +15,7 @@ from etils import epath
 
 from jaxalign import models
 from jaxalign.algorithms.experience import PolicyState
-from jaxalign.data import tokens
+from jaxalign.data.batching import pair_dataset
 from jaxalign.experiments import train_policy
 from jaxalign.experiments.inputs import prompt_data, tokenizers
 from jaxalign.experiments.policies import policy_page, reward_source, rollouts
@@ -113,7 +113,7 @@ class TrainPolicyTest(parameterized.TestCase):
     described = artefact.load_description(workdir / "model")
     self.assertEqual(described.kind, "policy")
     _, params, network = models.load_causal_lm(str(workdir / "model"))
-    tokenizer = tokens.load_tokenizer(str(workdir / "model"))
+    tokenizer = pair_dataset.load_tokenizer(str(workdir / "model"))
     prompt = np.array([tokenizer.encode("Q: why?")], np.int32)
     out = models.generate(
       network,

@@ -8,7 +8,8 @@ import tempfile
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.data import readers, tokens
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.records import reader
 from jaxalign.experiments import train_tokenizer
 from jaxalign.experiments.stage import configuration
 from tests import checkout
@@ -28,14 +29,14 @@ class TrainTokenizerTest(absltest.TestCase):
 
   def test_the_crowd_needs_a_third_of_its_bytes(self):
     train_tokenizer.run(config(), self.workdir)
-    made = tokens.load_tokenizer(str(self.workdir / "tokenizer"))
+    made = pair_dataset.load_tokenizer(str(self.workdir / "tokenizer"))
     sizes = json.loads((self.workdir / "eval.json").read_text())
     self.assertEqual(sizes["vocab_size"], made.vocab_size)
     self.assertGreater(sizes["bytes_per_token"], 3.0)
     # What is reported is what the folder does, here on part of the texts.
     texts = [
       text
-      for record in readers.RecordStream(("synthetic:two_groups:train",))
+      for record in reader.RecordStream(("synthetic:two_groups:train",))
       for text in (record.prompt, *record.responses)
     ]
     num_tokens = sum(len(made.encode(text)) for text in texts)

@@ -9,8 +9,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.data import endpoint
-from jaxalign.data.questions import Answer
+from jaxalign.data.llm_labels import client
+from jaxalign.data.llm_labels.prompts import Answer
 from jaxalign.experiments import win_rates
 from jaxalign.experiments.annotations import judge
 from jaxalign.experiments.stage import configuration
@@ -133,7 +133,7 @@ class WinRatesTest(parameterized.TestCase):
     refuse = lambda h, asked, before: rude_server.raw(h, b"who?", status=401)
     with (
       rude_server.serving(refuse) as server,
-      self.assertRaisesRegex(endpoint.EndpointError, "status 401: who"),
+      self.assertRaisesRegex(client.EndpointError, "status 401: who"),
     ):
       run(config_of(server.url))
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from jaxalign.data import tokens
-from jaxalign.data.transcripts import Turn
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.records.chat import Turn
 from jaxalign.models import heads
 from jaxalign.models.hf import config_map, weights
 from jaxalign.runtime import artefact, model_rewards
 from jaxalign.runtime import mesh as meshes
-from tests.data import older_tokenizers_test as older
-from tests.data import tokenizer_files_test as folders
+from tests.data.tokenization import older_tokenizers_test as older
+from tests.data.tokenization import tokenizer_files_test as folders
 
 torch = pytest.importorskip("torch", reason="parity needs torch")
 transformers = pytest.importorskip("transformers")
@@ -35,7 +35,7 @@ CHATS = [
 def pretrained(make, **declared):
   folder = tempfile.mkdtemp()
   make(folder, **declared)
-  return tokens.load_tokenizer(folder)
+  return pair_dataset.load_tokenizer(folder)
 
 
 def older_neox():
@@ -43,12 +43,12 @@ def older_neox():
   folder = pathlib.Path(tempfile.mkdtemp())
   older.pretrained(folders.neox).save_pretrained(str(folder))
   (folder / "jaxalign.json").write_text("{}")
-  return tokens.load_tokenizer(str(folder))
+  return pair_dataset.load_tokenizer(str(folder))
 
 
 TOKENIZERS = {
-  "byte": tokens.byte_tokenizer,
-  "own": lambda: tokens.train_tokenizer(folders.TEXTS, vocab_size=280),
+  "byte": pair_dataset.byte_tokenizer,
+  "own": lambda: pair_dataset.train_tokenizer(folders.TEXTS, vocab_size=280),
   "llama": lambda: pretrained(folders.llama),
   "llama_template": lambda: pretrained(
     folders.llama, chat_template=folders.LLAMA, pad_token="</s>"
@@ -128,7 +128,7 @@ def foreign(make, name) -> str:
   )
   kind = getattr(transformers, name)
   torch.manual_seed(0)
-  rows = tokens.load_tokenizer(folder).vocab_size
+  rows = pair_dataset.load_tokenizer(folder).vocab_size
   config = kind.config_class(
     vocab_size=rows, pad_token_id=1, num_labels=1, **sizes
   )
@@ -191,7 +191,7 @@ class ExportedRewardsTest(parameterized.TestCase):
     self.check_foreign(make, name)
 
   def test_a_token_that_no_row_embeds_is_found_at_load(self):
-    folder = saved(tokens.byte_tokenizer(), rows=258)
+    folder = saved(pair_dataset.byte_tokenizer(), rows=258)
     with self.assertRaisesRegex(
       ValueError, r"has 259 tokens, the reward model embeds 258: .* = 258"
     ):

@@ -7,7 +7,7 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.transcripts import Turn
+from jaxalign.data.records.chat import Turn
 from jaxalign.runtime import hosts, reward_sources
 from jaxalign.runtime.reward_sources import (
   FunctionSource,

@@ -8,8 +8,8 @@ import threading
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.questions import ConnectionConfig
-from jaxalign.data.transcripts import Turn
+from jaxalign.data.llm_labels.prompts import ConnectionConfig
+from jaxalign.data.records.chat import Turn
 from jaxalign.runtime import served_rewards
 from jaxalign.runtime.reward_sources import RewardError
 from tests.data import rude_server

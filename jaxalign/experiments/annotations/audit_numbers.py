@@ -8,15 +8,16 @@ import jax
 import numpy as np
 
 from jaxalign import metrics
-from jaxalign.data import duplicates, inventory, tokens
-from jaxalign.data.record import Record
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.records.record import Record
+from jaxalign.data.stats import duplicates, summary
 
 FEW_PROMPTS = 30
 
 
 def describe(
   pairs: Sequence[Record],
-  tokenizer: tokens.Tokenizer,
+  tokenizer: pair_dataset.Tokenizer,
   *,
   max_length: int,
   similarity: float,
@@ -32,35 +33,35 @@ def describe(
   Returns:
     What `eval.json` holds of it, beside what became of its sources.
   """
-  counted = inventory.tokens(pairs, tokenizer)
+  counted = summary.tokens(pairs, tokenizer)
   markers = sum(map(len, tokenizer.markers))
   longest = counted["prompt"] + markers
   longest = longest + np.maximum(counted["chosen"], counted["rejected"])
-  people = inventory.pairs_per_annotator(pairs)
+  people = summary.pairs_per_annotator(pairs)
   sources = sorted({str(record.source) for record in pairs})
   return {
     "pairs": len(pairs),
     "pairs_by_source": _tally(pairs, "source"),
     "pairs_by_group": _tally(pairs, "group"),
     "characters": {
-      part: inventory.quantiles(values)
-      for part, values in inventory.characters(pairs).items()
+      part: summary.quantiles(values)
+      for part, values in summary.characters(pairs).items()
     },
     "tokens": {
-      part: inventory.quantiles(values) for part, values in counted.items()
+      part: summary.quantiles(values) for part, values in counted.items()
     },
     "longer_than_max_length": int((longest > max_length).sum()),
     "ties": sum(record.target_prob == 0.5 for record in pairs),
     "votes": votes(pairs),
     "longer_wins": {
-      name: _share(inventory.longer_wins(_of_source(pairs, name)))
+      name: _share(summary.longer_wins(_of_source(pairs, name)))
       for name in ("all", *(sources if len(sources) > 1 else ()))
     },
-    "first_wins": _share(inventory.first_wins(pairs)),
+    "first_wins": _share(summary.first_wins(pairs)),
     "annotators": {
       "named": len(people),
       "pairs_without": sum(record.annotator is None for record in pairs),
-      "pairs_each": inventory.quantiles(np.array([*people.values()]))
+      "pairs_each": summary.quantiles(np.array([*people.values()]))
       if people
       else None,
       "busiest_share": max(people.values(), default=0) / len(pairs),
@@ -73,7 +74,7 @@ def rated(records: Sequence[Record]) -> dict[str, Any] | None:
   """Numbers of responses that were judged alone, None where there are none."""
   if not records:
     return None
-  people = inventory.pairs_per_annotator(records)
+  people = summary.pairs_per_annotator(records)
   votes = [r.label_votes[0] for r in records if r.label_votes is not None]
   found: dict[str, Any] = {
     "responses": len(records),
@@ -106,13 +107,13 @@ def _of_source(pairs: Sequence[Record], name: str) -> Sequence[Record]:
 
 def _share(values: Any) -> dict[str, float | int | None]:
   """A share with its interval; None for the share of nothing."""
-  found = inventory.share(float(values.sum()), len(values))
+  found = summary.share(float(values.sum()), len(values))
   return found._asdict() | ({"value": None} if not found.count else {})
 
 
 def votes(pairs: Sequence[Record]) -> dict[str, float | int] | None:
   """Entropy and agreement of the votes on pairs, None where none are known."""
-  counts = inventory.vote_counts(pairs)
+  counts = summary.vote_counts(pairs)
   if not len(counts):
     return None
   decided = counts[:, :2].sum(axis=1) > 0

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxalign.data import inventory
-from jaxalign.data.record import Record
+from jaxalign.data.records.record import Record
+from jaxalign.data.stats import summary
 from jaxalign.experiments.annotations.findings import percent
 from jaxalign.runtime import data_figures, report
 
@@ -120,7 +120,7 @@ def _length_bias(
      percent(split["first_wins"])]
     for name, split in splits.items()
   ]  # fmt: skip
-  sizes = inventory.characters(pairs)
+  sizes = summary.characters(pairs)
   longer = np.maximum(sizes["chosen"], sizes["rejected"])
   shorter = np.maximum(np.minimum(sizes["chosen"], sizes["rejected"]), 1)
   table = report.Table(
@@ -141,7 +141,7 @@ def _length_bias(
     ),
     report.Figure(
       "Choice of the longer response",
-      data_figures.win_rates(longer / shorter, inventory.longer_wins(pairs)),
+      data_figures.win_rates(longer / shorter, summary.longer_wins(pairs)),
       "Bins of equally many pairs; bars are sampling noise.",
     ),
   ]
@@ -160,7 +160,7 @@ def _votes(
       )
     ]
   columns = list(next(iter(given.values())))
-  counts = inventory.vote_counts(pairs)
+  counts = summary.vote_counts(pairs)
   drawn = []
   if len(counts):
     shares = (counts[:, 0] + counts[:, 2] / 2) / counts.sum(axis=1)
@@ -206,7 +206,7 @@ def _people(splits: Mapping[str, Any]) -> report.Table:
 
 
 def _busy(pairs: Sequence[Record]) -> list[report.Figure]:
-  people = inventory.pairs_per_annotator(pairs)
+  people = summary.pairs_per_annotator(pairs)
   if len(people) < 2:
     return []
   return [

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from jaxalign.data.record import Record
-from jaxalign.data.transcripts import text_of
+from jaxalign.data.records.chat import text_of
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.annotations.denoise_numbers import Split
 from jaxalign.runtime import curves, figures, noise_figures, report, writer
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from jaxalign import metrics
-from jaxalign.data import duplicates, style
-from jaxalign.data.record import Record
+from jaxalign.data.records.record import Record
+from jaxalign.data.stats import duplicates, style
 
 
 def find(

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxalign.data import endpoint, questions
-from jaxalign.data.questions import Answer, EndpointConfig, Messages
-from jaxalign.data.transcripts import Text, text_of
+from jaxalign.data.llm_labels import client
+from jaxalign.data.llm_labels import prompts as questions
+from jaxalign.data.llm_labels.prompts import Answer, EndpointConfig, Messages
+from jaxalign.data.records.chat import Text, text_of
 from jaxalign.experiments.inputs import answer_cache
 from jaxalign.runtime import progress
 
@@ -94,7 +95,7 @@ def ask(
       cache.remember(key, answer)
       done()
 
-    answers, counts = endpoint.ask_all(
+    answers, counts = client.ask_all(
       config, asked, known=cache.answers, remember=remember, seed=seed
     )
   verdicts = np.array([read_verdict(answer) for answer in answers])

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxalign.data import personas, questions
+from jaxalign.data.llm_labels import personas, prompts
 
 CHARACTERS_PER_TOKEN = 4  # of English, for the estimate alone
 
@@ -55,7 +55,7 @@ def asked_about(
 
 
 def estimate(
-  config: questions.EndpointConfig,
+  config: prompts.EndpointConfig,
   crowd: personas.PersonaFile,
   texts: Sequence[Text],
   known: Collection[str],
@@ -79,7 +79,7 @@ def estimate(
   characters = asked = answered = 0
   for text in texts:
     for messages in asked_about(crowd, text):
-      if questions.question_key(config, messages) in known:
+      if prompts.question_key(config, messages) in known:
         answered += 1
         continue
       asked += 1
@@ -112,7 +112,7 @@ class Labelled(NamedTuple):
 
 def label(
   crowd: personas.PersonaFile,
-  answers: Sequence[questions.Answer | None],
+  answers: Sequence[prompts.Answer | None],
   *,
   prior_strength: float,
   min_votes: int,

@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 from jaxalign import metrics
-from jaxalign.data import personas
+from jaxalign.data.llm_labels import personas
 from jaxalign.experiments.annotations.persona_votes import Labelled
 from jaxalign.runtime import data_figures, report
 

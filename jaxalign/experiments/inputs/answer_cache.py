@@ -6,7 +6,7 @@ from types import TracebackType
 
 from etils import epath
 
-from jaxalign.data.questions import Answer
+from jaxalign.data.llm_labels.prompts import Answer
 from jaxalign.runtime import storage
 
 log = logging.getLogger("jaxalign")

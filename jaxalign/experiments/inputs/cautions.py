@@ -4,8 +4,9 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Iterator
 
-from jaxalign.data import splits, tokens
-from jaxalign.data.record import Record
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.records import splits
+from jaxalign.data.records.record import Record
 
 log = logging.getLogger("jaxalign")
 
@@ -20,7 +21,7 @@ class Cautions:
 
   def __init__(
     self,
-    tokenizer: tokens.Tokenizer,
+    tokenizer: pair_dataset.Tokenizer,
     *,
     rows: str = "pairs",
     unit: str = "pair",
@@ -99,7 +100,7 @@ class Cautions:
 
 
 def of_records(
-  tokenizer: tokens.Tokenizer,
+  tokenizer: pair_dataset.Tokenizer,
   train: Iterable[Record],
   held_out: Iterable[Record],
   *,

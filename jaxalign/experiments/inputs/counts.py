@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import jax
 
-from jaxalign.data.record import Record
+from jaxalign.data.records.record import Record
 from jaxalign.runtime import progress
 
 

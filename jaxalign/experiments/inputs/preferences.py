@@ -10,17 +10,10 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxalign.data import (
-  batches,
-  readers,
-  refusals,
-  selection,
-  sources,
-  splits,
-  tokens,
-)
-from jaxalign.data.dataset import Dataset
-from jaxalign.data.record import Record
+from jaxalign.data.batching import loader, pair_dataset, selection
+from jaxalign.data.batching.dataset import Dataset
+from jaxalign.data.records import reader, refusals, sources, splits
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.inputs import cautions, counts, tokenizers
 from jaxalign.ops import checks
 from jaxalign.runtime import hosts, progress
@@ -79,7 +72,7 @@ class DataConfig:
     """Raises ValueError, by name, for values that do not go together."""
     if self.split_by is not None:
       checks.one_of(splits.UNITS, split_by=self.split_by)
-    checks.one_of(batches.MIXINGS, mixing=self.mixing)
+    checks.one_of(loader.MIXINGS, mixing=self.mixing)
     if self.eval_fraction is None:
       return
     if self.split_by is None or self.eval_files:
@@ -109,12 +102,14 @@ class Pairs(NamedTuple):
   """
 
   records: Iterable[Record]
-  dataset: tokens.PairDataset
+  dataset: pair_dataset.PairDataset
   report: Mapping[str, int]
   warnings: tuple[str, ...] = ()
 
 
-def open_tokenizer(config: DataConfig, folder: str | None) -> tokens.Tokenizer:
+def open_tokenizer(
+  config: DataConfig, folder: str | None
+) -> pair_dataset.Tokenizer:
   """As `tokenizers.open_tokenizer`, with the config's chat template.
 
   Raises:
@@ -132,7 +127,7 @@ def open_tokenizer(config: DataConfig, folder: str | None) -> tokens.Tokenizer:
 def load_records(
   config: DataConfig,
   files: tuple[str, ...],
-  tokenizer: tokens.Tokenizer | None = None,
+  tokenizer: pair_dataset.Tokenizer | None = None,
 ) -> list[Record]:
   """Reads the sources `files`, logging what was dropped.
 
@@ -162,8 +157,8 @@ def _stream(
   config: DataConfig,
   files: tuple[str, ...],
   check: Callable[[Record], None] | None,
-) -> readers.RecordStream:
-  return readers.RecordStream(
+) -> reader.RecordStream:
+  return reader.RecordStream(
     files,
     config.on_bad_record,
     config.extra_columns,
@@ -173,7 +168,7 @@ def _stream(
   )
 
 
-def _log(stream: readers.RecordStream) -> None:
+def _log(stream: reader.RecordStream) -> None:
   """Logs what was read and what was lost on the way."""
   for source in stream.whole_report().sources:
     lost = {k: v for k, v in source.dropped.items() if v}
@@ -190,7 +185,7 @@ def _log(stream: readers.RecordStream) -> None:
 def load_pairs(
   config: DataConfig,
   files: tuple[str, ...],
-  tokenizer: tokens.Tokenizer,
+  tokenizer: pair_dataset.Tokenizer,
   *,
   keep: Callable[[Record], bool] | None = None,
 ) -> Pairs:
@@ -210,10 +205,10 @@ def load_pairs(
   """
   check = refusals.refuses_if_skipping(config.on_bad_record, tokenizer, least=2)
   stream = _stream(config, files, check)
-  found = readers.PairStream(stream, keep)
+  found = reader.PairStream(stream, keep)
   records = found if config.streaming else list(found)
   number = None if config.streaming else len(records)
-  dataset = tokens.encode_pairs(
+  dataset = pair_dataset.encode_pairs(
     counts.watched(records, number, "tokenising pairs"),
     tokenizer,
     max_length=config.max_length,
@@ -232,7 +227,7 @@ def load_pairs(
 
 
 def load_splits(
-  config: DataConfig, tokenizer: tokens.Tokenizer
+  config: DataConfig, tokenizer: pair_dataset.Tokenizer
 ) -> tuple[Pairs, Pairs | None]:
   """Training pairs and held-out pairs, if the config holds any out.
 
@@ -260,7 +255,7 @@ def load_splits(
 
 
 def _load_splits(
-  config: DataConfig, tokenizer: tokens.Tokenizer
+  config: DataConfig, tokenizer: pair_dataset.Tokenizer
 ) -> tuple[Pairs, Pairs | None]:
   by, fraction = config.split_by, config.eval_fraction
   if by is None or fraction is None:
@@ -291,7 +286,7 @@ def _load_splits(
 
 
 def each_response(
-  config: DataConfig, records: list[Record], tokenizer: tokens.Tokenizer
+  config: DataConfig, records: list[Record], tokenizer: pair_dataset.Tokenizer
 ) -> Pairs:
   """Every response beside itself: "pairs" whose first side is scored alone."""
   alone = [
@@ -308,7 +303,10 @@ def each_response(
 
 
 def first(
-  config: DataConfig, pairs: Pairs, number: int, tokenizer: tokens.Tokenizer
+  config: DataConfig,
+  pairs: Pairs,
+  number: int,
+  tokenizer: pair_dataset.Tokenizer,
 ) -> Pairs:
   """The first `number` pairs, or all if there are fewer."""
   records = list(itertools.islice(pairs.records, number))
@@ -316,9 +314,9 @@ def first(
 
 
 def _encode(
-  config: DataConfig, records: list[Record], tokenizer: tokens.Tokenizer
+  config: DataConfig, records: list[Record], tokenizer: pair_dataset.Tokenizer
 ) -> Pairs:
-  dataset = tokens.encode_pairs(
+  dataset = pair_dataset.encode_pairs(
     counts.watched(records, len(records), "tokenising responses"),
     tokenizer,
     max_length=config.max_length,
@@ -329,18 +327,18 @@ def _encode(
 def make_batches(
   config: DataConfig,
   pairs: Pairs,
-  tokenizer: tokens.Tokenizer,
+  tokenizer: pair_dataset.Tokenizer,
   batch_size: int,
   *,
   seed: int,
   shuffle: bool,
   rows: np.ndarray | None = None,
-) -> batches.Batches:
+) -> loader.Batches:
   """Batches as a pure function of (seed, step, process), of `rows` or all."""
   dataset: Dataset = pairs.dataset
   if rows is not None:
     dataset = selection.Selection(dataset, rows)
-  return batches.Batches(
+  return loader.Batches(
     dataset,
     batch_size=batch_size,
     buckets=config.buckets,

@@ -5,8 +5,9 @@ import logging
 
 import jax
 
-from jaxalign.data import batches, prompts, readers, refusals, tokens
-from jaxalign.data.record import Record
+from jaxalign.data.batching import loader, pair_dataset, prompt_dataset
+from jaxalign.data.records import reader, refusals
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.inputs import cautions, counts
 from jaxalign.runtime import hosts
 
@@ -51,13 +52,13 @@ class PromptConfig:
 def load_prompts(
   config: PromptConfig,
   files: tuple[str, ...],
-  tokenizer: tokens.Tokenizer,
+  tokenizer: pair_dataset.Tokenizer,
   *,
   group_names: tuple[str, ...],
   limit: int | None = None,
   noted: cautions.Cautions | None = None,
   held_out: bool = False,
-) -> prompts.PromptDataset:
+) -> prompt_dataset.PromptDataset:
   """The prompts of the sources `files`.
 
   Args:
@@ -72,7 +73,7 @@ def load_prompts(
   Raises:
     ValueError: begins with `FILE:LINE:` for a bad record.
   """
-  stream = readers.RecordStream(
+  stream = reader.RecordStream(
     files,
     config.on_bad_record,
     config.extra_columns,
@@ -99,7 +100,7 @@ def load_prompts(
     records = [records[i * len(records) // limit] for i in range(limit)]
   if noted is not None:
     noted.note(records, held_out=held_out)
-  dataset = prompts.encode_prompts(
+  dataset = prompt_dataset.encode_prompts(
     records,
     tokenizer,
     max_length=config.max_prompt_length,
@@ -118,15 +119,15 @@ def load_prompts(
 
 def make_batches(
   config: PromptConfig,
-  dataset: prompts.PromptDataset,
-  tokenizer: tokens.Tokenizer,
+  dataset: prompt_dataset.PromptDataset,
+  tokenizer: pair_dataset.Tokenizer,
   num_prompts: int,
   *,
   seed: int,
   shuffle: bool,
-) -> batches.Batches:
+) -> loader.Batches:
   """Batches of prompts as a pure function of (seed, iteration, process)."""
-  return batches.Batches(
+  return loader.Batches(
     dataset,
     batch_size=num_prompts,
     buckets=(config.max_prompt_length,),

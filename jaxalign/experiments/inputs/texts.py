@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import jax
 import numpy as np
 
-from jaxalign.data import batches, packed, packing, readers, refusals, tokens
-from jaxalign.data.record import Record
+from jaxalign.data.batching import loader, packing, pair_dataset, sft_dataset
+from jaxalign.data.records import reader, refusals
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.inputs import cautions, counts
 from jaxalign.ops import checks
 from jaxalign.runtime import hosts
@@ -54,11 +55,11 @@ class TextConfig:
 def load_texts(
   config: TextConfig,
   files: tuple[str, ...],
-  tokenizer: tokens.Tokenizer,
+  tokenizer: pair_dataset.Tokenizer,
   *,
   noted: cautions.Cautions | None = None,
   held_out: bool = False,
-) -> packed.PackedDataset:
+) -> sft_dataset.PackedDataset:
   """Reads, tokenises and packs the sources `files`.
 
   Args:
@@ -74,7 +75,7 @@ def load_texts(
   Raises:
     ValueError: begins with `FILE:LINE:` for a bad record.
   """
-  stream = readers.RecordStream(
+  stream = reader.RecordStream(
     files,
     config.on_bad_record,
     config.extra_columns,
@@ -86,7 +87,7 @@ def load_texts(
   records: Iterable[Record] = stream
   if noted is not None:
     records = noted.passing(stream, held_out=held_out)
-  dataset = packed.pack_records(
+  dataset = sft_dataset.pack_records(
     counts.watched(records, None, "tokenising texts"),
     tokenizer,
     length=config.length,
@@ -107,15 +108,15 @@ def load_texts(
 
 def make_batches(
   config: TextConfig,
-  dataset: packed.PackedDataset,
-  tokenizer: tokens.Tokenizer,
+  dataset: sft_dataset.PackedDataset,
+  tokenizer: pair_dataset.Tokenizer,
   batch_size: int,
   *,
   seed: int,
   shuffle: bool,
-) -> batches.Batches:
+) -> loader.Batches:
   """Batches as a pure function of (seed, step, process)."""
-  return batches.Batches(
+  return loader.Batches(
     dataset,
     batch_size=batch_size,
     buckets=(config.length,),
@@ -127,10 +128,10 @@ def make_batches(
   )
 
 
-def text_shapes(batch_size: int, length: int) -> dict[str, batches.ArraySpec]:
+def text_shapes(batch_size: int, length: int) -> dict[str, loader.ArraySpec]:
   """Shapes and dtypes of a batch of `batch_size` rows of `length` tokens."""
-  rows = lambda dtype: batches.ArraySpec((batch_size,), np.dtype(dtype))
-  wide = lambda dtype: batches.ArraySpec((batch_size, length), np.dtype(dtype))
+  rows = lambda dtype: loader.ArraySpec((batch_size,), np.dtype(dtype))
+  wide = lambda dtype: loader.ArraySpec((batch_size, length), np.dtype(dtype))
   return {
     "tokens": wide(np.int32),
     "segment_ids": wide(np.int32),

@@ -4,7 +4,7 @@ import logging
 import os
 from typing import Protocol
 
-from jaxalign.data import tokens
+from jaxalign.data.batching import pair_dataset
 from jaxalign.runtime import folders
 
 log = logging.getLogger("jaxalign")
@@ -18,7 +18,7 @@ class Section(Protocol):
     """None for the one of the model's folder."""
 
 
-def open_tokenizer(data: Section, folder: str | None) -> tokens.Tokenizer:
+def open_tokenizer(data: Section, folder: str | None) -> pair_dataset.Tokenizer:
   """The tokenizer of a config, else of the model's folder.
 
   Args:
@@ -41,7 +41,7 @@ def open_tokenizer(data: Section, folder: str | None) -> tokens.Tokenizer:
   if spec == "byte" and folder is not None and _holds_one(folder):
     log.info("data.tokenizer 'byte' gives way to the tokenizer of %s", folder)
     spec = folder
-  return tokens.load_tokenizer(folders.resolved(spec, weights=False))
+  return pair_dataset.load_tokenizer(folders.resolved(spec, weights=False))
 
 
 def _holds_one(folder: str) -> bool:

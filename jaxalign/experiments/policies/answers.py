@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxalign.data import prompts as prompt_rows
-from jaxalign.data import tokens
-from jaxalign.data.transcripts import Text
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.batching import prompt_dataset as prompt_rows
+from jaxalign.data.records.chat import Text
 from jaxalign.experiments.policies import policy_sampling
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.generation.generate import bucket, generate
@@ -79,7 +79,7 @@ class Answerer:
         f"max_prompt_length + max_new_tokens = {room}, prompts padded to "
         f"{longest}, exceed the {network.max_positions} positions of {folder}"
       )
-    self._tokenizer = tokens.load_tokenizer(folder)
+    self._tokenizer = pair_dataset.load_tokenizer(folder)
     self._tokenizer.check_embedded(network.vocab_size, folder)
     self._ends = policy_sampling.ends_of(
       config.end_ids, self._tokenizer, network

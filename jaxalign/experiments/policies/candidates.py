@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxalign.data import readers, transcripts
-from jaxalign.data.record import Record
+from jaxalign.data.records import chat, reader
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.policies import answers
 from jaxalign.runtime import reward_sources
 
@@ -42,7 +42,7 @@ class Scored(NamedTuple):
     oracle: [N, J] what they are truly worth, J = 0 where nobody knows.
   """
 
-  prompt: transcripts.Text
+  prompt: chat.Text
   responses: list[str]
   proxy: list[list[float]]
   oracle: list[list[float]]
@@ -65,7 +65,7 @@ def load_prompts(
     ValueError: no record, or one with too few responses.
   """
   records = list(
-    readers.RecordStream(
+    reader.RecordStream(
       data.files,
       data.on_bad_record,
       data.extra_columns,
@@ -126,7 +126,7 @@ def score_chunk(
   prompts = [record.prompt for record in records for _ in range(size)]
   if answerer is None:
     texts = [
-      transcripts.text_of(text)
+      chat.text_of(text)
       for record in records
       for text in record.responses[:size]
     ]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign.algorithms import contract, language
-from jaxalign.data import batches, packed, tokens
+from jaxalign.data.batching import loader, pair_dataset, sft_dataset
 from jaxalign.experiments.inputs import texts
 from jaxalign.experiments.stage import training
 from jaxalign.models import activations, heads, token_log_probs
@@ -41,8 +41,8 @@ def make_measure(
   rules: tuple[tuple[str, str | None], ...],
   stage: training.Stage,
   mesh: jax.sharding.Mesh,
-  held_out: packed.PackedDataset,
-  tokenizer: tokens.Tokenizer,
+  held_out: sft_dataset.PackedDataset,
+  tokenizer: pair_dataset.Tokenizer,
 ) -> Callable[[Any], dict[str, float]]:
   """`params -> {"eval/nll": ...}`, in nats per answer token.
 
@@ -84,7 +84,7 @@ def make_measure(
 
   def measure(params: Any) -> dict[str, float]:
     total = count = 0.0
-    stream = batches.batch_iterator(
+    stream = loader.batch_iterator(
       source,
       start_step=0,
       num_steps=len(source),

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxalign.algorithms.experience import PolicyState
-from jaxalign.data import batches, prompts, tokens
+from jaxalign.data.batching import loader, pair_dataset, prompt_dataset
 from jaxalign.experiments.inputs import prompt_data
 from jaxalign.experiments.policies import (
   policy_programs,
@@ -22,8 +22,8 @@ Measure = Callable[[PolicyState], dict[str, float]]
 def make_measure(
   config: policy_settings.Config,
   stage: policy_programs.PolicyStage,
-  held_out: prompts.PromptDataset,
-  tokenizer: tokens.Tokenizer,
+  held_out: prompt_dataset.PromptDataset,
+  tokenizer: pair_dataset.Tokenizer,
   source: reward_sources.RewardSource,
   judge: reward_sources.RewardSource | None,
   frozen: Any,
@@ -59,7 +59,7 @@ def make_measure(
 
   def measure(state: PolicyState) -> dict[str, float]:
     scores, judged, kls, lengths, ended = [], [], [], [], []
-    stream = batches.batch_iterator(
+    stream = loader.batch_iterator(
       source_of, start_step=0, num_steps=len(source_of), prefetch=0
     )
     passing = progress.watched(

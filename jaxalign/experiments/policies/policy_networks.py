@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxalign.algorithms.contract import Batch
 from jaxalign.algorithms.experience import Networks, PolicyOutputs
 from jaxalign.algorithms.policy_config import CriticConfig
-from jaxalign.data import tokens
+from jaxalign.data.batching import pair_dataset
 from jaxalign.experiments.policies import starting_points
 from jaxalign.experiments.stage import backbone
 from jaxalign.models import heads, lora, token_log_probs
@@ -107,7 +107,7 @@ def make_networks(
   model_config: backbone.BackboneConfig,
   critic: CriticConfig,
   network: DecoderConfig,
-  tokenizer: tokens.Tokenizer,
+  tokenizer: pair_dataset.Tokenizer,
   *,
   temperature: float,
   max_new_tokens: int,

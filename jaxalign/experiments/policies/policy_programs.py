@@ -10,7 +10,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxalign.algorithms import policy, train_state
 from jaxalign.algorithms.experience import PolicyState
 from jaxalign.algorithms.policy_config import LearnerConfig
-from jaxalign.data import batches
+from jaxalign.data.batching import loader
 from jaxalign.experiments.policies import policy_networks, policy_sampling
 from jaxalign.models import activations
 from jaxalign.models.config import DecoderConfig
@@ -141,7 +141,7 @@ def make_stage(
   sample: Callable[..., dict[str, jax.Array]],
   learner: LearnerConfig,
   optimizers: policy.Optimizers,
-  shapes: tuple[dict[str, batches.ArraySpec], dict[str, batches.ArraySpec]],
+  shapes: tuple[dict[str, loader.ArraySpec], dict[str, loader.ArraySpec]],
   mesh: jax.sharding.Mesh,
   rules: tuple[tuple[str, str | None], ...],
   *,

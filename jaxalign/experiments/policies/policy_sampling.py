@@ -10,8 +10,8 @@ import numpy as np
 
 from jaxalign.algorithms import contract
 from jaxalign.algorithms.experience import Networks
-from jaxalign.data import batches
-from jaxalign.data.tokens import Tokenizer
+from jaxalign.data.batching import loader
+from jaxalign.data.batching.pair_dataset import Tokenizer
 from jaxalign.models import Sampler, local_sampler
 from jaxalign.models.config import DecoderConfig
 
@@ -179,11 +179,11 @@ def make_compare(
 
 def rollout_shapes(
   num_prompts: int, prompt_length: int, sampling: SamplingConfig, groups: int
-) -> dict[str, batches.ArraySpec]:
+) -> dict[str, loader.ArraySpec]:
   """Shapes and dtypes of an iteration's scored responses."""
   shape = (num_prompts, sampling.num_responses)
   wide = prompt_length + sampling.max_new_tokens
-  of = lambda dtype, *shape: batches.ArraySpec(shape, np.dtype(dtype))
+  of = lambda dtype, *shape: loader.ArraySpec(shape, np.dtype(dtype))
   return {
     "tokens": of(np.int32, *shape, wide),
     "mask": of(np.bool_, *shape, wide),

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from starlette import applications, exceptions, requests, responses, routing
 
-from jaxalign.data import questions
+from jaxalign.data.llm_labels import prompts as questions
 from jaxalign.experiments.policies.reward_queue import (
   QueueFullError,
   RewardQueue,

@@ -4,8 +4,9 @@ import dataclasses
 
 import jax
 
-from jaxalign.data import crowd, oracle, sources
-from jaxalign.data.questions import ConnectionConfig, check_url
+from jaxalign.data.llm_labels.prompts import ConnectionConfig, check_url
+from jaxalign.data.records import sources
+from jaxalign.data.synthetic import crowd, oracle
 from jaxalign.experiments.rewards import scoring
 from jaxalign.runtime import model_rewards, reward_sources, served_rewards
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxalign.data import prompts, tokens
+from jaxalign.data.batching import pair_dataset, prompt_dataset
 from jaxalign.experiments.policies import policy_programs
 from jaxalign.runtime import hosts, reward_sources
 
@@ -36,8 +36,8 @@ class Rollout(NamedTuple):
 
 def make_rollout(
   stage: policy_programs.PolicyStage,
-  dataset: prompts.PromptDataset,
-  tokenizer: tokens.Tokenizer,
+  dataset: prompt_dataset.PromptDataset,
+  tokenizer: pair_dataset.Tokenizer,
   source: reward_sources.RewardSource,
 ) -> Callable[[Any, Any, dict[str, np.ndarray], jax.Array], Rollout]:
   """`(actor params, frozen, batch of prompts, key) -> Rollout`.

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxalign.data import tokens
+from jaxalign.data.batching import pair_dataset
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
 from jaxalign.runtime import folders
@@ -38,7 +38,7 @@ FREE = frozenset(
 
 
 def check_vocabulary(
-  name: str, folder: str, tokenizer: tokens.Tokenizer
+  name: str, folder: str, tokenizer: pair_dataset.Tokenizer
 ) -> None:
   """Checks that a token of the policy is the same text to another folder.
 
@@ -53,7 +53,7 @@ def check_vocabulary(
     ValueError: there is no tokenizer, or a token has another id in it, by the
       first id that differs.
   """
-  found = tokens.load_tokenizer(folders.resolved(folder, weights=False))
+  found = pair_dataset.load_tokenizer(folders.resolved(folder, weights=False))
   theirs, ours = ({**one.fast.get_vocab()} for one in (found, tokenizer))
   other = [token for token in ours if theirs.get(token) != ours[token]]
   if other:
@@ -67,7 +67,10 @@ def check_vocabulary(
 
 
 def num_outputs_of(
-  name: str, folder: str, network: DecoderConfig, tokenizer: tokens.Tokenizer
+  name: str,
+  folder: str,
+  network: DecoderConfig,
+  tokenizer: pair_dataset.Tokenizer,
 ) -> int | None:
   """How many rewards a folder gives, None for a language model.
 
@@ -98,7 +101,7 @@ def num_outputs_of(
 
 
 def check_reference(
-  folder: str, network: DecoderConfig, tokenizer: tokens.Tokenizer
+  folder: str, network: DecoderConfig, tokenizer: pair_dataset.Tokenizer
 ) -> None:
   """Raises ValueError unless a folder holds a policy like the trained one."""
   if num_outputs_of("reference", folder, network, tokenizer) is not None:
@@ -108,7 +111,7 @@ def check_reference(
 
 
 def is_reward_model(
-  folder: str, network: DecoderConfig, tokenizer: tokens.Tokenizer
+  folder: str, network: DecoderConfig, tokenizer: pair_dataset.Tokenizer
 ) -> bool:
   """Whether a critic starts from a reward model rather than a language model.
 

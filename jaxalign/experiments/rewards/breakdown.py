@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxalign import metrics
-from jaxalign.data.tokens import PairDataset
+from jaxalign.data.batching.pair_dataset import PairDataset
 
 BINS = (5, 10, 20)
 MIN_PAIRS = 5  # of an annotator; fewer say nothing of a person

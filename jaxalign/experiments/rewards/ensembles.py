@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign.algorithms import ensemble, train_state
-from jaxalign.data import batches
+from jaxalign.data.batching import loader
 from jaxalign.experiments.rewards import scoring
 from jaxalign.experiments.stage import training
 from jaxalign.models import activations, heads
@@ -171,7 +171,7 @@ def score_stage(
   return scoring.Stage(
     step,
     trained.params,
-    abstract.batch_shapes(batches.pair_shapes(batch_size, length), mesh),
+    abstract.batch_shapes(loader.pair_shapes(batch_size, length), mesh),
     trained.network,
     num_members,
     passes={"tokens": ("forward",) * num_members},

@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from jaxalign.algorithms import reward
-from jaxalign.data import batches, tokens
+from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import scoring
 from jaxalign.experiments.stage import configuration, training
@@ -61,7 +61,7 @@ def measure(
   params: Any,
   pairs: preferences.Pairs,
   data: preferences.DataConfig,
-  tokenizer: tokens.Tokenizer,
+  tokenizer: pair_dataset.Tokenizer,
   mesh: jax.sharding.Mesh,
   rules: tuple[tuple[str, str | None], ...],
 ) -> Plane:
@@ -97,7 +97,7 @@ def measure(
     data, few, tokenizer, len(scorer.batch["where"]), seed=0, shuffle=False
   )
   found = []
-  stream = batches.batch_iterator(
+  stream = loader.batch_iterator(
     source, start_step=0, num_steps=len(source), prefetch=0
   )
   for batch in progress.watched(

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from jaxalign.algorithms import metarm
-from jaxalign.data import batches, readers, refusals, responses, tokens
-from jaxalign.data.record import Record
+from jaxalign.data.batching import loader, pair_dataset, ranking_dataset
+from jaxalign.data.records import reader, refusals
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.inputs import preferences
 from jaxalign.runtime import hosts
 
@@ -44,7 +45,7 @@ class Joined:
     fresh: batches of responses, under keys that begin with `meta_`.
   """
 
-  def __init__(self, pairs: batches.Batches, fresh: batches.Batches) -> None:
+  def __init__(self, pairs: loader.Batches, fresh: loader.Batches) -> None:
     self.pairs = pairs
     self.fresh = fresh
 
@@ -53,7 +54,7 @@ class Joined:
     return len(self.pairs)
 
   @property
-  def members(self) -> tuple[batches.Batches, ...]:
+  def members(self) -> tuple[loader.Batches, ...]:
     """Both sources of rows."""
     return self.pairs, self.fresh
 
@@ -70,7 +71,7 @@ class Joined:
 
 def shapes(
   config: metarm.MetaRmConfig, length: int
-) -> dict[str, batches.ArraySpec]:
+) -> dict[str, loader.ArraySpec]:
   """Shapes and dtypes of what is beside the pairs, at `length` tokens."""
   rows = (config.num_prompts, config.num_responses)
   specs = {
@@ -79,16 +80,16 @@ def shapes(
     "where": (rows[:1], np.bool_),
   }
   return {
-    metarm.PREFIX + key: batches.ArraySpec(shape, np.dtype(dtype))
+    metarm.PREFIX + key: loader.ArraySpec(shape, np.dtype(dtype))
     for key, (shape, dtype) in specs.items()
   }
 
 
 def join(
-  pairs: batches.Batches,
+  pairs: loader.Batches,
   config: metarm.MetaRmConfig,
   data: preferences.DataConfig,
-  tokenizer: tokens.Tokenizer,
+  tokenizer: pair_dataset.Tokenizer,
   seed: int,
 ) -> Joined:
   """The pairs' batches with responses of `config.files` beside them.
@@ -109,7 +110,7 @@ def join(
       responses, or there are too few records.
   """
   # Answers that are all equal are what a collapsed policy gives: they stay.
-  stream = readers.RecordStream(
+  stream = reader.RecordStream(
     config.files,
     data.on_bad_record,
     data.extra_columns,
@@ -120,7 +121,7 @@ def join(
     drop_unusable=False,
   )
   found = _First(stream, config.num_responses)
-  dataset = responses.encode_responses(
+  dataset = ranking_dataset.encode_responses(
     found if data.streaming else list(found),
     tokenizer,
     max_length=data.max_length,
@@ -133,7 +134,7 @@ def join(
       f"{config.num_prompts}"
     )
   width = dataset.widths.max()
-  fresh = batches.Batches(
+  fresh = loader.Batches(
     dataset,
     batch_size=config.num_prompts,
     buckets=(min(length for length in data.buckets if length >= width),),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign import metrics, ops
-from jaxalign.data.record import Record
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.rewards import label_targets, pages, pair_scores
 from jaxalign.runtime import artefact, label_figures, report
 

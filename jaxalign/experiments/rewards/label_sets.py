@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxalign.data.record import Record
+from jaxalign.data.records.record import Record
 
 RECORDED, JUDGE, AGREED = "labels:recorded", "labels:judge", "labels:agreed"
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from jaxalign import losses
 from jaxalign.algorithms import dprm
-from jaxalign.data.record import Record
-from jaxalign.data.transcripts import text_of
+from jaxalign.data.records.chat import text_of
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.inputs import preferences
 
 log = logging.getLogger("jaxalign")

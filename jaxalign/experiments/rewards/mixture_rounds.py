@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from jaxalign.algorithms import expectation, mixture
-from jaxalign.data import batches, tokens
+from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import mixture_scores, mixture_users
 from jaxalign.experiments.stage import configuration, fitting, training
@@ -21,7 +21,7 @@ log = logging.getLogger("jaxalign")
 
 
 def check_groups(
-  config: mixture.MixtureConfig, dataset: tokens.PairDataset
+  config: mixture.MixtureConfig, dataset: pair_dataset.PairDataset
 ) -> None:
   """Raises ValueError unless the groups of an oracle are those of the heads.
 
@@ -156,7 +156,7 @@ class Rounds:
 
   def warm_up(
     self,
-    source: batches.Batches,
+    source: loader.Batches,
     schedule: training.Schedule,
     saved: checkpoint.Checkpoints,
     workdir: epath.Path,

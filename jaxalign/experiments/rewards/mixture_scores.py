@@ -7,14 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign import losses, metrics
-from jaxalign.data import tokens
+from jaxalign.data.batching import pair_dataset
 from jaxalign.experiments.rewards import mixture_users as people
 
 SHOTS = (0, 1, 2, 5, 10)
 
 
 def quick(
-  rewards: np.ndarray, dataset: tokens.PairDataset, weights: Sequence[float]
+  rewards: np.ndarray,
+  dataset: pair_dataset.PairDataset,
+  weights: Sequence[float],
 ) -> dict[str, float]:
   """The few scores of a training curve.
 
@@ -40,7 +42,7 @@ def quick(
 
 def of_models(
   rewards: Mapping[str, np.ndarray],
-  dataset: tokens.PairDataset,
+  dataset: pair_dataset.PairDataset,
   weights: Mapping[str, Sequence[float] | None] | None,
 ) -> dict[str, Any]:
   """`summarise` of every model with several heads, by name.
@@ -62,7 +64,7 @@ def of_models(
 
 def summarise(
   rewards: np.ndarray,
-  dataset: tokens.PairDataset,
+  dataset: pair_dataset.PairDataset,
   weights: Sequence[float] | None,
 ) -> dict[str, Any]:
   """Scores of a model with K heads as a mixture of K tastes.
@@ -127,7 +129,7 @@ def summarise(
 
 
 def _new_users(
-  gaps: np.ndarray, dataset: tokens.PairDataset, weights: Sequence[float]
+  gaps: np.ndarray, dataset: pair_dataset.PairDataset, weights: Sequence[float]
 ) -> list[dict[str, Any]]:
   """Users placed by their first pairs, scored on pairs after all of SHOTS.
 
@@ -174,7 +176,7 @@ def _new_users(
 
 
 def _user_nll(
-  gaps: np.ndarray, dataset: tokens.PairDataset, weights: Sequence[float]
+  gaps: np.ndarray, dataset: pair_dataset.PairDataset, weights: Sequence[float]
 ) -> float:
   """−log-likelihood per pair, in nats, of all that each user has said."""
   total = losses.mixture_log_likelihood(

@@ -8,7 +8,7 @@ import numpy as np
 from optax import assignment
 
 from jaxalign import losses
-from jaxalign.data import tokens
+from jaxalign.data.batching import pair_dataset
 
 FOUND = "mixture.json"
 
@@ -26,7 +26,7 @@ class Recovery(NamedTuple):
   accuracy: float
 
 
-def user_groups(dataset: tokens.PairDataset) -> np.ndarray:
+def user_groups(dataset: pair_dataset.PairDataset) -> np.ndarray:
   """Group of each annotator, int64 [U]; −1 for none or more than one."""
   groups = np.full(len(dataset.annotator_names), -1)
   named = (dataset.annotator >= 0) & (dataset.group >= 0)
@@ -66,7 +66,7 @@ def found(
   responsibilities: np.ndarray,
   weights: np.ndarray,
   reseeded: int,
-  dataset: tokens.PairDataset,
+  dataset: pair_dataset.PairDataset,
 ) -> dict[str, Any]:
   """What training found about its users, as JSON values.
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, TypeVar
 
-from jaxalign.data import tokens
+from jaxalign.data.batching import pair_dataset
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ def uncounted(recipe: Any) -> list[str]:
   return [key for key in _keys(recipe) if recipe.__dict__[key] is None]
 
 
-def counted(recipe: T, dataset: tokens.PairDataset) -> T:
+def counted(recipe: T, dataset: pair_dataset.PairDataset) -> T:
   """The recipe with the sizes of its training pairs.
 
   Args:

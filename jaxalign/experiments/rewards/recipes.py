@@ -24,7 +24,7 @@ from jaxalign.algorithms import (
   reward,
 )
 from jaxalign.algorithms import optimizer as optimizers
-from jaxalign.data import batches, tokens
+from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import (
   fresh_responses,
@@ -96,13 +96,13 @@ def label_cost_of(recipe: Recipe) -> tuple[tuple[float, ...], ...] | None:
 
 def batch_shapes(
   recipe: Recipe, batch_size: int, length: int
-) -> dict[str, batches.ArraySpec]:
+) -> dict[str, loader.ArraySpec]:
   """Shapes of a batch of `batch_size` pairs of `length` tokens."""
-  shapes = batches.pair_shapes(batch_size, length)
+  shapes = loader.pair_shapes(batch_size, length)
   match recipe:
     case dprm.DprmConfig():
       num_labels = len(recipe.labels.names)
-      return shapes | batches.label_shapes(batch_size, num_labels)
+      return shapes | loader.label_shapes(batch_size, num_labels)
     case metarm.MetaRmConfig():
       return shapes | fresh_responses.shapes(recipe, length)
     case _:
@@ -223,12 +223,12 @@ def passes_of(recipe: Recipe) -> footprint.Passes:
 
 
 def with_responses(
-  pairs: batches.Batches,
+  pairs: loader.Batches,
   recipe: Recipe,
   data: preferences.DataConfig,
-  tokenizer: tokens.Tokenizer,
+  tokenizer: pair_dataset.Tokenizer,
   seed: int,
-) -> batches.Batches | fresh_responses.Joined:
+) -> loader.Batches | fresh_responses.Joined:
   """The pairs' batches, with what else the recipe learns from."""
   match recipe:
     case metarm.MetaRmConfig():

@@ -10,7 +10,7 @@ from etils import epath
 
 from jaxalign import metrics
 from jaxalign.algorithms import readout, reward
-from jaxalign.data import batches, tokens
+from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.stage import backbone
 from jaxalign.models import activations, heads
@@ -107,7 +107,7 @@ def build(
     in_shardings=(shardings, meshes.batch_sharding(mesh)),
     out_shardings=meshes.replicated(mesh),
   )
-  shapes = batches.pair_shapes(batch_size, length)
+  shapes = loader.pair_shapes(batch_size, length)
   return Stage(
     step,
     abstract.with_shardings(params, shardings),
@@ -168,7 +168,7 @@ def rewards_of(
   params: Any,
   pairs: preferences.Pairs,
   data: preferences.DataConfig,
-  tokenizer: tokens.Tokenizer,
+  tokenizer: pair_dataset.Tokenizer,
   *,
   num_responses: int = 2,
 ) -> np.ndarray:
@@ -196,7 +196,7 @@ def rewards_of(
   )
   shape = (len(pairs.dataset), num_responses, stage.num_rewards)
   rewards = np.full(shape, np.nan, np.float32)
-  stream = batches.batch_iterator(
+  stream = loader.batch_iterator(
     source, start_step=0, num_steps=len(source), prefetch=data.prefetch
   )
   for batch in progress.watched(

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from jaxalign.algorithms import train_state
-from jaxalign.data import batches, member_batches
+from jaxalign.data.batching import ensemble_loader, loader
 from jaxalign.experiments.stage import continuing, training
 from jaxalign.runtime import checkpoint, hosts, loop, preemption, writer
 
@@ -61,7 +61,7 @@ def remembering(function: Callable[[Any], T]) -> Callable[[Any], T]:
   return remembered
 
 
-def fingerprint(source: batches.Batches) -> bytes:
+def fingerprint(source: loader.Batches) -> bytes:
   """A digest of what decides the order of rows: the same on all processes.
 
   Args:
@@ -88,7 +88,7 @@ def fingerprint(source: batches.Batches) -> bytes:
 
 
 def check_hosts(
-  source: batches.Batches | member_batches.MemberBatches, start: int
+  source: loader.Batches | ensemble_loader.MemberBatches, start: int
 ) -> None:
   """Refuses processes that see other data, or whose rows overlap.
 
@@ -107,7 +107,7 @@ def check_hosts(
 
 
 def check_rows(
-  source: batches.Batches | member_batches.MemberBatches,
+  source: loader.Batches | ensemble_loader.MemberBatches,
   workdir: epath.Path,
   start: int,
 ) -> None:
@@ -129,7 +129,7 @@ def check_rows(
 
 def fit(
   stage: training.Stage,
-  source: batches.Batches | member_batches.MemberBatches,
+  source: loader.Batches | ensemble_loader.MemberBatches,
   schedule: training.Schedule,
   saved: checkpoint.Checkpoints,
   workdir: epath.Path,
@@ -171,7 +171,7 @@ def fit(
     else stage.init(init_key)
   )
   log.info("starting at step %d of %d", start, schedule.num_steps)
-  stream = batches.batch_iterator(
+  stream = loader.batch_iterator(
     source,
     start_step=start,
     num_steps=schedule.num_steps - start,

@@ -8,7 +8,7 @@ from typing import Any
 
 from etils import epath
 
-from jaxalign.data import fingerprints, sources
+from jaxalign.data.records import fingerprints, sources
 from jaxalign.experiments.stage import configuration
 from jaxalign.runtime import artefact, folders
 

@@ -9,7 +9,7 @@ from etils import epath
 
 from jaxalign.algorithms import contract, train_state
 from jaxalign.algorithms import optimizer as optimizers
-from jaxalign.data import batches, tokens
+from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.experiments.stage import backbone
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
@@ -154,7 +154,7 @@ def assemble(
   model: heads.Model,
   network: DecoderConfig,
   config: backbone.BackboneConfig,
-  shapes: Mapping[str, batches.ArraySpec],
+  shapes: Mapping[str, loader.ArraySpec],
   mesh: jax.sharding.Mesh,
   *,
   rules: tuple[tuple[str, str | None], ...],
@@ -272,7 +272,7 @@ def export(
   config: backbone.BackboneConfig,
   state: train_state.TrainState,
   workdir: epath.Path,
-  tokenizer: tokens.Tokenizer,
+  tokenizer: pair_dataset.Tokenizer,
   description: artefact.Description,
 ) -> None:
   """Writes `model/` and, where adapters were trained, `adapters/` beside it.

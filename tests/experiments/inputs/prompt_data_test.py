@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.data import shares, tokens
+from jaxalign.data.batching import pair_dataset, sharded_tokens
 from jaxalign.experiments import sample, win_rates
 from jaxalign.experiments.inputs import preferences, prompt_data, texts
 from jaxalign.experiments.policies import candidates
@@ -49,7 +49,7 @@ def pairs_of(files):
     prefetch=0,
     **READING,
   )
-  return preferences.load_pairs(config, files, tokens.byte_tokenizer())
+  return preferences.load_pairs(config, files, pair_dataset.byte_tokenizer())
 
 
 def texts_of(files):
@@ -62,7 +62,7 @@ def texts_of(files):
     prefetch=0,
     **READING,
   )
-  return texts.load_texts(config, files, tokens.byte_tokenizer())
+  return texts.load_texts(config, files, pair_dataset.byte_tokenizer())
 
 
 def candidates_of(files, num_responses):
@@ -80,7 +80,7 @@ class PromptDataTest(parameterized.TestCase):
     return prompt_data.load_prompts(
       config or prompts_config(),
       files,
-      tokens.byte_tokenizer(),
+      pair_dataset.byte_tokenizer(),
       group_names=("warm",),
     )
 
@@ -106,10 +106,12 @@ class PromptDataTest(parameterized.TestCase):
       self.assertLen(candidates_of(files, number), 2)
 
   def test_hosts_share_the_work(self):
-    processes = shares.Processes(0, 1, np.asarray)
+    processes = sharded_tokens.Processes(0, 1, np.asarray)
     with (
       mock.patch.object(hosts, "sharing", return_value=processes),
-      mock.patch.object(shares, "encode_some", wraps=shares.encode_some) as run,
+      mock.patch.object(
+        sharded_tokens, "encode_some", wraps=sharded_tokens.encode_some
+      ) as run,
     ):
       self.load(self.write(*ROWS))
     self.assertIs(run.call_args.args[3], processes)
@@ -125,7 +127,7 @@ class PromptDataTest(parameterized.TestCase):
 
   def test_what_a_template_refuses_is_a_bad_line(self):
     files = self.write(*ROWS, {"prompt": "R"})
-    tokenizer = tokens.byte_tokenizer()
+    tokenizer = pair_dataset.byte_tokenizer()
     tokenizer.fast.chat_template = "{{ raise_exception('no chats') }}"
 
     def sample_prompts(on_bad_record):

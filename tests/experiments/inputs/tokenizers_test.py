@@ -5,7 +5,7 @@ import types
 
 from absl.testing import absltest
 
-from jaxalign.data import tokens
+from jaxalign.data.batching import pair_dataset
 from jaxalign.experiments.inputs import tokenizers
 
 
@@ -20,7 +20,7 @@ class OpenTokenizerTest(absltest.TestCase):
     self.folder = self.enter_context(tempfile.TemporaryDirectory())
 
   def save(self):
-    own = tokens.train_tokenizer(["some words"], vocab_size=262)
+    own = pair_dataset.train_tokenizer(["some words"], vocab_size=262)
     own.save(self.folder)
     return own.encode("some")
 

@@ -8,7 +8,8 @@ import tempfile
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.data import crowd, readers
+from jaxalign.data.records import reader
+from jaxalign.data.synthetic import crowd
 from jaxalign.experiments import pipeline
 from jaxalign.experiments.policies import policy_rounds, policy_rounds_page
 from jaxalign.experiments.stage import configuration
@@ -170,7 +171,7 @@ class MetaRmTest(absltest.TestCase):
     asked = crowd.records_of("two_groups:train", seed=3)
     prompts = [*dict.fromkeys(record.prompt for record in asked)][:16]
     read = lambda n: [
-      *readers.RecordStream([str(workdir / f"answers_{n}/responses.jsonl")])
+      *reader.RecordStream([str(workdir / f"answers_{n}/responses.jsonl")])
     ]
     first, second = read(1), read(2)
     for records in (first, second):

@@ -3,8 +3,8 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.data import crowd
-from jaxalign.data.questions import ConnectionConfig
+from jaxalign.data.llm_labels.prompts import ConnectionConfig
+from jaxalign.data.synthetic import crowd
 from jaxalign.experiments.policies import reward_source
 from jaxalign.runtime import mesh as meshes
 from tests import config_reads

@@ -7,20 +7,20 @@ import jax
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.data import prompts, tokens
-from jaxalign.data.record import Record
+from jaxalign.data.batching import pair_dataset, prompt_dataset
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.policies import rollouts
 from jaxalign.runtime import mesh as meshes
-from tests.data import tokenizer_files_test
+from tests.data.tokenization import tokenizer_files_test
 
 
 class RolloutsTest(absltest.TestCase):
   def test_a_response_is_the_text_that_follows_its_prompt(self):
     folder = self.enter_context(tempfile.TemporaryDirectory())
     tokenizer_files_test.llama(folder)
-    tokenizer = tokens.load_tokenizer(folder)
+    tokenizer = pair_dataset.load_tokenizer(folder)
     asked, answers = "there was", [" a little girl.", "?"]
-    dataset = prompts.encode_prompts(
+    dataset = prompt_dataset.encode_prompts(
       [Record(asked, ())], tokenizer, max_length=9, group_names=()
     )
     before = dataset.sequences[0].tolist()

@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 
 from jaxalign import models
 from jaxalign.algorithms.policy_config import CriticConfig
-from jaxalign.data import tokens
+from jaxalign.data.batching import pair_dataset
 from jaxalign.experiments.policies import policy_networks, starting_points
 from jaxalign.experiments.stage import backbone
 from jaxalign.models import heads, lora
@@ -52,7 +52,7 @@ def words(number=V, *, swapped=False):
   fast = transformers.PreTrainedTokenizerFast(
     tokenizer_object=tokenizers.Tokenizer(model), pad_token="<pad>"
   )
-  return tokens.Tokenizer(fast, 0, None, None)
+  return pair_dataset.Tokenizer(fast, 0, None, None)
 
 
 @functools.cache

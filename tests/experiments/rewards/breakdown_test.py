@@ -5,15 +5,15 @@ import json
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.data import tokens
-from jaxalign.data.record import Record
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.rewards import breakdown, breakdown_page
 from jaxalign.runtime import report
 
 N = 60
 
 
-def dataset(groups_are_sources: bool) -> tokens.PairDataset:
+def dataset(groups_are_sources: bool) -> pair_dataset.PairDataset:
   """Two sources, three groups or the sources again, ten annotators and one."""
   records = [
     Record(
@@ -25,7 +25,9 @@ def dataset(groups_are_sources: bool) -> tokens.PairDataset:
     )
     for i in range(N)
   ]
-  return tokens.encode_pairs(records, tokens.byte_tokenizer(), max_length=16)
+  return pair_dataset.encode_pairs(
+    records, pair_dataset.byte_tokenizer(), max_length=16
+  )
 
 
 class BreakdownTest(parameterized.TestCase):

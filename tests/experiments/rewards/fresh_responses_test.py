@@ -9,14 +9,14 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.algorithms import metarm
-from jaxalign.data import shares, tokens
+from jaxalign.data.batching import pair_dataset, sharded_tokens
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import fresh_responses
 from jaxalign.runtime import hosts
 from tests.experiments.train_reward_test import smoke_config
 
-TOKENIZER = tokens.byte_tokenizer()
+TOKENIZER = pair_dataset.byte_tokenizer()
 
 
 def written(*numbers: int) -> str:
@@ -91,10 +91,12 @@ class FreshResponsesTest(parameterized.TestCase):
     self.assertEqual(texts.count(f"q9{answer}"), 3)
 
   def test_hosts_share_the_work(self):
-    processes = shares.Processes(0, 1, np.asarray)
+    processes = sharded_tokens.Processes(0, 1, np.asarray)
     with (
       mock.patch.object(hosts, "sharing", return_value=processes),
-      mock.patch.object(shares, "encode_some", wraps=shares.encode_some) as run,
+      mock.patch.object(
+        sharded_tokens, "encode_some", wraps=sharded_tokens.encode_some
+      ) as run,
     ):
       joined(recipe(written(*[4] * 9)))
     # The pairs, and the responses beside them.

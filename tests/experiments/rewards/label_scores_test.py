@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign import losses
-from jaxalign.data.record import Record
+from jaxalign.data.records.record import Record
 from jaxalign.experiments import evaluate, train_reward
 from jaxalign.experiments.rewards import label_scores, pair_scores
 from jaxalign.experiments.stage import configuration as configurations

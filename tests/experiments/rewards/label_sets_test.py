@@ -7,7 +7,7 @@ import numpy as np
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.data.record import Record
+from jaxalign.data.records.record import Record
 from jaxalign.experiments import evaluate
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import label_sets

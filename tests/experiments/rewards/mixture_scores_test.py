@@ -6,8 +6,8 @@ import numpy as np
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.data import tokens
-from jaxalign.data.record import Record
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.rewards import (
   mixture_page,
   mixture_scores,
@@ -21,7 +21,7 @@ GROUP = np.where(np.arange(PEOPLE) < 6, 0, 1)
 
 def dataset(named: bool = True):
   """Pairs of eight people, of one group each."""
-  return tokens.encode_pairs(
+  return pair_dataset.encode_pairs(
     [
       Record(
         prompt="q",
@@ -32,7 +32,7 @@ def dataset(named: bool = True):
       for _ in range(EACH)
       for u in range(PEOPLE)
     ],
-    tokens.byte_tokenizer(),
+    pair_dataset.byte_tokenizer(),
     max_length=16,
   )
 
@@ -62,7 +62,9 @@ class UsersTest(absltest.TestCase):
         ("a", "x"),
       )
     ]
-    data = tokens.encode_pairs(records, tokens.byte_tokenizer(), max_length=16)
+    data = pair_dataset.encode_pairs(
+      records, pair_dataset.byte_tokenizer(), max_length=16
+    )
     np.testing.assert_array_equal(
       mixture_users.user_groups(data), [0, 1, -1, -1]
     )

@@ -3,8 +3,8 @@
 from absl.testing import absltest, parameterized
 
 from jaxalign.algorithms import group_dro, mixture, more
-from jaxalign.data import tokens
-from jaxalign.data.record import Record
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.rewards import recipe_sizes, recipes
 
 
@@ -14,7 +14,9 @@ def dataset(**columns):
     Record("Q", (" a", " b"), **{k: v[i] for k, v in columns.items()})
     for i in range(3)
   ]
-  return tokens.encode_pairs(records, tokens.byte_tokenizer(), max_length=16)
+  return pair_dataset.encode_pairs(
+    records, pair_dataset.byte_tokenizer(), max_length=16
+  )
 
 
 RECIPES = {

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 
 from jaxalign import losses
 from jaxalign.algorithms import denoised, reward
-from jaxalign.data import readers
+from jaxalign.data.records import reader
 from jaxalign.experiments.annotations import denoise_numbers
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import strengths
@@ -29,7 +29,7 @@ def strong_crowd(number: int = 200, *, drop: tuple[int, ...] = ()) -> str:
   Returns:
     Its path.
   """
-  records, _ = readers.read_records(["synthetic:two_groups:train"])
+  records, _ = reader.read_records(["synthetic:two_groups:train"])
   path = pathlib.Path(tempfile.mkdtemp()) / "strong.jsonl"
   lines = []
   for i, record in enumerate(records[:number]):

@@ -10,12 +10,12 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign.experiments.stage import fitting
-from tests.data import batches_test
+from tests.data.batching import loader_test
 
 
 class FingerprintTest(absltest.TestCase):
   def test_all_processes_have_the_same_and_other_data_another(self):
-    make, data = batches_test.make, batches_test.dataset
+    make, data = loader_test.make, loader_test.dataset
     first = fitting.fingerprint(make(process_count=2))
     self.assertEqual(
       fitting.fingerprint(make(process_count=2, process_index=1)), first
@@ -57,7 +57,7 @@ class RememberingTest(absltest.TestCase):
 
 class CheckRowsTest(absltest.TestCase):
   def test_a_run_goes_on_with_the_rows_that_it_began_with(self):
-    make = batches_test.make
+    make = loader_test.make
     workdir = epath.Path(tempfile.mkdtemp())
     fitting.check_rows(make(), workdir, 0)
     fitting.check_rows(make(process_count=2, process_index=1), workdir, 4)
@@ -67,7 +67,7 @@ class CheckRowsTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, "training data read otherwise"):
       fitting.fit(  # before it looks at anything else
         None,
-        make(batches_test.dataset(seed=1)),
+        make(loader_test.dataset(seed=1)),
         None,
         saved,
         workdir,

@@ -1,0 +1,160 @@
+"""What an adapter is: a small table that names every column it meets."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from jaxalign.data.records import column_hints, columns
+from jaxalign.data.records.files import Row
+
+Tables = Mapping[str, list[Any]]
+Convert = Callable[[Mapping[str, Any]], dict[str, Any] | list[dict[str, Any]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+  """How one data set's rows become rows of the schema.
+
+  Attributes:
+    ignore: columns left out; any other unknown column stays an error.
+    rename: its column -> the schema's.
+    reads: columns that `row` or `stream` turn into the schema's.
+    ignore_prefixes: beginnings of columns left out.
+    row: one row of `reads` -> one row of the schema, or several.
+    stream: the same over all rows, to join those of one prompt.
+    beside: names of files that lie beside a file and are read whole.
+    join: their rows, by name -> a function such as `row`.
+  """
+
+  ignore: tuple[str, ...] = ()
+  rename: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  reads: tuple[str, ...] = ()
+  ignore_prefixes: tuple[str, ...] = ()
+  row: Convert | None = None
+  stream: Callable[[Iterable[Row]], Iterator[Row]] | None = None
+  beside: tuple[str, ...] = ()
+  join: Callable[[Tables], Convert] | None = None
+
+  def apply(
+    self,
+    found: Iterable[Row],
+    extra_columns: frozenset[str] = frozenset(),
+    tables: Tables | None = None,
+  ) -> Iterator[Row]:
+    """Rows in the schema's columns.
+
+    Args:
+      found: rows in the data set's columns.
+      extra_columns: more columns to leave out.
+      tables: the rows of every file in `beside`.
+
+    Yields:
+      `(where, row)`.
+
+    Raises:
+      ValueError: `tables` lacks what is joined.
+    """
+    kept = self._kept(found, extra_columns.union(self.ignore))
+    if self.stream is not None:
+      yield from self.stream(kept)
+      return
+    convert = self.row
+    if self.join is not None:
+      convert = self.join(
+        {name: need_list(tables or {}, name) for name in self.beside}
+      )
+    for where, row in kept:
+      if convert is None or isinstance(row, ValueError):
+        yield where, row
+        continue
+      try:
+        made = convert(row)
+      except ValueError as error:
+        yield where, error
+        continue
+      for one in made if isinstance(made, list) else [made]:
+        yield where, one
+
+  def _kept(
+    self, found: Iterable[Row], ignored: frozenset[str]
+  ) -> Iterator[Row]:
+    """Rows without ignored columns; a column nobody reads is an error."""
+    for where, row in found:
+      if isinstance(row, ValueError):
+        yield where, row
+        continue
+      names = [
+        name
+        for name in row
+        if name not in ignored and not name.startswith(self.ignore_prefixes)
+      ]
+      unknown = [
+        name for name in names if self.reads and name not in self.reads
+      ]
+      if unknown:
+        yield (
+          where,
+          ValueError(
+            f"unknown column {unknown[0]!r}"
+            f"{column_hints.hint(unknown[0], row, self.reads)}; the adapter "
+            f"reads {', '.join(self.reads)}; data.extra_columns names columns "
+            "to ignore"
+          ),
+        )
+        continue
+      yield where, {self.rename.get(name, name): row[name] for name in names}
+
+
+def need(row: Mapping[str, Any], name: str) -> Any:
+  """`row[name]`; ValueError where it is missing or null."""
+  if not isinstance(row, Mapping):
+    raise ValueError(
+      f"the object that holds {name!r} must be one, got {columns.kind(row)}"
+    )
+  if row.get(name) is None:
+    raise ValueError(f"missing field {name!r}")
+  return row[name]
+
+
+def need_text(row: Mapping[str, Any], name: str) -> str:
+  """`row[name]`, which must be text."""
+  return columns.string(name, need(row, name))
+
+
+def need_label(row: Mapping[str, Any], name: str) -> str:
+  """`row[name]`, which must name something; a whole number becomes text."""
+  return columns.label(name, need(row, name))
+
+
+def need_number(row: Mapping[str, Any], name: str) -> float:
+  """`row[name]`, which must be a finite number."""
+  return columns.number(name, need(row, name))
+
+
+def index_of(name: str, value: Any, size: int) -> int:
+  """A whole number from 0 and less than `size`; 1.0 passes, as tables have it.
+
+  Raises:
+    ValueError: it is something else, such as a boolean.
+  """
+  if isinstance(value, bool) or value not in range(size):
+    raise ValueError(
+      f"{name} must be in 0..{size - 1}, got {columns.kind(value)}"
+    )
+  return int(value)
+
+
+def need_object(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+  """`row[name]`, which must be an object."""
+  value = need(row, name)
+  if not isinstance(value, Mapping):
+    raise ValueError(f"{name} must be an object, got {columns.kind(value)}")
+  return value
+
+
+def need_list(row: Mapping[str, Any], name: str) -> list[Any]:
+  """`row[name]`, which must be a list."""
+  value = need(row, name)
+  if not isinstance(value, (list, tuple)):
+    raise ValueError(f"{name} must be a list, got {columns.kind(value)}")
+  return list(value)

@@ -1,0 +1,1 @@
+"""Batching: token datasets, epoch plan, packing, batch loaders."""

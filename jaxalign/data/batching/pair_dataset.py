@@ -1,0 +1,221 @@
+"""Preferences as token ids: flat arrays, cheap at a million pairs."""
+
+import array
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from jaxalign.data.batching import sharded_tokens
+from jaxalign.data.batching.numbering import Numbering
+from jaxalign.data.batching.token_store import Sequences
+from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization.tokenizer import Tokenizer
+from jaxalign.data.tokenization.tokenizer_files import (
+  byte_tokenizer,
+  load_tokenizer,
+  train_tokenizer,
+)
+
+__all__ = [
+  "PairDataset",
+  "Tokenizer",
+  "byte_tokenizer",
+  "encode_pairs",
+  "load_tokenizer",
+  "train_tokenizer",
+]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PairDataset:
+  """N tokenised pairs; side 0 is the chosen response, side 1 the rejected.
+
+  Attributes:
+    sequences: sequence 2 i + side is that side of pair i.
+    chosen_prob: target probability that side 0 wins, float32 [N].
+    margin: gap in reward units, 0 where absent, float32 [N].
+    has_margin: whether the record has a margin, bool [N].
+    strength: clarity of the preference, NaN where absent, float32 [N].
+    source: index into `source_names`, int32 [N].
+    group: index into `group_names`, -1 where absent, int32 [N].
+    annotator: index into `annotator_names`, -1 where absent, int32 [N].
+    source_names: sorted.
+    group_names: sorted.
+    annotator_names: sorted.
+    labels: shares of d labels per side, float32 [N, 2, d]; None without a use
+      for labels, as after `encode_pairs`.
+    labelled: which sides have labels, bool [N, 2]; None with `labels`.
+  """
+
+  sequences: Sequences
+  chosen_prob: np.ndarray
+  margin: np.ndarray
+  has_margin: np.ndarray
+  strength: np.ndarray
+  source: np.ndarray
+  group: np.ndarray
+  annotator: np.ndarray
+  source_names: tuple[str, ...]
+  group_names: tuple[str, ...]
+  annotator_names: tuple[str, ...]
+  labels: np.ndarray | None = None
+  labelled: np.ndarray | None = None
+
+  def __len__(self) -> int:
+    """Number of pairs."""
+    return len(self.chosen_prob)
+
+  @property
+  def lengths(self) -> np.ndarray:
+    """Tokens per sequence, int64 [N, 2]."""
+    return self.sequences.lengths.reshape(-1, 2)
+
+  @property
+  def widths(self) -> np.ndarray:
+    """Tokens of the longer side, int64 [N]."""
+    return self.lengths.max(axis=1)
+
+  @property
+  def prompt_lengths(self) -> np.ndarray:
+    """Leading tokens that are marker or prompt, int32 [N, 2]."""
+    return self.sequences.prompt_lengths.reshape(-1, 2)
+
+  @property
+  def counts(self) -> Mapping[str, int]:
+    """What was cut, name -> pairs."""
+    return self.sequences.counts
+
+  def hold(self, rows: np.ndarray) -> None:
+    """Makes sure that the ids of some pairs are there, int [...]."""
+    self.sequences.hold(2 * rows[..., None] + np.arange(2))
+
+  def sequence(self, pair: int, side: int) -> np.ndarray:
+    """Ids of one sequence, int32 [tokens]."""
+    return self.sequences[2 * pair + side]
+
+  def collate(
+    self, rows: np.ndarray, length: int, pad_id: int
+  ) -> dict[str, np.ndarray]:
+    """Some pairs as fresh arrays.
+
+    Args:
+      rows: which pairs, int [B].
+      length: T, at least the width of each.
+      pad_id: id under the mask.
+
+    Returns:
+      tokens [B, 2, T] int32 and mask [B, 2, T] bool, chosen response first;
+      chosen_prob, margin [B] float32; source, group, annotator [B] int32; and
+      labels [B, 2, d], labelled [B, 2] where the dataset has them.
+    """
+    sides = 2 * rows[:, None] + np.arange(2)
+    tokens, mask = self.sequences.padded(sides, length, pad_id)
+    labels = {}
+    if self.labels is not None and self.labelled is not None:
+      labels = {"labels": self.labels[rows], "labelled": self.labelled[rows]}
+    return labels | {
+      "tokens": tokens,
+      "mask": mask,
+      "chosen_prob": self.chosen_prob[rows],
+      "margin": self.margin[rows],
+      "source": self.source[rows],
+      "group": self.group[rows],
+      "annotator": self.annotator[rows],
+    }
+
+
+class _Columns:
+  """What else is kept of each pair, taken as the records pass by."""
+
+  def __init__(
+    self,
+    source_names: Sequence[str] | None,
+    group_names: Sequence[str] | None,
+  ) -> None:
+    self.chosen_prob = array.array("f")
+    self.margin = array.array("f")
+    self.has_margin = array.array("b")
+    self.strength = array.array("f")
+    self.source = Numbering("source", source_names)
+    self.group = Numbering("group", group_names)
+    self.annotator = Numbering("annotator")
+
+  def of(self, records: Iterable[Record]) -> Iterator[Record]:
+    """The same records; their columns stay here."""
+    absent = lambda value, default: default if value is None else value
+    for i, record in enumerate(records):
+      if len(record.responses) != 2:
+        raise ValueError(
+          f"{record.place(i)}: {len(record.responses)} responses, expected 2; "
+          "record.expand_rankings makes pairs of a ranking, a single rated "
+          "response makes none"
+        )
+      self.chosen_prob.append(record.target_prob)
+      self.margin.append(absent(record.margin, 0.0))
+      self.has_margin.append(record.margin is not None)
+      self.strength.append(absent(record.strength, np.nan))
+      self.source.add(absent(record.source, "unnamed"))
+      self.group.add(record.group)
+      self.annotator.add(record.annotator)
+      yield record
+
+
+def encode_pairs(
+  records: Iterable[Record],
+  tokenizer: Tokenizer,
+  *,
+  max_length: int,
+  source_names: Sequence[str] | None = None,
+  group_names: Sequence[str] | None = None,
+  on_disk: bool = False,
+  processes: sharded_tokens.Processes | None = None,
+) -> PairDataset:
+  """Tokenises pairs; `sequences.encode` says how.
+
+  Args:
+    records: pairs, read once, or again and again by several processes; rankings
+      go through `record.expand_rankings` first.
+    tokenizer: from `load_tokenizer`.
+    max_length: bound on a sequence, markers included, in tokens.
+    source_names: fixes the numbering, e.g. to that of the training data;
+      default: the names that occur, sorted.
+    group_names: the same for groups.
+    on_disk: keep the ids in a temporary file; about 60 bytes per pair stay in
+      memory.
+    processes: who shares the work; ids come in with `PairDataset.hold` then.
+      None tokenises everything here.
+
+  Returns:
+    The pairs, in the order of `records`.
+
+  Raises:
+    ValueError: a ranking; no record; a name outside the fixed ones; a bound
+      that leaves no room for a token.
+  """
+  columns = _Columns(source_names, group_names)
+  found = sharded_tokens.encode_some(
+    columns.of(records),
+    records,
+    tokenizer,
+    processes,
+    max_length=max_length,
+    on_disk=on_disk,
+  )
+  floats = lambda values: np.frombuffer(values, np.float32).copy()
+  source, sources = columns.source.finish()
+  group, groups = columns.group.finish()
+  annotator, annotators = columns.annotator.finish()
+  return PairDataset(
+    sequences=found,
+    chosen_prob=floats(columns.chosen_prob),
+    margin=floats(columns.margin),
+    has_margin=np.frombuffer(columns.has_margin, np.bool_).copy(),
+    strength=floats(columns.strength),
+    source=source,
+    group=group,
+    annotator=annotator,
+    source_names=sources,
+    group_names=groups,
+    annotator_names=annotators,
+  )

@@ -1,0 +1,1 @@
+"""LLM labels: personas, prompts to a judge, client of an endpoint."""

@@ -1,0 +1,1 @@
+"""Preference records: fields, columns, validation, files, sources, splits."""

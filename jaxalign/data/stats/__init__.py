@@ -1,0 +1,1 @@
+"""Dataset statistics: counts, style, duplicates, trivial baselines."""

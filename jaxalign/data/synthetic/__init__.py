@@ -1,0 +1,1 @@
+"""Synthetic preference data: annotator crowds, oracles, a gridworld."""

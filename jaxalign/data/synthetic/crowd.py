@@ -1,0 +1,232 @@
+"""A synthetic crowd whose groups want different things, from a seed."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxalign.data.records.record import Record
+from jaxalign.data.synthetic import crowd_judge, crowd_labels, texts
+from jaxalign.data.synthetic.config import CrowdConfig, with_knobs
+from jaxalign.data.synthetic.crowd_candidates import draw_candidates
+from jaxalign.data.synthetic.votes import label_probs as label_probs
+from jaxalign.data.synthetic.votes import label_shares as label_shares
+from jaxalign.data.synthetic.votes import utilities as utilities
+from jaxalign.data.synthetic.votes import vote_probs as vote_probs
+from jaxalign.ops import checks
+
+SPLITS = ("train", "test")
+
+PRESETS: dict[str, CrowdConfig] = {
+  "two_groups": CrowdConfig(),
+  # The control: the same people and groups, one taste.
+  "one_taste": CrowdConfig(tastes=("warmth", "warmth")),
+  "noise_group": CrowdConfig(
+    groups=("warm", "brief", "noise"),
+    tastes=("warmth", "brevity", "none"),
+    shares=(0.6, 0.2, 0.2),
+  ),
+  "three_groups": CrowdConfig(
+    groups=("warm", "brief", "exact"),
+    tastes=("warmth", "brevity", "topic"),
+    shares=(0.5, 0.3, 0.2),
+    overlap=0.0,
+  ),
+  # The majority of the last sitting no longer wants what it wanted at first.
+  "drift": CrowdConfig(drift=1.0),
+  "votes": CrowdConfig(votes_per_pair=10, aggregate=True),
+  # Two tastes that show in how one and the same response is labelled.
+  "labels": CrowdConfig(
+    shares=(0.6, 0.4), temperature=1.0, labels=True, label_votes=10
+  ),
+}
+
+
+def preset(name: str, *, seed: int = 0) -> CrowdConfig:
+  """The crowd called `name`, drawn from `seed`."""
+  checks.one_of(PRESETS, preset=name)
+  return dataclasses.replace(PRESETS[name], seed=seed)
+
+
+def records_of(spec: str, *, seed: int) -> list[Record]:
+  """The records of NAME[,KNOB=VALUE...][:split], by default of "train".
+
+  A knob is a number or true or false, or one word or number per group joined
+  by slashes: `two_groups,overlap=0.5,shares=0.9/0.1:test`. The splits
+  "train_candidates" and "test_candidates" hold unlabelled responses.
+
+  Args:
+    spec: a preset's name, changes to it and the split.
+    seed: of texts, people and votes.
+
+  Returns:
+    See `draw_records` and `crowd_candidates`.
+
+  Raises:
+    ValueError: an unknown preset, knob or split, or a value out of range.
+  """
+  name, _, split = spec.partition(":")
+  people, candidates, rest = split.partition("_candidates")
+  if candidates and not rest and people in SPLITS:
+    return draw_candidates(crowd_of(name, seed=seed).seed, people)
+  return draw_records(crowd_of(name, seed=seed), split=split or "train")
+
+
+def crowd_of(spec: str, *, seed: int) -> CrowdConfig:
+  """The crowd NAME[,KNOB=VALUE...], see `records_of`.
+
+  Raises:
+    ValueError: an unknown preset or knob, or a value out of range.
+  """
+  name, *knobs = spec.split(",")
+  return with_knobs(preset(name, seed=seed), knobs)
+
+
+def draw_records(config: CrowdConfig, *, split: str) -> list[Record]:
+  """Preferences of a crowd.
+
+  Args:
+    config: the crowd.
+    split: "train" or "test": other people about other things.
+
+  Returns:
+    One record per vote with its annotator, group, source (the group's name) and
+    the position at which the chosen response was shown; with `aggregate` one
+    per pair with its votes and source "crowd". They come in the order of
+    `record_times`. With `labels` each response also has the labels that other
+    people, the same for all records of a pair, gave it. With `judge` each
+    has the noise-free probability of its preference.
+  """
+  checks.one_of(SPLITS, split=split)
+  rng = np.random.default_rng([config.seed, SPLITS.index(split)])
+  num_people = _num_people(config, split)
+  group_of = rng.permutation(_group_of(config.shares, num_people))
+  records = []
+  for sitting, time in enumerate(_sitting_times(config, split)):
+    panels = rng.permutation(num_people).reshape(-1, config.votes_per_pair)
+    for number, people in enumerate(panels, sitting * len(panels)):
+      prompt, *responses = texts.draw_pair(rng, split)
+      first_wins = vote_probs(
+        config, prompt, responses[0], responses[1], time=time
+      )
+      wins = rng.random(len(people)) < first_wins[group_of[people]]
+      name = f"{split}-{number:06d}"
+      if config.aggregate:
+        records.append(_counted(name, prompt, responses, wins))
+        continue
+      for person, win in zip(people, wins, strict=True):
+        group = config.groups[group_of[person]]
+        chosen, rejected = responses if win else responses[::-1]
+        records.append(
+          Record(
+            prompt=prompt,
+            responses=(chosen, rejected),
+            source=group,
+            annotator=f"{split}-{person:04d}",
+            group=group,
+            position=0 if win else 1,
+            id=f"{name}-{person:04d}",
+          )
+        )
+  times = record_times(config, split=split)
+  if config.judge:
+    records = crowd_judge.with_judge(config, records, times)
+  if not config.labels:
+    return records
+  # A stream of its own: asking for labels changes no vote.
+  return crowd_labels.with_labels(
+    config,
+    records,
+    times,
+    np.random.default_rng([config.seed, SPLITS.index(split), 2]),
+  )
+
+
+def record_times(config: CrowdConfig, *, split: str) -> np.ndarray:
+  """When each of `draw_records` was asked, float64 [N] in [0, 1]."""
+  times = _sitting_times(config, split)
+  num_people = _num_people(config, split)
+  per_sitting = (
+    num_people // config.votes_per_pair if config.aggregate else num_people
+  )
+  return np.repeat(times, per_sitting)
+
+
+def _sitting_times(config: CrowdConfig, split: str) -> np.ndarray:
+  """The training split runs from 0 to 1; the test split is asked at the end."""
+  checks.one_of(SPLITS, split=split)
+  number = config.pairs_per_annotator
+  return np.linspace(0, 1, number) if split == "train" else np.ones(number)
+
+
+def _num_people(config: CrowdConfig, split: str) -> int:
+  if split == "train":
+    return config.num_annotators
+  return config.num_test_annotators
+
+
+class Demonstration(NamedTuple):
+  """A prompt and a response to it, for supervised training."""
+
+  prompt: str
+  response: str
+
+
+def draw_demonstrations(
+  config: CrowdConfig, *, split: str, number: int
+) -> list[Demonstration]:
+  """Answers of every quality, good and bad alike, as a base policy has them.
+
+  Nobody has chosen among them, so a policy trained on them knows the world's
+  language and none of the crowd's tastes.
+
+  Args:
+    config: the crowd, for its seed.
+    split: "train" or "test"; no prompt is in both.
+    number: how many to draw, >= 1.
+
+  Returns:
+    The demonstrations; repetitions are as rare as the world is large, 576
+    prompts a split with 980 responses each.
+
+  Raises:
+    ValueError: `number` is below 1.
+  """
+  checks.one_of(SPLITS, split=split)
+  if number < 1:
+    raise ValueError(f"number must be >= 1, got {number}")
+  # A stream of its own: asking for demonstrations changes no vote.
+  rng = np.random.default_rng([config.seed, SPLITS.index(split), 1])
+  return [
+    Demonstration(*texts.draw_pair(rng, split)[:2]) for _ in range(number)
+  ]
+
+
+def _group_of(shares: Sequence[float], num_people: int) -> np.ndarray:
+  """Group per person: rounded shares, one person per group at least."""
+  quota = np.asarray(shares) * num_people
+  counts = np.maximum(np.floor(quota).astype(int), 1)
+  for group in np.argsort(counts - quota, kind="stable"):
+    if counts.sum() < num_people:
+      counts[group] += 1
+  while counts.sum() > num_people:
+    counts[np.argmax(counts)] -= 1
+  return np.repeat(np.arange(len(shares)), counts)
+
+
+def _counted(
+  name: str, prompt: str, responses: Sequence[str], wins: np.ndarray
+) -> Record:
+  """One pair with its votes, the majority's choice first."""
+  votes = int(wins.sum()), int((~wins).sum())
+  order = (0, 1) if votes[0] >= votes[1] else (1, 0)
+  return Record(
+    prompt=prompt,
+    responses=tuple(responses[i] for i in order),
+    votes_chosen=votes[order[0]],
+    votes_rejected=votes[order[1]],
+    n_votes=len(wins),
+    source="crowd",
+    id=name,
+  )

@@ -1,0 +1,1 @@
+"""Tokenization: tokenizers, chat templates, token ids of records."""
