@@ -14,14 +14,14 @@ import jax.numpy as jnp
 
 from jaxalign import losses
 from jaxalign.algorithms import prototypes
-from jaxalign.algorithms.contract import Batch, Metrics, Objective, Params
-from jaxalign.algorithms.reward import (
+from jaxalign.algorithms.bradley_terry import (
   PairLossConfig,
   RewardApply,
   pair_losses,
   pair_metrics,
   response_forward,
 )
+from jaxalign.algorithms.update import Batch, Metrics, Objective, Params
 from jaxalign.algorithms.views import mean_cosines
 from jaxalign.ops import checks, segment_sum
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses
-from jaxalign.algorithms.reward import PairLossConfig
+from jaxalign.algorithms.bradley_terry import PairLossConfig
 from jaxalign.ops import checks
 
 SELECTS = ("flip", "flip_margin", "drop")

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses
-from jaxalign.algorithms import readout, reward
-from jaxalign.algorithms.contract import Batch, Metrics, Objective
+from jaxalign.algorithms import bradley_terry, reward_readout
+from jaxalign.algorithms.update import Batch, Metrics, Objective
 from jaxalign.ops import checks
 
 LOSSES = ("transport", "debiased", "line", "cross_entropy")
@@ -169,10 +169,10 @@ class DprmConfig:
       )
     self.readout()
 
-  def readout(self) -> readout.Readout:
+  def readout(self) -> reward_readout.Readout:
     """How logits are read as rewards."""
     utilities = tuple(float(u) for u in self.labels.label_set().utilities)
-    return readout.Readout(
+    return reward_readout.Readout(
       "labels", utilities, self.risk, self.alpha, self.kappa
     )
 
@@ -216,7 +216,7 @@ def label_losses(
 
 
 def dprm(
-  apply: reward.RewardApply, config: DprmConfig, *, dropout: bool
+  apply: bradley_terry.RewardApply, config: DprmConfig, *, dropout: bool
 ) -> Objective:
   """The distance of predicted labels from the crowd's, response by response.
 
@@ -244,12 +244,12 @@ def dprm(
   def counted(batch: Batch) -> jax.Array:
     return batch["labelled"] & jnp.expand_dims(batch["where"], 1)
 
-  def statistics(outputs: reward.PairOutputs, batch: Batch) -> jax.Array:
+  def statistics(outputs: bradley_terry.PairOutputs, batch: Batch) -> jax.Array:
     del outputs
     return jnp.sum(counted(batch), dtype=jnp.float32)
 
   def loss(
-    outputs: reward.PairOutputs, batch: Batch, num_labelled: jax.Array
+    outputs: bradley_terry.PairOutputs, batch: Batch, num_labelled: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     logits = jnp.stack([outputs.chosen, outputs.rejected], axis=1)
     where = counted(batch)
@@ -265,7 +265,9 @@ def dprm(
       return jnp.sum(x, where=where), count
 
     rewards = read(logits)[..., 0]
-    metrics = reward.pair_metrics(rewards[:, 0], rewards[:, 1], batch["where"])
+    metrics = bradley_terry.pair_metrics(
+      rewards[:, 0], rewards[:, 1], batch["where"]
+    )
     utilities = config.labels.label_set().utilities.astype(logits.dtype)
     expected = [
       losses.expected_utility(shares, utilities)
@@ -284,5 +286,5 @@ def dprm(
     return total / jnp.maximum(num_labelled.astype(total.dtype), 1), metrics
 
   return Objective(
-    reward.pair_forward(apply, dropout=dropout), statistics, loss
+    bradley_terry.pair_forward(apply, dropout=dropout), statistics, loss
   )

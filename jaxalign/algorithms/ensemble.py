@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxalign.algorithms import reward
-from jaxalign.algorithms.contract import Batch, Params, Update
+from jaxalign.algorithms import bradley_terry
 from jaxalign.algorithms.train_state import TrainState
+from jaxalign.algorithms.update import Batch, Params, Update
 
 # Of a tree of states; a frozen base is one for all members.
 STATE_AXES: Any = TrainState(*(0,) * 5, None)  # type: ignore[arg-type]
@@ -81,7 +81,7 @@ def make_ensemble_update(
 
 
 def make_ensemble_score(
-  apply: reward.RewardApply, at_once: int
+  apply: bradley_terry.RewardApply, at_once: int
 ) -> Callable[[Params, Batch], jax.Array]:
   """Rewards of every response under every member, without dropout.
 
@@ -93,7 +93,7 @@ def make_ensemble_score(
     `(params, batch) -> rewards [B, N, M]` for stacked parameters [M, ...] and
     one batch with `tokens` and `mask` [B, N, T] that all members score.
   """
-  score = reward.make_score(apply)
+  score = bradley_terry.make_score(apply)
 
   def score_all(params: Any, batch: Batch) -> jax.Array:
     def own(params: Params) -> jax.Array:

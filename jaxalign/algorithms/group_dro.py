@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses
-from jaxalign.algorithms import reward
-from jaxalign.algorithms.contract import Batch, Metrics, Objective, Scalars
+from jaxalign.algorithms import bradley_terry
+from jaxalign.algorithms.update import Batch, Metrics, Objective, Scalars
 from jaxalign.ops import checks, segment_count, segment_sum
 
 
@@ -43,9 +43,9 @@ class GroupSums(NamedTuple):
 
 
 def group_dro(
-  apply: reward.RewardApply,
+  apply: bradley_terry.RewardApply,
   config: GroupDroConfig,
-  loss_config: reward.PairLossConfig,
+  loss_config: bradley_terry.PairLossConfig,
   *,
   dropout: bool,
 ) -> Objective:
@@ -72,8 +72,8 @@ def group_dro(
   """
   groups = checks.known(num_groups=config.num_groups)
 
-  def statistics(outputs: reward.PairOutputs, batch: Batch) -> GroupSums:
-    per_pair = reward.pair_losses(
+  def statistics(outputs: bradley_terry.PairOutputs, batch: Batch) -> GroupSums:
+    per_pair = bradley_terry.pair_losses(
       outputs.chosen[:, 0], outputs.rejected[:, 0], batch, loss_config
     )
     group, where = batch["group"], batch["where"]
@@ -96,18 +96,18 @@ def group_dro(
     return (weights, counts), weights, scalars
 
   def loss(
-    outputs: reward.PairOutputs, batch: Batch, context: Any
+    outputs: bradley_terry.PairOutputs, batch: Batch, context: Any
   ) -> tuple[jax.Array, Metrics]:
     weights, counts = context
     chosen, rejected = outputs.chosen[:, 0], outputs.rejected[:, 0]
-    per_pair = reward.pair_losses(chosen, rejected, batch, loss_config)
+    per_pair = bradley_terry.pair_losses(chosen, rejected, batch, loss_config)
     group = batch["group"]
     share = (weights / counts)[jnp.maximum(group, 0)].astype(per_pair.dtype)
     total = jnp.sum(share * per_pair, where=batch["where"] & (group >= 0))
-    return total, reward.pair_metrics(chosen, rejected, batch["where"])
+    return total, bradley_terry.pair_metrics(chosen, rejected, batch["where"])
 
   return Objective(
-    reward.pair_forward(apply, dropout=dropout),
+    bradley_terry.pair_forward(apply, dropout=dropout),
     statistics,
     loss,
     context,

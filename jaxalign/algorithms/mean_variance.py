@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses
-from jaxalign.algorithms import reward
-from jaxalign.algorithms.contract import Batch, Metrics, Objective
+from jaxalign.algorithms import bradley_terry
+from jaxalign.algorithms.update import Batch, Metrics, Objective
 
 OUTPUTS = ("mean", "log_std")
 
@@ -33,7 +33,7 @@ class MeanVarianceConfig:
 
 
 def mean_variance(
-  apply: reward.RewardApply, config: MeanVarianceConfig, *, dropout: bool
+  apply: bradley_terry.RewardApply, config: MeanVarianceConfig, *, dropout: bool
 ) -> Objective:
   """The likelihood of pairs under independent normal rewards.
 
@@ -55,7 +55,7 @@ def mean_variance(
   """
 
   def loss(
-    outputs: reward.PairOutputs, batch: Batch, num_pairs: jax.Array
+    outputs: bradley_terry.PairOutputs, batch: Batch, num_pairs: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     where = batch["where"]
     log_std = outputs.chosen[:, 1], outputs.rejected[:, 1]
@@ -66,7 +66,7 @@ def mean_variance(
     )
     total = jnp.sum(per_pair, where=where)
     count = jnp.sum(where, dtype=total.dtype)
-    metrics = reward.pair_metrics(*means, where)
+    metrics = bradley_terry.pair_metrics(*means, where)
     metrics["train/log_std"] = (
       jnp.sum((log_std[0] + log_std[1]) / 2, where=where),
       count,
@@ -74,5 +74,7 @@ def mean_variance(
     return total / jnp.maximum(num_pairs.astype(total.dtype), 1), metrics
 
   return Objective(
-    reward.pair_forward(apply, dropout=dropout), reward.count_pairs, loss
+    bradley_terry.pair_forward(apply, dropout=dropout),
+    bradley_terry.count_pairs,
+    loss,
   )

@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import optax
 
 from jaxalign import losses
-from jaxalign.algorithms.contract import (
+from jaxalign.algorithms.bradley_terry import RewardApply, response_forward
+from jaxalign.algorithms.optimizer import OptimizerConfig
+from jaxalign.algorithms.train_state import TrainState
+from jaxalign.algorithms.update import (
   Batch,
   BatchGradient,
   Gradient,
@@ -18,9 +21,6 @@ from jaxalign.algorithms.contract import (
   Params,
   Take,
 )
-from jaxalign.algorithms.optimizer import OptimizerConfig
-from jaxalign.algorithms.reward import RewardApply, response_forward
-from jaxalign.algorithms.train_state import TrainState
 from jaxalign.ops import checks
 
 INNER = ("adam", "unit", "sgd")

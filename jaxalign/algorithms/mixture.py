@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses
-from jaxalign.algorithms import reward
-from jaxalign.algorithms.contract import Batch, Metrics, Objective, Scalars
+from jaxalign.algorithms import bradley_terry
+from jaxalign.algorithms.update import Batch, Metrics, Objective, Scalars
 from jaxalign.ops import checks
 
 
@@ -107,7 +107,7 @@ def start(responsibilities: jax.Array) -> Membership:
 
 
 def mixture(
-  apply: reward.RewardApply, config: MixtureConfig, *, dropout: bool
+  apply: bradley_terry.RewardApply, config: MixtureConfig, *, dropout: bool
 ) -> Objective:
   """The M-step: each head on all pairs, as far as their users are its own.
 
@@ -133,7 +133,7 @@ def mixture(
     return (num_pairs, carry), carry, {}
 
   def loss(
-    outputs: reward.PairOutputs, batch: Batch, context: Any
+    outputs: bradley_terry.PairOutputs, batch: Batch, context: Any
   ) -> tuple[jax.Array, Metrics]:
     num_pairs, membership = context
     user, where = batch["annotator"], batch["where"]
@@ -163,8 +163,8 @@ def mixture(
   users = checks.known(num_users=config.num_users)
   shape = users, config.num_components
   return Objective(
-    reward.pair_forward(apply, dropout=dropout),
-    reward.count_pairs,
+    bradley_terry.pair_forward(apply, dropout=dropout),
+    bradley_terry.count_pairs,
     loss,
     context,
     start(jnp.full(shape, 1 / config.num_components)),

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses
-from jaxalign.algorithms.contract import Batch, Metrics, Objective, Scalars
-from jaxalign.algorithms.reward import (
+from jaxalign.algorithms.bradley_terry import (
   PairLossConfig,
   PairOutputs,
   RewardApply,
@@ -17,6 +16,7 @@ from jaxalign.algorithms.reward import (
   pair_losses,
   pair_metrics,
 )
+from jaxalign.algorithms.update import Batch, Metrics, Objective, Scalars
 from jaxalign.ops import checks, segment_count, segment_sum
 
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from jaxalign.algorithms.controllers import KLConfig
 from jaxalign.algorithms.group_weights import WelfareConfig
+from jaxalign.algorithms.kl_control import KLConfig
 from jaxalign.algorithms.reward_shaping import RewardConfig
 from jaxalign.ops import checks
 

@@ -12,8 +12,8 @@ import json
 import jax
 from etils import epath
 
+from jaxalign.algorithms import bradley_terry
 from jaxalign.algorithms import optimizer as optimizers
-from jaxalign.algorithms import reward
 from jaxalign.data.batching import ensemble_loader, loader
 from jaxalign.experiments.annotations import denoise_numbers, denoise_page
 from jaxalign.experiments.inputs import preferences
@@ -78,7 +78,7 @@ class Config:
   seed: int
   data: preferences.DataConfig
   model: backbone.BackboneConfig
-  loss: reward.PairLossConfig
+  loss: bradley_terry.PairLossConfig
   optimizer: optimizers.OptimizerConfig
   train: training.Schedule
   ensemble: EnsembleConfig
@@ -106,7 +106,9 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
   )
   model = heads.reward_model(network)
   one = training.assemble(
-    reward.bradley_terry(model.apply, config.loss, dropout=network.dropout > 0),
+    bradley_terry.bradley_terry(
+      model.apply, config.loss, dropout=network.dropout > 0
+    ),
     config.optimizer,
     train,
     model,

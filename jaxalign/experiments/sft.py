@@ -10,8 +10,8 @@ import math
 import jax
 from etils import epath
 
-from jaxalign.algorithms import language
 from jaxalign.algorithms import optimizer as optimizers
+from jaxalign.algorithms import sft
 from jaxalign.experiments.inputs import cautions, texts, tokenizers
 from jaxalign.experiments.policies import likelihood
 from jaxalign.experiments.stage import (
@@ -63,7 +63,7 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
     network, model, dropout=network.dropout > 0
   )
   return training.assemble(
-    language.answer_likelihood(log_probs),
+    sft.answer_likelihood(log_probs),
     config.optimizer,
     train,
     model,

@@ -13,8 +13,8 @@ import jax
 from etils import epath
 
 from jaxalign.algorithms import optimizer as optimizers
-from jaxalign.algorithms import policy
-from jaxalign.algorithms.experience import PolicyState
+from jaxalign.algorithms import ppo
+from jaxalign.algorithms.ppo_batch import PolicyState
 from jaxalign.data.batching import loader, pair_dataset, prompt_dataset
 from jaxalign.experiments.inputs import cautions, prompt_data, tokenizers
 from jaxalign.experiments.policies import (
@@ -96,7 +96,7 @@ def build(
   optimizer = lambda section, axes: optimizers.make_optimizer(
     section, num_steps=num_steps, axes=axes
   )
-  chains = policy.Optimizers(
+  chains = ppo.Optimizers(
     actor=optimizer(config.optimizer, made.axes),
     critic=(
       None

@@ -12,7 +12,7 @@ import numpy as np
 from absl import flags
 from etils import epath
 
-from jaxalign.algorithms import mixture, readout, reward
+from jaxalign.algorithms import bradley_terry, mixture, reward_readout
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.experiments import evaluate
 from jaxalign.experiments.inputs import preferences
@@ -46,7 +46,7 @@ class Config:
   data: preferences.DataConfig
   model: backbone.BackboneConfig
   recipe: recipes.Recipe
-  loss: reward.PairLossConfig
+  loss: bradley_terry.PairLossConfig
   optimizer: optimizers.OptimizerConfig
   train: training.TrainConfig
   mesh: meshes.MeshConfig
@@ -241,7 +241,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
 
 def _description(
   config: Config,
-  read: readout.Readout,
+  read: reward_readout.Readout,
   calibration: dict[str, list[float]],
   weights: Sequence[float] | None,
   step: int,

@@ -14,7 +14,7 @@ import numpy as np
 from etils import epath
 
 import jaxalign
-from jaxalign.algorithms import readout
+from jaxalign.algorithms import reward_readout
 from jaxalign.data.batching import pair_dataset
 from jaxalign.data.tokenization import older_tokenizers
 from jaxalign.models.config import DecoderConfig
@@ -156,7 +156,7 @@ def load_description(path: epath.PathLike) -> Description:
     content["label_cost"] = tuple(map(tuple, content["label_cost"]))
   described = Description(**content)
   try:
-    readout.Readout(
+    reward_readout.Readout(
       described.readout,
       described.utilities,
       described.risk,

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxalign.algorithms import readout
+from jaxalign.algorithms import reward_readout
 from jaxalign.data.batching import pair_dataset, token_store
 from jaxalign.data.records.record import Record
 from jaxalign.models import activations, heads
@@ -46,7 +46,7 @@ class ModelSource:
     tokenizer: pair_dataset.Tokenizer,
     *,
     names: tuple[str, ...],
-    read: readout.Readout = readout.PLAIN,
+    read: reward_readout.Readout = reward_readout.PLAIN,
     mesh: jax.sharding.Mesh,
     rules: tuple[tuple[str, str | None], ...] = (),
     batch_size: int,
@@ -185,7 +185,7 @@ def readout_of(
   risk: str | None = None,
   alpha: float | None = None,
   kappa: float | None = None,
-) -> readout.Readout:
+) -> reward_readout.Readout:
   """How a reward model's outputs are read as rewards.
 
   Args:
@@ -208,7 +208,7 @@ def readout_of(
         f"None, got {alpha} and {kappa}"
       )
     risk, alpha, kappa = described.risk, described.alpha, described.kappa
-  return readout.Readout(
+  return reward_readout.Readout(
     described.readout, described.utilities, risk, alpha, kappa
   )
 

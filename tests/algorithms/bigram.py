@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxalign.algorithms import experience, policy, policy_config
-from jaxalign.algorithms.controllers import KLConfig
+from jaxalign.algorithms import policy_config, ppo, ppo_batch
 from jaxalign.algorithms.group_weights import WelfareConfig
+from jaxalign.algorithms.kl_control import KLConfig
 from jaxalign.algorithms.reward_shaping import RewardConfig
 
 V, P, N, K = 5, 2, 3, 2
@@ -104,9 +104,9 @@ def networks(kind="separate", width=N):
     picked = jnp.take_along_axis(log_probs, targets[..., None], -1)[..., 0]
     entropy = -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
     values = params["value"][before] if kind == "shared" else None
-    return experience.PolicyOutputs(picked, picked, entropy, values)
+    return ppo_batch.PolicyOutputs(picked, picked, entropy, values)
 
-  return experience.Networks(
+  return ppo_batch.Networks(
     actor=lambda params, frozen, batch: read(params, batch),
     reference=lambda frozen, batch: (
       read({**frozen, "value": jnp.zeros(V)}, batch).log_probs
@@ -163,7 +163,7 @@ def state(cfg, seed=0, optimizers=None, critic="separate"):
   if critic == "shared":
     actor = actor | value
   return (
-    policy.init_policy_state(
+    ppo.init_policy_state(
       actor,
       value if critic == "separate" else None,
       optimizers or sgd(),
@@ -175,4 +175,4 @@ def state(cfg, seed=0, optimizers=None, critic="separate"):
 
 def sgd(rate=1.0):
   """Plain descent, so that a step is the gradient."""
-  return policy.Optimizers(optax.sgd(rate), optax.sgd(rate))
+  return ppo.Optimizers(optax.sgd(rate), optax.sgd(rate))

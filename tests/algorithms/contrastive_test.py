@@ -9,13 +9,14 @@ import optax
 from absl.testing import absltest, parameterized
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxalign.algorithms import contract, contrastive, reward, train_state
+from jaxalign.algorithms import bradley_terry, contrastive, train_state
+from jaxalign.algorithms import update as contract
 from jaxalign.losses.feature_queue import FeatureQueue
 from jaxalign.runtime import mesh as meshes
 from tests import parallel_modes, transforms
 
 B, T, V, D, K = 16, 5, 11, 8, 3
-PLAIN = reward.PairLossConfig("hard", 0.0, None, 0.0)
+PLAIN = bradley_terry.PairLossConfig("hard", 0.0, None, 0.0)
 SIMCSE = dict(loss="simcse")
 SWAV = dict(loss="swav", num_prototypes=K, temperature=0.1, weight=0.3)
 

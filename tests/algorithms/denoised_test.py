@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign import losses
-from jaxalign.algorithms import contract, denoised, reward
+from jaxalign.algorithms import bradley_terry, denoised, update
 from tests.algorithms.mean_variance_test import WHERE, B, T, V, apply
 
 N = 40
@@ -87,7 +87,9 @@ class TargetsTest(parameterized.TestCase):
   @parameterized.parameters((0.1, None), (0.0, "column"))
   def test_refuses_a_loss_that_sets_labels_or_margins(self, rate, margin):
     with self.assertRaisesRegex(ValueError, "sets labels and margins"):
-      denoised.pair_loss(reward.PairLossConfig("hard", rate, margin, 0.0))
+      denoised.pair_loss(
+        bradley_terry.PairLossConfig("hard", rate, margin, 0.0)
+      )
 
 
 class UpdateTest(parameterized.TestCase):
@@ -106,11 +108,13 @@ class UpdateTest(parameterized.TestCase):
       "chosen_prob": jnp.array(rng.uniform(size=B)),
       "margin": jnp.array(rng.normal(size=B)),
     }
-    loss = denoised.pair_loss(reward.PairLossConfig("hard", 0.0, None, 0.0))
-    self.objective = reward.bradley_terry(apply, loss, dropout=False)
+    loss = denoised.pair_loss(
+      bradley_terry.PairLossConfig("hard", 0.0, None, 0.0)
+    )
+    self.objective = bradley_terry.bradley_terry(apply, loss, dropout=False)
 
   def gradient(self, **options):
-    compute = contract.make_gradient(self.objective, **options)
+    compute = update.make_gradient(self.objective, **options)
     return jax.jit(compute)(self.params, self.batch, ())
 
   def test_loss(self):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import policy
+from jaxalign.algorithms import ppo
 from tests import references
 from tests.algorithms import bigram, policy_reference
 
@@ -34,7 +34,7 @@ class DistributionalCriticTest(parameterized.TestCase):
       welfare=dict(kind="single", group=0),
     )
     start, frozen = bigram.state(cfg, critic=cfg.critic.kind)
-    learn = policy.make_learn(
+    learn = ppo.make_learn(
       bigram.networks(cfg.critic.kind), bigram.sgd(1.0), cfg
     )
     return jax.jit(learn)(start, frozen, self.batch, jax.random.key(0))
@@ -136,7 +136,7 @@ class DistributionalCriticTest(parameterized.TestCase):
     batch["tokens"] = jnp.zeros_like(batch["tokens"])
     batch["where"] = jnp.ones(16, bool)
     batch["mask"] = batch["mask"].at[..., bigram.P + 1 :].set(False)
-    learn = policy.make_learn(bigram.networks(), bigram.sgd(2.0), cfg)
+    learn = ppo.make_learn(bigram.networks(), bigram.sgd(2.0), cfg)
     state, _ = jax.jit(learn)(start, frozen, batch, jax.random.key(0))
     law = softmax(np.asarray(state.critic.params["value"]))[0]
     np.testing.assert_allclose(law, [0.75, 0, 0, 0, 0.25], atol=0.03)

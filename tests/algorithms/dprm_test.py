@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign import losses
-from jaxalign.algorithms import contract, dprm
+from jaxalign.algorithms import dprm, update
 from jaxalign.runtime import mesh as meshes
 from tests import parallel_modes, references
 
@@ -93,7 +93,7 @@ class DprmTest(parameterized.TestCase):
 
   def gradient(self, batch=None, settings=None, **options):
     objective = dprm.dprm(apply, settings or LINE, dropout=False)
-    compute = contract.make_gradient(objective, **options)
+    compute = update.make_gradient(objective, **options)
     return jax.jit(compute)(self.params, batch or self.batch, ())
 
   @parameterized.parameters(*dprm.LOSSES)
@@ -151,7 +151,7 @@ class DprmTest(parameterized.TestCase):
   def test_layout_changes_nothing(self):
     expected = self.plain
     objective = dprm.dprm(apply, LINE, dropout=False)
-    make = lambda **options: contract.make_gradient(objective, **options)
+    make = lambda **options: update.make_gradient(objective, **options)
     parallel_modes.need_devices(8)
     mesh = meshes.make_mesh(meshes.MeshConfig(4, 2, 1))
     everywhere = NamedSharding(mesh, PartitionSpec())

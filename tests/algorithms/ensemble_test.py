@@ -6,7 +6,8 @@ import numpy as np
 import optax
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import contract, ensemble, reward, train_state
+from jaxalign.algorithms import bradley_terry, ensemble, train_state
+from jaxalign.algorithms import update as contract
 from tests.algorithms.mean_variance_test import B, Output, T, V
 
 MEMBERS = 4
@@ -28,8 +29,8 @@ class EnsembleTest(parameterized.TestCase):
     super().setUp()
     self.enter_context(jax.enable_x64(True))
     rng = np.random.default_rng(0)
-    objective = reward.bradley_terry(
-      apply, reward.PairLossConfig("hard", 0.1, None, 0.01), dropout=True
+    objective = bradley_terry.bradley_terry(
+      apply, bradley_terry.PairLossConfig("hard", 0.1, None, 0.01), dropout=True
     )
     # Its step is the gradient itself, clipped member by member.
     self.chain = optax.chain(optax.clip_by_global_norm(0.1), optax.sgd(1.0))
@@ -99,7 +100,7 @@ class EnsembleTest(parameterized.TestCase):
     scores = ensemble.make_ensemble_score(apply, at_once)(params, batch)
     self.assertEqual(scores.shape, (B, 2, MEMBERS))
     for m, state in enumerate(self.states):
-      expected = reward.make_score(apply)(state.params, batch)
+      expected = bradley_terry.make_score(apply)(state.params, batch)
       np.testing.assert_allclose(scores[..., m], expected[..., 0], rtol=1e-12)
 
 

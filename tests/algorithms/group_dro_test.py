@@ -8,12 +8,13 @@ import numpy as np
 import optax
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import contract, group_dro, reward, train_state
+from jaxalign.algorithms import bradley_terry, group_dro, train_state
+from jaxalign.algorithms import update as contract
 from jaxalign.runtime import mesh as meshes
 from tests import parallel_modes
 
 B, T, V, D, G = 8, 4, 7, 3, 3
-PLAIN = reward.PairLossConfig("hard", 0.0, None, 0.0)
+PLAIN = bradley_terry.PairLossConfig("hard", 0.0, None, 0.0)
 
 
 class Output(NamedTuple):

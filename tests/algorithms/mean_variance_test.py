@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import contract, mean_variance
+from jaxalign.algorithms import mean_variance, update
 
 B, T, V = 8, 4, 7
 WHERE = np.array([True, True, False, True, True, True, True, False])
@@ -45,7 +45,7 @@ class MeanVarianceTest(parameterized.TestCase):
     )
 
   def gradient(self, batch=None, **options):
-    compute = contract.make_gradient(self.objective, **options)
+    compute = update.make_gradient(self.objective, **options)
     return jax.jit(compute)(self.params, batch or self.batch, ())
 
   def test_loss_and_metrics(self):

@@ -9,8 +9,9 @@ import optax
 from absl.testing import absltest, parameterized
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxalign.algorithms import contract, metarm, reward, train_state
+from jaxalign.algorithms import bradley_terry, metarm, train_state
 from jaxalign.algorithms import optimizer as optimizers
+from jaxalign.algorithms import update as contract
 from jaxalign.runtime import mesh as meshes
 from tests import parallel_modes, transforms
 
@@ -25,7 +26,7 @@ ADAM = optimizers.OptimizerConfig(
   weight_decay=0.0,
   clip_norm=1.0,
 )
-PLAIN = reward.PairLossConfig("hard", 0.0, None, 0.0)
+PLAIN = bradley_terry.PairLossConfig("hard", 0.0, None, 0.0)
 
 
 class Output(NamedTuple):
@@ -50,7 +51,7 @@ def config(**changes):
   return metarm.MetaRmConfig(**base | changes)
 
 
-OBJECTIVE = reward.bradley_terry(apply, PLAIN, dropout=True)
+OBJECTIVE = bradley_terry.bradley_terry(apply, PLAIN, dropout=True)
 OPTIMIZER = optimizers.make_optimizer(
   ADAM, num_steps=9, axes={"table": ("a", "b"), "head": ("a",)}
 )

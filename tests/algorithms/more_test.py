@@ -10,7 +10,8 @@ import scipy.optimize
 from absl.testing import absltest, parameterized
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxalign.algorithms import contract, more, reward, train_state
+from jaxalign.algorithms import bradley_terry, more, train_state
+from jaxalign.algorithms import update as contract
 from jaxalign.runtime import mesh as meshes
 from tests import parallel_modes
 
@@ -82,7 +83,7 @@ class MoreTest(parameterized.TestCase):
     return more.more(
       apply,
       config(**changes),
-      reward.PairLossConfig(**loss),
+      bradley_terry.PairLossConfig(**loss),
       batch_size=B,
       num_features=D,
       dropout=dropout,
@@ -176,8 +177,8 @@ class MoreTest(parameterized.TestCase):
       "source": jnp.repeat(jnp.arange(2, dtype=jnp.int32), B // 2),
     }
     got = self.result(self.objective(num_sources=2))
-    plain = reward.bradley_terry(
-      apply, reward.PairLossConfig(**PLAIN), dropout=False
+    plain = bradley_terry.bradley_terry(
+      apply, bradley_terry.PairLossConfig(**PLAIN), dropout=False
     )
     expected = self.result(plain)
     np.testing.assert_allclose(got.loss, expected.loss, rtol=1e-12)

@@ -9,8 +9,9 @@ import sys
 import jax
 import numpy as np
 
-from jaxalign.algorithms import contract, reward, train_state
+from jaxalign.algorithms import bradley_terry, train_state
 from jaxalign.algorithms import optimizer as optimizers
+from jaxalign.algorithms import update as contract
 from jaxalign.models import activations, heads
 from jaxalign.models.hf import config_map
 from jaxalign.runtime import hosts
@@ -79,9 +80,9 @@ def train(layout: str, scale: float = 1.0) -> dict[str, np.ndarray]:
   sizes, accumulation, parallel = LAYOUTS[layout]
   mesh = meshes.make_mesh(meshes.MeshConfig(*sizes))
   model = heads.reward_model(network())
-  plain = reward.bradley_terry(
+  plain = bradley_terry.bradley_terry(
     model.apply,
-    reward.PairLossConfig(
+    bradley_terry.PairLossConfig(
       labels="hard", flip_rate=0.1, margin=None, centering=0.01
     ),
     dropout=True,

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from absl.testing import absltest
 
-from jaxalign.algorithms import contract, reward, train_state
+from jaxalign.algorithms import bradley_terry, train_state
 from jaxalign.algorithms import optimizer as optimizers
+from jaxalign.algorithms import update as contract
 from jaxalign.models import heads
 from jaxalign.models.hf import weights
 
@@ -122,9 +123,9 @@ class TorchParityTest(absltest.TestCase):
       num_steps=STEPS,
       axes=model.axes,
     )
-    objective = reward.bradley_terry(
+    objective = bradley_terry.bradley_terry(
       model.apply,
-      reward.PairLossConfig(
+      bradley_terry.PairLossConfig(
         labels="hard", flip_rate=0.0, margin=None, centering=0.0
       ),
       dropout=False,

@@ -14,7 +14,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign import models
-from jaxalign.algorithms.experience import PolicyState
+from jaxalign.algorithms.ppo_batch import PolicyState
 from jaxalign.data.batching import pair_dataset
 from jaxalign.experiments import train_policy
 from jaxalign.experiments.inputs import prompt_data, tokenizers

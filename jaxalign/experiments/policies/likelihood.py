@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxalign.algorithms import contract, language
+from jaxalign.algorithms import sft, update
 from jaxalign.data.batching import loader, pair_dataset, sft_dataset
 from jaxalign.experiments.inputs import texts
 from jaxalign.experiments.stage import training
@@ -18,10 +18,10 @@ from jaxalign.runtime import mesh as meshes
 
 def answer_log_probs(
   network: DecoderConfig, model: heads.Model, *, dropout: bool
-) -> language.LogProbs:
+) -> sft.LogProbs:
   """Log-probabilities [B, T - 1] of packed rows, the vocabulary in slices."""
 
-  def log_probs(params: Any, batch: contract.Batch) -> jax.Array:
+  def log_probs(params: Any, batch: update.Batch) -> jax.Array:
     out = model.apply(
       params,
       batch["tokens"],
@@ -60,8 +60,8 @@ def make_measure(
   model = heads.causal_lm(stage.network)
   log_probs = answer_log_probs(stage.network, model, dropout=False)
 
-  def totals(params: Any, batch: contract.Batch) -> tuple[jax.Array, jax.Array]:
-    counted = language.counted_targets(batch)
+  def totals(params: Any, batch: update.Batch) -> tuple[jax.Array, jax.Array]:
+    counted = sft.counted_targets(batch)
     likely = jnp.where(counted, log_probs(params, batch), 0.0)
     return -jnp.sum(likely), jnp.sum(counted)
 

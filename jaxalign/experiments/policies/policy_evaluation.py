@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxalign.algorithms.experience import PolicyState
+from jaxalign.algorithms.ppo_batch import PolicyState
 from jaxalign.data.batching import loader, pair_dataset, prompt_dataset
 from jaxalign.experiments.inputs import prompt_data
 from jaxalign.experiments.policies import (

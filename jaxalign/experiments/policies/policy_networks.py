@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxalign.algorithms.contract import Batch
-from jaxalign.algorithms.experience import Networks, PolicyOutputs
 from jaxalign.algorithms.policy_config import CriticConfig
+from jaxalign.algorithms.ppo_batch import Networks, PolicyOutputs
+from jaxalign.algorithms.update import Batch
 from jaxalign.data.batching import pair_dataset
 from jaxalign.experiments.policies import starting_points
 from jaxalign.experiments.stage import backbone

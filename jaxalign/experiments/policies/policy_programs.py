@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxalign.algorithms import policy, train_state
-from jaxalign.algorithms.experience import PolicyState
+from jaxalign.algorithms import ppo, train_state
 from jaxalign.algorithms.policy_config import LearnerConfig
+from jaxalign.algorithms.ppo_batch import PolicyState
 from jaxalign.data.batching import loader
 from jaxalign.experiments.policies import policy_networks, policy_sampling
 from jaxalign.models import activations
@@ -140,7 +140,7 @@ def make_stage(
   made: policy_networks.Trainable,
   sample: Callable[..., dict[str, jax.Array]],
   learner: LearnerConfig,
-  optimizers: policy.Optimizers,
+  optimizers: ppo.Optimizers,
   shapes: tuple[dict[str, loader.ArraySpec], dict[str, loader.ArraySpec]],
   mesh: jax.sharding.Mesh,
   rules: tuple[tuple[str, str | None], ...],
@@ -169,7 +169,7 @@ def make_stage(
   frozen = meshes.parameter_shardings(
     made.frozen_axes, made.frozen_params, mesh, rules
   )
-  start = lambda actor, critic: policy.init_policy_state(
+  start = lambda actor, critic: ppo.init_policy_state(
     actor, critic, optimizers, learner
   )
   state = jax.eval_shape(start, made.params, made.critic_params)
@@ -178,7 +178,7 @@ def make_stage(
   traces = {
     "sample": loop.TraceCounter(sample),
     "learn": loop.TraceCounter(
-      policy.make_learn(
+      ppo.make_learn(
         made.networks,
         optimizers,
         learner,
@@ -254,7 +254,7 @@ def make_stage(
 def _state_shardings(
   made: policy_networks.Trainable,
   state: PolicyState,
-  optimizers: policy.Optimizers,
+  optimizers: ppo.Optimizers,
   mesh: jax.sharding.Mesh,
   rules: tuple[tuple[str, str | None], ...],
 ) -> PolicyState:

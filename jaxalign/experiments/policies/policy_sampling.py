@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.algorithms import contract
-from jaxalign.algorithms.experience import Networks
+from jaxalign.algorithms import update
+from jaxalign.algorithms.ppo_batch import Networks
 from jaxalign.data.batching import loader
 from jaxalign.data.batching.pair_dataset import Tokenizer
 from jaxalign.models import Sampler, local_sampler
@@ -136,7 +136,7 @@ def make_sample(
   """
 
   def sample(
-    params: Tree, frozen: Tree, batch: contract.Batch, key: jax.Array
+    params: Tree, frozen: Tree, batch: update.Batch, key: jax.Array
   ) -> dict[str, jax.Array]:
     spread = lambda x: jnp.repeat(x, num_responses, axis=0)
     tokens, mask = spread(batch["prompts"]), spread(batch["prompt_mask"])
@@ -146,7 +146,7 @@ def make_sample(
       policy_of(params, frozen),
       tokens,
       mask,
-      keys=contract.row_keys(key, places.reshape(-1)),
+      keys=update.row_keys(key, places.reshape(-1)),
     )
     grouped = lambda x: x.reshape(-1, num_responses, *x.shape[1:])
     ends = jnp.zeros_like(out.mask)
@@ -165,10 +165,10 @@ def make_sample(
 
 def make_compare(
   networks: Networks, max_new_tokens: int
-) -> Callable[[Tree, Tree, contract.Batch], jax.Array]:
+) -> Callable[[Tree, Tree, update.Batch], jax.Array]:
   """`(actor params, frozen, rollout) -> kl`, the log-ratio of each response."""
 
-  def compare(params: Tree, frozen: Tree, batch: contract.Batch) -> jax.Array:
+  def compare(params: Tree, frozen: Tree, batch: update.Batch) -> jax.Array:
     gap = networks.actor(params, frozen, batch).log_probs
     gap = gap - networks.reference(frozen, batch)
     counted = batch["mask"][..., -max_new_tokens:]

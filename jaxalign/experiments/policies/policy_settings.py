@@ -3,8 +3,8 @@
 import dataclasses
 
 from jaxalign.algorithms import optimizer as optimizers
-from jaxalign.algorithms.controllers import KLConfig
 from jaxalign.algorithms.group_weights import WelfareConfig
+from jaxalign.algorithms.kl_control import KLConfig
 from jaxalign.algorithms.policy_config import (
   CriticConfig,
   LearnerConfig,

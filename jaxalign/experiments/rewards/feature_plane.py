@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxalign.algorithms import reward
+from jaxalign.algorithms import bradley_terry
 from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import scoring
@@ -79,7 +79,7 @@ def measure(
   Returns:
     The plane, the same on every host.
   """
-  forward = reward.response_forward(
+  forward = bradley_terry.response_forward(
     heads.reward_model(scorer.network).apply, dropout=False
   )
   shardings = jax.tree.map(lambda leaf: leaf.sharding, scorer.state)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxalign.algorithms import expectation, mixture
+from jaxalign.algorithms import mixture, mixture_em
 from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import mixture_scores, mixture_users
@@ -81,7 +81,7 @@ class Rounds:
     self._num_steps = num_steps
     self._seed = seed
     self._expect = jax.jit(
-      functools.partial(expectation.expectation, config=config),
+      functools.partial(mixture_em.expectation, config=config),
       static_argnames="reseed",
     )
     self._latest: Any = stage.state.carry

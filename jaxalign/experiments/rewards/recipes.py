@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from jaxalign.algorithms import (
-  contract,
+  bradley_terry,
   contrastive,
   denoised,
   dprm,
@@ -20,8 +20,8 @@ from jaxalign.algorithms import (
   metarm,
   mixture,
   more,
-  readout,
-  reward,
+  reward_readout,
+  update,
 )
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.data.batching import loader, pair_dataset
@@ -73,15 +73,15 @@ def outputs_of(recipe: Recipe) -> tuple[str, ...]:
       return ("reward",)
 
 
-def readout_of(recipe: Recipe) -> readout.Readout:
+def readout_of(recipe: Recipe) -> reward_readout.Readout:
   """How the model's outputs are read as rewards."""
   match recipe:
     case dprm.DprmConfig():
       return recipe.readout()
     case mean_variance.MeanVarianceConfig():
-      return readout.Readout("mean_variance")
+      return reward_readout.Readout("mean_variance")
     case _:
-      return readout.PLAIN
+      return reward_readout.PLAIN
 
 
 def label_cost_of(recipe: Recipe) -> tuple[tuple[float, ...], ...] | None:
@@ -111,7 +111,7 @@ def batch_shapes(
 
 def training_pairs(
   recipe: Recipe,
-  loss: reward.PairLossConfig,
+  loss: bradley_terry.PairLossConfig,
   data: preferences.DataConfig,
   pairs: preferences.Pairs,
 ) -> tuple[preferences.Pairs, np.ndarray | None]:
@@ -140,12 +140,12 @@ def training_pairs(
 
 def objective_of(
   recipe: Recipe,
-  loss: reward.PairLossConfig,
+  loss: bradley_terry.PairLossConfig,
   model: heads.Model,
   network: DecoderConfig,
   *,
   batch_size: int,
-) -> contract.Objective:
+) -> update.Objective:
   """What training optimises.
 
   Args:
@@ -164,9 +164,9 @@ def objective_of(
   dropout = network.dropout > 0
   match recipe:
     case BradleyTerryConfig() | metarm.MetaRmConfig():
-      return reward.bradley_terry(model.apply, loss, dropout=dropout)
+      return bradley_terry.bradley_terry(model.apply, loss, dropout=dropout)
     case denoised.DenoisedConfig():
-      return reward.bradley_terry(
+      return bradley_terry.bradley_terry(
         model.apply, denoised.pair_loss(loss), dropout=dropout
       )
     case dprm.DprmConfig():
@@ -202,13 +202,13 @@ def objective_of(
 
 def take_of(
   recipe: Recipe, model: heads.Model, optimizer: optimizers.OptimizerConfig
-) -> contract.Take:
+) -> update.Take:
   """Where and how a step takes its gradient."""
   match recipe:
     case metarm.MetaRmConfig():
       return metarm.lookahead(model.apply, recipe, optimizer)
     case _:
-      return contract.at_the_parameters
+      return update.at_the_parameters
 
 
 def passes_of(recipe: Recipe) -> footprint.Passes:
@@ -242,9 +242,9 @@ def pictures_features(recipe: Recipe) -> bool:
   return isinstance(recipe, contrastive.ContrastiveConfig)
 
 
-def _own_loss(name: str, loss: reward.PairLossConfig) -> None:
+def _own_loss(name: str, loss: bradley_terry.PairLossConfig) -> None:
   """Refuses changes of the pair loss where the recipe does not read it."""
-  plain = reward.PairLossConfig("hard", 0.0, None, 0.0)
+  plain = bradley_terry.PairLossConfig("hard", 0.0, None, 0.0)
   if loss != plain:
     raise ValueError(
       f"recipe {name!r} has a loss of its own: loss must be {plain}, got {loss}"

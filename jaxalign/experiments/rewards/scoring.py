@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from jaxalign import metrics
-from jaxalign.algorithms import readout, reward
+from jaxalign.algorithms import bradley_terry, reward_readout
 from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.stage import backbone
@@ -72,7 +72,7 @@ def build(
   rules: tuple[tuple[str, str | None], ...],
   batch_size: int,
   length: int,
-  read: readout.Readout = readout.PLAIN,
+  read: reward_readout.Readout = reward_readout.PLAIN,
 ) -> Stage:
   """A stage that scores batches with one reward model.
 
@@ -96,7 +96,7 @@ def build(
   model = heads.reward_model(network)
   params = backbone.abstract_params(model)
   shardings = meshes.parameter_shardings(model.axes, params, mesh, rules)
-  score = reward.make_score(model.apply)
+  score = bradley_terry.make_score(model.apply)
   rewards_and_rows = lambda params, batch: (
     read(score(params, batch)),
     batch["index"],
@@ -149,10 +149,10 @@ def fitted(data: preferences.DataConfig, path: str) -> preferences.DataConfig:
   )
 
 
-def load_readout(path: str) -> readout.Readout:
+def load_readout(path: str) -> reward_readout.Readout:
   """How a folder says its outputs are read; plain rewards if it is silent."""
   if not (epath.Path(path) / artefact.DESCRIPTION).exists():
-    return readout.PLAIN
+    return reward_readout.PLAIN
   return model_rewards.readout_of(artefact.load_description(path))
 
 

@@ -7,7 +7,7 @@ import logging
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.algorithms import denoised, reward
+from jaxalign.algorithms import bradley_terry, denoised
 from jaxalign.experiments.inputs import preferences
 
 log = logging.getLogger("jaxalign")
@@ -15,7 +15,7 @@ log = logging.getLogger("jaxalign")
 
 def with_targets(
   config: denoised.DenoisedConfig,
-  loss: reward.PairLossConfig,
+  loss: bradley_terry.PairLossConfig,
   pairs: preferences.Pairs,
 ) -> tuple[preferences.Pairs, np.ndarray | None]:
   """Labels and margins that the policy makes of the pairs' strengths.

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import jax
 from etils import epath
 
-from jaxalign.algorithms import contract, train_state
 from jaxalign.algorithms import optimizer as optimizers
+from jaxalign.algorithms import train_state
+from jaxalign.algorithms import update as contract
 from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.experiments.stage import backbone
 from jaxalign.models import heads

@@ -8,7 +8,8 @@ import numpy as np
 import optax
 from absl.testing import absltest
 
-from jaxalign.algorithms import contract, ensemble, reward, train_state
+from jaxalign.algorithms import bradley_terry, ensemble, train_state
+from jaxalign.algorithms import update as contract
 from jaxalign.experiments import denoise
 from jaxalign.experiments.rewards import ensembles
 from jaxalign.models import heads
@@ -25,8 +26,10 @@ def problem():
   """The update of a tiny Llama in float64, whose step is its gradient."""
   model = heads.reward_model(layouts.network())
   chain = optax.sgd(1.0)
-  objective = reward.bradley_terry(
-    model.apply, reward.PairLossConfig("hard", 0.1, None, 0.01), dropout=True
+  objective = bradley_terry.bradley_terry(
+    model.apply,
+    bradley_terry.PairLossConfig("hard", 0.1, None, 0.01),
+    dropout=True,
   )
   token = np.zeros((1, 1), np.int32)
   states = [
@@ -150,7 +153,9 @@ class StageTest(absltest.TestCase):
     rewards, _, _ = scorer.step(
       params, hosts.global_batch(batch, scorer.batch["where"].sharding)
     )
-    score = jax.jit(reward.make_score(heads.reward_model(stage.network).apply))
+    score = jax.jit(
+      bradley_terry.make_score(heads.reward_model(stage.network).apply)
+    )
     for m in range(MEMBERS):
       own = jax.tree.map(lambda leaf, m=m: leaf[m], hosts.fetch(params))
       np.testing.assert_allclose(

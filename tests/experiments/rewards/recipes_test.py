@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign import losses
-from jaxalign.algorithms import readout
+from jaxalign.algorithms import reward_readout
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.rewards import scoring
 from jaxalign.runtime import artefact, writer
@@ -141,7 +141,7 @@ class RecipesTest(parameterized.TestCase):
     self.assertEqual(described.label_cost[0], (0.0, 0.5, 2.0, 2.0, 2.5, 4.0))
     self.assertEqual(
       scoring.load_readout(str(workdir / "model")),
-      readout.Readout(
+      reward_readout.Readout(
         "labels", (1.0, 0.5, -1.0, -1.0, -1.5, -3.0), "cvar", alpha=0.3
       ),
     )

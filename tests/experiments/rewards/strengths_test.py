@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign import losses
-from jaxalign.algorithms import denoised, reward
+from jaxalign.algorithms import bradley_terry, denoised
 from jaxalign.data.records import reader
 from jaxalign.experiments.annotations import denoise_numbers
 from jaxalign.experiments.inputs import preferences
@@ -16,7 +16,7 @@ from jaxalign.experiments.rewards import strengths
 from tests.experiments.train_reward_test import smoke_config
 from tests.losses import denoise_test
 
-PLAIN = reward.PairLossConfig("hard", 0.0, None, 0.0)
+PLAIN = bradley_terry.PairLossConfig("hard", 0.0, None, 0.0)
 
 
 def strong_crowd(number: int = 200, *, drop: tuple[int, ...] = ()) -> str:
@@ -66,7 +66,7 @@ class StrengthsTest(parameterized.TestCase):
     _, pairs = self.pairs()
     pairs.dataset.chosen_prob[:] = 0.75
     config = denoised.DenoisedConfig("denoised", "smooth")
-    votes = reward.PairLossConfig("votes", 0.0, None, 0.0)
+    votes = bradley_terry.PairLossConfig("votes", 0.0, None, 0.0)
     weak = pairs.dataset.strength < 0
     self.assertTrue(weak.any())
     made, _ = strengths.with_targets(config, votes, pairs)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxalign.algorithms.contract import Batch, Metrics, Objective, Params
+from jaxalign.algorithms.update import Batch, Metrics, Objective, Params
 
 LogProbs = Callable[[Params, Batch], jax.Array]
 

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.optimize
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import contract, expectation, mixture
+from jaxalign.algorithms import mixture, mixture_em, update
 
 D, K, U = 3, 2, 6
 
@@ -39,7 +39,7 @@ class EStepTest(parameterized.TestCase):
 
   def expect(self, gaps=None, old=None, *, reseed=True, **changes):
     compute = functools.partial(
-      expectation.expectation,
+      mixture_em.expectation,
       user=self.user,
       config=config(**changes),
       reseed=reseed,
@@ -201,7 +201,7 @@ class ExpectationMaximisationTest(parameterized.TestCase):
       "where": jnp.ones(len(rows), bool),
       "annotator": jnp.array(user, jnp.int32),
     }
-    gradient = jax.jit(contract.make_gradient(objective))
+    gradient = jax.jit(update.make_gradient(objective))
 
     def loss(flat, membership):
       got = gradient(jnp.array(flat).reshape(D, K), batch, membership)
@@ -209,7 +209,7 @@ class ExpectationMaximisationTest(parameterized.TestCase):
 
     expect = jax.jit(
       functools.partial(
-        expectation.expectation,
+        mixture_em.expectation,
         user=jnp.array(user),
         config=settings,
         reseed=True,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses, metrics
-from jaxalign.algorithms.contract import Batch, Metrics, Objective, Params
+from jaxalign.algorithms.update import Batch, Metrics, Objective, Params
 from jaxalign.ops import checks
 
 

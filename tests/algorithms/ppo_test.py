@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import policy
+from jaxalign.algorithms import ppo
 from jaxalign.runtime import mesh as meshes
 from tests import parallel_modes, transforms
 from tests.algorithms import bigram, policy_reference
@@ -66,7 +66,7 @@ def program(case, layout, scale, epochs, minibatches, accumulation):
   mesh = meshes.make_mesh(meshes.MeshConfig(*LAYOUTS[layout]))
   rows, everywhere = meshes.batch_sharding(mesh), meshes.replicated(mesh)
   pmap = layout == "pmap"
-  learn = policy.make_learn(
+  learn = ppo.make_learn(
     bigram.networks(cfg.critic.kind),
     bigram.sgd(0.1 * scale),
     cfg,
@@ -124,7 +124,7 @@ class LearnTest(parameterized.TestCase):
     optimizers = bigram.sgd(1.0)
     start, frozen = bigram.state(cfg, optimizers=optimizers)
     batch = bigram.batch()
-    learn = policy.make_learn(bigram.networks(), optimizers, cfg)
+    learn = ppo.make_learn(bigram.networks(), optimizers, cfg)
     state, metrics = jax.jit(learn)(start, frozen, batch, jax.random.key(0))
     actor, ref, critic = (
       np.asarray(x[name])
@@ -258,9 +258,9 @@ class LearnTest(parameterized.TestCase):
       cfg = bigram.config(
         policy=dict(epochs=epochs, minibatches=2, stop_kl=stop_kl)
       )
-      optimizers = policy.Optimizers(optax.adam(0.5), optax.adam(0.5))
+      optimizers = ppo.Optimizers(optax.adam(0.5), optax.adam(0.5))
       start, frozen = bigram.state(cfg, optimizers=optimizers)
-      learn = policy.make_learn(bigram.networks(), optimizers, cfg)
+      learn = ppo.make_learn(bigram.networks(), optimizers, cfg)
       return jax.jit(learn)(start, frozen, bigram.batch(), jax.random.key(1))
 
     short, report = after(4, 0.02)
@@ -288,14 +288,14 @@ class LearnTest(parameterized.TestCase):
 def bandit(cfg, *, optimizers, iterations, rewards, samples=512, critic="none"):
   """Trains the table on one-token answers to token 0, sampling on-policy."""
   networks = bigram.networks(critic, width=1)
-  learn = policy.make_learn(networks, optimizers, cfg)
+  learn = ppo.make_learn(networks, optimizers, cfg)
   actor = {"table": jnp.zeros((bigram.V, bigram.V))}
   frozen = {"table": jnp.array(np.random.default_rng(7).normal(size=(5, 5)))}
   actor = jax.tree.map(jnp.copy, frozen)
   value = {"value": jnp.zeros(bigram.V)}
   if critic == "shared":
     actor |= value
-  start = policy.init_policy_state(
+  start = ppo.init_policy_state(
     actor, value if critic == "separate" else None, optimizers, cfg
   )
   size = 1 if cfg.policy.kind == "ppo" else 4
@@ -338,7 +338,7 @@ class OptimumTest(parameterized.TestCase):
 
   def adam(self, rate=0.03):
     schedule = optax.cosine_decay_schedule(rate, 600)
-    return policy.Optimizers(optax.adam(schedule), optax.adam(0.1))
+    return ppo.Optimizers(optax.adam(schedule), optax.adam(0.1))
 
   @parameterized.parameters(
     ("ppo", "reward", "k1", "separate"),
@@ -421,7 +421,7 @@ class OptimumTest(parameterized.TestCase):
     )
     state, metrics, _ = bandit(
       cfg,
-      optimizers=policy.Optimizers(optax.adam(0.03), optax.adam(0.1)),
+      optimizers=ppo.Optimizers(optax.adam(0.03), optax.adam(0.1)),
       iterations=400,
       rewards=jnp.array(self.rewards, jnp.float32),
       critic="separate",

@@ -7,7 +7,8 @@ import optax
 from absl.testing import absltest, parameterized
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxalign.algorithms import contract, train_state
+from jaxalign.algorithms import train_state
+from jaxalign.algorithms import update as contract
 from jaxalign.runtime import mesh as meshes
 from tests import parallel_modes
 

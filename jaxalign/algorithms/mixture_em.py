@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxalign import losses
 from jaxalign.algorithms import mixture
-from jaxalign.algorithms.contract import Scalars
+from jaxalign.algorithms.update import Scalars
 from jaxalign.ops import checks, segment_count, segment_sum
 
 # A component with less than this many users' worth of responsibility is empty.

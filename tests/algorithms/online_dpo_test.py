@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.algorithms import preference_pairs
+from jaxalign.algorithms import online_dpo
 
 R, G, N = 3, 3, 2
 
@@ -30,7 +30,7 @@ class PairsTest(absltest.TestCase):
     self.where = jnp.array([True, True, False])
 
   def label(self):
-    return preference_pairs.label_pairs(
+    return online_dpo.label_pairs(
       self.experience, self.scores, where=self.where, beta=0.3
     )
 
@@ -53,7 +53,7 @@ class PairsTest(absltest.TestCase):
 
   def test_the_loss_is_the_weighted_mean(self):
     pairs, fit, _ = self.label()
-    objective = preference_pairs.preference_objective(
+    objective = online_dpo.preference_objective(
       lambda params, batch: params, beta=0.3
     )
     batch = self.experience | pairs

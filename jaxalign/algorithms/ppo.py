@@ -14,16 +14,16 @@ import optax
 
 from jaxalign import losses
 from jaxalign.algorithms import (
-  contract,
-  controllers,
   group_weights,
-  policy_losses,
-  preference_pairs,
+  kl_control,
+  online_dpo,
+  ppo_losses,
   reward_shaping,
   train_state,
 )
-from jaxalign.algorithms.contract import Batch, Params
-from jaxalign.algorithms.experience import (
+from jaxalign.algorithms import update as contract
+from jaxalign.algorithms.policy_config import PAIRWISE, LearnerConfig
+from jaxalign.algorithms.ppo_batch import (
   Frozen,
   Networks,
   PolicyOutputs,
@@ -31,7 +31,7 @@ from jaxalign.algorithms.experience import (
   Scalars,
   prepare,
 )
-from jaxalign.algorithms.policy_config import PAIRWISE, LearnerConfig
+from jaxalign.algorithms.update import Batch, Params
 
 Learn = Callable[
   [PolicyState, Frozen, Batch, jax.Array], tuple[PolicyState, Scalars]
@@ -166,7 +166,7 @@ def make_learn(
       iteration=state.iteration + 1,
       actor=actor,
       critic=critic,
-      kl=controllers.next_coefficient(
+      kl=kl_control.next_coefficient(
         state.kl,
         prepared.observed_kl,
         config.kl,
@@ -228,17 +228,17 @@ def _make_update(
     )
 
   if config.policy.kind in PAIRWISE:
-    objective = preference_pairs.preference_objective(
+    objective = online_dpo.preference_objective(
       lambda params, batch: forward(params, batch).log_probs,
       beta=config.kl.coef,
     )
   else:
-    objective = policy_losses.policy_objective(forward, config, kl_coef)
+    objective = ppo_losses.policy_objective(forward, config, kl_coef)
   of_actor = update_of(objective, optimizers.actor)
   of_critic = None
   if networks.critic is not None and optimizers.critic is not None:
     of_critic = update_of(
-      policy_losses.value_objective(networks.critic, config), optimizers.critic
+      ppo_losses.value_objective(networks.critic, config), optimizers.critic
     )
 
   def update(

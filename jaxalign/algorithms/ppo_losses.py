@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses
-from jaxalign.algorithms.contract import Batch, Metrics, Objective, Params
-from jaxalign.algorithms.experience import PolicyOutputs
 from jaxalign.algorithms.policy_config import CriticConfig, LearnerConfig
+from jaxalign.algorithms.ppo_batch import PolicyOutputs
+from jaxalign.algorithms.update import Batch, Metrics, Objective, Params
 
 
 def policy_objective(

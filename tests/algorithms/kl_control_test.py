@@ -5,7 +5,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign import losses
-from jaxalign.algorithms import controllers
+from jaxalign.algorithms import kl_control
 from tests.algorithms import bigram
 
 ADAPTIVE = dict(controller="adaptive", target=6.0, horizon=10_000.0, coef=0.15)
@@ -17,7 +17,7 @@ class ControllersTest(parameterized.TestCase):
     state = losses.init_kl_controller(cfg.coef)
     found = []
     for observed in (3.0, 6.0, 6.6, 30.0):
-      state = controllers.next_coefficient(
+      state = kl_control.next_coefficient(
         state, jnp.float32(observed), cfg, num_samples=512
       )
       found.append(float(state.kl_coef))
@@ -27,7 +27,7 @@ class ControllersTest(parameterized.TestCase):
 
   def test_fixed_stays(self):
     state = losses.init_kl_controller(0.2)
-    found = controllers.next_coefficient(
+    found = kl_control.next_coefficient(
       state, jnp.float32(99.0), bigram.section("kl"), num_samples=512
     )
     np.testing.assert_array_equal(found.kl_coef, state.kl_coef)

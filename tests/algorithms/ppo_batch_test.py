@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.algorithms import experience
+from jaxalign.algorithms import ppo_batch
 from tests.algorithms import bigram, policy_reference
 
 
@@ -19,7 +19,7 @@ class PrepareTest(absltest.TestCase):
   def prepared(self, number=1, batch=None, **changes):
     cfg = bigram.config(**changes)
     state, frozen = bigram.state(cfg)
-    return experience.prepare(
+    return ppo_batch.prepare(
       bigram.networks(),
       state,
       frozen,

@@ -6,7 +6,8 @@ import numpy as np
 import optax
 from absl.testing import absltest
 
-from jaxalign.algorithms import contract, language, train_state
+from jaxalign.algorithms import sft, train_state
+from jaxalign.algorithms import update as contract
 
 TEXTS = np.array([[1, 1, 1, 2, 2, 0], [1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
 ANSWERS = np.array(
@@ -31,7 +32,7 @@ def log_probs(params, batch):
 class AnswerLikelihoodTest(absltest.TestCase):
   def test_which_tokens_count(self):
     np.testing.assert_array_equal(
-      language.counted_targets(batch()),
+      sft.counted_targets(batch()),
       # Token 3 of the first row begins a text; the third row fills up.
       np.array([[1, 1, 0, 1, 0], [0, 0, 1, 1, 1], [0, 0, 0, 0, 0]], bool),
     )
@@ -40,9 +41,9 @@ class AnswerLikelihoodTest(absltest.TestCase):
     self.enter_context(jax.enable_x64(True))
     made = batch()
     params = {"scale": jnp.array(2.0)}
-    gradient = contract.make_gradient(language.answer_likelihood(log_probs))
+    gradient = contract.make_gradient(sft.answer_likelihood(log_probs))
     grads, loss, metrics, *_ = gradient(params, made, ())
-    counted = np.asarray(language.counted_targets(made))
+    counted = np.asarray(sft.counted_targets(made))
     mean = np.asarray(made["values"])[counted].mean()
     np.testing.assert_allclose(loss, -2 * mean, rtol=1e-6)
     np.testing.assert_allclose(grads["scale"], -mean, rtol=1e-6)
@@ -52,7 +53,7 @@ class AnswerLikelihoodTest(absltest.TestCase):
   def test_accumulation_changes_nothing(self):
     made = {k: jnp.concatenate([v, v[::-1]]) for k, v in batch().items()}
     params = {"scale": jnp.array(1.5)}
-    objective = language.answer_likelihood(log_probs)
+    objective = sft.answer_likelihood(log_probs)
     whole = contract.make_gradient(objective)(params, made, ())
     parts = contract.make_gradient(objective, accumulation=3)(params, made, ())
     jax.tree.map(
@@ -61,9 +62,9 @@ class AnswerLikelihoodTest(absltest.TestCase):
 
   def test_what_does_not_count_is_not_read(self):
     made = batch()
-    garbage = jnp.where(language.counted_targets(made), made["values"], jnp.nan)
+    garbage = jnp.where(sft.counted_targets(made), made["values"], jnp.nan)
     params = {"scale": jnp.array(2.0)}
-    gradient = contract.make_gradient(language.answer_likelihood(log_probs))
+    gradient = contract.make_gradient(sft.answer_likelihood(log_probs))
     clean = gradient(params, made, ())
     dirty = gradient(params, made | {"values": garbage}, ())
     np.testing.assert_allclose(dirty.loss, clean.loss)
@@ -72,9 +73,7 @@ class AnswerLikelihoodTest(absltest.TestCase):
     made = batch() | {"loss_mask": jnp.zeros((3, 6), bool)}
     params = {"scale": jnp.array(2.0)}
     optimizer = optax.sgd(1.0)
-    update = contract.make_update(
-      language.answer_likelihood(log_probs), optimizer
-    )
+    update = contract.make_update(sft.answer_likelihood(log_probs), optimizer)
     state, metrics = update(
       train_state.init_state(params, optimizer), made, jax.random.key(0)
     )

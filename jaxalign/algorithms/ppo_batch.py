@@ -17,12 +17,12 @@ from jaxalign.algorithms import (
   advantages,
   group_weights,
   micro,
-  preference_pairs,
+  online_dpo,
   reward_shaping,
 )
-from jaxalign.algorithms.contract import Batch, Params
 from jaxalign.algorithms.policy_config import PAIRWISE, LearnerConfig
 from jaxalign.algorithms.train_state import TrainState
+from jaxalign.algorithms.update import Batch, Params
 from jaxalign.ops.masked import masked_mean
 from jaxalign.ops.segments import segment_sum
 
@@ -167,7 +167,7 @@ def prepare(
   weights = combined.weights
   if config.policy.kind in PAIRWISE:
     each = config.policy.kind == "group_dpo"
-    pairs, fit, metrics = preference_pairs.label_pairs(
+    pairs, fit, metrics = online_dpo.label_pairs(
       experience,
       batch["scores"] if each else shaped.reshape(*counted.shape[:2], 1),
       where=batch["where"],

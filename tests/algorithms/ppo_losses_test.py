@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import experience, policy_losses
+from jaxalign.algorithms import ppo_batch, ppo_losses
 from tests.algorithms import bigram
 
 SHAPE = (2, 1, 3)
@@ -30,11 +30,11 @@ class PolicyLossTest(parameterized.TestCase):
     }
 
   def loss(self, outputs=None, kl_coef=0.7, **changes):
-    objective = policy_losses.policy_objective(
+    objective = ppo_losses.policy_objective(
       None, bigram.config(**changes), jnp.float32(kl_coef)
     )
     if outputs is None:
-      outputs = experience.PolicyOutputs(
+      outputs = ppo_batch.PolicyOutputs(
         self.new, self.new, jnp.abs(self.values), self.values
       )
     return objective.loss(outputs, self.batch, ())
@@ -92,7 +92,7 @@ class PolicyLossTest(parameterized.TestCase):
     counted = self.batch["counted"]
 
     def loss(x):
-      outputs = experience.PolicyOutputs(
+      outputs = ppo_batch.PolicyOutputs(
         jnp.where(counted, x, jnp.nan),
         x,
         jnp.where(counted, x, jnp.nan),
@@ -118,9 +118,9 @@ class PolicyLossTest(parameterized.TestCase):
   @parameterized.parameters(None, 0.2)
   def test_the_critic_of_its_own(self, clip):
     cfg = bigram.config(critic=dict(clip=clip))
-    objective = policy_losses.value_objective(None, cfg)
+    objective = ppo_losses.value_objective(None, cfg)
     loss, metrics = objective.loss(self.values, self.batch, ())
-    errors = policy_losses.value_losses(self.values, self.batch, cfg.critic)
+    errors = ppo_losses.value_losses(self.values, self.batch, cfg.critic)
     np.testing.assert_allclose(loss, self.total(np.asarray(errors)), rtol=1e-5)
     np.testing.assert_allclose(metrics["train/value_loss"][1], 3)
 

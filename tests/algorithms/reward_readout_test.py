@@ -6,7 +6,7 @@ import numpy as np
 import scipy.stats
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import readout
+from jaxalign.algorithms import reward_readout
 
 UTILITIES = (1.0, 0.5, -1.0)
 
@@ -19,8 +19,8 @@ class ReadoutTest(parameterized.TestCase):
 
   def test_plain_rewards_are_the_outputs(self):
     outputs = jnp.asarray(self.logits)
-    np.testing.assert_array_equal(readout.PLAIN(outputs), outputs)
-    self.assertEqual(readout.PLAIN.num_rewards(3), 3)
+    np.testing.assert_array_equal(reward_readout.PLAIN(outputs), outputs)
+    self.assertEqual(reward_readout.PLAIN.num_rewards(3), 3)
 
   def test_labels(self):
     probs = np.exp(self.logits)
@@ -32,7 +32,7 @@ class ReadoutTest(parameterized.TestCase):
       ({"risk": "mean_std", "kappa": 0.7}, mean - 0.7 * std),
       ({"risk": "cvar", "alpha": 1.0}, mean),
     ):
-      read = readout.Readout("labels", UTILITIES, **options)
+      read = reward_readout.Readout("labels", UTILITIES, **options)
       got = jax.jit(read)(self.logits)
       self.assertEqual(got.shape, (4, 2, 1))
       np.testing.assert_allclose(got[..., 0], expected, rtol=1e-12)
@@ -40,7 +40,7 @@ class ReadoutTest(parameterized.TestCase):
 
   def test_the_tail_of_labels_is_the_worst_label(self):
     logits = jnp.log(jnp.array([0.2, 0.3, 0.5]))
-    read = readout.Readout("labels", UTILITIES, risk="cvar", alpha=0.75)
+    read = reward_readout.Readout("labels", UTILITIES, risk="cvar", alpha=0.75)
     np.testing.assert_allclose(read(logits)[0], (-0.5 + 0.25 * 0.5) / 0.75)
 
   def test_a_normal(self):
@@ -53,7 +53,7 @@ class ReadoutTest(parameterized.TestCase):
       ({"risk": "cvar", "alpha": 0.3}, mean - tail),
       ({"risk": "cvar", "alpha": 1.0}, mean),
     ):
-      read = readout.Readout("mean_variance", **options)
+      read = reward_readout.Readout("mean_variance", **options)
       got = read(jnp.asarray(self.logits[..., :2]))[..., 0]
       np.testing.assert_allclose(got, expected, rtol=1e-12)
 
@@ -75,13 +75,13 @@ class ReadoutTest(parameterized.TestCase):
   )
   def test_refuses(self, options, message):
     with self.assertRaisesRegex(ValueError, message):
-      readout.Readout(**options)
+      reward_readout.Readout(**options)
 
   def test_the_number_of_outputs_must_fit(self):
     with self.assertRaisesRegex(ValueError, "must have 2 outputs, got 1"):
-      readout.Readout("mean_variance").num_rewards(1)
+      reward_readout.Readout("mean_variance").num_rewards(1)
     with self.assertRaisesRegex(ValueError, "must have 3 outputs, got 6"):
-      readout.Readout("labels", UTILITIES).num_rewards(6)
+      reward_readout.Readout("labels", UTILITIES).num_rewards(6)
 
 
 if __name__ == "__main__":

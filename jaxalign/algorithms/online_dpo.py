@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses
-from jaxalign.algorithms.contract import Batch, Metrics, Objective, Params
+from jaxalign.algorithms.update import Batch, Metrics, Objective, Params
 from jaxalign.ops.masked import masked_mean
 
 Scalars = dict[str, jax.Array]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import contract, reward
+from jaxalign.algorithms import bradley_terry, update
 
 B, T, V = 6, 5, 7
 
@@ -56,15 +56,15 @@ class BradleyTerryTest(parameterized.TestCase):
 
   def config(self, **changes):
     base = {"labels": "hard", "flip_rate": 0.0, "margin": None, "centering": 0}
-    return reward.PairLossConfig(**base | changes)
+    return bradley_terry.PairLossConfig(**base | changes)
 
   def loss(self, batch=None, *, dropout=False, **changes):
-    objective = reward.bradley_terry(
+    objective = bradley_terry.bradley_terry(
       apply, self.config(**changes), dropout=dropout
     )
     batch = self.batch if batch is None else batch
-    batch = batch | {"key": contract.row_keys(jax.random.key(3), batch["row"])}
-    gradient = contract.make_gradient(objective, accumulation=2)
+    batch = batch | {"key": update.row_keys(jax.random.key(3), batch["row"])}
+    gradient = update.make_gradient(objective, accumulation=2)
     return gradient(self.params, batch, ())[:3]
 
   def reference(self, *, flip_rate=0.0, margin=0.0, prob=None, centering=0.0):
@@ -136,7 +136,7 @@ class BradleyTerryTest(parameterized.TestCase):
     self.assertNotEqual(float(dropped["train/reward_gap"][0]), 0.0)
 
   def test_score_is_each_responses_reward(self):
-    rewards = reward.make_score(apply)(self.params, self.batch)
+    rewards = bradley_terry.make_score(apply)(self.params, self.batch)
     self.assertEqual(rewards.shape, (B, 2, 1))
     np.testing.assert_allclose(rewards[:, 0, 0], self.chosen, rtol=1e-12)
     np.testing.assert_allclose(rewards[:, 1, 0], self.rejected, rtol=1e-12)
