@@ -196,7 +196,7 @@ class LayeringTest(parameterized.TestCase):
     ("ops/a.py", "import optax"),
     ("ops/a.py", "def f():\n  import scipy.special"),
     ("ops/a.py", "import time"),
-    ("metrics/a.py", "import jaxalign.runtime.writer"),
+    ("metrics/a.py", "import jaxalign.runtime.io.metric_writer"),
     ("metrics/a.py", "from . import preference"),
     ("models/a.py", "from flax import nnx"),
     ("models/a.py", "from jaxalign import data"),

@@ -23,7 +23,7 @@ from jaxalign.experiments.annotations import (
 )
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.stage import configuration, ending, program
-from jaxalign.runtime import hosts
+from jaxalign.runtime.distributed import multihost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +164,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   if pairs:
     result |= _comparisons(config, pairs)
   result["findings"] = findings.in_words(result)
-  if hosts.is_main():
+  if multihost.is_main():
     configuration.write_json(workdir / "eval.json", result)
     audit_page.write(workdir, result, pairs)
     ending.say(

@@ -25,8 +25,8 @@ from jaxalign.experiments.policies import (
   reward_source,
 )
 from jaxalign.experiments.stage import configuration, ending, program
-from jaxalign.runtime import folders, progress, storage
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import filesystem, folders, progress_bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +222,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   )
   scored = [candidates.Scored(*row) for row in file.rows]
   starts = range(len(scored), len(records), config.chunk)
-  for first in progress.watched(
+  for first in progress_bar.watched(
     starts, total=len(starts), what="answering and scoring"
   ):
     chunk = candidates.score_chunk(
@@ -244,7 +244,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     json.dumps(best_record(*row).to_row(), allow_nan=False)
     for row in zip(scored, records, order, strict=True)
   ]
-  storage.write_atomically(
+  filesystem.write_atomically(
     workdir / "best.jsonl", "".join(f"{line}\n" for line in lines).encode()
   )
   result = curves(proxy, by, np.array([row.oracle for row in scored]), config)

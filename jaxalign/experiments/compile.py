@@ -25,14 +25,11 @@ from jaxalign.experiments import (
 from jaxalign.experiments.machines import sizing
 from jaxalign.experiments.stage import command_line, configuration
 from jaxalign.ops import checks
-from jaxalign.runtime import (
-  collectives,
-  folders,
-  footprint,
-  inspect,
-  resharding,
-)
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import folders
+from jaxalign.runtime.profiling import compiled as inspect
+from jaxalign.runtime.profiling import hlo_collectives, resharding
+from jaxalign.runtime.profiling import memory as memory_use
 
 STAGES = {
   "train_reward": train_reward,
@@ -86,7 +83,7 @@ def compile_stage(stage: str, config: Any, topology: str) -> dict[str, Any]:
 
 
 def compile_program(
-  program: footprint.Program, limit: int, *, split: bool
+  program: memory_use.Program, limit: int, *, split: bool
 ) -> dict[str, Any]:
   """Compiles one program and says what it costs.
 
@@ -107,7 +104,7 @@ def compile_program(
       memory.
   """
   parts = {
-    name: footprint.bytes_per_device(tree)
+    name: memory_use.bytes_per_device(tree)
     for name, tree in program.parts.items()
   }
   given = sum(size for name, size in parts.items() if name != "kv_cache")
@@ -118,7 +115,7 @@ def compile_program(
     try:
       compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-      needed = footprint.exceeded(str(error), given)
+      needed = memory_use.exceeded(str(error), given)
       if needed is None:
         raise
   seconds = time.perf_counter() - start
@@ -142,17 +139,17 @@ def compile_program(
     "flops": program.flops,
     "collectives": None
     if compiled is None
-    else [m._asdict() for m in collectives.collectives(compiled.as_text())],
+    else [m._asdict() for m in hlo_collectives.collectives(compiled.as_text())],
     "involuntary": [
       reshard._asdict() for reshard in resharding.involuntary("".join(log))
     ],
     "replicated": [
       giant._asdict()
-      for giant in footprint.replicated_giants(
+      for giant in memory_use.replicated_giants(
         {
           name: program.parts[name] for name in program.parts if name != "batch"
         },
-        model_bytes=footprint.model_bytes(program.parts["parameters"]),
+        model_bytes=memory_use.model_bytes(program.parts["parameters"]),
       )
       if split
     ],

@@ -27,8 +27,9 @@ from jaxalign.experiments.stage import (
   training,
 )
 from jaxalign.models import heads
-from jaxalign.runtime import checkpoint, hosts, progress, storage
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import checkpoint, filesystem, progress_bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,9 +201,9 @@ def run(config: Config, workdir: epath.Path) -> None:
     )
     for name, some in given.items()
   }
-  if hosts.is_main():
+  if multihost.is_main():
     _write(config, workdir, given, splits)
-  hosts.barrier("denoise")
+  multihost.barrier("denoise")
 
 
 def _write(
@@ -267,12 +268,12 @@ def write_records(
   """
   found = {}
   with contextlib.ExitStack() as files:
-    raw = files.enter_context(storage.replaced(path))
+    raw = files.enter_context(filesystem.replaced(path))
     # Without name and time, so that equal records are equal bytes.
     packed = files.enter_context(
       gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
     )
-    passing = progress.watched(
+    passing = progress_bar.watched(
       pairs.records, total=len(split.strength), what=f"writing {path.name}"
     )
     for i, record in enumerate(passing):

@@ -24,8 +24,10 @@ from jaxalign.experiments.rewards import (
   scoring,
 )
 from jaxalign.experiments.stage import configuration, ending, program
-from jaxalign.runtime import artefact, hosts, report
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import artifact
+from jaxalign.runtime.plots import html_report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +120,7 @@ def write_evaluation(
   train_pairs: preferences.Pairs | None,
   config: pair_scores.EvalConfig,
   seed: int,
-  sections: Sequence[report.Figure] = (),
+  sections: Sequence[html_report.Figure] = (),
   labels: Mapping[str, label_scores.Scores | None] | None = None,
   mixture_weights: Mapping[str, Sequence[float] | None] | None = None,
   warnings: Sequence[str] = (),
@@ -159,7 +161,7 @@ def write_evaluation(
   if found:
     result["labels"] = {name: scores.result for name, scores in found.items()}
   more = [part for name, v in found.items() for part in v.sections(name)]
-  if hosts.is_main():
+  if multihost.is_main():
     configuration.write_json(workdir / "eval.json", result)
     pages.write(workdir, result, rewards, config.num_bins, [*sections, *more])
     ending.say(pages.findings(result), report=workdir / "report.html")
@@ -195,7 +197,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     rewards[path] = np.asarray(read(outputs))
     if read.kind == "labels":
       labels[path] = label_scores.score(
-        artefact.load_description(path),
+        artifact.load_description(path),
         outputs,
         pairs.records,
         config.eval,

@@ -24,7 +24,7 @@ from etils import epath
 
 from jaxalign.experiments.machines import first_hour_page
 from jaxalign.experiments.stage import command_line
-from jaxalign.runtime import folders, storage, writer
+from jaxalign.runtime.io import filesystem, folders, metric_writer
 
 POLL_S = 0.05
 
@@ -100,7 +100,7 @@ def same_curve(straight: epath.Path, killed: epath.Path) -> dict[str, Any]:
     the second has `more`.
   """
   ours, theirs = (
-    writer.read_rows(workdir / "metrics.jsonl")
+    metric_writer.read_rows(workdir / "metrics.jsonl")
     for workdir in (straight, killed)
   )
   return {
@@ -192,7 +192,7 @@ def run(
     trained,
     command=" ".join(arguments),
   )
-  storage.write_atomically(workdir / "first_hour.md", page.encode())
+  filesystem.write_atomically(workdir / "first_hour.md", page.encode())
   sys.stdout.write(f"\n{page}\n")
   return passed
 

@@ -19,7 +19,8 @@ from jaxalign.experiments.stage import (
   ending,
   program,
 )
-from jaxalign.runtime import hosts, ownership, writer
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import metric_writer, workdir_lock
 
 log = logging.getLogger("jaxalign")
 
@@ -69,17 +70,20 @@ def run(
     folder = folder_of(number)
     if not (folder / "report.html").exists():
       folder.mkdir(parents=True, exist_ok=True)
-      with ownership.held(folder, is_main=hosts.is_main()), ending.as_a_step():
-        if hosts.is_main():
+      with (
+        workdir_lock.held(folder, is_main=multihost.is_main()),
+        ending.as_a_step(),
+      ):
+        if multihost.is_main():
           continuing.begin(one, folder, resumes=True)
-        hosts.barrier(f"{folder.name} begins")
+        multihost.barrier(f"{folder.name} begins")
         train_reward.run(one, folder, profile=False)
-    hosts.barrier(folder.name)
-    rows = writer.read_rows(folder / "metrics.jsonl")
+    multihost.barrier(folder.name)
+    rows = metric_writer.read_rows(folder / "metrics.jsonl")
     scored = [row["eval/user_nll"] for row in rows if "eval/user_nll" in row]
     found[number] = scored[-1]
     log.info("%d components: %.4f nats per pair", number, found[number])
-  if hosts.is_main():
+  if multihost.is_main():
     chosen = min(found, key=lambda number: found[number])
     configuration.write_json(
       workdir / "sizes.json", {"user_nll": found, "chosen": chosen}

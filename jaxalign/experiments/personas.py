@@ -26,7 +26,8 @@ from jaxalign.experiments.annotations import persona_votes, personas_page
 from jaxalign.experiments.annotations.persona_votes import Labelled, Text
 from jaxalign.experiments.inputs import answer_cache, preferences
 from jaxalign.experiments.stage import configuration, ending, program
-from jaxalign.runtime import hosts, progress, storage
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import filesystem, progress_bar
 
 log = logging.getLogger("jaxalign")
 
@@ -97,7 +98,7 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
       a bad record or persona file.
     EndpointError: the endpoint refuses every question.
   """
-  if not hosts.is_main():
+  if not multihost.is_main():
     return  # one process asks; the others would ask the same
   crowd = personas.load_personas(sources.expand_variables(config.personas.file))
   splits = {
@@ -182,7 +183,7 @@ def _ask(
   found: dict[Text, Labelled] = {}
   counts: collections.Counter[str] = collections.Counter()
   starts = range(0, len(texts), CHUNK)
-  for start in progress.watched(
+  for start in progress_bar.watched(
     starts, total=len(starts), what=f"asking about {len(texts)} responses"
   ):
     chunk = texts[start : start + CHUNK]
@@ -253,7 +254,7 @@ def _row(text: Text, found: Labelled) -> dict[str, Any]:
 def _write_lines(path: epath.Path, rows: Sequence[Any]) -> None:
   lines = (json.dumps(row, allow_nan=False) for row in rows)
   text = "".join(f"{line}\n" for line in lines)
-  storage.write_atomically(path, text.encode())
+  filesystem.write_atomically(path, text.encode())
 
 
 def main() -> None:

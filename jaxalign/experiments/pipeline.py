@@ -39,7 +39,8 @@ from jaxalign.experiments.stage import (
   program,
 )
 from jaxalign.ops import checks
-from jaxalign.runtime import hosts, ownership
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import workdir_lock
 
 log = logging.getLogger("jaxalign")
 
@@ -228,20 +229,23 @@ def run(config: Config, workdir: epath.Path) -> None:
     log.info("%s: %s in %s", step.name, step.stage, folder)
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
-    with ownership.held(folder, is_main=hosts.is_main()), ending.as_a_step():
+    with (
+      workdir_lock.held(folder, is_main=multihost.is_main()),
+      ending.as_a_step(),
+    ):
       stage = STAGES[step.stage]
-      if hosts.is_main():
+      if multihost.is_main():
         continuing.begin(one, folder, resumes=stage.resumes)
-      hosts.barrier(f"{step.name} begins")
+      multihost.barrier(f"{step.name} begins")
       stage.run(one, folder)
-      hosts.barrier(step.name)
-    if hosts.is_main():
+      multihost.barrier(step.name)
+    if multihost.is_main():
       took = {
         "config": dataclasses.asdict(one),
         "seconds": time.perf_counter() - start,
       }
       configuration.write_json(folder / FINISHED, took)
-  if hosts.is_main():
+  if multihost.is_main():
     seconds = {
       step.name: seconds for step, _, seconds in check(config, workdir)
     }

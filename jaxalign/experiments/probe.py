@@ -22,8 +22,9 @@ from jaxalign.experiments import train_reward
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import recipe_sizes, recipes
 from jaxalign.experiments.stage import configuration, program, training
-from jaxalign.runtime import footprint, hosts
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.profiling import memory
 
 log = logging.getLogger("jaxalign")
 
@@ -79,11 +80,11 @@ def devices_per_host() -> list[dict[str, Any]]:
     cells[: len(coded)] = np.frombuffer(coded, np.uint8)
     return [
       bytes(row).rstrip(b"\0").decode(errors="replace")
-      for row in hosts.all_hosts_gather(cells)
+      for row in multihost.all_hosts_gather(cells)
     ]
 
   local = jax.local_devices()
-  counts = hosts.all_hosts_gather(np.array([len(local)]))
+  counts = multihost.all_hosts_gather(np.array([len(local)]))
   return [
     {"process": number, "host": host, "devices": int(count[0]), "kind": kind}
     for number, (host, count, kind) in enumerate(
@@ -152,7 +153,7 @@ def golden(
         ),
         jax.random.key(1),
       )
-    metrics = hosts.fetch(metrics)
+    metrics = multihost.fetch(metrics)
     numbers.append(
       (float(metrics["train/loss"]), float(metrics["train/gradient_norm"]))
     )
@@ -177,7 +178,7 @@ def speed(
     `tokens_per_s`, `padded_tokens` and `flops_per_s_per_device`.
   """
   state = _placed(state, stage.state)
-  rows = hosts.global_batch(batch, stage.batch["where"].sharding)
+  rows = multihost.global_batch(batch, stage.batch["where"].sharding)
   seconds = []
   for _ in range(1 + WARM_UP + STEPS):
     start = time.perf_counter()
@@ -185,8 +186,8 @@ def speed(
     jax.block_until_ready((state.params, metrics))
     seconds.append(time.perf_counter() - start)
   quartiles = np.quantile(seconds[1 + WARM_UP :], (0.25, 0.5, 0.75)).tolist()
-  flops = footprint.batch_flops(stage.network, rows, stage.passes)
-  (attended,) = hosts.all_hosts_sum(np.array([batch["mask"].sum()]))
+  flops = memory.batch_flops(stage.network, rows, stage.passes)
+  (attended,) = multihost.all_hosts_sum(np.array([batch["mask"].sum()]))
   return {
     "first_s": seconds[0],
     "step_s": quartiles,
@@ -209,7 +210,7 @@ def run(
   """
   if rank_file is not None:
     epath.Path(rank_file).write_text(str(jax.process_index()))
-  if hosts.is_main():
+  if multihost.is_main():
     for name in ("straight", "killed"):
       (workdir / name).rmtree(missing_ok=True)
   found = devices_per_host()
@@ -240,8 +241,10 @@ def run(
     config.seed,
   )
   batch = source[0]
-  whole = hosts.fetch(hosts.global_batch(batch, stage.batch["where"].sharding))
-  state = hosts.fetch(reference.init(jax.random.key(config.seed)))
+  whole = multihost.fetch(
+    multihost.global_batch(batch, stage.batch["where"].sharding)
+  )
+  state = multihost.fetch(reference.init(jax.random.key(config.seed)))
   # First, so that the first step is timed with its compilation.
   timing = speed(stage, state, batch)
   log.info("a step takes %.4f s", timing["step_s"][1])
@@ -251,7 +254,7 @@ def run(
   ]
   for result in goldens:
     log.info("%s precision: off by %.1e", result.precision, result.gap)
-  if hosts.is_main():
+  if multihost.is_main():
     configuration.write_json(
       workdir / "probe.json",
       {
@@ -269,7 +272,7 @@ def run(
         "speed": timing,
       },
     )
-  hosts.barrier("probe")
+  multihost.barrier("probe")
 
 
 def main() -> None:

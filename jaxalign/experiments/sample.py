@@ -24,8 +24,9 @@ from jaxalign.experiments.stage import backbone, ending, program
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
-from jaxalign.runtime import folders, hosts, progress, storage
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import filesystem, folders, progress_bar
 
 log = logging.getLogger("jaxalign")
 FILE = "responses.jsonl"
@@ -114,9 +115,9 @@ def run(config: Config, workdir: epath.Path) -> None:
   done = _finished(path)
   log.info("%d prompts, %d answered by an earlier run", len(prompts), done)
   share = config.batch_size // config.num_responses
-  file = storage.AppendedFile(path) if hosts.is_main() else None
+  file = filesystem.AppendedFile(path) if multihost.is_main() else None
   starts = range(done, len(prompts), share)
-  for start in progress.watched(
+  for start in progress_bar.watched(
     starts, total=len(starts), what="sampling batches"
   ):
     numbers = range(start, min(start + share, len(prompts)))
@@ -135,7 +136,7 @@ def run(config: Config, workdir: epath.Path) -> None:
         file.write(_line(prompt, responses))
   if file is not None:
     file.close()
-  hosts.barrier("sample")
+  multihost.barrier("sample")
   ending.say(
     [f"{config.num_responses} responses to each of {len(prompts):,} prompts"],
     responses=path,
@@ -176,8 +177,8 @@ def _finished(path: epath.Path) -> int:
     return 0
   content = path.read_bytes()
   whole = content[: content.rfind(b"\n") + 1]
-  if hosts.is_main() and len(whole) < len(content):
-    storage.write_atomically(path, whole)
+  if multihost.is_main() and len(whole) < len(content):
+    filesystem.write_atomically(path, whole)
   return whole.count(b"\n")
 
 
@@ -221,7 +222,7 @@ def _answers(
     eos_ids=ends,
     pad_id=tokenizer.pad_id,
   )
-  new, where = hosts.fetch((found.tokens, found.mask))
+  new, where = multihost.fetch((found.tokens, found.mask))
   texts = [
     tokenizer.decode_response(
       prompts[i // k][1],

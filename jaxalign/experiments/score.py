@@ -18,8 +18,9 @@ from etils import epath
 from jaxalign.experiments.inputs import cautions, preferences
 from jaxalign.experiments.rewards import scoring
 from jaxalign.experiments.stage import ending, program
-from jaxalign.runtime import artefact, hosts, storage
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import artifact, filesystem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     stage, params, alone, config.data, tokenizer, num_responses=1
   )[:, 0].astype(np.float64)
   if config.calibrated:
-    fit = artefact.load_description(config.model).calibration
+    fit = artifact.load_description(config.model).calibration
     rewards = (rewards - np.array(fit["mean"])) / np.array(fit["std"])
   lines: list[dict[str, Any]] = []
   at = 0
@@ -89,9 +90,9 @@ def run(config: Config, workdir: epath.Path) -> None:
     scored = rewards[at : at + len(record.responses)]
     at += len(record.responses)
     lines.append(record.to_row() | {"rewards": scored.tolist()})
-  if hosts.is_main():
+  if multihost.is_main():
     text = "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines)
-    storage.write_atomically(workdir / "scores.jsonl", text.encode())
+    filesystem.write_atomically(workdir / "scores.jsonl", text.encode())
     ending.say(
       _findings(lines),
       scores=workdir / "scores.jsonl",

@@ -25,7 +25,7 @@ from jaxalign.experiments.policies.reward_app import (
   make_app,
 )
 from jaxalign.experiments.stage import configuration, program
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
 
 log = logging.getLogger("jaxalign")
 

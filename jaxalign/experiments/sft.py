@@ -23,8 +23,9 @@ from jaxalign.experiments.stage import (
   training,
 )
 from jaxalign.models import heads
-from jaxalign.runtime import artefact, checkpoint, hosts
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import artifact, checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,20 +131,20 @@ def run(config: Config, workdir: epath.Path) -> None:
       prefetch=config.data.prefetch,
       measure=measure,
     )
-  description = artefact.Description(
+  description = artifact.Description(
     kind="policy",
     heads=(),
     max_length=config.data.length,
     calibration=None,
     utilities=None,
     mixture_weights=None,
-    provenance=artefact.provenance(config, config.train.num_steps),
+    provenance=artifact.provenance(config, config.train.num_steps),
   )
   training.export(stage, config.model, state, workdir, tokenizer, description)
   found = []
   if measure is not None:
     scores = measure(params)
-    if hosts.is_main():
+    if multihost.is_main():
       configuration.write_json(workdir / "eval.json", scores)
       guess = math.log(stage.network.vocab_size)
       found = [
@@ -159,7 +160,7 @@ def run(config: Config, workdir: epath.Path) -> None:
       f"--config.model.init_from={workdir / 'model'}",
     ),
   )
-  hosts.barrier("sft")
+  multihost.barrier("sft")
 
 
 def main() -> None:

@@ -35,16 +35,10 @@ from jaxalign.experiments.stage import (
   program,
   training,
 )
-from jaxalign.runtime import (
-  artefact,
-  checkpoint,
-  hosts,
-  loop,
-  preemption,
-  reward_sources,
-  writer,
-)
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost, preemption
+from jaxalign.runtime.io import artifact, checkpoint, metric_writer, step_guard
+from jaxalign.runtime.reward_sources import base
 
 Config = policy_settings.Config
 log = logging.getLogger("jaxalign")
@@ -192,25 +186,25 @@ def run(config: Config, workdir: epath.Path) -> None:
       saved,
       workdir,
     )
-  description = artefact.Description(
+  description = artifact.Description(
     kind="policy",
     heads=(),
     max_length=config.data.max_prompt_length + config.sampling.max_new_tokens,
     calibration=None,
     utilities=None,
     mixture_weights=None,
-    provenance=artefact.provenance(config, config.train.num_iterations),
+    provenance=artifact.provenance(config, config.train.num_iterations),
   )
-  params = hosts.fetch(stage.merge(state.actor.params, frozen))
-  if hosts.is_main():
+  params = multihost.fetch(stage.merge(state.actor.params, frozen))
+  if multihost.is_main():
     folder = workdir / "model"
-    artefact.save(folder, params, stage.network, tokenizer, description)
+    artifact.save(folder, params, stage.network, tokenizer, description)
     if scores is not None:
       configuration.write_json(workdir / "eval.json", scores)
     found = policy_page.write(workdir, config, warnings)
     then = ending.command("sample", "sample", f"--config.model={folder}")
     ending.say([found], **ending.results(workdir), then=then)
-  hosts.barrier("train_policy")
+  multihost.barrier("train_policy")
 
 
 def _train(
@@ -218,7 +212,7 @@ def _train(
   stage: policy_programs.PolicyStage,
   dataset: prompt_dataset.PromptDataset,
   tokenizer: pair_dataset.Tokenizer,
-  source: reward_sources.RewardSource,
+  source: base.RewardSource,
   frozen: Any,
   keys: dict[str, jax.Array],
   measure: policy_evaluation.Measure | None,
@@ -244,14 +238,14 @@ def _train(
   if jax.process_count() > 1 and start < train.num_iterations:
     fitting.check_hosts(order, start)
   rollout_of = rollouts.make_rollout(stage, dataset, tokenizer, source)
-  guard = loop.StepGuard(train.max_bad_steps)
+  guard = step_guard.StepGuard(train.max_bad_steps)
   with (
     preemption.Preemption() as preempted,
-    writer.MetricWriter(
+    metric_writer.MetricWriter(
       workdir,
       start_step=start,
       num_steps=train.num_iterations,
-      is_main=hosts.is_main(),
+      is_main=multihost.is_main(),
     ) as report,
   ):
     if measure is not None and start == 0:
@@ -265,7 +259,7 @@ def _train(
           batch,
           jax.random.fold_in(keys["sample"], step),
         )
-      except reward_sources.RewardError:
+      except base.RewardError:
         report.flush()
         if step > 1 and saved.latest() != step - 1:
           saved.save(step - 1, state, None)

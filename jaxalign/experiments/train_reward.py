@@ -34,8 +34,9 @@ from jaxalign.experiments.stage import (
   training,
 )
 from jaxalign.models import heads
-from jaxalign.runtime import artefact, checkpoint, hosts
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import artifact, checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +210,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   weights = None if rounds is None else rounds.finish(state, workdir)
   # On every host: rewards and parameters are gathered from all of them.
   reference = preferences.first(data, pairs, train.num_reference, tokenizer)
-  calibration = artefact.calibration(rewards_of(params, reference))
+  calibration = artifact.calibration(rewards_of(params, reference))
   description = _description(config, read, calibration, weights, step)
   training.export(stage, config.model, state, workdir, tokenizer, description)
   if held_out is not None:
@@ -233,10 +234,10 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
         )
       },
     )
-  elif hosts.is_main():
+  elif multihost.is_main():
     pages.write_unevaluated(workdir, pairs.warnings)
   _say_where(workdir / "model")
-  hosts.barrier("train_reward")
+  multihost.barrier("train_reward")
 
 
 def _description(
@@ -245,9 +246,9 @@ def _description(
   calibration: dict[str, list[float]],
   weights: Sequence[float] | None,
   step: int,
-) -> artefact.Description:
+) -> artifact.Description:
   """The content of `jaxalign.json`."""
-  return artefact.Description(
+  return artifact.Description(
     kind="reward",
     heads=recipes.outputs_of(config.recipe),
     readout=read.kind,
@@ -259,7 +260,7 @@ def _description(
     utilities=read.utilities,
     label_cost=recipes.label_cost_of(config.recipe),
     mixture_weights=weights,
-    provenance=artefact.provenance(config, step),
+    provenance=artifact.provenance(config, step),
   )
 
 

@@ -17,7 +17,8 @@ from jaxalign.data.records import reader
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.tokenization import clipping
 from jaxalign.experiments.stage import configuration, ending, program
-from jaxalign.runtime import folders, hosts
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     ValueError: begins with `FILE:LINE:` for a bad record; or `vocab_size` is
       too small.
   """
-  if not hosts.is_main():
+  if not multihost.is_main():
     return
   made = pair_dataset.train_tokenizer(
     _texts(config.data), vocab_size=config.vocab_size

@@ -22,7 +22,7 @@ from jaxalign.experiments.stage import configuration, ending, program
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
-from jaxalign.runtime import folders
+from jaxalign.runtime.io import folders
 
 log = logging.getLogger("jaxalign")
 

@@ -21,8 +21,9 @@ from jaxalign.experiments.annotations import judge
 from jaxalign.experiments.inputs import answer_cache
 from jaxalign.experiments.policies import reward_source
 from jaxalign.experiments.stage import configuration, ending, program
-from jaxalign.runtime import mesh as meshes
-from jaxalign.runtime import progress, report
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import progress_bar
+from jaxalign.runtime.plots import html_report
 
 CHUNK = 1024  # answers scored at a time, for the bar
 
@@ -173,7 +174,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     [
       source(prompts[at : at + CHUNK], ours[at : at + CHUNK])
       - source(prompts[at : at + CHUNK], theirs[at : at + CHUNK])
-      for at in progress.watched(
+      for at in progress_bar.watched(
         starts, total=len(starts), what="scoring answers"
       )
     ]
@@ -225,12 +226,12 @@ def _write_page(workdir: epath.Path, rates: dict[str, Any]) -> None:
     for name, kinds in rates.items()
     for kind, values in kinds.items()
   ]
-  report.write_report(
+  html_report.write_report(
     workdir / "report.html",
     title="Win rates of the first file against the second",
     summary="",
     sections=[
-      report.Table(
+      html_report.Table(
         "Per judge and kind of prompt",
         ("judge", "prompts", "pairs", *COLUMNS),
         rows,

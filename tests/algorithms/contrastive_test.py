@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxalign.algorithms import bradley_terry, contrastive, train_state
 from jaxalign.algorithms import update as contract
 from jaxalign.losses.feature_queue import FeatureQueue
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
 from tests import parallel_modes, transforms
 
 B, T, V, D, K = 16, 5, 11, 8, 3

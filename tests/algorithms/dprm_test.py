@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign import losses
 from jaxalign.algorithms import dprm, update
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
 from tests import parallel_modes, references
 
 B, T, V, D = 8, 4, 7, 6

@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 
 from jaxalign.algorithms import bradley_terry, group_dro, train_state
 from jaxalign.algorithms import update as contract
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
 from tests import parallel_modes
 
 B, T, V, D, G = 8, 4, 7, 3, 3

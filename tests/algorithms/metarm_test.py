@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxalign.algorithms import bradley_terry, metarm, train_state
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import update as contract
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
 from tests import parallel_modes, transforms
 
 B, M, K, T, V, D = 16, 8, 3, 5, 11, 3

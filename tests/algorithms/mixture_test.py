@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign.algorithms import mixture, train_state
 from jaxalign.algorithms import update as contract
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
 from tests import parallel_modes
 
 B, T, V, D, K, U = 16, 5, 11, 3, 2, 6

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign.algorithms import bradley_terry, more, train_state
 from jaxalign.algorithms import update as contract
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
 from tests import parallel_modes
 
 B, T, V, D, K = 16, 5, 11, 3, 3

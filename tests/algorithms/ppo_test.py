@@ -10,7 +10,7 @@ import optax
 from absl.testing import absltest, parameterized
 
 from jaxalign.algorithms import ppo
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
 from tests import parallel_modes, transforms
 from tests.algorithms import bigram, policy_reference
 

@@ -32,8 +32,10 @@ from jaxalign import models
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.stage import configuration
 from jaxalign.models.hf import param_map
-from jaxalign.runtime import footprint, hosts, inspect
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.profiling import compiled as inspect
+from jaxalign.runtime.profiling import memory as memory_use
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = "--small" in sys.argv
@@ -215,7 +217,7 @@ def train() -> None:
     kind = recipe.get("name", "bradley_terry")
     if kind not in states:
       states[kind] = built.init(jax.random.key(0))
-    batch = hosts.global_batch(batch_of(built), meshes.batch_sharding(mesh))
+    batch = multihost.global_batch(batch_of(built), meshes.batch_sharding(mesh))
     start = time.perf_counter()
     try:
       compiled = built.lower().compile()
@@ -235,7 +237,7 @@ def train() -> None:
       about[name] = {"failed": str(error)[:300]}
       states.pop(kind)  # the step may have been given it
       states[kind] = built.init(jax.random.key(0))
-  flops = footprint.batch_flops(built.network, built.batch, built.passes)
+  flops = memory_use.batch_flops(built.network, built.batch, built.passes)
   try:
     calls["torch"] = torch_step()
     calls["torch"]()

@@ -25,8 +25,8 @@ from jaxalign.data.records import reader
 from jaxalign.data.synthetic import crowd
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.stage import configuration
-from jaxalign.runtime import hosts
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
 
 ROOT = pathlib.Path(__file__).parents[2]
 ROUNDS, WARM_UP, STEPS = 7, 5, 60
@@ -144,7 +144,9 @@ def waiting() -> dict[str, object]:
       asked = time.perf_counter()
       batch = next(stream)
       waited += time.perf_counter() - asked
-      state, metrics = built.step(state, hosts.global_batch(batch, rows), key)
+      state, metrics = built.step(
+        state, multihost.global_batch(batch, rows), key
+      )
       # As the loop does, which looks at the metrics of every step.
       jax.block_until_ready(metrics)
     return waited, time.perf_counter() - start

@@ -22,8 +22,9 @@ import numpy as np
 
 from jaxalign.experiments import denoise, train_reward
 from jaxalign.experiments.stage import configuration, training
-from jaxalign.runtime import hosts, inspect
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.profiling import compiled as inspect
 from tests.benchmarks.reward_step import ROOT, clock, spread
 
 MEMBERS, PAIRS, LENGTH, ROUNDS = 8, 16, 96, 7
@@ -69,7 +70,7 @@ def step_of(stage: training.Stage, times: int) -> tuple[Callable, object]:
   }
   rows["tokens"] = rng.integers(0, 256, rows["tokens"].shape, np.int32)
   rows["mask"][:] = rows["where"][:] = True
-  batch = hosts.global_batch(rows, stage.batch["where"].sharding)
+  batch = multihost.global_batch(rows, stage.batch["where"].sharding)
   states = [stage.init(jax.random.key(i)) for i in range(times)]
 
   def step() -> None:

@@ -26,8 +26,8 @@ import numpy as np
 
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.stage import configuration
-from jaxalign.runtime import hosts
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
 from tests.benchmarks import reward_step
 
 PAIRS, LENGTH, ROUNDS = 32, 64, 9
@@ -140,7 +140,7 @@ def step_of(row: Row) -> Any:
   built = train_reward.build(config(row), mesh)
   compiled = built.lower().compile()
   state = built.init(jax.random.key(0))
-  batch = hosts.global_batch(batch_of(built), meshes.batch_sharding(mesh))
+  batch = multihost.global_batch(batch_of(built), meshes.batch_sharding(mesh))
 
   def step() -> None:
     nonlocal state

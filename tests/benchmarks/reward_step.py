@@ -35,8 +35,10 @@ import numpy as np
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.stage import configuration
 from jaxalign.models.hf import weights
-from jaxalign.runtime import footprint, hosts, inspect
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.profiling import compiled as inspect
+from jaxalign.runtime.profiling import memory
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAIRS, LENGTH, ROUNDS = 40, 64, 7
@@ -137,9 +139,7 @@ def tpu_layer_flops() -> dict[str, float] | str:
       meshes.make_mesh(meshes.MeshConfig(1, 1, 1), device),
     )
     counted.append(built.lower().compile().cost_analysis()["flops"])
-    formula.append(
-      footprint.batch_flops(built.network, built.batch, built.passes)
-    )
+    formula.append(memory.batch_flops(built.network, built.batch, built.passes))
   layer = counted[1] - counted[0], formula[1] - formula[0]
   return {
     "counted": layer[0],
@@ -156,7 +156,7 @@ def our_step(unroll: int):
   compiled = built.lower().compile()
   seconds = time.perf_counter() - start
   state = built.init(jax.random.key(0))
-  batch = hosts.global_batch(rows(), meshes.batch_sharding(mesh))
+  batch = multihost.global_batch(rows(), meshes.batch_sharding(mesh))
 
   def step() -> None:
     nonlocal state
@@ -169,7 +169,9 @@ def our_step(unroll: int):
 def main() -> None:
   built, compiled, compile_seconds, state, scanned = our_step(unroll=1)
   with tempfile.TemporaryDirectory() as folder:
-    weights.save_pretrained(folder, hosts.fetch(state.params), built.network)
+    weights.save_pretrained(
+      folder, multihost.fetch(state.params), built.network
+    )
     theirs = torch_step(folder)
   del state  # the first step is given its buffers
   _, _, unrolled_seconds, _, unrolled = our_step(unroll=LAYERS)
@@ -188,7 +190,7 @@ def main() -> None:
         times[name].append(seconds)
   median = {name: statistics.median(values) for name, values in times.items()}
   tokens = PAIRS * 2 * LENGTH
-  flops = footprint.batch_flops(built.network, built.batch, built.passes)
+  flops = memory.batch_flops(built.network, built.batch, built.passes)
   peak = 2 * 4096**3 / median["matmul"]
   result = {
     "parameters": sum(x.size for x in jax.tree.leaves(built.state.params)),

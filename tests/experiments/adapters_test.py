@@ -12,8 +12,8 @@ from jaxalign.experiments import sft, train_reward
 from jaxalign.models import lora
 from jaxalign.models.hf import peft, weights
 from jaxalign.models.lora import LoraConfig
-from jaxalign.runtime import mesh as meshes
-from jaxalign.runtime import writer
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import metric_writer
 from tests import config_reads
 from tests.experiments import sft_test, train_reward_test
 
@@ -69,14 +69,14 @@ class AdaptersTest(parameterized.TestCase):
     self.assertGreater(min(moved), 1e-4)
 
   def test_the_first_step_sees_the_same_loss_as_without_adapters(self):
-    with_adapters = writer.read_rows(
+    with_adapters = metric_writer.read_rows(
       self.run_in(smoke_config()) / "metrics.jsonl"
     )
     config = smoke_config()
     plain = dataclasses.replace(
       config, model=dataclasses.replace(config.model, lora=None)
     )
-    without = writer.read_rows(self.run_in(plain) / "metrics.jsonl")
+    without = metric_writer.read_rows(self.run_in(plain) / "metrics.jsonl")
     self.assertEqual(with_adapters[0]["train/loss"], without[0]["train/loss"])
     self.assertNotEqual(
       with_adapters[-1]["train/loss"], without[-1]["train/loss"]
@@ -94,19 +94,19 @@ class AdaptersTest(parameterized.TestCase):
     config = smoke_config()
     straight = self.run_in(config)
     workdir = epath.Path(tempfile.mkdtemp())
-    original = writer.MetricWriter.write
+    original = metric_writer.MetricWriter.write
 
     def dies_at_three(report, step, metrics):
       original(report, step, metrics)
       if step == 3:
         raise Killed
 
-    writer.MetricWriter.write = dies_at_three
+    metric_writer.MetricWriter.write = dies_at_three
     try:
       with self.assertRaises(Killed):
         self.run_in(config, workdir)
     finally:
-      writer.MetricWriter.write = original
+      metric_writer.MetricWriter.write = original
     self.run_in(config, workdir)
     for name in ("metrics.jsonl", "model/model.safetensors"):
       self.assertEqual(

@@ -20,8 +20,8 @@ from jaxalign.experiments.policies import answers, candidates
 from jaxalign.experiments.stage import configuration
 from jaxalign.models import heads
 from jaxalign.models.hf import config_map
-from jaxalign.runtime import artefact
-from jaxalign.runtime.reward_sources import RewardError
+from jaxalign.runtime.io import artifact
+from jaxalign.runtime.reward_sources.base import RewardError
 from tests import checkout, config_reads
 from tests.data import real_data
 
@@ -63,7 +63,7 @@ def policy() -> str:
   token = jnp.zeros((1, 1), jnp.int32)
   params = heads.causal_lm(network).init(jax.random.key(0), token, token > 0)
   folder = tempfile.mkdtemp()
-  description = artefact.Description(
+  description = artifact.Description(
     kind="policy",
     heads=(),
     max_length=64,
@@ -72,7 +72,7 @@ def policy() -> str:
     mixture_weights=None,
     provenance={},
   )
-  artefact.save(folder, params, network, tokenizer, description)
+  artifact.save(folder, params, network, tokenizer, description)
   return folder
 
 
@@ -158,7 +158,7 @@ class BestOfNTest(parameterized.TestCase):
     cfg.optimizer.warmup_steps = 0
     tuned = epath.Path(tempfile.mkdtemp())
     sft.run(configuration.to_dataclass(sft.Config, cfg), tuned)
-    self.assertTrue((tuned / "model" / artefact.DESCRIPTION).exists())
+    self.assertTrue((tuned / "model" / artifact.DESCRIPTION).exists())
 
   def test_after_a_source_gave_up_only_the_rest_is_made_and_sft_tunes(self):
     changes = dict(

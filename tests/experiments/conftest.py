@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxalign.runtime import canvas
+from jaxalign.runtime.plots import style
 
 # One grey pixel.
 PIXEL = bytes.fromhex(
@@ -15,4 +15,4 @@ PIXEL = bytes.fromhex(
 def no_pictures(request, monkeypatch):
   """Drawing takes longer than what is drawn: 1.2 s of a smoke run."""
   if "pictures" not in request.keywords:
-    monkeypatch.setattr(canvas, "to_png", lambda drawn: PIXEL)
+    monkeypatch.setattr(style, "to_png", lambda drawn: PIXEL)

@@ -13,7 +13,7 @@ from jaxalign.data.records import reader
 from jaxalign.experiments import denoise
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.stage import configuration
-from jaxalign.runtime import writer
+from jaxalign.runtime.io import metric_writer
 from tests import checkout, config_reads
 
 CROWD = (
@@ -69,7 +69,7 @@ class DenoiseTest(absltest.TestCase):
       self.assertGreater(np.unique(strengths).size, len(found) // 2)
       judged = sum(record.judge_prob != 0.5 for record in found)
       self.assertEqual(result[name]["judge"]["judged"], judged)
-    rows = writer.read_rows(workdir / "metrics.jsonl")
+    rows = metric_writer.read_rows(workdir / "metrics.jsonl")
     self.assertEqual(
       [row["step"] for row in rows if "train/loss" in row], [1, 2, 3, 4]
     )
@@ -108,25 +108,25 @@ class DenoiseTest(absltest.TestCase):
     config = smoke_config()
     straight = self.run_in(config)
     workdir = epath.Path(tempfile.mkdtemp())
-    original = writer.MetricWriter.write
+    original = metric_writer.MetricWriter.write
 
     def dies_at_three(report, step, metrics):
       original(report, step, metrics)
       if step == 3:
         raise Killed
 
-    writer.MetricWriter.write = dies_at_three
+    metric_writer.MetricWriter.write = dies_at_three
     try:
       with self.assertRaises(Killed):
         self.run_in(config, workdir)
     finally:
-      writer.MetricWriter.write = original
+      metric_writer.MetricWriter.write = original
     self.run_in(config, workdir)
     for name in ("metrics.jsonl", "train.jsonl.gz", "eval.json", "report.html"):
       self.assertEqual(
         (workdir / name).read_bytes(), (straight / name).read_bytes(), name
       )
-    rows = writer.read_rows(straight / "metrics.jsonl")
+    rows = metric_writer.read_rows(straight / "metrics.jsonl")
     got = [[row["train/loss"], row["train/gradient_norm"]] for row in rows]
     np.testing.assert_allclose(got, GOLDEN, rtol=1e-4)
 

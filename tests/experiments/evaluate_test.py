@@ -20,8 +20,8 @@ from jaxalign.experiments.rewards import pair_scores, scoring
 from jaxalign.experiments.stage import configuration
 from jaxalign.models import heads
 from jaxalign.models.hf import config_map, weights
-from jaxalign.runtime import artefact
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import artifact
 from tests import checkout, object_store
 
 EVAL = pair_scores.EvalConfig(batch_size=8, num_bins=10, num_samples=200)
@@ -48,12 +48,12 @@ def save_model(seed: int) -> str:
   token = jnp.zeros((1, 1), jnp.int32)
   params = model.init(jax.random.key(seed), token, token == 0)
   folder = tempfile.mkdtemp()
-  artefact.save(
+  artifact.save(
     folder,
     params,
     network,
     tokenizer,
-    artefact.Description(
+    artifact.Description(
       kind="reward",
       heads=("reward",),
       max_length=64,
@@ -292,7 +292,7 @@ class StageTest(absltest.TestCase):
 
   def test_the_description_of_another_model_is_refused(self):
     folder = save_model(3)
-    file = epath.Path(folder) / artefact.DESCRIPTION
+    file = epath.Path(folder) / artifact.DESCRIPTION
     described = json.loads(file.read_text())
     described |= {"heads": ["a", "b"], "mixture_weights": [0.5, 0.5]}
     described["calibration"] = None

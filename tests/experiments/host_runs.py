@@ -12,7 +12,7 @@ from absl.testing import absltest
 
 from tests import checkout
 from tests.experiments import host_victim
-from tests.runtime import hosts_test
+from tests.runtime.distributed import multihost_test
 
 SILENCE_S = 8
 
@@ -80,7 +80,7 @@ class Case(absltest.TestCase):
       Exit status of each process, negative for a signal, and what it printed.
     """
     self.serve(processes)
-    port = hosts_test.free_port()
+    port = multihost_test.free_port()
     logs = [str(self.folder / f"log{n}") for n in range(processes)]
     for number in range(processes):
       arguments = [

@@ -26,7 +26,7 @@ import jax
 from jaxalign.data.batching import loader, sharded_tokens
 from jaxalign.experiments import train_policy, train_reward
 from jaxalign.experiments.rewards import scoring
-from jaxalign.runtime import loop
+from jaxalign.runtime.io import step_guard
 from tests.experiments import policy_victim, victim
 
 # Steps from one checkpoint, and evaluation, to the next.
@@ -77,7 +77,7 @@ def arm(order: Order) -> None:
   elif order.stage == "train_policy":
     policy_victim.arm(phase, delay)
   elif phase == "training":
-    victim.enter(loop.StepGuard, "exchange", delay, call=every + 2)
+    victim.enter(step_guard.StepGuard, "exchange", delay, call=every + 2)
   elif phase == "evaluation":
     victim.enter(scoring, "rewards_of", delay, call=2)
   else:

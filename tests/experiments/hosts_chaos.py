@@ -9,7 +9,7 @@ import signal
 import numpy as np
 from etils import epath
 
-from jaxalign.runtime import writer
+from jaxalign.runtime.io import metric_writer
 from tests.experiments import host_runs, host_victim
 from tests.experiments.host_runs import Kill
 
@@ -129,7 +129,7 @@ class Case(host_runs.Case):
     """One line of what came of a kill, where CHAOS_LOG names a file."""
     if "CHAOS_LOG" not in os.environ:
       return
-    rows = lambda workdir: writer.read_rows(
+    rows = lambda workdir: metric_writer.read_rows(
       epath.Path(self.folder / workdir / "metrics.jsonl")
     )
     found, quiet = rows("killed"), rows(straight)

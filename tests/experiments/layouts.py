@@ -14,8 +14,8 @@ from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import update as contract
 from jaxalign.models import activations, heads
 from jaxalign.models.hf import config_map
-from jaxalign.runtime import hosts
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
 
 PAIRS, LENGTH, VOCAB, STEPS = 16, 8, 32, 20
 LAYOUTS = {
@@ -126,7 +126,7 @@ def train(layout: str, scale: float = 1.0) -> dict[str, np.ndarray]:
     lambda params: train_state.init_state(params, optimizer),
     out_shardings=shardings,
   )
-  batch_of = lambda step: hosts.global_batch(
+  batch_of = lambda step: multihost.global_batch(
     _local(rows(step)), meshes.batch_sharding(mesh)
   )
   state = start(params)
@@ -160,7 +160,7 @@ def _local(batch):
 
 def _flat(prefix, tree):
   """Whole arrays on this host by name."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(hosts.fetch(tree))
+  leaves, _ = jax.tree_util.tree_flatten_with_path(multihost.fetch(tree))
   return {
     f"{prefix}{jax.tree_util.keystr(path)}": leaf for path, leaf in leaves
   }
@@ -180,16 +180,16 @@ def main() -> None:
   address, processes, process, path = sys.argv[1:]
   jax.config.update("jax_num_cpu_devices", 4)
   jax.config.update("jax_enable_x64", True)
-  hosts.initialize(
+  multihost.initialize(
     coordinator=address,
     num_processes=int(processes),
     process_id=int(process),
     timeout_s=120,
   )
   result = train("data x fsdp")
-  if hosts.is_main():
+  if multihost.is_main():
     np.savez(path, **result)
-  hosts.barrier("done")
+  multihost.barrier("done")
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ import pytest
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.runtime import writer
+from jaxalign.runtime.io import metric_writer
 from tests import checkout, gcs_server
 from tests.experiments import host_runs
-from tests.runtime import hosts_test
+from tests.runtime.distributed import multihost_test
 
 STEPS = 60
 COMPARED = ("metrics.jsonl", "model/model.safetensors", "eval.json")
@@ -44,7 +44,7 @@ class ManyHostsTest(absltest.TestCase):
     Returns:
       The processes.
     """
-    port = hosts_test.free_port()
+    port = multihost_test.free_port()
     variables = os.environ | {
       "XLA_FLAGS": "",
       "JAX_PLATFORMS": "cpu",
@@ -102,7 +102,8 @@ class ManyHostsTest(absltest.TestCase):
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
       if metrics.exists() and any(
-        row["step"] >= step for row in writer.read_rows(epath.Path(metrics))
+        row["step"] >= step
+        for row in metric_writer.read_rows(epath.Path(metrics))
       ):
         return
       time.sleep(0.02)
@@ -115,7 +116,7 @@ class ManyHostsTest(absltest.TestCase):
       )
 
   def test_metrics_come_from_process_0_once(self):
-    rows = writer.read_rows(epath.Path(self.straight / "metrics.jsonl"))
+    rows = metric_writer.read_rows(epath.Path(self.straight / "metrics.jsonl"))
     steps = [row["step"] for row in rows if "train/loss" in row]
     self.assertEqual(steps, list(range(1, STEPS + 1)))
     for step in (self.straight / "checkpoints").iterdir():
@@ -153,7 +154,7 @@ class ManyHostsTest(absltest.TestCase):
       self.assertIn("of process 2 on", outputs[number])
     losses = lambda folder: [
       row["train/loss"]
-      for row in writer.read_rows(epath.Path(folder / "metrics.jsonl"))
+      for row in metric_writer.read_rows(epath.Path(folder / "metrics.jsonl"))
       if "train/loss" in row
     ]
     found = losses(workdir)
@@ -205,7 +206,7 @@ class MetaRmHostsTest(host_runs.Case):
     for processes in (1, 2):
       workdir = f"on{processes}"
       self.finish(workdir, processes)
-      found[processes] = writer.read_rows(
+      found[processes] = metric_writer.read_rows(
         epath.Path(self.folder / workdir / "metrics.jsonl")
       )
     alone, together = found[1], found[2]

@@ -12,7 +12,7 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign.experiments import train_reward
-from jaxalign.runtime import mirror, storage
+from jaxalign.runtime.io import filesystem, mirror
 from tests import gcs_server, object_store
 from tests.experiments import chaos, chaos_test, train_reward_test
 
@@ -91,7 +91,7 @@ class MirroredTest(absltest.TestCase):
     straight = epath.Path(tempfile.mkdtemp())
     train_reward.run(config, straight, profile=False)
     workdir = epath.Path("s3://bucket/run")
-    indexed = storage.write_atomically
+    indexed = filesystem.write_atomically
 
     def dies_at_four(path, content):
       if str(path).endswith(mirror.INDEX) and b'"4"' in content:
@@ -99,7 +99,7 @@ class MirroredTest(absltest.TestCase):
       indexed(path, content)
 
     with (
-      mock.patch.object(storage, "write_atomically", dies_at_four),
+      mock.patch.object(filesystem, "write_atomically", dies_at_four),
       self.assertRaises(train_reward_test.Killed),
     ):
       train_reward.run(config, workdir, profile=False)

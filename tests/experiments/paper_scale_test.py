@@ -9,8 +9,8 @@ from absl.testing import absltest, parameterized
 from jaxalign.experiments import sft, train_reward
 from jaxalign.experiments.stage import backbone, configuration
 from jaxalign.models.hf import families
-from jaxalign.runtime import footprint
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.profiling import memory
 from tests import checkout
 
 # Layers, heads, key-value heads, width, MLP width, vocabulary.
@@ -50,18 +50,18 @@ class PaperScaleTest(parameterized.TestCase):
   def test_reward_model(self, name, sizes):
     config = config_of(train_reward, "rm_bt_crowd", name, sizes)
     stage = train_reward.build(config, meshes.make_mesh(config.mesh))
-    size = footprint.model_bytes(stage.state.params)
+    size = memory.model_bytes(stage.state.params)
     self.assertGreater(size, 4e9)
-    self.assertEmpty(footprint.replicated_giants(stage.state, model_bytes=size))
-    held = footprint.bytes_per_device(stage.state.params)
+    self.assertEmpty(memory.replicated_giants(stage.state, model_bytes=size))
+    held = memory.bytes_per_device(stage.state.params)
     self.assertLess(held / size, 1.01 / (sizes[1] * sizes[2]))
 
   @parameterized.parameters(*TENSOR)
   def test_policy(self, name):
     config = config_of(sft, "sft_crowd", name, (2, 2, 2))
     stage = sft.build(config, meshes.make_mesh(config.mesh))
-    size = footprint.model_bytes(stage.state.params)
-    self.assertEmpty(footprint.replicated_giants(stage.state, model_bytes=size))
+    size = memory.model_bytes(stage.state.params)
+    self.assertEmpty(memory.replicated_giants(stage.state, model_bytes=size))
 
   def test_every_family_is_here(self):
     self.assertEqual(
@@ -73,8 +73,8 @@ class PaperScaleTest(parameterized.TestCase):
     mesh = dataclasses.replace(config.mesh, rules=(("embed", None),))
     config = dataclasses.replace(config, mesh=mesh)
     stage = train_reward.build(config, meshes.make_mesh(mesh))
-    found = footprint.replicated_giants(
-      stage.state, model_bytes=footprint.model_bytes(stage.state.params)
+    found = memory.replicated_giants(
+      stage.state, model_bytes=memory.model_bytes(stage.state.params)
     )
     self.assertNotEmpty(found)
     self.assertIn("mlp", found[0].path)

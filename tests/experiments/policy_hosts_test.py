@@ -6,7 +6,7 @@ import safetensors.numpy
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.runtime import writer
+from jaxalign.runtime.io import metric_writer
 from tests.experiments import host_runs, hosts_chaos, policy_victim
 
 PHASES = {  # seconds after the phase is entered that a kill may come
@@ -51,7 +51,7 @@ class PolicyHostsTest(hosts_chaos.Case):
     found = {}
     for name in ("alone", "killed"):
       workdir = self.folder / name
-      rows = writer.read_rows(epath.Path(workdir / "metrics.jsonl"))
+      rows = metric_writer.read_rows(epath.Path(workdir / "metrics.jsonl"))
       weights = safetensors.numpy.load_file(workdir / "model/model.safetensors")
       found[name] = rows, weights
     (alone, params), (together, others) = found["alone"], found["killed"]

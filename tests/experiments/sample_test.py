@@ -15,7 +15,7 @@ from jaxalign.experiments import sample
 from jaxalign.experiments.policies import answers
 from jaxalign.models import heads
 from jaxalign.models.hf import config_map, weights
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
 from tests import config_reads
 from tests.data.tokenization import tokenizer_files_test
 

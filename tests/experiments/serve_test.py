@@ -24,10 +24,10 @@ from etils import epath
 
 from jaxalign.experiments import serve
 from jaxalign.experiments.stage import configuration
-from jaxalign.runtime.reward_sources import FunctionSource, RewardError
-from jaxalign.runtime.served_rewards import EndpointSource
+from jaxalign.runtime.reward_sources.base import FunctionSource, RewardError
+from jaxalign.runtime.reward_sources.http import EndpointSource
 from tests import checkout, config_reads
-from tests.runtime import model_rewards_test, served_rewards_test
+from tests.runtime.reward_sources import http_test, model_test
 
 CONFIG = serve.ServeConfig(
   host="127.0.0.1",
@@ -39,7 +39,7 @@ CONFIG = serve.ServeConfig(
   shutdown_s=5,
   max_waiting_bytes=1000,
 )
-PROMPTS, RESPONSES = served_rewards_test.PROMPTS, served_rewards_test.RESPONSES
+PROMPTS, RESPONSES = http_test.PROMPTS, http_test.RESPONSES
 
 
 def lengths(prompts, responses):
@@ -104,15 +104,13 @@ class Gate:
 
 class ServeTest(parameterized.TestCase):
   def test_a_client_gets_what_the_source_gives(self):
-    local = model_rewards_test.open_source()
+    local = model_test.open_source()
     with serving(local, max_bytes=10_000, max_waiting_bytes=99_000) as url:
-      remote = EndpointSource(
-        f"{url}/v1", served_rewards_test.CONNECTION, batch_size=2
-      )
+      remote = EndpointSource(f"{url}/v1", http_test.CONNECTION, batch_size=2)
       self.assertEqual(remote.names, local.names)
       self.assertEqual(remote.mixture_weights, local.mixture_weights)
-      prompts = model_rewards_test.PROMPTS
-      responses = model_rewards_test.RESPONSES
+      prompts = model_test.PROMPTS
+      responses = model_test.RESPONSES
       rewards = remote(prompts, responses)
     # Other batches, so the same to rounding.
     np.testing.assert_allclose(rewards, local(prompts, responses), atol=2e-6)
@@ -267,9 +265,7 @@ class ServeTest(parameterized.TestCase):
       self.assertEqual(health.json(), {"status": "ok"})  # for load balancers
       remote = EndpointSource(
         f"{url}/v1",
-        dataclasses.replace(
-          served_rewards_test.CONNECTION, key_variable="SERVE_TOKEN"
-        ),
+        dataclasses.replace(http_test.CONNECTION, key_variable="SERVE_TOKEN"),
         batch_size=2,
       )
       self.assertEqual(remote(["a"], ["bb"]).tolist(), [[2, -2]])
@@ -348,9 +344,7 @@ class ServeTest(parameterized.TestCase):
     nan = source_of(lambda p, r: [[float("nan")] * 2] * len(r))
     with self.assertLogs("jaxalign", "ERROR"), serving(nan) as url:
       reply = post(url, ["a"])
-      remote = EndpointSource(
-        f"{url}/v1", served_rewards_test.CONNECTION, batch_size=2
-      )
+      remote = EndpointSource(f"{url}/v1", http_test.CONNECTION, batch_size=2)
       with self.assertRaisesRegex(RewardError, "http_500"):
         remote(["a"], ["b"])
     self.assertEqual(reply.status_code, 500)
@@ -450,7 +444,7 @@ class StageTest(absltest.TestCase):
   def test_smoke_serves_and_ends_in_good_order(self):
     process, url = self.start(epath.Path(tempfile.mkdtemp()))
     try:
-      source = EndpointSource(url, served_rewards_test.CONNECTION, batch_size=2)
+      source = EndpointSource(url, http_test.CONNECTION, batch_size=2)
       self.assertEqual(source.names, ("warm", "brief"))
       rewards = source(["Q: How do I fix bowls?\nA:"], [" Glue the bowls."])
       self.assertGreater(rewards[0, 1], rewards[0, 0])

@@ -17,8 +17,8 @@ from jaxalign.experiments import sft
 from jaxalign.experiments.inputs import texts, tokenizers
 from jaxalign.experiments.policies import likelihood
 from jaxalign.experiments.stage import configuration
-from jaxalign.runtime import artefact, writer
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import artifact, metric_writer
 from tests import checkout, config_reads
 
 
@@ -50,7 +50,7 @@ class SftTest(absltest.TestCase):
     with config_reads.recorded(config) as unread:
       workdir = self.run_in(config)
     self.assertEqual(unread, set())
-    rows = writer.read_rows(workdir / "metrics.jsonl")
+    rows = metric_writer.read_rows(workdir / "metrics.jsonl")
     train = [row for row in rows if "train/loss" in row]
     self.assertEqual([row["step"] for row in train], [1, 2, 3, 4, 5, 6])
     for row in train:
@@ -60,7 +60,7 @@ class SftTest(absltest.TestCase):
     self.assertEqual(scored, [3, 6])
     result = json.loads((workdir / "eval.json").read_text())
     self.assertAlmostEqual(result["eval/nll"], rows[-1]["eval/nll"], places=5)
-    described = artefact.load_description(workdir / "model")
+    described = artifact.load_description(workdir / "model")
     self.assertEqual(described.kind, "policy")
     _, params, network = models.load_causal_lm(str(workdir / "model"))
     tokenizer = pair_dataset.load_tokenizer(str(workdir / "model"))
@@ -80,19 +80,19 @@ class SftTest(absltest.TestCase):
     config = smoke_config(data__eval_files=())
     straight = self.run_in(config)
     workdir = epath.Path(tempfile.mkdtemp())
-    original = writer.MetricWriter.write
+    original = metric_writer.MetricWriter.write
 
     def dies_at_five(report, step, metrics):
       original(report, step, metrics)
       if step == 5:
         raise Killed
 
-    writer.MetricWriter.write = dies_at_five
+    metric_writer.MetricWriter.write = dies_at_five
     try:
       with self.assertRaises(Killed):
         self.run_in(config, workdir)
     finally:
-      writer.MetricWriter.write = original
+      metric_writer.MetricWriter.write = original
     self.run_in(config, workdir)
     for name in ("metrics.jsonl", "model/model.safetensors"):
       self.assertEqual(
@@ -131,7 +131,7 @@ class SftTest(absltest.TestCase):
       optimizer__warmup_steps=1,
     )
     workdir = self.run_in(config)
-    rows = writer.read_rows(workdir / "metrics.jsonl")
+    rows = metric_writer.read_rows(workdir / "metrics.jsonl")
     # The model wrote these openings, so they are likely from the start.
     self.assertLess(rows[0]["train/nll"], 2.0)
     self.assertLess(rows[-1]["train/nll"], rows[0]["train/nll"] + 0.2)

@@ -12,7 +12,7 @@ from etils import epath
 
 from jaxalign.experiments import audit, pipeline
 from jaxalign.experiments.stage import configuration
-from jaxalign.runtime import writer
+from jaxalign.runtime.io import metric_writer
 from tests import checkout
 
 CROWD = "synthetic:two_groups,num_annotators=8,num_test_annotators=6"
@@ -119,7 +119,7 @@ class StagesTest(absltest.TestCase):
     pipeline.run(pipeline.Config(seed=0, crowd_seed=0, steps=steps), workdir)
     for name, *_, made in STEPS:
       self.assertTrue((workdir / name / made).exists(), f"{name}/{made}")
-    rows = writer.read_rows(workdir / "reward" / "metrics.jsonl")
+    rows = metric_writer.read_rows(workdir / "reward" / "metrics.jsonl")
     self.assertEqual(
       [row["step"] for row in rows if "train/loss" in row], [1, 2, 3, 4]
     )

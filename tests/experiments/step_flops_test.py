@@ -7,8 +7,8 @@ from absl.testing import absltest, parameterized
 
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.stage import configuration
-from jaxalign.runtime import footprint
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.profiling import memory
 from tests import checkout
 
 PAIRS, LENGTH, PROMPTS, RESPONSES = 4, 32, 3, 3
@@ -98,8 +98,8 @@ class StepFlopsTest(parameterized.TestCase):
   def test_members_score_one_batch_each(self):
     passes = {"tokens": ("forward",) * 3}
     one, three = (
-      footprint.batch_flops(self.plain.network, self.plain.batch, wanted)
-      for wanted in (footprint.FORWARD, passes)
+      memory.batch_flops(self.plain.network, self.plain.batch, wanted)
+      for wanted in (memory.FORWARD, passes)
     )
     self.assertEqual(three, 3 * one)
 

@@ -20,8 +20,9 @@ from jaxalign.experiments import train_policy
 from jaxalign.experiments.inputs import prompt_data, tokenizers
 from jaxalign.experiments.policies import policy_page, reward_source, rollouts
 from jaxalign.experiments.stage import configuration
-from jaxalign.runtime import artefact, reward_sources, writer
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import artifact, metric_writer
+from jaxalign.runtime.reward_sources import base
 from tests import checkout, config_reads
 
 SHARED = dict(
@@ -94,7 +95,7 @@ class TrainPolicyTest(parameterized.TestCase):
       {name: trace.count for name, trace in built[0].traces.items()},
       {"sample": 1, "learn": 1, "compare": 1},
     )
-    rows = writer.read_rows(workdir / "metrics.jsonl")
+    rows = metric_writer.read_rows(workdir / "metrics.jsonl")
     train = [row for row in rows if "train/loss" in row]
     self.assertEqual([row["step"] for row in train], [1, 2, 3])
     self.assertEqual(train[0]["train/kl"], 0.0)
@@ -105,12 +106,12 @@ class TrainPolicyTest(parameterized.TestCase):
       self.assertEqual(row[f"train/group_weight/{worst}"], 1.0)
     scored = [row["step"] for row in rows if "eval/kl" in row]
     self.assertEqual(scored, [0, 2, 3])
-    speed = writer.read_rows(workdir / "speed.jsonl")
+    speed = metric_writer.read_rows(workdir / "speed.jsonl")
     for name in ("sampling", "scoring", "learning"):
       self.assertGreater(speed[-1][f"speed/{name}_seconds"], 0)
     result = json.loads((workdir / "eval.json").read_text())
     self.assertAlmostEqual(result["eval/kl"], rows[-1]["eval/kl"], places=5)
-    described = artefact.load_description(workdir / "model")
+    described = artifact.load_description(workdir / "model")
     self.assertEqual(described.kind, "policy")
     _, params, network = models.load_causal_lm(str(workdir / "model"))
     tokenizer = pair_dataset.load_tokenizer(str(workdir / "model"))
@@ -142,19 +143,19 @@ class TrainPolicyTest(parameterized.TestCase):
     )
     straight = self.run_in(config)
     workdir = epath.Path(tempfile.mkdtemp())
-    original = writer.MetricWriter.write
+    original = metric_writer.MetricWriter.write
 
     def dies_at_three(report, step, metrics):
       original(report, step, metrics)
       if step == 3:
         raise Killed
 
-    writer.MetricWriter.write = dies_at_three
+    metric_writer.MetricWriter.write = dies_at_three
     try:
       with self.assertRaises(Killed):
         self.run_in(config, workdir)
     finally:
-      writer.MetricWriter.write = original
+      metric_writer.MetricWriter.write = original
     self.run_in(config, workdir)
     for name in ("metrics.jsonl", "model/model.safetensors", "eval.json"):
       self.assertEqual(
@@ -163,7 +164,7 @@ class TrainPolicyTest(parameterized.TestCase):
     # A finished run that is started again shows all of it on its page.
     train_policy.run(config, workdir)
     self.assertIn("4 iterations.", (workdir / "report.html").read_text())
-    rows = writer.read_rows(workdir / "metrics.jsonl")
+    rows = metric_writer.read_rows(workdir / "metrics.jsonl")
     coefs = [row["train/kl_coef"] for row in rows if "train/kl_coef" in row]
     self.assertLen(set(coefs), 4)  # carried, and moved every iteration
     # A critic that says nothing yet gives all five atoms the same chance.
@@ -189,11 +190,11 @@ class TrainPolicyTest(parameterized.TestCase):
           raise OSError("away")
         return source(prompts, responses)
 
-      return reward_sources.FunctionSource(function, names=source.names)
+      return base.FunctionSource(function, names=source.names)
 
     reward_source.open_source = flaky
     try:
-      with self.assertRaisesRegex(reward_sources.RewardError, "away"):
+      with self.assertRaisesRegex(base.RewardError, "away"):
         self.run_in(config, workdir)
     finally:
       reward_source.open_source = original
@@ -220,7 +221,7 @@ class TrainPolicyTest(parameterized.TestCase):
       train__checkpoint_every=100,
     )
     workdir = self.run_in(config)
-    rows = writer.read_rows(workdir / "metrics.jsonl")
+    rows = metric_writer.read_rows(workdir / "metrics.jsonl")
     self.assertLess(rows[0]["train/utility/small"], 0.2)
     self.assertGreater(rows[-1]["train/utility/small"], 0.2)
     self.assertLess(rows[-1]["train/utility/capital"], 0.2)

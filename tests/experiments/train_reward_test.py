@@ -21,8 +21,9 @@ from jaxalign.experiments import train_reward
 from jaxalign.experiments.rewards import scoring
 from jaxalign.experiments.stage import configuration
 from jaxalign.models.hf import weights
-from jaxalign.runtime import artefact, loop, preemption, writer
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import preemption
+from jaxalign.runtime.io import artifact, metric_writer, step_guard
 from tests import checkout, config_reads
 
 
@@ -62,7 +63,7 @@ class TrainRewardTest(parameterized.TestCase):
     with config_reads.recorded(config) as unread:
       workdir = self.run_in(config)
     self.assertEqual(unread, set())
-    rows = writer.read_rows(workdir / "metrics.jsonl")
+    rows = metric_writer.read_rows(workdir / "metrics.jsonl")
     train = [row for row in rows if "train/loss" in row]
     self.assertEqual([row["step"] for row in train], [1, 2, 3, 4, 5, 6])
     scored = [row["step"] for row in rows if "eval/nll" in row]
@@ -80,7 +81,7 @@ class TrainRewardTest(parameterized.TestCase):
     )
     self.assertIn("bag_of_words", result["baselines"]["all"])
     self.assertIn("data:image/png", (workdir / "report.html").read_text())
-    described = artefact.load_description(workdir / "model")
+    described = artifact.load_description(workdir / "model")
     self.assertEqual(described.heads, ("reward",))
     self.assertEqual(described.provenance["step"], 6)
     self.assertGreater(described.calibration["std"][0], 0)
@@ -148,19 +149,19 @@ class TrainRewardTest(parameterized.TestCase):
     config = smoke_config(data__eval_files=(), **changes)
     straight = self.run_in(config)
     workdir = epath.Path(tempfile.mkdtemp())
-    original = writer.MetricWriter.write
+    original = metric_writer.MetricWriter.write
 
     def dies_at_five(report, step, metrics):
       original(report, step, metrics)
       if step == 5:
         raise Killed
 
-    writer.MetricWriter.write = dies_at_five
+    metric_writer.MetricWriter.write = dies_at_five
     try:
       with self.assertRaises(Killed):
         self.run_in(config, workdir)
     finally:
-      writer.MetricWriter.write = original
+      metric_writer.MetricWriter.write = original
     self.run_in(config, workdir)
     self.assertEqual(
       (workdir / "metrics.jsonl").read_bytes(),
@@ -175,7 +176,7 @@ class TrainRewardTest(parameterized.TestCase):
     config = smoke_config(data__eval_files=(), train__checkpoint_every=6)
     straight = self.run_in(config)
     workdir = epath.Path(tempfile.mkdtemp())
-    original = loop.StepGuard.exchange
+    original = step_guard.StepGuard.exchange
 
     def asked_at_three(guard, step, *args):
       if step == 3:
@@ -183,12 +184,12 @@ class TrainRewardTest(parameterized.TestCase):
       return original(guard, step, *args)
 
     with (
-      mock.patch.object(loop.StepGuard, "exchange", asked_at_three),
+      mock.patch.object(step_guard.StepGuard, "exchange", asked_at_three),
       self.assertRaises(SystemExit) as left,
     ):
       self.run_in(config, workdir)
     self.assertEqual(left.exception.code, preemption.EXIT_STATUS)
-    rows = writer.read_rows(workdir / "metrics.jsonl")
+    rows = metric_writer.read_rows(workdir / "metrics.jsonl")
     self.assertEqual([row["step"] for row in rows], [1, 2, 3])
     self.assertTrue((workdir / "checkpoints/3").exists())
     self.run_in(config, workdir)
@@ -211,7 +212,10 @@ class TrainRewardTest(parameterized.TestCase):
     shutil.copy(straight / "metrics.jsonl", workdir)
     self.run_in(smoke_config(**shared, **fewer), workdir)
     losses = [
-      [row["train/loss"] for row in writer.read_rows(run / "metrics.jsonl")]
+      [
+        row["train/loss"]
+        for row in metric_writer.read_rows(run / "metrics.jsonl")
+      ]
       for run in (workdir, straight)
     ]
     self.assertEqual(losses[0][:3], losses[1][:3])
@@ -231,7 +235,7 @@ class TrainRewardTest(parameterized.TestCase):
     (workdir / "model/jaxalign.json").unlink()
     self.run_in(config, workdir)
     self.assertEqual((workdir / "metrics.jsonl").read_bytes(), before)
-    artefact.load_description(workdir / "model")
+    artifact.load_description(workdir / "model")
 
   def test_non_finite_steps_stop_the_run_and_keep_the_checkpoint(self):
     config = smoke_config(
@@ -239,11 +243,11 @@ class TrainRewardTest(parameterized.TestCase):
     )
     workdir = epath.Path(tempfile.mkdtemp())
     with self.assertRaisesRegex(
-      loop.NonFiniteError,
+      step_guard.NonFiniteError,
       r"step \d: train/.*not finite, 2 steps in a row.*batch ids",
     ):
       self.run_in(config, workdir)
-    rows = writer.read_rows(workdir / "metrics.jsonl")
+    rows = metric_writer.read_rows(workdir / "metrics.jsonl")
     self.assertFalse(math.isfinite(rows[-1]["train/gradient_norm"]))
     self.assertEqual(rows[-1]["train/bad_steps"], 1)
 
@@ -272,9 +276,9 @@ class TrainRewardTest(parameterized.TestCase):
       optimizer=dataclasses.replace(config.optimizer, learning_rate=1.0),
     )
     workdir = self.run_in(config)
-    rows = writer.read_rows(workdir / "metrics.jsonl")
+    rows = metric_writer.read_rows(workdir / "metrics.jsonl")
     scores = {r["step"]: r["eval/nll"] for r in rows if "eval/nll" in r}
-    described = artefact.load_description(workdir / "model")
+    described = artifact.load_description(workdir / "model")
     best = min(scores, key=scores.get)
     self.assertEqual(described.provenance["step"], best)
     result = json.loads((workdir / "eval.json").read_text())
@@ -285,7 +289,9 @@ class TrainRewardTest(parameterized.TestCase):
   def test_a_profile_holds_steps_after_the_first(self):
     config = smoke_config(data__eval_files=(), train__num_steps=8)
     workdir = epath.Path(tempfile.mkdtemp())
-    with mock.patch.object(loop, "Profiler", wraps=loop.Profiler) as made:
+    with mock.patch.object(
+      step_guard, "Profiler", wraps=step_guard.Profiler
+    ) as made:
       train_reward.run(config, workdir, profile=True)
     made.assert_called_once_with(workdir / "profile", 4, 5)  # steps 4 to 8
     (trace,) = workdir.glob("profile/plugins/profile/*/*.xplane.pb")
@@ -324,7 +330,7 @@ class GoldenTest(absltest.TestCase):
     config = smoke_config(data__eval_files=(), train__num_steps=3)
     workdir = tempfile.mkdtemp()
     train_reward.run(config, epath.Path(workdir), profile=False)
-    rows = writer.read_rows(epath.Path(workdir) / "metrics.jsonl")
+    rows = metric_writer.read_rows(epath.Path(workdir) / "metrics.jsonl")
     got = [[row["train/loss"], row["train/gradient_norm"]] for row in rows]
     np.testing.assert_allclose(got, GOLDEN, rtol=1e-4)
 

@@ -23,7 +23,7 @@ from etils import epath
 
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.rewards import scoring
-from jaxalign.runtime import checkpoint, loop
+from jaxalign.runtime.io import checkpoint, step_guard
 from tests.experiments import train_reward_test
 
 
@@ -62,7 +62,7 @@ def starting(
 def arm(phase: str, delay: float) -> None:
   """Wraps what the phase enters, so that it starts the clock."""
   if phase == "training":
-    enter(loop.StepGuard, "exchange", delay)
+    enter(step_guard.StepGuard, "exchange", delay)
   elif phase == "evaluation":
     enter(scoring, "rewards_of", delay)
   else:

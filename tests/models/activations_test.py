@@ -8,8 +8,8 @@ from jax.sharding import PartitionSpec
 
 from jaxalign.models import activations, heads
 from jaxalign.models.hf import config_map
-from jaxalign.runtime import collectives
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.profiling import hlo_collectives
 from tests import parallel_modes
 from tests.models.samples import equations
 
@@ -67,7 +67,8 @@ class LaidOutTest(absltest.TestCase):
 
   def largest_message(self, compiled):
     return max(
-      message.bytes for message in collectives.collectives(compiled.as_text())
+      message.bytes
+      for message in hlo_collectives.collectives(compiled.as_text())
     )
 
   def test_gradient_is_that_of_one_device(self):

@@ -13,8 +13,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxalign import models
 from jaxalign.models import activations, splash_attention
 from jaxalign.models.hf import param_map
-from jaxalign.runtime import inspect
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.profiling import compiled as inspect
 from tests import parallel_modes
 from tests.models.samples import LLAMA, rows, start
 

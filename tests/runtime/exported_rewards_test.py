@@ -13,8 +13,9 @@ from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.chat import Turn
 from jaxalign.models import heads
 from jaxalign.models.hf import config_map, weights
-from jaxalign.runtime import artefact, model_rewards
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import artifact
+from jaxalign.runtime.reward_sources import model as model_rewards
 from tests.data.tokenization import older_tokenizers_test as older
 from tests.data.tokenization import tokenizer_files_test as folders
 
@@ -75,7 +76,7 @@ def saved(tokenizer, *, rows=None, family="llama") -> str:
   params = heads.reward_model(network).init(jax.random.key(3), token, token > 0)
   params = jax.tree.map(lambda x: 2 * x, params)  # far from all alike
   folder = tempfile.mkdtemp()
-  description = artefact.Description(
+  description = artifact.Description(
     kind="reward",
     heads=("reward",),
     max_length=128,
@@ -84,7 +85,7 @@ def saved(tokenizer, *, rows=None, family="llama") -> str:
     mixture_weights=None,
     provenance={},
   )
-  artefact.save(folder, params, network, tokenizer, description)
+  artifact.save(folder, params, network, tokenizer, description)
   return folder
 
 

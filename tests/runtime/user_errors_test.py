@@ -7,7 +7,8 @@ import tempfile
 from absl.testing import absltest, parameterized
 
 from jaxalign.ops import checks
-from jaxalign.runtime import folders, user_errors
+from jaxalign.runtime import user_errors
+from jaxalign.runtime.io import folders
 
 
 def raised(function, *args, **options) -> Exception:

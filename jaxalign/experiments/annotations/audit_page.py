@@ -9,7 +9,7 @@ from etils import epath
 from jaxalign.data.records.record import Record
 from jaxalign.data.stats import summary
 from jaxalign.experiments.annotations.findings import percent
-from jaxalign.runtime import data_figures, report
+from jaxalign.runtime.plots import data, html_report
 
 
 def write(
@@ -24,7 +24,7 @@ def write(
     result: content of eval.json.
     pairs: of each split that has any.
   """
-  sections: list[report.Table | report.Figure | report.Text] = [
+  sections: list[html_report.Table | html_report.Figure | html_report.Text] = [
     _rows(result["splits"]),
     *_rated(result["splits"]),
   ]
@@ -42,7 +42,7 @@ def write(
       _resolution(result["resolution"]),
       _baselines(result["baselines"]),
     ]
-  report.write_report(
+  html_report.write_report(
     workdir / "report.html",
     title="Preferences before training",
     summary="\n\n".join(result["findings"]),
@@ -50,7 +50,7 @@ def write(
   )
 
 
-def _rows(splits: Mapping[str, Any]) -> report.Table:
+def _rows(splits: Mapping[str, Any]) -> html_report.Table:
   rows = []
   for name, split in splits.items():
     for source in split["sources"]:
@@ -63,7 +63,7 @@ def _rows(splits: Mapping[str, Any]) -> report.Table:
         [name, source["spec"], source["read"], source["kept"],
          source["skipped"], ", ".join(lost) or "none"]
       )  # fmt: skip
-  return report.Table(
+  return html_report.Table(
     title="Rows",
     columns=["split", "source", "read", "kept", "in error", "dropped"],
     rows=rows,
@@ -75,13 +75,13 @@ def _rows(splits: Mapping[str, Any]) -> report.Table:
   )
 
 
-def _rated(splits: Mapping[str, Any]) -> list[report.Table]:
+def _rated(splits: Mapping[str, Any]) -> list[html_report.Table]:
   given = {n: s["rated"] for n, s in splits.items() if s["rated"] is not None}
   if not given:
     return []
   columns = next(iter(given.values()))
   return [
-    report.Table(
+    html_report.Table(
       title="Responses judged alone",
       columns=["split", *(name.replace("_", " ") for name in columns)],
       rows=[[name, *values.values()] for name, values in given.items()],
@@ -91,14 +91,14 @@ def _rated(splits: Mapping[str, Any]) -> list[report.Table]:
   ]
 
 
-def _lengths(splits: Mapping[str, Any]) -> report.Table:
+def _lengths(splits: Mapping[str, Any]) -> html_report.Table:
   rows = [
     [name, part, unit, *(float(round(v, 1)) for v in quantiles.values())]
     for name, split in splits.items()
     for unit in ("characters", "tokens")
     for part, quantiles in split[unit].items()
   ]
-  return report.Table(
+  return html_report.Table(
     title="Lengths",
     columns=["split", "part", "unit", "min", "10 %", "median", "90 %", "max",
              "mean"],
@@ -109,7 +109,7 @@ def _lengths(splits: Mapping[str, Any]) -> report.Table:
 
 def _length_bias(
   splits: Mapping[str, Any], pairs: Sequence[Record]
-) -> list[report.Table | report.Figure]:
+) -> list[html_report.Table | html_report.Figure]:
   rows = [
     [name, source, share["count"], percent(share)]
     for name, split in splits.items()
@@ -123,7 +123,7 @@ def _length_bias(
   sizes = summary.characters(pairs)
   longer = np.maximum(sizes["chosen"], sizes["rejected"])
   shorter = np.maximum(np.minimum(sizes["chosen"], sizes["rejected"]), 1)
-  table = report.Table(
+  table = html_report.Table(
     title="Length and position bias",
     columns=["split", "of", "pairs", "the longer, or the first, was chosen"],
     rows=rows,
@@ -132,16 +132,16 @@ def _length_bias(
   )
   return [
     table,
-    report.Figure(
+    html_report.Figure(
       "Lengths of responses",
-      data_figures.spread(
+      data.spread(
         {name: sizes[name] for name in ("chosen", "rejected")},
         label="characters",
       ),
     ),
-    report.Figure(
+    html_report.Figure(
       "Choice of the longer response",
-      data_figures.win_rates(longer / shorter, summary.longer_wins(pairs)),
+      data.win_rates(longer / shorter, summary.longer_wins(pairs)),
       "Bins of equally many pairs; bars are sampling noise.",
     ),
   ]
@@ -149,12 +149,12 @@ def _length_bias(
 
 def _votes(
   splits: Mapping[str, Any], pairs: Sequence[Record]
-) -> list[report.Table | report.Figure | report.Text]:
+) -> list[html_report.Table | html_report.Figure | html_report.Text]:
   given = {n: s["votes"] for n, s in splits.items() if s["votes"] is not None}
   ties = ", ".join(f"{n} {s['ties']:,}" for n, s in splits.items())
   if not given:
     return [
-      report.Text(
+      html_report.Text(
         "Votes",
         f"Each pair was judged once or the votes are not given. Ties: {ties}.",
       )
@@ -165,15 +165,15 @@ def _votes(
   if len(counts):
     shares = (counts[:, 0] + counts[:, 2] / 2) / counts.sum(axis=1)
     drawn = [
-      report.Figure(
+      html_report.Figure(
         "Votes for the chosen response",
-        data_figures.vote_shares(shares),
+        data.vote_shares(shares),
         "Ties count half. Pairs at one half teach nothing; counted votes below "
         "it are recorded the wrong way round.",
       )
     ]
   return [
-    report.Table(
+    html_report.Table(
       title="Votes",
       columns=["split", *(name.replace("_", " ") for name in columns)],
       rows=[[name, *votes.values()] for name, votes in given.items()],
@@ -183,7 +183,7 @@ def _votes(
   ]
 
 
-def _people(splits: Mapping[str, Any]) -> report.Table:
+def _people(splits: Mapping[str, Any]) -> html_report.Table:
   rows = []
   for name, split in splits.items():
     people = split["annotators"]
@@ -197,7 +197,7 @@ def _people(splits: Mapping[str, Any]) -> report.Table:
       [name, people["named"], people["pairs_without"], *shown,
        len(split["pairs_by_group"])]
     )  # fmt: skip
-  return report.Table(
+  return html_report.Table(
     title="Annotators",
     columns=["split", "named", "pairs without a name", "fewest pairs",
              "median", "most", "groups"],
@@ -205,14 +205,14 @@ def _people(splits: Mapping[str, Any]) -> report.Table:
   )  # fmt: skip
 
 
-def _busy(pairs: Sequence[Record]) -> list[report.Figure]:
+def _busy(pairs: Sequence[Record]) -> list[html_report.Figure]:
   people = summary.pairs_per_annotator(pairs)
   if len(people) < 2:
     return []
   return [
-    report.Figure(
+    html_report.Figure(
       "Pairs per annotator",
-      data_figures.ranked_counts(
+      data.ranked_counts(
         [*people.values()], label="annotators, busiest first", unit="pairs"
       ),
     )
@@ -221,7 +221,7 @@ def _busy(pairs: Sequence[Record]) -> list[report.Figure]:
 
 def _repeats(
   splits: Mapping[str, Any], leakage: Mapping[str, int] | None
-) -> report.Table:
+) -> html_report.Table:
   rows: list[list[Any]] = [
     [name, split["pairs"], *split["repeats"].values()]
     for name, split in splits.items()
@@ -234,7 +234,7 @@ def _repeats(
       f"{k.replace('_', ' ')} {v:,}" for k, v in leakage.items()
     )
     note += f" Held-out pairs that share with training: {shared}."
-  return report.Table(
+  return html_report.Table(
     title="Duplicates and leakage",
     columns=["split", "pairs", "distinct prompts", "repeated", "contradicting",
              "near repeats"],
@@ -243,8 +243,8 @@ def _repeats(
   )  # fmt: skip
 
 
-def _structure(tests: Sequence[Mapping[str, Any]]) -> report.Table:
-  return report.Table(
+def _structure(tests: Sequence[Mapping[str, Any]]) -> html_report.Table:
+  return html_report.Table(
     title="Is there more than one taste?",
     columns=["units", "number", "rows", "variation between", "by chance",
              "p-value"],
@@ -259,8 +259,8 @@ def _structure(tests: Sequence[Mapping[str, Any]]) -> report.Table:
   )  # fmt: skip
 
 
-def _resolution(found: Mapping[str, Mapping[str, float]]) -> report.Table:
-  return report.Table(
+def _resolution(found: Mapping[str, Mapping[str, float]]) -> html_report.Table:
+  return html_report.Table(
     title="The smallest differences these pairs can show",
     columns=["independent", "n", "accuracy over chance",
              "accuracy of two models", "ECE of two models"],
@@ -275,8 +275,8 @@ def _resolution(found: Mapping[str, Mapping[str, float]]) -> report.Table:
   )  # fmt: skip
 
 
-def _baselines(scores: Mapping[str, float]) -> report.Table:
-  return report.Table(
+def _baselines(scores: Mapping[str, float]) -> html_report.Table:
+  return html_report.Table(
     title="Accuracy without a reward model",
     columns=["chance", *(name.replace("_", " ") for name in scores)],
     rows=[["0.500", *(f"{value:.3f}" for value in scores.values())]],

@@ -8,7 +8,8 @@ from etils import epath
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.annotations.denoise_numbers import Split
-from jaxalign.runtime import curves, figures, noise_figures, report, writer
+from jaxalign.runtime.io import metric_writer
+from jaxalign.runtime.plots import curves, html_report, noise_figures, rewards
 
 MAX_CHARACTERS = 600  # of a prompt's end and of a response's beginning
 
@@ -81,19 +82,19 @@ def write(
     shown: training pairs by kind, see `TITLES`.
     warnings: what to mind about the data.
   """
-  sections: list[report.Table | report.Figure | report.Text] = [
+  sections: list[html_report.Table | html_report.Figure | html_report.Text] = [
     _quantiles(results),
     *_judged(results),
   ]
   for name, split in splits.items():
     groups = results[name]["groups"]
     sections += [
-      report.Figure(
+      html_report.Figure(
         f"Strengths, {name}",
-        figures.gap_histogram(split.strength),
+        rewards.gap_histogram(split.strength),
         "Mean reward gap over members, in favour of the label.",
       ),
-      report.Figure(
+      html_report.Figure(
         f"Spread over members by strength, {name}",
         noise_figures.against_strength(
           [group["strength"] for group in groups],
@@ -105,14 +106,14 @@ def write(
     ]
   sections += [_pairs(kind, pairs) for kind, pairs in shown.items()]
   history = workdir / "metrics.jsonl"
-  rows = writer.read_rows(history) if history.exists() else []
+  rows = metric_writer.read_rows(history) if history.exists() else []
   if rows:
     sections.append(
-      report.Figure(
+      html_report.Figure(
         "Training", curves.training_curves(rows), "Means over members."
       )
     )
-  report.write_report(
+  html_report.write_report(
     workdir / "report.html",
     title="Strength of preferences under an ensemble",
     summary="\n\n".join(in_words(*item) + "." for item in results.items()),
@@ -121,9 +122,9 @@ def write(
   )
 
 
-def _quantiles(results: Mapping[str, Mapping[str, Any]]) -> report.Table:
+def _quantiles(results: Mapping[str, Mapping[str, Any]]) -> html_report.Table:
   columns = [*next(iter(results.values()))["quantiles"]]
-  return report.Table(
+  return html_report.Table(
     title="Strength, in reward units",
     columns=["split", "pairs", "below 0", *columns, "mean spread"],
     rows=[
@@ -139,11 +140,11 @@ def _quantiles(results: Mapping[str, Mapping[str, Any]]) -> report.Table:
 
 def _judged(
   results: Mapping[str, Mapping[str, Any]],
-) -> list[report.Table | report.Figure]:
+) -> list[html_report.Table | html_report.Figure]:
   given = {n: r["judge"] for n, r in results.items() if r["judge"] is not None}
   if not given:
     return []
-  table = report.Table(
+  table = html_report.Table(
     title="Does low strength find the labels that a second judge contradicts?",
     columns=["split", "judged", "contradicted", "AUC", "weakest taken",
              "precision", "recall"],
@@ -160,7 +161,7 @@ def _judged(
   return [
     table,
     *(
-      report.Figure(
+      html_report.Figure(
         f"Agreement with the second judge, {name}",
         noise_figures.against_strength(
           [group["strength"] for group in one["groups"]],
@@ -175,9 +176,9 @@ def _judged(
   ]
 
 
-def _pairs(kind: str, pairs: Sequence[Shown]) -> report.Table:
+def _pairs(kind: str, pairs: Sequence[Shown]) -> html_report.Table:
   title, note = TITLES[kind]
-  return report.Table(
+  return html_report.Table(
     title=f"{title} training pairs",
     columns=["strength", "spread", "prompt", "chosen", "rejected", "where"],
     rows=[

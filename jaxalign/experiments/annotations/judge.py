@@ -15,7 +15,7 @@ from jaxalign.data.llm_labels import prompts as questions
 from jaxalign.data.llm_labels.prompts import Answer, EndpointConfig, Messages
 from jaxalign.data.records.chat import Text, text_of
 from jaxalign.experiments.inputs import answer_cache
-from jaxalign.runtime import progress
+from jaxalign.runtime.io import progress_bar
 
 SYSTEM = (
   "You compare two answers to a prompt. Say in one sentence how they differ in "
@@ -87,7 +87,7 @@ def ask(
   asked = [question(p, a, b) for p, a, b in rows]
   asked += [question(p, b, a) for p, a, b in rows]
   keys = {questions.question_key(config, one) for one in asked}
-  with progress.counted(
+  with progress_bar.counted(
     total=len(keys - {*cache.answers}), what="asking the judge"
   ) as done:
 

@@ -9,7 +9,7 @@ from etils import epath
 from jaxalign import metrics
 from jaxalign.data.llm_labels import personas
 from jaxalign.experiments.annotations.persona_votes import Labelled
-from jaxalign.runtime import data_figures, report
+from jaxalign.runtime.plots import data, html_report
 
 
 def summarise(
@@ -91,8 +91,8 @@ def write(
   kinds = personas.OUTCOMES
   cast = sum(result["label_votes"].values())
   busiest = max(result["votes"].values(), default=0)
-  sections: list[report.Table | report.Figure | report.Text] = [
-    report.Table(
+  sections: list[html_report.Table | html_report.Figure | html_report.Text] = [
+    html_report.Table(
       title="Labels",
       columns=["label", "utility", "votes", "share"],
       rows=[
@@ -101,7 +101,7 @@ def write(
         for label in crowd.labels
       ],
     ),
-    report.Table(
+    html_report.Table(
       title="Who answered what",
       columns=["persona", *kinds, "mean utility"],
       rows=[
@@ -113,7 +113,7 @@ def write(
       ],
       note="A vote counts only in exactly the form asked for.",
     ),
-    report.Table(
+    html_report.Table(
       title="The endpoint",
       columns=["count", "number"],
       rows=[[k.replace("_", " "), v] for k, v in result["endpoint"].items()],
@@ -122,9 +122,9 @@ def write(
   ]  # fmt: skip
   if busiest:
     sections.append(
-      report.Figure(
+      html_report.Figure(
         "Votes per label",
-        data_figures.ranked_counts(
+        data.ranked_counts(
           [n for n in result["label_votes"].values() if n],
           label="labels, most voted first",
           unit="votes",
@@ -142,7 +142,7 @@ def write(
   without = ", ".join(
     f"{name} {n:,}" for name, n in result["records_without_labels"].items()
   )
-  report.write_report(
+  html_report.write_report(
     workdir / "report.html",
     title=f"Votes of personas, version {result['version']}",
     summary="\n\n".join(

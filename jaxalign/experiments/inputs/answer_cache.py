@@ -7,7 +7,7 @@ from types import TracebackType
 from etils import epath
 
 from jaxalign.data.llm_labels.prompts import Answer
-from jaxalign.runtime import storage
+from jaxalign.runtime.io import filesystem
 
 log = logging.getLogger("jaxalign")
 
@@ -35,7 +35,7 @@ class AnswerCache:
           broken += 1
     if broken:
       log.warning("%s: %d broken lines are asked again", path, broken)
-    self._file = storage.AppendedFile(path)
+    self._file = filesystem.AppendedFile(path)
     if torn:
       self._file.write(b"\n")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import jax
 
 from jaxalign.data.records.record import Record
-from jaxalign.runtime import progress
+from jaxalign.runtime.io import progress_bar
 
 
 def in_words(counts: Mapping[str, int]) -> str:
@@ -31,4 +31,4 @@ def watched(
   """
   if jax.process_count() > 1:
     return records
-  return progress.watched(records, total=total, what=what)
+  return progress_bar.watched(records, total=total, what=what)

@@ -16,7 +16,8 @@ from jaxalign.data.records import reader, refusals, sources, splits
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.inputs import cautions, counts, tokenizers
 from jaxalign.ops import checks
-from jaxalign.runtime import hosts, progress
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import progress_bar
 
 log = logging.getLogger("jaxalign")
 
@@ -148,7 +149,9 @@ def load_records(
       config.on_bad_record, tokenizer, least=1
     )
   stream = _stream(config, files, check)
-  records = list(progress.watched(stream, total=None, what="reading records"))
+  records = list(
+    progress_bar.watched(stream, total=None, what="reading records")
+  )
   _log(stream)
   return records
 
@@ -213,7 +216,7 @@ def load_pairs(
     tokenizer,
     max_length=config.max_length,
     on_disk=config.streaming,
-    processes=hosts.sharing(),
+    processes=multihost.sharing(),
   )
   _log(stream)
   log.info(

@@ -9,7 +9,7 @@ from jaxalign.data.batching import loader, pair_dataset, prompt_dataset
 from jaxalign.data.records import reader, refusals
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.inputs import cautions, counts
-from jaxalign.runtime import hosts
+from jaxalign.runtime.distributed import multihost
 
 log = logging.getLogger("jaxalign")
 
@@ -105,7 +105,7 @@ def load_prompts(
     tokenizer,
     max_length=config.max_prompt_length,
     group_names=group_names,
-    processes=hosts.sharing(),
+    processes=multihost.sharing(),
   )
   log.info(
     "%s: %s prompts; cut to %d tokens: %s",

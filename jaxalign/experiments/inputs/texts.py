@@ -12,7 +12,7 @@ from jaxalign.data.records import reader, refusals
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.inputs import cautions, counts
 from jaxalign.ops import checks
-from jaxalign.runtime import hosts
+from jaxalign.runtime.distributed import multihost
 
 log = logging.getLogger("jaxalign")
 
@@ -92,7 +92,7 @@ def load_texts(
     tokenizer,
     length=config.length,
     layout=config.layout,
-    processes=hosts.sharing(),
+    processes=multihost.sharing(),
   )
   filled = int(dataset.sequences.lengths.sum()) / (len(dataset) * config.length)
   log.info(

@@ -5,7 +5,7 @@ import os
 from typing import Protocol
 
 from jaxalign.data.batching import pair_dataset
-from jaxalign.runtime import folders
+from jaxalign.runtime.io import folders
 
 log = logging.getLogger("jaxalign")
 

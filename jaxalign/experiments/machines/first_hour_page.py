@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from jaxalign.runtime import preemption
+from jaxalign.runtime.distributed import preemption
 
 
 class Check(NamedTuple):

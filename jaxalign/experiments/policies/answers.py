@@ -14,7 +14,7 @@ from jaxalign.experiments.policies import policy_sampling
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.generation.generate import bucket, generate
 from jaxalign.models.hf import weights
-from jaxalign.runtime import folders
+from jaxalign.runtime.io import folders
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,9 @@ from typing import Any
 
 from etils import epath
 
-from jaxalign.runtime import group_figures, report, storage
+from jaxalign.runtime.io import filesystem
+from jaxalign.runtime.plots import groups as group_plots
+from jaxalign.runtime.plots import html_report
 
 
 class SampleFile:
@@ -40,11 +42,11 @@ class SampleFile:
       for line in lines[:-1]:
         kept.append(line)
         self.rows.append(json.loads(line))
-    storage.write_atomically(path, "".join(f"{x}\n" for x in kept).encode())
+    filesystem.write_atomically(path, "".join(f"{x}\n" for x in kept).encode())
 
   def append(self, rows: Iterable[Any]) -> None:
     """Adds rows; they are on the disk when this returns."""
-    file = storage.AppendedFile(self._path)
+    file = filesystem.AppendedFile(self._path)
     lines = (json.dumps(row, allow_nan=False) for row in rows)
     file.write("".join(f"{line}\n" for line in lines).encode())
     file.close()
@@ -73,8 +75,8 @@ def write(
       )
     ]
     rows.append([n, f"{kl:.3f}", *cells])
-  sections: list[report.Table | report.Figure] = [
-    report.Table(
+  sections: list[html_report.Table | html_report.Figure] = [
+    html_report.Table(
       f"Best of n by {pick_by}, {prompts} prompts",
       ("n", "KL, nats", *names),
       rows,
@@ -95,9 +97,9 @@ def write(
     for k, name in enumerate(result["oracle_names"])
   }
   sections.append(
-    report.Figure(
+    html_report.Figure(
       "How far the proxy can be trusted",
-      group_figures.rewards_against_kl(
+      group_plots.rewards_against_kl(
         result["kl"],
         groups if groups else {pick_by: {"proxy": picked}},
         label="reward",
@@ -106,7 +108,7 @@ def write(
       "harm.",
     )
   )
-  report.write_report(
+  html_report.write_report(
     workdir / "report.html",
     title=f"Best of n by {pick_by}",
     summary="",

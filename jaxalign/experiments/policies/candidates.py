@@ -9,7 +9,7 @@ import numpy as np
 from jaxalign.data.records import chat, reader
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.policies import answers
-from jaxalign.runtime import reward_sources
+from jaxalign.runtime.reward_sources import base
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +105,8 @@ def score_chunk(
   first: int,
   size: int,
   answerer: answers.Answerer | None,
-  source: reward_sources.RewardSource,
-  oracle: reward_sources.RewardSource | None,
+  source: base.RewardSource,
+  oracle: base.RewardSource | None,
   rated: Sequence[str],
 ) -> list[Scored]:
   """Answers and rewards of some records.

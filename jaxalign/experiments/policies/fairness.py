@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxalign.runtime import writer
+from jaxalign.runtime.io import metric_writer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _column(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
 
 
 def _evaluations(path: epath.Path) -> list[dict[str, Any]]:
-  return [row for row in writer.read_rows(path) if "eval/kl" in row]
+  return [row for row in metric_writer.read_rows(path) if "eval/kl" in row]
 
 
 def _at(curve: Mapping[str, np.ndarray], group: str, kl: float) -> float:

@@ -12,8 +12,9 @@ from jaxalign.experiments.inputs import texts
 from jaxalign.experiments.stage import training
 from jaxalign.models import activations, heads, token_log_probs
 from jaxalign.models.config import DecoderConfig
-from jaxalign.runtime import hosts, progress
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import progress_bar
 
 
 def answer_log_probs(
@@ -90,10 +91,12 @@ def make_measure(
       num_steps=len(source),
       prefetch=data.prefetch,
     )
-    for batch in progress.watched(
+    for batch in progress_bar.watched(
       stream, total=len(source), what="held-out likelihood"
     ):
-      part = hosts.fetch(evaluate(params, hosts.global_batch(batch, rows)))
+      part = multihost.fetch(
+        evaluate(params, multihost.global_batch(batch, rows))
+      )
       total, count = total + float(part[0]), count + float(part[1])
     return {"eval/nll": total / max(count, 1.0)}
 

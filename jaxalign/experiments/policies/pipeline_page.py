@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from jaxalign.experiments.policies import fairness, policy_rounds_page
-from jaxalign.runtime import canvas, report
+from jaxalign.runtime.plots import html_report, style
 
 MAX_SCORES = 12  # numbers of one step that the table of steps shows
 
@@ -29,7 +29,7 @@ def write(
     found: of `fairness.compare`, or None.
     rounds: of `policy_rounds.trace`, or None.
   """
-  sections: list[report.Table | report.Figure | report.Text] = []
+  sections: list[html_report.Table | html_report.Figure | html_report.Text] = []
   summary = (
     f"{len(steps)} steps in {_minutes(sum(filter(None, seconds.values())))}."
   )
@@ -40,7 +40,7 @@ def write(
     sections += policy_rounds_page.sections_of(rounds)
     summary += " " + policy_rounds_page.in_words(rounds)
   sections.append(
-    report.Table(
+    html_report.Table(
       title="Steps",
       columns=["step", "stage", "time", "results"],
       rows=[
@@ -56,7 +56,7 @@ def write(
       "evaluated, its own report.html.",
     )
   )
-  report.write_report(
+  html_report.write_report(
     workdir / "report.html",
     title="From preferences to a policy",
     summary=summary,
@@ -122,10 +122,12 @@ def _in_words(found: Mapping[str, Any]) -> str:
   )
 
 
-def _policies(found: Mapping[str, Any]) -> list[report.Table | report.Figure]:
+def _policies(
+  found: Mapping[str, Any],
+) -> list[html_report.Table | html_report.Figure]:
   groups = found["groups"]
   return [
-    report.Table(
+    html_report.Table(
       title="What each policy is worth to each group",
       columns=["policy", "last KL", *groups, "worst-off", "share of the gain"],
       rows=fairness.rows_of(found),
@@ -134,12 +136,12 @@ def _policies(found: Mapping[str, Any]) -> list[report.Table | report.Figure]:
       f"gain of the worst-off group over that of {found['best']}, which knows "
       "the groups.",
     ),
-    report.Figure(
+    html_report.Figure(
       "Utility of each group",
       group_bars(found),
       "At equal KL; the dotted lines are the start.",
     ),
-    report.Figure(
+    html_report.Figure(
       "Utility against distance from the start",
       utility_curves(found),
       "One panel per group and one for whichever group is worst off; the grey "
@@ -151,12 +153,12 @@ def _policies(found: Mapping[str, Any]) -> list[report.Table | report.Figure]:
 def group_bars(found: Mapping[str, Any]) -> bytes:
   """Bars of every policy's utility per group, a PNG file."""
   groups, policies = found["groups"], found["policies"]
-  drawn, panels = canvas.new(1.6 + 1.4 * len(policies), 3.2)
+  drawn, panels = style.new(1.6 + 1.4 * len(policies), 3.2)
   panel = panels[0, 0]
   width = 0.8 / len(groups)
   at = np.arange(len(policies))
   for number, group in enumerate(groups):
-    colour = canvas.COLOURS[number % len(canvas.COLOURS)]
+    colour = style.COLOURS[number % len(style.COLOURS)]
     panel.bar(
       at + (number - (len(groups) - 1) / 2) * width,
       [one["at_equal_kl"][group] for one in policies.values()],
@@ -167,17 +169,17 @@ def group_bars(found: Mapping[str, Any]) -> bytes:
     panel.axhline(
       found["start"][group], color=colour, linestyle=":", linewidth=1.2
     )
-  panel.axhline(0.0, color=canvas.GREY, linewidth=0.8)
+  panel.axhline(0.0, color=style.GREY, linewidth=0.8)
   panel.set_xticks(at, [*policies], parse_math=False)
   panel.set(ylabel="utility")
-  canvas.legend(panel)
-  return canvas.to_png(drawn)
+  style.legend(panel)
+  return style.to_png(drawn)
 
 
 def utility_curves(found: Mapping[str, Any]) -> bytes:
   """Utilities over KL, a panel per group and one of the worst, a PNG file."""
   groups, policies = found["groups"], found["policies"]
-  drawn, panels = canvas.new(
+  drawn, panels = style.new(
     3.4 * (len(groups) + 1), 3.0, 1, len(groups) + 1, sharey=True
   )
   for panel, group in zip(panels[0], [*groups, "worst-off"], strict=True):
@@ -191,14 +193,14 @@ def utility_curves(found: Mapping[str, Any]) -> bytes:
       panel.plot(
         curve["kl"],
         values,
-        color=canvas.COLOURS[number % len(canvas.COLOURS)],
+        color=style.COLOURS[number % len(style.COLOURS)],
         marker="o",
         markersize=3,
         linewidth=1.4,
         label=name,
       )
-    panel.axvline(found["kl"], color=canvas.GREY, linewidth=0.8)
+    panel.axvline(found["kl"], color=style.GREY, linewidth=0.8)
     panel.set(xlabel="KL from the start, nats", title=group)
   panels[0, 0].set(ylabel="utility")
-  canvas.legend(panels[0, 0])
-  return canvas.to_png(drawn)
+  style.legend(panels[0, 0])
+  return style.to_png(drawn)

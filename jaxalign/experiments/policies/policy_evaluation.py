@@ -14,7 +14,9 @@ from jaxalign.experiments.policies import (
   policy_settings,
   rollouts,
 )
-from jaxalign.runtime import hosts, progress, reward_sources
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import progress_bar
+from jaxalign.runtime.reward_sources import base
 
 Measure = Callable[[PolicyState], dict[str, float]]
 
@@ -24,8 +26,8 @@ def make_measure(
   stage: policy_programs.PolicyStage,
   held_out: prompt_dataset.PromptDataset,
   tokenizer: pair_dataset.Tokenizer,
-  source: reward_sources.RewardSource,
-  judge: reward_sources.RewardSource | None,
+  source: base.RewardSource,
+  judge: base.RewardSource | None,
   frozen: Any,
   key: jax.Array,
 ) -> Measure:
@@ -62,7 +64,7 @@ def make_measure(
     stream = loader.batch_iterator(
       source_of, start_step=0, num_steps=len(source_of), prefetch=0
     )
-    passing = progress.watched(
+    passing = progress_bar.watched(
       stream, total=len(source_of), what="answering held-out prompts"
     )
     for number, batch in enumerate(passing):
@@ -71,7 +73,7 @@ def make_measure(
       )
       read = {k: found.batch[k] for k in ("tokens", "mask")}
       width = config.sampling.max_new_tokens
-      kl, mask, ends = hosts.fetch(
+      kl, mask, ends = multihost.fetch(
         (
           stage.compare(state.actor.params, frozen, read),
           found.batch["mask"][..., -width:],

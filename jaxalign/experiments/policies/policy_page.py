@@ -11,7 +11,8 @@ import numpy as np
 from etils import epath
 
 from jaxalign.experiments.policies import policy_settings
-from jaxalign.runtime import canvas, curves, group_figures, report, writer
+from jaxalign.runtime.io import metric_writer
+from jaxalign.runtime.plots import curves, groups, html_report, style
 
 PARTS = ("sampling", "scoring", "learning")
 HEALTH = (  # what says whether learning is sound, in this order
@@ -22,7 +23,7 @@ HEALTH = (  # what says whether learning is sound, in this order
   "approx_kl",
   "clip_fraction",
 )
-Section = report.Table | report.Figure | report.Text
+Section = html_report.Table | html_report.Figure | html_report.Text
 
 
 class Run(NamedTuple):
@@ -73,8 +74,8 @@ def write(
   Returns:
     What came out, in words.
   """
-  rows = writer.read_rows(workdir / "metrics.jsonl")
-  times = writer.read_rows(workdir / "speed.jsonl")
+  rows = metric_writer.read_rows(workdir / "metrics.jsonl")
+  times = metric_writer.read_rows(workdir / "speed.jsonl")
   trained = [row for row in rows if "train/kl" in row]
   points = [row for row in rows if "eval/kl" in row]
   judged = () if config.judge is None or not points else config.judge.names
@@ -87,23 +88,23 @@ def write(
   )
   sections: list[Section] = [
     _stations(run),
-    report.Figure(
+    html_report.Figure(
       "Groups, distance and answers by iteration",
       curves.over_steps(_panels(run, config.kl.target)),
       "Lines are of the answers that were learned from, dashes of those to "
       "held-out prompts. A group's KL is that on its own prompts, where there "
       "are any.",
     ),
-    report.Figure(
+    html_report.Figure(
       "Utility against distance from the start",
-      group_figures.rewards_against_kl(
+      groups.rewards_against_kl(
         run.distance, _against_kl(run), label="utility", root=True
       ),
       "Proxy is what the policy was moved towards, oracle what the judge says "
       "of the same answers. Stars are the highest points: past the oracle's, "
       "more of the proxy does harm.",
     ),
-    report.Figure(
+    html_report.Figure(
       "Learning",
       curves.training_curves(
         trained,
@@ -113,12 +114,12 @@ def write(
       "Means over the optimiser steps of an iteration.",
     ),
     _split(times),
-    report.Figure(
+    html_report.Figure(
       "Time of an iteration", curves.over_steps(_speed_panels(times))
     ),
   ]
   summary = _in_words(run, len(trained))
-  report.write_report(
+  html_report.write_report(
     workdir / "report.html",
     title="From rewards to a policy",
     summary=summary,
@@ -145,7 +146,7 @@ def _in_words(run: Run, iterations: int) -> str:
   return text
 
 
-def _stations(run: Run) -> report.Table:
+def _stations(run: Run) -> html_report.Table:
   """Utilities at the start, at the end, and where they were best."""
   keys = {f"proxy, {g}": run.proxy + g for g in run.groups}
   keys |= {f"oracle, {g}": f"eval/judge/{g}" for g in run.judged}
@@ -156,7 +157,7 @@ def _stations(run: Run) -> report.Table:
       np.argmax(np.min(judged, axis=1))
     )
   at["end"] = len(run.points) - 1
-  return report.Table(
+  return html_report.Table(
     title="What answers are worth to each group",
     columns=["", "iteration", "KL, nats", *keys],
     rows=[
@@ -175,7 +176,7 @@ def _stations(run: Run) -> report.Table:
 
 def _panels(run: Run, target: float | None) -> list[curves.Panel]:
   """Everything that is logged by iteration, a colour per group."""
-  colour = lambda k: canvas.COLOURS[k % len(canvas.COLOURS)]
+  colour = lambda k: style.COLOURS[k % len(style.COLOURS)]
   line = lambda key, label, colour, dashed=False: curves.line(
     run.rows, key, label, colour, dashed=dashed
   )
@@ -193,8 +194,8 @@ def _panels(run: Run, target: float | None) -> list[curves.Panel]:
 
   def both(noun: str) -> list[curves.Line]:
     return [
-      line(f"train/{noun}", "training", canvas.BLUE),
-      *held_out(f"eval/{noun}", "held-out", canvas.BLUE),
+      line(f"train/{noun}", "training", style.BLUE),
+      *held_out(f"eval/{noun}", "held-out", style.BLUE),
     ]
 
   utilities = of_groups("utility")
@@ -209,19 +210,19 @@ def _panels(run: Run, target: float | None) -> list[curves.Panel]:
       "KL, nats per response",
       [
         *of_groups("kl"),
-        line("train/kl", "all", canvas.GREY),
-        *held_out("eval/kl", "all, held-out", canvas.GREY),
+        line("train/kl", "all", style.GREY),
+        *held_out("eval/kl", "all, held-out", style.GREY),
       ],
       target,
     ),
     curves.Panel(
-      "KL coefficient", [line("train/kl_coef", "training", canvas.BLUE)]
+      "KL coefficient", [line("train/kl_coef", "training", style.BLUE)]
     ),
     curves.Panel(
       "reward",
       [
-        line("train/score", "weighted over groups", canvas.BLUE),
-        line("train/shaped_score", "scaled and shaped", canvas.ORANGE),
+        line("train/score", "weighted over groups", style.BLUE),
+        line("train/shaped_score", "scaled and shaped", style.ORANGE),
       ],
     ),
     curves.Panel("tokens of a response", both("response_tokens")),
@@ -239,7 +240,7 @@ def _against_kl(run: Run) -> dict[str, dict[str, list[float]]]:
   return found
 
 
-def _split(times: Sequence[Mapping[str, float]]) -> report.Table:
+def _split(times: Sequence[Mapping[str, float]]) -> html_report.Table:
   """Medians over iterations but the first, which waits for compilation."""
   later = times[1:] or times
   seconds = {
@@ -252,7 +253,7 @@ def _split(times: Sequence[Mapping[str, float]]) -> report.Table:
     for name, key in (("Host", "host"), ("Device", "device"))
     if f"speed/{key}_memory_bytes" in times[-1]
   )
-  return report.Table(
+  return html_report.Table(
     title="Where the time of an iteration goes",
     columns=["part", "median, s", "share of these", "first iteration, s"],
     rows=[
@@ -277,11 +278,11 @@ def _speed_panels(times: Sequence[Mapping[str, float]]) -> list[curves.Panel]:
     curves.Panel(
       "seconds",
       [
-        curves.line(later, f"speed/{part}_seconds", part, canvas.COLOURS[k])
+        curves.line(later, f"speed/{part}_seconds", part, style.COLOURS[k])
         for k, part in enumerate(PARTS)
       ],
     ),
     curves.Panel(
-      "response tokens/s", [curves.line(later, rate, "all parts", canvas.GREY)]
+      "response tokens/s", [curves.line(later, rate, "all parts", style.GREY)]
     ),
   ]

@@ -15,8 +15,10 @@ from jaxalign.experiments.policies import policy_networks, policy_sampling
 from jaxalign.models import activations
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.generation.generate import bucket
-from jaxalign.runtime import abstract, footprint, loop
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import abstract
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import step_guard
+from jaxalign.runtime.profiling import memory
 
 Tree = Any
 
@@ -52,7 +54,7 @@ class PolicyStage(NamedTuple):
   init: Callable[[jax.Array], PolicyState]
   init_frozen: Callable[[jax.Array], Tree]
   network: DecoderConfig
-  traces: dict[str, loop.TraceCounter]
+  traces: dict[str, step_guard.TraceCounter]
   epochs: int
 
   def lower(self) -> jax.stages.Lowered:
@@ -73,7 +75,7 @@ class PolicyStage(NamedTuple):
       self.state.actor.params, self.frozen, self.prompts, key
     )
 
-  def programs(self) -> tuple[footprint.Program, ...]:
+  def programs(self) -> tuple[memory.Program, ...]:
     """What the compile stage compiles: sampling, then learning.
 
     FLOPs are those of every network over every token: one pass forward to
@@ -82,9 +84,9 @@ class PolicyStage(NamedTuple):
     """
     actor, critic = self.state.actor, self.state.critic
     own = isinstance(critic, train_state.TrainState)
-    of = lambda passes: footprint.batch_flops(self.network, self.batch, passes)
+    of = lambda passes: memory.batch_flops(self.network, self.batch, passes)
     trained = 2 if own else 1
-    sampling = footprint.Program(
+    sampling = memory.Program(
       "sample",
       self.lower_sample,
       {
@@ -93,10 +95,10 @@ class PolicyStage(NamedTuple):
         "kv_cache": self._cache(),
       },
       self.prompts["prompts"].shape,
-      of(footprint.FORWARD),
+      of(memory.FORWARD),
     )
     bare = lambda state: state._replace(params=())
-    learning = footprint.Program(
+    learning = memory.Program(
       "learn",
       self.lower,
       {
@@ -111,8 +113,8 @@ class PolicyStage(NamedTuple):
         "batch": self.batch,
       },
       self.batch["tokens"].shape,
-      (1 + trained) * of(footprint.FORWARD)
-      + self.epochs * trained * of(footprint.TRAINING),
+      (1 + trained) * of(memory.FORWARD)
+      + self.epochs * trained * of(memory.TRAINING),
     )
     return sampling, learning
 
@@ -176,8 +178,8 @@ def make_stage(
   shardings = _state_shardings(made, state, optimizers, mesh, rules)
   pmap = parallel == "pmap"
   traces = {
-    "sample": loop.TraceCounter(sample),
-    "learn": loop.TraceCounter(
+    "sample": step_guard.TraceCounter(sample),
+    "learn": step_guard.TraceCounter(
       ppo.make_learn(
         made.networks,
         optimizers,
@@ -189,7 +191,7 @@ def make_stage(
         ),
       )
     ),
-    "compare": loop.TraceCounter(
+    "compare": step_guard.TraceCounter(
       policy_sampling.make_compare(
         made.networks, shapes[1]["sampler_log_probs"].shape[-1]
       )

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxalign.runtime import canvas, report
+from jaxalign.runtime.plots import html_report, style
 
 
 def in_words(found: Mapping[str, Any]) -> str:
@@ -20,7 +20,9 @@ def in_words(found: Mapping[str, Any]) -> str:
   )
 
 
-def sections_of(found: Mapping[str, Any]) -> list[report.Table | report.Figure]:
+def sections_of(
+  found: Mapping[str, Any],
+) -> list[html_report.Table | html_report.Figure]:
   """A table of the rounds and their curves.
 
   Args:
@@ -43,7 +45,7 @@ def sections_of(found: Mapping[str, Any]) -> list[report.Table | report.Figure]:
       ]
     )
   return [
-    report.Table(
+    html_report.Table(
       title="What the policy is worth after each round",
       columns=[
         "round",
@@ -60,7 +62,7 @@ def sections_of(found: Mapping[str, Any]) -> list[report.Table | report.Figure]:
       "its own reward gains and the groups do not, the policy has outlearned "
       "the reward.",
     ),
-    report.Figure(
+    html_report.Figure(
       "Rounds by distance from the reference",
       curves(found),
       "One line per round, from where the last one ended. Each round's reward "
@@ -80,7 +82,7 @@ def curves(found: Mapping[str, Any]) -> bytes:
     found: of `policy_rounds.trace`.
   """
   titles = [*found["groups"], "worst-off", "its own reward"]
-  drawn, panels = canvas.new(3.1 * len(titles), 3.0, 1, len(titles))
+  drawn, panels = style.new(3.1 * len(titles), 3.0, 1, len(titles))
   for number, one in enumerate(found["rounds"]):
     curve = one["curve"]
     utilities = [curve["utilities"][group] for group in found["groups"]]
@@ -89,7 +91,7 @@ def curves(found: Mapping[str, Any]) -> bytes:
       panel.plot(
         curve["kl"],
         values,
-        color=canvas.COLOURS[number % len(canvas.COLOURS)],
+        color=style.COLOURS[number % len(style.COLOURS)],
         marker="o",
         markersize=3,
         linewidth=1.4,
@@ -100,5 +102,5 @@ def curves(found: Mapping[str, Any]) -> bytes:
     panel.set(xlabel="KL from the reference, nats")
   panels[0, 0].set(ylabel="utility")
   panels[0, -1].set(ylabel="reward, deviations")
-  canvas.legend(panels[0, 0])
-  return canvas.to_png(drawn)
+  style.legend(panels[0, 0])
+  return style.to_png(drawn)

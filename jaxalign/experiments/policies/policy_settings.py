@@ -15,7 +15,7 @@ from jaxalign.experiments.inputs import prompt_data
 from jaxalign.experiments.policies import policy_sampling, reward_source
 from jaxalign.experiments.stage import backbone
 from jaxalign.ops import checks
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
 
 
 @dataclasses.dataclass(frozen=True)

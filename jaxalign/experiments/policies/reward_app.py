@@ -16,7 +16,7 @@ from jaxalign.experiments.policies.reward_queue import (
   QueueFullError,
   RewardQueue,
 )
-from jaxalign.runtime import reward_sources, served_rewards
+from jaxalign.runtime.reward_sources import base, http
 
 log = logging.getLogger("jaxalign")
 
@@ -92,7 +92,7 @@ class _RefusedError(Exception):
 
 
 def make_app(
-  source: reward_sources.RewardSource, config: ServeConfig, *, batch_size: int
+  source: base.RewardSource, config: ServeConfig, *, batch_size: int
 ) -> applications.Starlette:
   """The web application.
 
@@ -146,7 +146,7 @@ def make_app(
         found = await _while_there(request, queue.score(prompts, texts))
     except asyncio.CancelledError:  # shutdown_s is nearly over
       raise QueueFullError("the server is shutting down") from None
-    reply = served_rewards.Reply(source.names, found, source.mixture_weights)
+    reply = http.Reply(source.names, found, source.mixture_weights)
     return responses.JSONResponse(reply.to_json())
 
   async def health(request: requests.Request) -> responses.Response:
@@ -168,15 +168,13 @@ def make_app(
 
   app = applications.Starlette(
     routes=[
-      routing.Route(
-        f"{VERSION}{served_rewards.PATH}", rewards, methods=["POST"]
-      ),
+      routing.Route(f"{VERSION}{http.PATH}", rewards, methods=["POST"]),
       routing.Route("/health", health),
     ],
     exception_handlers={
       _RefusedError: _refused,
       QueueFullError: _full,
-      reward_sources.RewardError: _failed,
+      base.RewardError: _failed,
       exceptions.HTTPException: _no_such_thing,
       Exception: _failed,
     },
@@ -226,7 +224,7 @@ async def _json_body(
 
 def _parsed(
   content: Any, max_texts: int
-) -> tuple[list[reward_sources.Prompt], list[str]]:
+) -> tuple[list[base.Prompt], list[str]]:
   """Prompts and responses of a body's JSON, counted before they are read."""
   if isinstance(content, dict):
     for texts in content.values():
@@ -235,7 +233,7 @@ def _parsed(
           413, f"a request may hold {max_texts} texts, got {len(texts)}"
         )
   try:
-    return served_rewards.parse_request(content)
+    return http.parse_request(content)
   except ValueError as error:
     raise _RefusedError(400, str(error)) from None
 
@@ -286,6 +284,6 @@ async def _no_such_thing(request: requests.Request, error: Any) -> Any:
   """An unknown path, or a known one by another method."""
   reason = (
     f"{request.method} {request.url.path}: {error.detail}; there are POST "
-    f"{VERSION}{served_rewards.PATH} and GET /health"
+    f"{VERSION}{http.PATH} and GET /health"
   )
   return _error(error.status_code, reason, error.headers)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxalign.runtime.reward_sources import Prompt, RewardSource
+from jaxalign.runtime.reward_sources.base import Prompt, RewardSource
 
 log = logging.getLogger("jaxalign")
 

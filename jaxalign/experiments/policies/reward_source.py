@@ -8,7 +8,7 @@ from jaxalign.data.llm_labels.prompts import ConnectionConfig, check_url
 from jaxalign.data.records import sources
 from jaxalign.data.synthetic import crowd, oracle
 from jaxalign.experiments.rewards import scoring
-from jaxalign.runtime import model_rewards, reward_sources, served_rewards
+from jaxalign.runtime.reward_sources import base, http, model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def open_source(
   rules: tuple[tuple[str, str | None], ...] = (),
   *,
   crowd_seed: int = 0,
-) -> reward_sources.RewardSource:
+) -> base.RewardSource:
   """Opens what the section names.
 
   Args:
@@ -100,11 +100,11 @@ def open_source(
     RewardError: no server answers at the url.
   """
   connection, batch_size = config.connection, config.batch_size
-  found: list[reward_sources.RewardSource] = []
+  found: list[base.RewardSource] = []
   for name in config.models:
     folder = sources.expand_variables(name)
     found.append(
-      model_rewards.load_source(
+      model.load_source(
         folder,
         scoring.load_network(folder, config.dtype),
         mesh=mesh,
@@ -120,8 +120,8 @@ def open_source(
   names = config.names
   if config.function is not None:
     found.append(
-      reward_sources.FunctionSource(
-        reward_sources.resolve_function(config.function),
+      base.FunctionSource(
+        base.resolve_function(config.function),
         names=names if names else ("reward",),
         max_attempts=connection.max_attempts,
         backoff_s=connection.backoff_s,
@@ -130,18 +130,16 @@ def open_source(
     )
   if config.url is not None:
     found.append(
-      served_rewards.EndpointSource(
-        config.url, connection, batch_size=batch_size
-      )
+      http.EndpointSource(config.url, connection, batch_size=batch_size)
     )
   if config.crowd is not None:
     people = crowd.crowd_of(config.crowd, seed=crowd_seed)
     found.append(
-      reward_sources.FunctionSource(
+      base.FunctionSource(
         oracle.oracle_rewards(people, calibrate=config.calibrated),
         names=people.groups,
         mixture_weights=people.shares,
         origin=f"the crowd {config.crowd}",
       )
     )
-  return reward_sources.JoinedSource(found, names=names)
+  return base.JoinedSource(found, names=names)

@@ -9,7 +9,8 @@ import numpy as np
 
 from jaxalign.data.batching import pair_dataset, prompt_dataset
 from jaxalign.experiments.policies import policy_programs
-from jaxalign.runtime import hosts, reward_sources
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.reward_sources import base
 
 
 class Rollout(NamedTuple):
@@ -38,7 +39,7 @@ def make_rollout(
   stage: policy_programs.PolicyStage,
   dataset: prompt_dataset.PromptDataset,
   tokenizer: pair_dataset.Tokenizer,
-  source: reward_sources.RewardSource,
+  source: base.RewardSource,
 ) -> Callable[[Any, Any, dict[str, np.ndarray], jax.Array], Rollout]:
   """`(actor params, frozen, batch of prompts, key) -> Rollout`.
 
@@ -60,9 +61,9 @@ def make_rollout(
     params: Any, frozen: Any, batch: dict[str, np.ndarray], key: jax.Array
   ) -> Rollout:
     begun = time.perf_counter()
-    prompts_of = hosts.global_batch(batch, rows)
+    prompts_of = multihost.global_batch(batch, rows)
     sampled = stage.sample(params, frozen, prompts_of, key)
-    ids, mask, index, where = hosts.fetch(
+    ids, mask, index, where = multihost.fetch(
       (
         sampled["tokens"],
         sampled["mask"],
@@ -88,7 +89,7 @@ def make_rollout(
     ]
     scores = source(asked, texts).reshape(*ids.shape[:2], -1)
     scored_at = time.perf_counter()
-    local = hosts.global_batch({"scores": scores[batch["row"]]}, rows)
+    local = multihost.global_batch({"scores": scores[batch["row"]]}, rows)
     return Rollout(
       batch={
         **sampled,

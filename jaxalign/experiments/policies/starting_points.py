@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxalign.data.batching import pair_dataset
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
-from jaxalign.runtime import folders
+from jaxalign.runtime.io import folders
 
 SCORE, VALUE, LANGUAGE_HEAD = "score", "value", "lm_head"
 Tree = Any  # nested dict of arrays, shapes or shardings

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxalign.runtime import group_figures, report
+from jaxalign.runtime.plots import groups as group_plots
+from jaxalign.runtime.plots import html_report
 
 World = Mapping[str, Mapping[str, Any]]
 
@@ -64,16 +65,16 @@ def write(
       ]
     )
   groups = [f"{100 * share:.0f} % of the crowd" for share in shares]
-  picture = group_figures.group_bars(
+  picture = group_plots.group_bars(
     found, groups, label="share of steps in its goal"
   )
   (workdir / "utilities.png").write_bytes(picture)
-  report.write_report(
+  html_report.write_report(
     workdir / "report.html",
     title="One policy for groups that want to be elsewhere",
     summary="",
     sections=[
-      report.Table(
+      html_report.Table(
         f"Means over {len(result)} worlds",
         (
           "objective",
@@ -87,7 +88,7 @@ def write(
         "objective over the random walk, in parts of what the convex dual over "
         "all paths says can be gained; the least of all worlds is shown.",
       ),
-      report.Figure(
+      html_report.Figure(
         "Utility of each group", picture, "Means as bars, worlds as points."
       ),
     ],

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxalign.runtime import heatmaps, report
+from jaxalign.runtime.plots import heatmaps, html_report
 
-Section = report.Table | report.Figure | report.Text
+Section = html_report.Table | html_report.Figure | html_report.Text
 
 
 def sections(found: Mapping[str, Any]) -> list[Section]:
@@ -33,7 +33,7 @@ def _by_part(models: Mapping[str, Any], kind: str) -> list[Section]:
     [scores["accuracy"][kind][part] for part in parts]
     for scores in models.values()
   ]
-  table = report.Table(
+  table = html_report.Table(
     title=f"Accuracy by {kind}",
     columns=["model", *parts, f"worst {kind}", "its accuracy"],
     rows=[
@@ -48,7 +48,7 @@ def _by_part(models: Mapping[str, Any], kind: str) -> list[Section]:
     note="A mean over all pairs counts the largest part most; the worst part "
     "is what fairness is about.",
   )
-  picture = report.Figure(
+  picture = html_report.Figure(
     f"Accuracy by {kind}",
     heatmaps.heat_map(
       np.array(values), [*models], parts, label="accuracy", low=0.0, high=1.0
@@ -58,9 +58,9 @@ def _by_part(models: Mapping[str, Any], kind: str) -> list[Section]:
   return [table, picture] if len(values) > 1 else [table]
 
 
-def _annotators(models: Mapping[str, Any]) -> report.Table:
+def _annotators(models: Mapping[str, Any]) -> html_report.Table:
   quantiles = [*next(iter(models.values()))["annotators"]["quantiles"]]
-  return report.Table(
+  return html_report.Table(
     title="Accuracy by annotator",
     columns=[
       "model",
@@ -82,8 +82,8 @@ def _annotators(models: Mapping[str, Any]) -> report.Table:
   )
 
 
-def _calibration(models: Mapping[str, Any]) -> report.Table:
-  return report.Table(
+def _calibration(models: Mapping[str, Any]) -> html_report.Table:
+  return html_report.Table(
     title="Calibration at other numbers of bins",
     columns=["model", "bins", "ECE", "MCE", "ACE"],
     rows=[
@@ -100,9 +100,9 @@ def _calibration(models: Mapping[str, Any]) -> report.Table:
   )
 
 
-def _gaps(models: Mapping[str, Any]) -> report.Table:
+def _gaps(models: Mapping[str, Any]) -> html_report.Table:
   size = lambda value: "none" if value is None else f"{value:.2f}"
-  return report.Table(
+  return html_report.Table(
     title="Reward gaps and their outliers",
     columns=["model", "pairs", "count", "mean gap", "outliers", "their mean"],
     rows=[
@@ -125,7 +125,7 @@ def _gaps(models: Mapping[str, Any]) -> report.Table:
 def _agreement(found: Mapping[str, Any]) -> list[Section]:
   names = found["names"]
   return [
-    report.Figure(
+    html_report.Figure(
       "How far models differ",
       heatmaps.heat_map(
         np.array(found["diversity"]),
@@ -136,7 +136,7 @@ def _agreement(found: Mapping[str, Any]) -> list[Section]:
       "0 where two models are of one mind, 1 where they are sure of the "
       "opposite.",
     ),
-    report.Table(
+    html_report.Table(
       title="Agreement and drift",
       columns=["model", *names, "drift"],
       rows=[

@@ -11,8 +11,9 @@ from jaxalign.data.batching import loader
 from jaxalign.experiments.rewards import scoring
 from jaxalign.experiments.stage import training
 from jaxalign.models import activations, heads
-from jaxalign.runtime import abstract, loop
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import abstract
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import step_guard
 
 
 def replicate(
@@ -42,7 +43,7 @@ def replicate(
   shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
   batch = stack(one.batch)
   everywhere = meshes.replicated(mesh)
-  update = loop.TraceCounter(
+  update = step_guard.TraceCounter(
     ensemble.make_ensemble_update(one.traces, num_members, at_once)
   )
   step = jax.jit(

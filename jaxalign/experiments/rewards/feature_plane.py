@@ -14,8 +14,10 @@ from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import scoring
 from jaxalign.experiments.stage import configuration, training
 from jaxalign.models import activations, heads
-from jaxalign.runtime import hosts, planes, progress, report
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import progress_bar
+from jaxalign.runtime.plots import html_report, planes
 
 START = "features_start.json"
 NUM_PAIRS = 500
@@ -100,11 +102,13 @@ def measure(
   stream = loader.batch_iterator(
     source, start_step=0, num_steps=len(source), prefetch=0
   )
-  for batch in progress.watched(
+  for batch in progress_bar.watched(
     stream, total=len(source), what="reading features"
   ):
-    features, where = hosts.fetch(
-      step(params, hosts.global_batch(batch, scorer.batch["where"].sharding))
+    features, where = multihost.fetch(
+      step(
+        params, multihost.global_batch(batch, scorer.batch["where"].sharding)
+      )
     )
     found.append(features[where])
   return principal_plane(np.concatenate(found))
@@ -132,12 +136,12 @@ def keep_start(
     return
   init_key, _ = jax.random.split(jax.random.key(seed))
   plane = measured(stage.whole(stage.init(init_key)))
-  if hosts.is_main():
+  if multihost.is_main():
     content = {name: part.tolist() for name, part in plane._asdict().items()}
     configuration.write_json(workdir / START, content)
 
 
-def section(workdir: epath.Path, after: Plane) -> report.Figure:
+def section(workdir: epath.Path, after: Plane) -> html_report.Figure:
   """The picture before and after training.
 
   Args:
@@ -149,7 +153,7 @@ def section(workdir: epath.Path, after: Plane) -> report.Figure:
   """
   saved = json.loads((workdir / START).read_text())
   before = Plane(np.array(saved["points"]), np.array(saved["shares"]))
-  return report.Figure(
+  return html_report.Figure(
     "Features before and after training",
     planes.feature_planes({"before": before, "after": after}),
     "What the reward head reads of held-out responses, on the two axes of "

@@ -10,7 +10,7 @@ from jaxalign.data.batching import loader, pair_dataset, ranking_dataset
 from jaxalign.data.records import reader, refusals
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.inputs import preferences
-from jaxalign.runtime import hosts
+from jaxalign.runtime.distributed import multihost
 
 KEYS = ("tokens", "mask", "where")
 
@@ -126,7 +126,7 @@ def join(
     tokenizer,
     max_length=data.max_length,
     on_disk=data.streaming,
-    processes=hosts.sharing(),
+    processes=multihost.sharing(),
   )
   if len(dataset) < config.num_prompts:
     raise ValueError(

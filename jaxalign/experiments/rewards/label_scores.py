@@ -10,7 +10,8 @@ import numpy as np
 from jaxalign import metrics, ops
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.rewards import label_targets, pages, pair_scores
-from jaxalign.runtime import artefact, label_figures, report
+from jaxalign.runtime.io import artifact
+from jaxalign.runtime.plots import html_report, label_figures
 
 SCORES = {
   "nll": "NLL, nats",
@@ -41,7 +42,7 @@ class Scores(NamedTuple):
   predicted: np.ndarray
   crowd: np.ndarray
 
-  def sections(self, name: str) -> list[report.Table | report.Figure]:
+  def sections(self, name: str) -> list[html_report.Table | html_report.Figure]:
     """What a page says of the model called `name`."""
     rows = [
       [
@@ -53,7 +54,7 @@ class Scores(NamedTuple):
     ]
     entropy = self.result["entropy"]
     return [
-      report.Table(
+      html_report.Table(
         title=f"Labels predicted by {name}",
         columns=["score", "model", "same for all"],
         rows=rows,
@@ -63,7 +64,7 @@ class Scores(NamedTuple):
         "last column predicts their mean for every response. Transport and "
         "utilities are in reward units.",
       ),
-      report.Figure(
+      html_report.Figure(
         f"Label shares of {name}",
         label_figures.label_shares(
           self.curve, self.labels, self.predicted, self.crowd
@@ -91,7 +92,7 @@ def crowd_shares(
 
 
 def score(
-  model: artefact.Description,
+  model: artifact.Description,
   logits: np.ndarray,
   records: Iterable[Record],
   config: pair_scores.EvalConfig,
@@ -167,7 +168,7 @@ def _scores(
 
 
 def _sums(
-  model: artefact.Description,
+  model: artifact.Description,
   log_probs: np.ndarray,
   crowd: np.ndarray,
   known: np.ndarray,

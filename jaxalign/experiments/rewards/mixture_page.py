@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jaxalign.runtime import heatmaps, report
+from jaxalign.runtime.plots import heatmaps, html_report
 
-Section = report.Table | report.Figure | report.Text
+Section = html_report.Table | html_report.Figure | html_report.Text
 
 
 def sections(mixtures: Mapping[str, Any]) -> list[Section]:
@@ -33,7 +33,7 @@ def _names(scores: Mapping[str, Any]) -> list[str]:
   return [f"head {k}" for k in range(len(scores["weights"]))]
 
 
-def _heads(name: str, scores: Mapping[str, Any]) -> report.Table:
+def _heads(name: str, scores: Mapping[str, Any]) -> html_report.Table:
   heads, pooled = scores["heads"], scores["pooled"]
   rows = [["share of users", None, *scores["weights"]]]
   rows += [
@@ -43,7 +43,7 @@ def _heads(name: str, scores: Mapping[str, Any]) -> report.Table:
     )
   ]
   rows.append(["accuracy, all", sum(heads["num_pairs"]) or None, *heads["all"]])
-  return report.Table(
+  return html_report.Table(
     f"Heads of {name} by group",
     ["", "pairs", *_names(scores)],
     rows,
@@ -53,8 +53,8 @@ def _heads(name: str, scores: Mapping[str, Any]) -> report.Table:
   )
 
 
-def _diversity(name: str, scores: Mapping[str, Any]) -> report.Figure:
-  return report.Figure(
+def _diversity(name: str, scores: Mapping[str, Any]) -> html_report.Figure:
+  return html_report.Figure(
     f"Distance between heads of {name}",
     heatmaps.heat_map(
       scores["diversity"],
@@ -67,7 +67,7 @@ def _diversity(name: str, scores: Mapping[str, Any]) -> report.Figure:
   )
 
 
-def _users(name: str, scores: Mapping[str, Any]) -> report.Figure:
+def _users(name: str, scores: Mapping[str, Any]) -> html_report.Figure:
   users = scores["users"]
   home = users["groups"]
   rows = users["responsibilities"]
@@ -76,7 +76,7 @@ def _users(name: str, scores: Mapping[str, Any]) -> report.Figure:
   )
   groups = [*scores["heads"]["groups"], "no group"]
   labels = [groups[home[u]] for u in order]
-  return report.Figure(
+  return html_report.Figure(
     f"Held-out people by head of {name}",
     heatmaps.heat_map(
       [rows[u] for u in order],
@@ -102,9 +102,9 @@ def _runs(labels: list[str]) -> list[str]:
   return shown
 
 
-def _confusion(name: str, scores: Mapping[str, Any]) -> report.Table:
+def _confusion(name: str, scores: Mapping[str, Any]) -> html_report.Table:
   users = scores["users"]
-  return report.Table(
+  return html_report.Table(
     f"Held-out people of {name}: known group against most likely head",
     ["group", *_names(scores)],
     [
@@ -118,9 +118,9 @@ def _confusion(name: str, scores: Mapping[str, Any]) -> report.Table:
   )
 
 
-def _new_users(name: str, scores: Mapping[str, Any]) -> report.Table:
+def _new_users(name: str, scores: Mapping[str, Any]) -> html_report.Table:
   groups = [*scores["new_users"][0]["groups"]]
-  return report.Table(
+  return html_report.Table(
     f"New people of {name}, known by their first pairs",
     [
       "pairs seen",

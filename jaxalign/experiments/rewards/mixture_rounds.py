@@ -15,7 +15,8 @@ from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import mixture_scores, mixture_users
 from jaxalign.experiments.stage import configuration, fitting, training
-from jaxalign.runtime import checkpoint, hosts, storage
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import checkpoint, filesystem
 
 log = logging.getLogger("jaxalign")
 
@@ -89,7 +90,7 @@ class Rounds:
   @property
   def weights(self) -> tuple[float, ...]:
     """Mixture weights of the state that `revise` or `finish` saw last, [K]."""
-    return tuple(float(w) for w in hosts.fetch(self._latest.weights))
+    return tuple(float(w) for w in multihost.fetch(self._latest.weights))
 
   def first_assignment(self, start: int) -> np.ndarray:
     """Responsibilities before the first step, float32 [U, K].
@@ -139,14 +140,14 @@ class Rounds:
     membership, scalars = self._expect(
       rewards[:, 0] - rewards[:, 1],
       user=self._pairs.dataset.annotator,
-      membership=hosts.fetch(state.carry),
+      membership=multihost.fetch(state.carry),
       reseed=not last,
     )
     scalars = {k: float(v) for k, v in scalars.items()}
     state = state._replace(carry=self._placed(membership))
     self._latest = state.carry
     found = mixture_users.recovery(
-      hosts.fetch(membership.responsibilities),
+      multihost.fetch(membership.responsibilities),
       mixture_users.user_groups(self._pairs.dataset),
       len(self._pairs.dataset.group_names),
     )
@@ -198,7 +199,7 @@ class Rounds:
           prefetch=prefetch,
           revise=self.revise,
         )
-        found.append(float(hosts.fetch(state.carry.log_likelihood)))
+        found.append(float(multihost.fetch(state.carry.log_likelihood)))
         del state
     best = int(np.argmax(found))
     log.info(
@@ -206,11 +207,11 @@ class Rounds:
       ", ".join(f"{value:.1f}" for value in found),
       best,
     )
-    if hosts.is_main():
+    if multihost.is_main():
       configuration.write_json(
         workdir / "restarts.json", {"log_likelihood": found, "chosen": best}
       )
-      storage.write_atomically(
+      filesystem.write_atomically(
         workdir / "metrics.jsonl",
         (folders[best] / "metrics.jsonl").read_bytes(),
       )
@@ -220,10 +221,10 @@ class Rounds:
       )
       saved.save(self._restart_steps, state, None)
       saved.wait()
-    if hosts.is_main():
+    if multihost.is_main():
       for folder in folders:
         (folder / "checkpoints").rmtree()
-    hosts.barrier("restarts")
+    multihost.barrier("restarts")
 
   def measure_of(
     self, held_out: preferences.Pairs | None
@@ -253,8 +254,8 @@ class Rounds:
       The mixture weights, [K].
     """
     self._latest = state.carry
-    membership = hosts.fetch(state.carry)
-    if hosts.is_main():
+    membership = multihost.fetch(state.carry)
+    if multihost.is_main():
       configuration.write_json(
         workdir / mixture_users.FOUND,
         mixture_users.found(

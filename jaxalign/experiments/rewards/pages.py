@@ -9,7 +9,9 @@ from etils import epath
 
 from jaxalign import metrics
 from jaxalign.experiments.rewards import breakdown_page, mixture_page
-from jaxalign.runtime import curves, figures, report, writer
+from jaxalign.runtime.io import metric_writer
+from jaxalign.runtime.plots import curves, html_report
+from jaxalign.runtime.plots import rewards as reward_plots
 
 HEADINGS = {
   "accuracy": "accuracy",
@@ -69,7 +71,7 @@ def write(
   result: Mapping[str, Any],
   rewards: Mapping[str, np.ndarray],
   num_bins: int,
-  further: Sequence[report.Table | report.Figure] = (),
+  further: Sequence[html_report.Table | html_report.Figure] = (),
 ) -> None:
   """Writes report.html, with the training curves if there was training.
 
@@ -80,7 +82,7 @@ def write(
     num_bins: bins of the reliability diagram.
     further: sections before that of training.
   """
-  sections: list[report.Table | report.Figure | report.Text] = [
+  sections: list[html_report.Table | html_report.Figure | html_report.Text] = [
     _scores(result),
     _baselines(result),
     *breakdown_page.sections(result["breakdown"]),
@@ -95,27 +97,27 @@ def write(
       )
     )
     sections += [
-      report.Figure(
+      html_report.Figure(
         f"Reliability of {name}",
-        figures.reliability_diagram(curve),
+        reward_plots.reliability_diagram(curve),
         "Predicted against observed share of pairs in which one response beats "
         "the other, each pair counted in both orders. The band holds 95 of 100 "
         "perfectly calibrated models of this sample size.",
       ),
-      report.Figure(
+      html_report.Figure(
         f"Rewards of {name}",
-        figures.reward_histograms(chosen, rejected),
+        reward_plots.reward_histograms(chosen, rejected),
         "Only differences within a prompt mean anything; the level is "
         "arbitrary.",
       ),
-      report.Figure(
+      html_report.Figure(
         f"Reward gaps of {name}",
-        figures.gap_histogram(gaps),
+        reward_plots.gap_histogram(gaps),
         "Chosen minus rejected; a long wrong side is confident error.",
       ),
     ]
   sections += [*further, *_training(workdir)]
-  report.write_report(
+  html_report.write_report(
     workdir / "report.html",
     title="Reward model evaluation",
     summary="\n\n".join(
@@ -134,7 +136,7 @@ def write_unevaluated(workdir: epath.Path, warnings: Sequence[str]) -> None:
     workdir: gets the page, and holds metrics.jsonl.
     warnings: what to mind.
   """
-  report.write_report(
+  html_report.write_report(
     workdir / "report.html",
     title="Reward model, not evaluated",
     summary="",
@@ -143,20 +145,20 @@ def write_unevaluated(workdir: epath.Path, warnings: Sequence[str]) -> None:
   )
 
 
-def _training(workdir: epath.Path) -> list[report.Figure]:
+def _training(workdir: epath.Path) -> list[html_report.Figure]:
   """The curves of the training that a workdir holds, if it does."""
   history = workdir / "metrics.jsonl"
-  rows = writer.read_rows(history) if history.exists() else []
+  rows = metric_writer.read_rows(history) if history.exists() else []
   if not rows:
     return []
   note = (
     f"Per step; from {curves.SMOOTHED} steps on a running mean, with the steps "
     "pale behind it."
   )
-  return [report.Figure("Training", curves.training_curves(rows), note)]
+  return [html_report.Figure("Training", curves.training_curves(rows), note)]
 
 
-def _scores(result: Mapping[str, Any]) -> report.Table:
+def _scores(result: Mapping[str, Any]) -> html_report.Table:
   rows = []
   for name, by_source in result["models"].items():
     for source, scores in by_source.items():
@@ -170,7 +172,7 @@ def _scores(result: Mapping[str, Any]) -> report.Table:
           f"{floor['mean']:.3f} [{floor['low']:.3f}, {floor['high']:.3f}]",
         ]
       )
-  return report.Table(
+  return html_report.Table(
     title="Held-out scores with 95 % bootstrap intervals",
     columns=["model", "source", "pairs", *HEADINGS.values(), "ECE noise floor"],
     rows=rows,
@@ -180,14 +182,14 @@ def _scores(result: Mapping[str, Any]) -> report.Table:
   )
 
 
-def _baselines(result: Mapping[str, Any]) -> report.Table:
+def _baselines(result: Mapping[str, Any]) -> html_report.Table:
   names = list(next(iter(result["baselines"].values())))
   rows = [
     [source, *(f"{scores[name]:.3f}" for name in names)]
     for source, scores in result["baselines"].items()
   ]
   lost = ", ".join(f"{k} {v}" for k, v in result["lost"].items())
-  return report.Table(
+  return html_report.Table(
     title="Accuracy without a reward model",
     columns=["source", *(name.replace("_", " ") for name in names)],
     rows=rows,

@@ -33,7 +33,7 @@ from jaxalign.experiments.rewards import (
 )
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
-from jaxalign.runtime import footprint
+from jaxalign.runtime.profiling import memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +211,7 @@ def take_of(
       return update.at_the_parameters
 
 
-def passes_of(recipe: Recipe) -> footprint.Passes:
+def passes_of(recipe: Recipe) -> memory.Passes:
   """What a step does with each array of tokens, for counting FLOPs."""
   match recipe:
     case contrastive.ContrastiveConfig():
@@ -219,7 +219,7 @@ def passes_of(recipe: Recipe) -> footprint.Passes:
     case metarm.MetaRmConfig():
       return metarm.passes(recipe)
     case _:
-      return footprint.TRAINING
+      return memory.TRAINING
 
 
 def with_responses(

@@ -16,17 +16,12 @@ from jaxalign.experiments.stage import backbone
 from jaxalign.models import activations, heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
-from jaxalign.runtime import (
-  abstract,
-  artefact,
-  bucket_lengths,
-  folders,
-  footprint,
-  hosts,
-  model_rewards,
-  progress,
-)
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import abstract, multihost
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import artifact, folders, progress_bar
+from jaxalign.runtime.profiling import memory
+from jaxalign.runtime.reward_sources import bucket_lengths
+from jaxalign.runtime.reward_sources import model as model_rewards
 
 
 class Stage(NamedTuple):
@@ -47,15 +42,15 @@ class Stage(NamedTuple):
   batch: dict[str, jax.ShapeDtypeStruct]
   network: DecoderConfig
   num_rewards: int
-  passes: footprint.Passes = footprint.FORWARD
+  passes: memory.Passes = memory.FORWARD
 
   def lower(self) -> jax.stages.Lowered:
     """The step for its abstract arguments, ready to compile."""
     return self.step.lower(self.state, self.batch)
 
-  def programs(self) -> tuple[footprint.Program, ...]:
+  def programs(self) -> tuple[memory.Program, ...]:
     """What the compile stage compiles: the forward pass over a batch."""
-    forward = footprint.program_of(
+    forward = memory.program_of(
       self.network,
       self.batch,
       name="forward",
@@ -128,11 +123,11 @@ def load_network(path: str, dtype: str) -> DecoderConfig:
   network = dataclasses.replace(weights.load_config(folder), dtype=dtype)
   if network.num_outputs is None:
     raise ValueError(f"{path} holds a language model, not a reward model")
-  if (epath.Path(folder) / artefact.DESCRIPTION).exists():
-    heads = artefact.load_description(folder).heads
+  if (epath.Path(folder) / artifact.DESCRIPTION).exists():
+    heads = artifact.load_description(folder).heads
     if len(heads) != network.num_outputs:
       raise ValueError(
-        f"{path}: {artefact.DESCRIPTION} names {len(heads)} heads, "
+        f"{path}: {artifact.DESCRIPTION} names {len(heads)} heads, "
         f"{', '.join(heads)}, config.json has {network.num_outputs} outputs: "
         "one of them is another model's"
       )
@@ -151,16 +146,16 @@ def fitted(data: preferences.DataConfig, path: str) -> preferences.DataConfig:
 
 def load_readout(path: str) -> reward_readout.Readout:
   """How a folder says its outputs are read; plain rewards if it is silent."""
-  if not (epath.Path(path) / artefact.DESCRIPTION).exists():
+  if not (epath.Path(path) / artifact.DESCRIPTION).exists():
     return reward_readout.PLAIN
-  return model_rewards.readout_of(artefact.load_description(path))
+  return model_rewards.readout_of(artifact.load_description(path))
 
 
 def load_mixture_weights(path: str) -> tuple[float, ...] | None:
   """Share of each head's group by a model's folder; None if it is silent."""
-  if not (epath.Path(path) / artefact.DESCRIPTION).exists():
+  if not (epath.Path(path) / artifact.DESCRIPTION).exists():
     return None
-  return artefact.load_description(path).mixture_weights
+  return artifact.load_description(path).mixture_weights
 
 
 def rewards_of(
@@ -199,13 +194,13 @@ def rewards_of(
   stream = loader.batch_iterator(
     source, start_step=0, num_steps=len(source), prefetch=data.prefetch
   )
-  for batch in progress.watched(
+  for batch in progress_bar.watched(
     stream, total=len(source), what="scoring batches"
   ):
     for name in ("tokens", "mask"):
       batch[name] = batch[name][:, :num_responses]
-    scores, index, where = hosts.fetch(
-      stage.step(params, hosts.global_batch(batch, rows))
+    scores, index, where = multihost.fetch(
+      stage.step(params, multihost.global_batch(batch, rows))
     )
     rewards[index[where]] = scores[where]
   bad = np.argwhere(~np.isfinite(rewards))

@@ -13,7 +13,7 @@ from jaxalign.models import heads, lora
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import config_map, peft, weights
 from jaxalign.models.lora import LoraConfig
-from jaxalign.runtime import folders
+from jaxalign.runtime.io import folders
 
 
 @dataclasses.dataclass(frozen=True)

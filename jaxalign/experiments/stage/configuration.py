@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from etils import epath
 
 from jaxalign.experiments.stage import key_names
-from jaxalign.runtime import storage
+from jaxalign.runtime.io import filesystem
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ def write_json(path: epath.PathLike, content: Any) -> None:
       undefined becomes null.
   """
   text = json.dumps(_finite(content), indent=2, sort_keys=True, allow_nan=False)
-  storage.write_atomically(path, f"{text}\n".encode())
+  filesystem.write_atomically(path, f"{text}\n".encode())
 
 
 def _finite(value: Any) -> Any:

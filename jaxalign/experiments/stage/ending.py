@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from etils import epath
 
-from jaxalign.runtime import hosts
+from jaxalign.runtime.distributed import multihost
 
 log = logging.getLogger("jaxalign")
 
@@ -42,7 +42,7 @@ def say(
     then: the command to run next, of `command`.
     **files: path by what it is, such as `report` or `model`.
   """
-  if not hosts.is_main():
+  if not multihost.is_main():
     return
   for finding in findings[:MAX_FINDINGS]:
     log.info("%s", finding)

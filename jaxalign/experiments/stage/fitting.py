@@ -13,7 +13,8 @@ from etils import epath
 from jaxalign.algorithms import train_state
 from jaxalign.data.batching import ensemble_loader, loader
 from jaxalign.experiments.stage import continuing, training
-from jaxalign.runtime import checkpoint, hosts, loop, preemption, writer
+from jaxalign.runtime.distributed import multihost, preemption
+from jaxalign.runtime.io import checkpoint, metric_writer, step_guard
 
 log = logging.getLogger("jaxalign")
 
@@ -100,10 +101,12 @@ def check_hosts(
     ValueError: on every process, with the processes that differ or the row.
   """
   for one in source.members:
-    hosts.check_same("the training data", fingerprint(one))
-    hosts.check_shares(one[start]["row"], one.batch_size)
+    multihost.check_same("the training data", fingerprint(one))
+    multihost.check_shares(one[start]["row"], one.batch_size)
     if one.mixing != "stratified":  # which shows a row of a small source again
-      hosts.check_disjoint("the training data", one.shown(start // len(one)))
+      multihost.check_disjoint(
+        "the training data", one.shown(start // len(one))
+      )
 
 
 def check_rows(
@@ -123,7 +126,7 @@ def check_rows(
   """
   digest = hashlib.sha256(b"".join(map(fingerprint, source.members)))
   continuing.same_rows(
-    workdir, digest.hexdigest(), start=start, main=hosts.is_main()
+    workdir, digest.hexdigest(), start=start, main=multihost.is_main()
   )
 
 
@@ -181,8 +184,8 @@ def fit(
   if jax.process_count() > 1 and start < schedule.num_steps:
     check_hosts(source, start)
   params = None
-  guard = loop.StepGuard(schedule.max_bad_steps)
-  profiler = loop.Profiler(
+  guard = step_guard.StepGuard(schedule.max_bad_steps)
+  profiler = step_guard.Profiler(
     workdir / "profile" if profile else None,
     max(1, min(PROFILE_AFTER, schedule.num_steps - start - PROFILE_STEPS + 1))
     + start,
@@ -190,18 +193,18 @@ def fit(
   )
   with (
     preemption.Preemption() as preempted,
-    writer.MetricWriter(
+    metric_writer.MetricWriter(
       workdir,
       start_step=start,
       num_steps=schedule.num_steps,
-      is_main=hosts.is_main(),
+      is_main=multihost.is_main(),
     ) as report,
   ):
     for step, batch in enumerate(stream, start + 1):
       profiler.before(step)
       with jax.profiler.StepTraceAnnotation("train", step_num=step):
         state, metrics = stage.step(
-          state, hosts.global_batch(batch, rows), step_key
+          state, multihost.global_batch(batch, rows), step_key
         )
       profiler.after(step, state)
       if revise is not None:

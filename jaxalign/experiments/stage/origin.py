@@ -10,7 +10,7 @@ from etils import epath
 
 from jaxalign.data.records import fingerprints, sources
 from jaxalign.experiments.stage import configuration
-from jaxalign.runtime import artefact, folders
+from jaxalign.runtime.io import artifact, folders
 
 FILE = "origin.json"
 LIBRARIES = (
@@ -45,8 +45,8 @@ def _of_reward_models(value: tuple[str, ...]) -> str:
   for name in value:
     folder = epath.Path(folders.resolved(name))
     parts.append(_of_model(name))
-    if (folder / artefact.DESCRIPTION).exists():
-      described = json.loads((folder / artefact.DESCRIPTION).read_text())
+    if (folder / artifact.DESCRIPTION).exists():
+      described = json.loads((folder / artifact.DESCRIPTION).read_text())
       described.pop("provenance", None)
       parts.append(json.dumps(described, sort_keys=True))
   return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -13,15 +13,9 @@ from jaxalign.experiments.stage import (
   continuing,
   log_lines,
 )
-from jaxalign.runtime import (
-  compilation_cache,
-  folders,
-  full_disk,
-  hosts,
-  ownership,
-  preemption,
-  watch,
-)
+from jaxalign.runtime import compilation_cache
+from jaxalign.runtime.distributed import heartbeat, multihost, preemption
+from jaxalign.runtime.io import folders, full_disk, workdir_lock
 
 T = TypeVar("T")
 
@@ -90,7 +84,7 @@ def join_hosts(
     )
   if coordinator is None:
     return
-  hosts.initialize(
+  multihost.initialize(
     coordinator=None if coordinator == "auto" else coordinator,
     num_processes=num_processes,
     process_id=process_id,
@@ -127,7 +121,7 @@ def main(
       process_id=values.process_id,
       timeout_s=values.host_timeout,
     )
-    log_lines.set_up(is_main=hosts.is_main())
+    log_lines.set_up(is_main=multihost.is_main())
     config = command_line.read_config(kind)
     compilation_cache.enable(values.compilation_cache)
     workdir = folders.open_workdir(values.workdir)
@@ -138,16 +132,16 @@ def main(
       jax.process_count(),
     )
     with (
-      watch.EndingTogether(values.host_silence),
+      heartbeat.EndingTogether(values.host_silence),
       preemption.leaving_at_once(),
       full_disk.named(workdir),
-      ownership.held(workdir, is_main=hosts.is_main()),
+      workdir_lock.held(workdir, is_main=multihost.is_main()),
     ):
       if check is not None:
         check(config, workdir)
-      if hosts.is_main():
+      if multihost.is_main():
         continuing.begin(config, workdir, resumes=resumes)
-      hosts.barrier("workdir")
+      multihost.barrier("workdir")
       run(config, workdir, **{k: option() for k, option in options.items()})
 
   command_line.launch(start, kind_of=lambda: kind)

@@ -15,15 +15,10 @@ from jaxalign.experiments.stage import backbone
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.ops import checks
-from jaxalign.runtime import (
-  abstract,
-  artefact,
-  checkpoint,
-  footprint,
-  hosts,
-  loop,
-)
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import abstract, multihost
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import artifact, checkpoint, step_guard
+from jaxalign.runtime.profiling import memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +110,8 @@ class Stage(NamedTuple):
   frozen: Callable[[jax.Array], Any]
   whole: Callable[[train_state.TrainState], Any]
   network: DecoderConfig
-  traces: loop.TraceCounter
-  passes: footprint.Passes = footprint.TRAINING
+  traces: step_guard.TraceCounter
+  passes: memory.Passes = memory.TRAINING
 
   def lower(self) -> jax.stages.Lowered:
     """The step for its abstract arguments, ready to compile.
@@ -130,14 +125,14 @@ class Stage(NamedTuple):
     key = jax.eval_shape(lambda: jax.random.key(0))
     return self.step.lower(self.state, self.batch, key)
 
-  def programs(self) -> tuple[footprint.Program, ...]:
+  def programs(self) -> tuple[memory.Program, ...]:
     """What the compile stage compiles: the step."""
     state = self.state
     parts = {
       "parameters": (state.params, state.frozen),
       "optimizer": state._replace(params=(), frozen=()),
     }
-    step = footprint.program_of(
+    step = memory.program_of(
       self.network,
       self.batch,
       name="step",
@@ -189,7 +184,7 @@ def assemble(
     optimizer, num_steps=schedule.num_steps, axes=trained.axes
   )
   abstract.check_rows(shapes, schedule.accumulation, mesh)
-  update = loop.TraceCounter(
+  update = step_guard.TraceCounter(
     contract.make_update(
       objective,
       chain,
@@ -274,7 +269,7 @@ def export(
   state: train_state.TrainState,
   workdir: epath.Path,
   tokenizer: pair_dataset.Tokenizer,
-  description: artefact.Description,
+  description: artifact.Description,
 ) -> None:
   """Writes `model/` and, where adapters were trained, `adapters/` beside it.
 
@@ -286,15 +281,15 @@ def export(
     tokenizer: saved beside the weights.
     description: content of `jaxalign.json`.
   """
-  params = hosts.fetch(stage.whole(state))
+  params = multihost.fetch(stage.whole(state))
   if config.lora is not None:
-    adapters, base = hosts.fetch((state.params, state.frozen))
-    if hosts.is_main():
+    adapters, base = multihost.fetch((state.params, state.frozen))
+    if multihost.is_main():
       backbone.save_adapters(
         workdir / "adapters", config, stage.network, adapters, base
       )
-  if hosts.is_main():
-    artefact.save(
+  if multihost.is_main():
+    artifact.save(
       workdir / "model", params, stage.network, tokenizer, description
     )
 

@@ -12,7 +12,7 @@ from jaxalign.data.batching import pair_dataset, sharded_tokens
 from jaxalign.experiments import sample, win_rates
 from jaxalign.experiments.inputs import preferences, prompt_data, texts
 from jaxalign.experiments.policies import candidates
-from jaxalign.runtime import hosts
+from jaxalign.runtime.distributed import multihost
 
 TURNS = [{"role": "user", "content": "Why?"}]
 ROWS = ({"prompt": "Q"}, {"prompt": TURNS, "group": "warm", "id": 7})
@@ -108,7 +108,7 @@ class PromptDataTest(parameterized.TestCase):
   def test_hosts_share_the_work(self):
     processes = sharded_tokens.Processes(0, 1, np.asarray)
     with (
-      mock.patch.object(hosts, "sharing", return_value=processes),
+      mock.patch.object(multihost, "sharing", return_value=processes),
       mock.patch.object(
         sharded_tokens, "encode_some", wraps=sharded_tokens.encode_some
       ) as run,

@@ -8,7 +8,8 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign.experiments.policies import policy_page
-from jaxalign.runtime import curves, group_figures
+from jaxalign.runtime.plots import curves
+from jaxalign.runtime.plots import groups as group_plots
 from tests.experiments import train_policy_test
 
 GROUPS = ("warm", "brief")
@@ -80,7 +81,7 @@ class PolicyPageTest(absltest.TestCase):
       text = "".join(f"{json.dumps(line)}\n" for line in lines)
       (workdir / f"{name}.jsonl").write_text(text)
     draw = {"over_steps": curves.over_steps,
-            "rewards_against_kl": group_figures.rewards_against_kl}  # fmt: skip
+            "rewards_against_kl": group_plots.rewards_against_kl}  # fmt: skip
     empty = curves.over_steps([])
     side = lambda name: draw[name] if pictures else lambda *a, **k: empty
     with (
@@ -88,7 +89,7 @@ class PolicyPageTest(absltest.TestCase):
         curves, "over_steps", side_effect=side("over_steps")
       ) as steps,
       mock.patch.object(
-        group_figures,
+        group_plots,
         "rewards_against_kl",
         side_effect=side("rewards_against_kl"),
       ) as kl,

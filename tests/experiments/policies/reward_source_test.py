@@ -6,11 +6,11 @@ from absl.testing import absltest, parameterized
 from jaxalign.data.llm_labels.prompts import ConnectionConfig
 from jaxalign.data.synthetic import crowd
 from jaxalign.experiments.policies import reward_source
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
 from tests import config_reads
-from tests.runtime import model_rewards_test, served_rewards_test
+from tests.runtime.reward_sources import http_test, model_test
 
-PROMPTS, RESPONSES = model_rewards_test.PROMPTS, model_rewards_test.RESPONSES
+PROMPTS, RESPONSES = model_test.PROMPTS, model_test.RESPONSES
 CONNECTION = ConnectionConfig(
   key_variable=None,
   concurrency=2,
@@ -52,14 +52,14 @@ def open_source(**changes):
 
 class OpenSourceTest(parameterized.TestCase):
   def test_one_model(self):
-    source = open_source(models=(model_rewards_test.folder(),))
+    source = open_source(models=(model_test.folder(),))
     self.assertEqual(source.names, ("warm", "brief"))
     self.assertEqual(source.mixture_weights, (0.75, 0.25))
-    expected = model_rewards_test.open_source()(PROMPTS, RESPONSES)
+    expected = model_test.open_source()(PROMPTS, RESPONSES)
     np.testing.assert_array_equal(source(PROMPTS, RESPONSES), expected)
 
   def test_two_models_need_names(self):
-    folder = model_rewards_test.folder()
+    folder = model_test.folder()
     with self.assertRaisesRegex(ValueError, "different names, got warm, brie"):
       open_source(models=(folder, folder))
     source = open_source(
@@ -71,13 +71,13 @@ class OpenSourceTest(parameterized.TestCase):
     np.testing.assert_array_equal(rewards[:, :2], rewards[:, 2:])
 
   def test_a_distribution_over_labels_as_its_mean_its_tail_or_its_spread(self):
-    folder = model_rewards_test.described(
+    folder = model_test.described(
       readout="labels",
       utilities=[1.0, -1.0],
       calibration={"mean": [0.5], "std": [2.0]},
       mixture_weights=None,
     )
-    logits = model_rewards_test.raw_rewards()
+    logits = model_test.raw_rewards()
     first = 1 / (1 + np.exp(logits[:, 1] - logits[:, 0]))  # of utility 1
     mean = 2 * first - 1
     tail = -1 + 2 * np.maximum(0, first - 0.25) / 0.75
@@ -100,8 +100,8 @@ class OpenSourceTest(parameterized.TestCase):
       calibration={"mean": [0.5], "std": [2.0]},
       mixture_weights=None,
     )
-    tail = model_rewards_test.described(**options, risk="cvar", alpha=0.75)
-    mean = model_rewards_test.described(**options)
+    tail = model_test.described(**options, risk="cvar", alpha=0.75)
+    mean = model_test.described(**options)
     of = lambda folder, **risk: open_source(
       models=(folder,), buckets=(64,), **risk
     )(PROMPTS, RESPONSES)
@@ -114,7 +114,7 @@ class OpenSourceTest(parameterized.TestCase):
 
   def test_a_plain_reward_has_no_tail(self):
     with self.assertRaisesRegex(ValueError, "a plain reward has no distri"):
-      open_source(models=(model_rewards_test.folder(),), risk="cvar", alpha=0.5)
+      open_source(models=(model_test.folder(),), risk="cvar", alpha=0.5)
 
   def test_a_function(self):
     source = open_source(
@@ -125,7 +125,7 @@ class OpenSourceTest(parameterized.TestCase):
     np.testing.assert_array_equal(rewards[:, 0], [len(r) for r in RESPONSES])
 
   def test_a_server(self):
-    with served_rewards_test.serving() as server:
+    with http_test.serving() as server:
       source = open_source(url=server.url)
       self.assertEqual(source.mixture_weights, (0.75, 0.25))
       rewards = source(PROMPTS, RESPONSES)
@@ -146,7 +146,7 @@ class OpenSourceTest(parameterized.TestCase):
     )
 
   def test_every_key_is_read(self):
-    config = config_of(models=(model_rewards_test.folder(),))
+    config = config_of(models=(model_test.folder(),))
     mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1))
     with config_reads.recorded(config) as unread:
       reward_source.open_source(config, mesh)

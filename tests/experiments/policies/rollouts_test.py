@@ -10,7 +10,7 @@ from absl.testing import absltest
 from jaxalign.data.batching import pair_dataset, prompt_dataset
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.policies import rollouts
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
 from tests.data.tokenization import tokenizer_files_test
 
 

@@ -18,7 +18,7 @@ from jaxalign.experiments.policies import policy_networks, starting_points
 from jaxalign.experiments.stage import backbone
 from jaxalign.models import heads, lora
 from jaxalign.models.hf import config_map
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
 
 P, N, V = 4, 3, 12
 

@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.rewards import breakdown, breakdown_page
-from jaxalign.runtime import report
+from jaxalign.runtime.plots import html_report
 
 N = 60
 
@@ -96,7 +96,7 @@ class BreakdownTest(parameterized.TestCase):
     found = breakdown.of_models({name: self.rewards for name in names}, data)
     found = json.loads(json.dumps(found))  # as eval.json gives it back
     sections = breakdown_page.sections(found)
-    titles = [s.title for s in sections if isinstance(s, report.Table)]
+    titles = [s.title for s in sections if isinstance(s, html_report.Table)]
     self.assertContainsSubset(
       [
         "Accuracy by group",

@@ -13,8 +13,8 @@ from jaxalign.algorithms import update as contract
 from jaxalign.experiments import denoise
 from jaxalign.experiments.rewards import ensembles
 from jaxalign.models import heads
-from jaxalign.runtime import hosts
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
 from tests.experiments import layouts
 from tests.experiments.denoise_test import smoke_config
 
@@ -80,7 +80,7 @@ def step(sizes, **changes):
   mesh = meshes.make_mesh(meshes.MeshConfig(*sizes))
   stage = denoise.build(config, mesh)
   start = stage.init(jax.random.key(0))
-  first = hosts.fetch(start)
+  first = multihost.fetch(start)
   rng = np.random.default_rng(0)
   batch = {
     name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in stage.batch.items()
@@ -88,9 +88,9 @@ def step(sizes, **changes):
   batch["tokens"] = rng.integers(0, 200, batch["tokens"].shape, np.int32)
   batch["mask"][:] = batch["where"][:] = True
   batch["row"][:] = np.arange(batch["row"].shape[-1])
-  placed = hosts.global_batch(batch, stage.batch["where"].sharding)
+  placed = multihost.global_batch(batch, stage.batch["where"].sharding)
   end, metrics = stage.step(start, placed, jax.random.key(1))
-  return stage, first, hosts.fetch(end), metrics
+  return stage, first, multihost.fetch(end), metrics
 
 
 class StageTest(absltest.TestCase):
@@ -151,13 +151,13 @@ class StageTest(absltest.TestCase):
     batch["tokens"] = rng.integers(0, 200, batch["tokens"].shape, np.int32)
     batch["mask"][:] = True
     rewards, _, _ = scorer.step(
-      params, hosts.global_batch(batch, scorer.batch["where"].sharding)
+      params, multihost.global_batch(batch, scorer.batch["where"].sharding)
     )
     score = jax.jit(
       bradley_terry.make_score(heads.reward_model(stage.network).apply)
     )
     for m in range(MEMBERS):
-      own = jax.tree.map(lambda leaf, m=m: leaf[m], hosts.fetch(params))
+      own = jax.tree.map(lambda leaf, m=m: leaf[m], multihost.fetch(params))
       np.testing.assert_allclose(
         rewards[..., m], score(own, batch)[..., 0], rtol=1e-4, atol=1e-5
       )

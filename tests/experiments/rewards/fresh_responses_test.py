@@ -13,7 +13,7 @@ from jaxalign.data.batching import pair_dataset, sharded_tokens
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.inputs import preferences
 from jaxalign.experiments.rewards import fresh_responses
-from jaxalign.runtime import hosts
+from jaxalign.runtime.distributed import multihost
 from tests.experiments.train_reward_test import smoke_config
 
 TOKENIZER = pair_dataset.byte_tokenizer()
@@ -93,7 +93,7 @@ class FreshResponsesTest(parameterized.TestCase):
   def test_hosts_share_the_work(self):
     processes = sharded_tokens.Processes(0, 1, np.asarray)
     with (
-      mock.patch.object(hosts, "sharing", return_value=processes),
+      mock.patch.object(multihost, "sharing", return_value=processes),
       mock.patch.object(
         sharded_tokens, "encode_some", wraps=sharded_tokens.encode_some
       ) as run,

@@ -12,7 +12,7 @@ from jaxalign.data.records.record import Record
 from jaxalign.experiments import evaluate, train_reward
 from jaxalign.experiments.rewards import label_scores, pair_scores
 from jaxalign.experiments.stage import configuration as configurations
-from jaxalign.runtime import artefact
+from jaxalign.runtime.io import artifact
 from tests import references
 from tests.experiments.evaluate_test import config_of
 from tests.experiments.train_reward_test import smoke_config
@@ -22,7 +22,7 @@ UTILITIES = (1.0, 0.5, -1.0, -1.0, -1.5, -3.0)
 COST = np.asarray(losses.helpful_harmless_label_set().cost, np.float64)
 
 
-def description(**changes) -> artefact.Description:
+def description(**changes) -> artifact.Description:
   settings = {
     "kind": "reward",
     "heads": losses.HELPFUL_HARMLESS_LABELS,
@@ -34,7 +34,7 @@ def description(**changes) -> artefact.Description:
     "readout": "labels",
     "label_cost": tuple(map(tuple, COST.tolist())),
   }
-  return artefact.Description(**settings | changes)
+  return artifact.Description(**settings | changes)
 
 
 class LabelScoresTest(parameterized.TestCase):

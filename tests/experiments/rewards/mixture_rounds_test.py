@@ -9,7 +9,7 @@ from etils import epath
 
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.rewards import mixture_rounds
-from jaxalign.runtime import artefact, writer
+from jaxalign.runtime.io import artifact, metric_writer
 from tests.experiments import train_reward_test
 
 CROWD = "synthetic:two_groups,num_annotators=12,pairs_per_annotator=5"
@@ -56,13 +56,13 @@ class RoundsTest(parameterized.TestCase):
       RoundsTest.straight = run(config())
 
   def test_what_a_run_leaves(self):
-    rows = writer.read_rows(self.straight / "metrics.jsonl")
+    rows = metric_writer.read_rows(self.straight / "metrics.jsonl")
     due = [row["step"] for row in rows if "em/log_likelihood" in row]
     self.assertEqual(due, [2, 4, 6])
     self.assertEqual(
       [row["step"] for row in rows if "train/loss" in row], [*range(1, 7)]
     )
-    described = artefact.load_description(self.straight / "model")
+    described = artifact.load_description(self.straight / "model")
     self.assertEqual(described.heads, ("component_0", "component_1"))
     self.assertLen(described.calibration["mean"], 2)
     self.assertNotEqual(*described.calibration["std"])
@@ -91,20 +91,20 @@ class RoundsTest(parameterized.TestCase):
     likelihood, chosen = tried["log_likelihood"], tried["chosen"]
     self.assertEqual(chosen, int(np.argmax(likelihood)))
     self.assertNotEqual(*likelihood)
-    rows = writer.read_rows(self.straight / "metrics.jsonl")
+    rows = metric_writer.read_rows(self.straight / "metrics.jsonl")
     self.assertAlmostEqual(
       rows[1]["em/log_likelihood"], likelihood[chosen], places=3
     )
     for start in range(2):
       folder = self.straight / "restarts" / str(start)
       self.assertFalse((folder / "checkpoints").exists())
-      self.assertLen(writer.read_rows(folder / "metrics.jsonl"), 2)
+      self.assertLen(metric_writer.read_rows(folder / "metrics.jsonl"), 2)
 
   @parameterized.parameters(2, 4, 9)
   def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self, writes):
     # Rows are written for two steps of each start, then for steps 3 to 6: the
     # kills are within the first start, at its end and after an E-step.
-    original, count = writer.MetricWriter.write, [0]
+    original, count = metric_writer.MetricWriter.write, [0]
 
     def dies(report, step, metrics):
       original(report, step, metrics)
@@ -113,12 +113,12 @@ class RoundsTest(parameterized.TestCase):
         raise train_reward_test.Killed
 
     workdir = epath.Path(tempfile.mkdtemp())
-    writer.MetricWriter.write = dies
+    metric_writer.MetricWriter.write = dies
     try:
       with self.assertRaises(train_reward_test.Killed):
         run(config(), workdir)
     finally:
-      writer.MetricWriter.write = original
+      metric_writer.MetricWriter.write = original
     run(config(), workdir)
     for name in FILES:
       self.assertEqual(

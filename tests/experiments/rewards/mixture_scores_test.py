@@ -13,7 +13,7 @@ from jaxalign.experiments.rewards import (
   mixture_scores,
   mixture_users,
 )
-from jaxalign.runtime import report
+from jaxalign.runtime.plots import html_report
 
 PEOPLE, EACH = 8, 12  # the last two of group "few"
 GROUP = np.where(np.arange(PEOPLE) < 6, 0, 1)
@@ -164,7 +164,7 @@ class ScoresTest(absltest.TestCase):
       scores = mixture_scores.summarise(rewards(), dataset(named), None)
       sections = mixture_page.sections({"model": scores})
       path = epath.Path(tempfile.mkdtemp()) / "page.html"
-      report.write_report(path, title="t", summary="s", sections=sections)
+      html_report.write_report(path, title="t", summary="s", sections=sections)
       self.assertEqual("New people" in path.read_text(), named)
 
 

@@ -15,7 +15,7 @@ from jaxalign import losses
 from jaxalign.algorithms import reward_readout
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.rewards import scoring
-from jaxalign.runtime import artefact, writer
+from jaxalign.runtime.io import artifact, metric_writer
 from tests import config_reads
 from tests.experiments.rewards.strengths_test import strong_crowd
 from tests.experiments.train_reward_test import smoke_config
@@ -112,14 +112,14 @@ class RecipesTest(parameterized.TestCase):
       train_reward.run(config, workdir, profile=False)
     unread = {key for key in unread if key.startswith("recipe")}
     self.assertContainsSubset(unread, CONDITIONAL)
-    rows = writer.read_rows(workdir / "metrics.jsonl")
+    rows = metric_writer.read_rows(workdir / "metrics.jsonl")
     got = [[row["train/loss"], row["train/gradient_norm"]] for row in rows]
     np.testing.assert_allclose(got, golden, rtol=1e-4)
     self.assertContainsSubset(("train/nll", "train/accuracy"), rows[-1])
     page = (workdir / "report.html").read_text()
     self.assertIn("Warning: no pairs are held out", page)
     folder = str(workdir / "model")
-    described = artefact.load_description(folder)
+    described = artifact.load_description(folder)
     read = scoring.load_readout(folder)
     network = scoring.load_network(folder, "float32")
     self.assertLen(described.heads, network.num_outputs)
@@ -136,7 +136,7 @@ class RecipesTest(parameterized.TestCase):
     )
     workdir = epath.Path(tempfile.mkdtemp())
     train_reward.run(config, workdir, profile=False)
-    described = artefact.load_description(workdir / "model")
+    described = artifact.load_description(workdir / "model")
     self.assertEqual(described.heads, losses.HELPFUL_HARMLESS_LABELS)
     self.assertEqual(described.label_cost[0], (0.0, 0.5, 2.0, 2.0, 2.5, 4.0))
     self.assertEqual(

@@ -11,7 +11,7 @@ from jaxalign.data.batching import pair_dataset
 from jaxalign.experiments.stage import backbone
 from jaxalign.models import heads
 from jaxalign.models.hf import weights
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
 
 
 def config(**changes) -> backbone.BackboneConfig:

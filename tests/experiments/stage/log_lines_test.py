@@ -39,7 +39,9 @@ class LogLinesTest(absltest.TestCase):
     log_lines.set_up(is_main=True)
     log.info("%d pairs", 7)
     log.debug("programs compiled: 1")
-    logging.getLogger("jaxalign.runtime.hosts").warning("a host is late")
+    logging.getLogger("jaxalign.runtime.distributed.multihost").warning(
+      "a host is late"
+    )
     first, second = self.said.getvalue().splitlines()
     self.assertRegex(first, r"^\d\d:\d\d:\d\d 7 pairs$")
     self.assertRegex(second, r"^\d\d:\d\d:\d\d warning: a host is late$")

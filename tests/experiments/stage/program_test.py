@@ -7,7 +7,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from jaxalign.experiments.stage import program
-from jaxalign.runtime import hosts
+from jaxalign.runtime.distributed import multihost
 from tests.experiments.stage import command_lines
 
 
@@ -22,7 +22,7 @@ class JoinHostsTest(parameterized.TestCase):
   )
   def test_only_a_coordinator_starts_many_hosts(self, given, wanted):
     given = dict(num_processes=None, process_id=None) | given
-    with mock.patch.object(hosts, "initialize") as initialize:
+    with mock.patch.object(multihost, "initialize") as initialize:
       program.join_hosts(**given, timeout_s=5)
     if wanted is None:
       initialize.assert_not_called()

@@ -11,8 +11,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxalign import models
 from jaxalign.models import activations, layers
 from jaxalign.models.generation.generate import _generate, bucket
-from jaxalign.runtime import collectives
-from jaxalign.runtime import mesh as meshes
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.profiling import hlo_collectives
 from tests import parallel_modes
 from tests.models.samples import GPT2, LLAMA, REWARD, equations, start
 
@@ -226,7 +226,7 @@ class GenerateTest(parameterized.TestCase):
     token = 4
     added = [
       message.bytes
-      for message in collectives.collectives(compiled.as_text())
+      for message in hlo_collectives.collectives(compiled.as_text())
       if message.kind == "all-reduce"
     ]
     self.assertLess(max(added, default=0), 8 // 2 * 32 * token)

@@ -1,0 +1,1 @@
+"""Distributed runtime: mesh, processes, rendezvous, heartbeat, preemption."""

@@ -1,0 +1,1 @@
+"""Files of a run: checkpoints, artifacts, metrics, progress, workdir lock."""

@@ -1,0 +1,1 @@
+"""Profiling: compiled programs, memory, collectives."""

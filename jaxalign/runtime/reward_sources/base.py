@@ -1,0 +1,294 @@
+"""Where rewards come from: one call that takes texts, whoever answers it.
+
+A policy is trained towards what comes through this call alone, so a source has
+its own tokenizer, its own machine or its own language: texts are handed over.
+"""
+
+import logging
+import pkgutil
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from jaxalign.data.records.chat import Text
+from jaxalign.runtime.distributed import multihost
+
+_log = logging.getLogger(__name__)
+
+Prompt = Text
+Score = Callable[[Sequence[Prompt], Sequence[str]], Any]
+
+
+class RewardError(Exception):
+  """A source gave no rewards after all attempts; what was asked is unharmed."""
+
+
+class RewardSource(Protocol):
+  """Prompts with responses in, one calibrated reward per output out.
+
+  Every process of a run passes the same texts and gets the same rewards.
+
+  Attributes:
+    names: of the K outputs, such as the groups.
+    mixture_weights: share of each output's group, [K], None where unknown.
+  """
+
+  names: tuple[str, ...]
+  mixture_weights: tuple[float, ...] | None
+
+  def __call__(
+    self, prompts: Sequence[Prompt], responses: Sequence[str]
+  ) -> np.ndarray:
+    """Rewards of B responses, float32 [B, K].
+
+    A reward depends on its own prompt and response alone, in what order and in
+    what company they come does not matter; no text gives [0, K].
+
+    Raises:
+      RewardError: there are no rewards; the same call may be made again.
+    """
+
+
+def checked_rewards(
+  rewards: Any, *, num_texts: int, names: Sequence[str], origin: str
+) -> np.ndarray:
+  """Rewards as the protocol has them, or an error that says who is wrong.
+
+  Args:
+    rewards: array-like, [B, K], or [B] where there is one output.
+    num_texts: B.
+    names: of the K outputs.
+    origin: who gave them, for errors.
+
+  Returns:
+    float32 [B, K].
+
+  Raises:
+    RewardError: another shape, no numbers, or one that is not finite.
+  """
+  try:
+    found = np.asarray(rewards, np.float32)
+  except (TypeError, ValueError) as error:
+    raise RewardError(f"{origin} gave no array of numbers: {error}") from None
+  if len(names) == 1 and found.shape == (num_texts,):
+    found = found[:, None]
+  if found.shape != (num_texts, len(names)):
+    raise RewardError(
+      f"{origin} must give [{num_texts}, {len(names)}] rewards for {num_texts} "
+      f"texts and the outputs {', '.join(names)}, got shape {found.shape}"
+    )
+  bad = np.argwhere(~np.isfinite(found))
+  if len(bad):
+    row, column = bad[0]
+    raise RewardError(
+      f"{origin} gave {found[row, column]} as {names[column]} of text {row}, "
+      f"and {len(bad)} such rewards in all"
+    )
+  return found
+
+
+def check_texts(prompts: Sequence[Prompt], responses: Sequence[str]) -> None:
+  """Raises ValueError unless every response has its prompt."""
+  if len(prompts) != len(responses):
+    raise ValueError(
+      f"prompts and responses must be equally many, got {len(prompts)} and "
+      f"{len(responses)}"
+    )
+
+
+def from_main(
+  ask: Callable[[], np.ndarray], shape: tuple[int, ...]
+) -> np.ndarray:
+  """What process 0 alone has asked for, on every process.
+
+  Args:
+    ask: gives finite float32 of `shape`; called on process 0.
+    shape: the same on all processes.
+
+  Returns:
+    Its result, [...].
+
+  Raises:
+    RewardError: on the others, where process 0 got none and raises its own.
+  """
+  if jax.process_count() == 1:
+    return ask()
+  rewards = np.full(shape, np.nan, np.float32)
+  try:
+    if multihost.is_main():
+      rewards = ask()
+  finally:
+    # Also after an error, or the others would wait for ever.
+    rewards = multihost.all_hosts_gather(rewards)[0]
+  if np.isnan(rewards).any():
+    raise RewardError("process 0 got no rewards; its log says why")
+  return rewards
+
+
+def retried(
+  call: Callable[[], Any], *, max_attempts: int, backoff_s: float, origin: str
+) -> Any:
+  """A call that is made again when it fails for a reason that may pass.
+
+  Args:
+    call: an OSError (so a time-out or a lost connection) means "later".
+    max_attempts: calls at most.
+    backoff_s: wait before the second one; it doubles.
+    origin: who is called, for logs and errors.
+
+  Returns:
+    What the call returns.
+
+  Raises:
+    RewardError: every attempt failed.
+  """
+  for attempt in range(max_attempts):
+    if attempt:
+      time.sleep(backoff_s * 2 ** (attempt - 1))
+    try:
+      return call()
+    except OSError as error:
+      failure = error
+      _log.warning(
+        "%s: attempt %d of %d: %r", origin, attempt + 1, max_attempts, error
+      )
+  raise RewardError(
+    f"{origin} failed {max_attempts} times, last with {failure!r}"
+  ) from failure
+
+
+class FunctionSource:
+  """A Python function as a source; its rewards are taken as calibrated.
+
+  Attributes:
+    names: of the outputs.
+    mixture_weights: share of each output's group, None where unknown.
+  """
+
+  def __init__(
+    self,
+    function: Score,
+    *,
+    names: tuple[str, ...] = ("reward",),
+    mixture_weights: tuple[float, ...] | None = None,
+    max_attempts: int = 1,
+    backoff_s: float = 1.0,
+    origin: str = "the reward function",
+  ) -> None:
+    """Wraps a function.
+
+    Args:
+      function: `(prompts, responses)`, lists of B each, to rewards [B, K], or
+        [B] where there is one output; raises OSError for what may pass.
+      names: of the K outputs.
+      mixture_weights: share of each output's group.
+      max_attempts: calls at most.
+      backoff_s: wait before the second one; it doubles.
+      origin: what errors call it.
+    """
+    self.function = function
+    self.names = names
+    self.mixture_weights = mixture_weights
+    self.max_attempts = max_attempts
+    self.backoff_s = backoff_s
+    self.origin = origin
+
+  def __call__(
+    self, prompts: Sequence[Prompt], responses: Sequence[str]
+  ) -> np.ndarray:
+    """Rewards of B responses, float32 [B, K]; see `RewardSource`."""
+    check_texts(prompts, responses)
+    shape = (len(responses), len(self.names))
+    if not responses:
+      return np.zeros(shape, np.float32)
+
+    def ask() -> np.ndarray:
+      given = retried(
+        lambda: self.function(list(prompts), list(responses)),
+        max_attempts=self.max_attempts,
+        backoff_s=self.backoff_s,
+        origin=self.origin,
+      )
+      return checked_rewards(
+        given, num_texts=shape[0], names=self.names, origin=self.origin
+      )
+
+    return from_main(ask, shape)
+
+
+def resolve_function(spec: str) -> Score:
+  """A function by its dotted name.
+
+  Args:
+    spec: `package.module:function`.
+
+  Returns:
+    The function.
+
+  Raises:
+    ValueError: no such form, module or function.
+  """
+  module, _, name = spec.partition(":")
+  if not module or not name:
+    raise ValueError(
+      f"a reward function is named `module:function`, got {spec!r}"
+    )
+  try:
+    # The user's own code, which no floor of this library may import.
+    found = pkgutil.resolve_name(spec)
+  except (ImportError, AttributeError, ValueError) as error:
+    raise ValueError(f"no reward function {spec!r}: {error}") from error
+  if not callable(found):
+    raise ValueError(f"{spec!r} must be a function, got {type(found).__name__}")
+  return found
+
+
+class JoinedSource:
+  """Several sources side by side, their outputs in the order given.
+
+  Attributes:
+    names: of all outputs.
+    mixture_weights: those of a single source, else None.
+  """
+
+  def __init__(
+    self, sources: Sequence[RewardSource], *, names: tuple[str, ...] = ()
+  ) -> None:
+    """Joins sources.
+
+    Args:
+      sources: one or more.
+      names: of all K outputs, in place of the sources' own.
+
+    Raises:
+      ValueError: no source, two outputs of one name, or another number of
+        names.
+    """
+    own = tuple(name for source in sources for name in source.names)
+    if not own:
+      raise ValueError("a reward source must have an output, got none")
+    if names and len(names) != len(own):
+      raise ValueError(
+        f"names must name the {len(own)} outputs {', '.join(own)}, got "
+        f"{len(names)}: {', '.join(names)}"
+      )
+    self.names = names if names else own
+    if len(set(self.names)) < len(self.names):
+      raise ValueError(
+        f"outputs must have different names, got {', '.join(self.names)}; "
+        "names gives others"
+      )
+    self.sources = tuple(sources)
+    self.mixture_weights = (
+      self.sources[0].mixture_weights if len(self.sources) == 1 else None
+    )
+
+  def __call__(
+    self, prompts: Sequence[Prompt], responses: Sequence[str]
+  ) -> np.ndarray:
+    """Rewards of B responses, float32 [B, K]; see `RewardSource`."""
+    parts = [source(prompts, responses) for source in self.sources]
+    return np.concatenate(parts, axis=1)

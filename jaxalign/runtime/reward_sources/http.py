@@ -1,0 +1,242 @@
+"""Rewards over HTTP: what is posted, what comes back, and a source that asks.
+
+  POST URL/rewards  {"prompts": [...], "responses": [...]}
+  200               {"names": [K], "rewards": [B][K], "mixture_weights": [K]}
+
+A prompt is text or a list of {role, content}; `mixture_weights` may be null. No
+text at all gets the names with no rewards, which is how a client begins.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxalign.data.llm_labels import client
+from jaxalign.data.llm_labels.prompts import ConnectionConfig, check_url
+from jaxalign.data.records import chat, columns
+from jaxalign.data.tokenization import turns
+from jaxalign.runtime.reward_sources import base
+from jaxalign.runtime.reward_sources.base import Prompt, RewardError
+
+PATH = "/rewards"
+
+
+class Reply(NamedTuple):
+  """What a server says of B texts.
+
+  Attributes:
+    names: of the K outputs.
+    rewards: finite float32, [B, K].
+    mixture_weights: share of each output's group, [K], or None.
+  """
+
+  names: tuple[str, ...]
+  rewards: np.ndarray
+  mixture_weights: tuple[float, ...] | None
+
+  def to_json(self) -> dict[str, Any]:
+    """The reply as JSON values."""
+    weights = self.mixture_weights
+    return {
+      "names": list(self.names),
+      # float64 holds every float32, so that nothing is rounded on the way.
+      "rewards": self.rewards.astype(np.float64).tolist(),
+      "mixture_weights": None if weights is None else list(weights),
+    }
+
+
+def request(
+  prompts: Sequence[Prompt], responses: Sequence[str]
+) -> dict[str, Any]:
+  """The JSON that asks for the rewards of B responses."""
+  return {
+    "prompts": [
+      prompt
+      if isinstance(prompt, str)
+      else [turns.message(turn) for turn in prompt]
+      for prompt in prompts
+    ],
+    "responses": list(responses),
+  }
+
+
+def parse_request(content: Any) -> tuple[list[Prompt], list[str]]:
+  """Prompts and responses from the JSON of a request.
+
+  Args:
+    content: what was posted.
+
+  Returns:
+    B prompts and B responses.
+
+  Raises:
+    ValueError: what was got and what is allowed; of a text, its number.
+  """
+  fields = ("prompts", "responses")
+  if not isinstance(content, dict):
+    raise ValueError(
+      f"the body must be an object with {' and '.join(fields)}, got "
+      f"{columns.kind(content)}"
+    )
+  for name in content:
+    if name not in fields:
+      raise ValueError(f"unknown key {name!r}; allowed: {', '.join(fields)}")
+  for name in fields:
+    if not isinstance(content.get(name), list):
+      raise ValueError(
+        f"{name} must be a list, got {columns.kind(content.get(name))}"
+      )
+  base.check_texts(content["prompts"], content["responses"])
+  prompts, responses = [], []
+  for number, (prompt, response) in enumerate(
+    zip(content["prompts"], content["responses"], strict=True)
+  ):
+    try:
+      columns.string("response", response)
+      read, _ = chat.parse_texts({"prompt": prompt, "responses": [response]})
+    except ValueError as error:
+      raise ValueError(f"text {number}: {error}") from None
+    prompts.append(read)
+    responses.append(response)
+  return prompts, responses
+
+
+def parse_reply(content: Any, *, num_texts: int) -> Reply:
+  """A reply from its JSON.
+
+  Args:
+    content: what came back.
+    num_texts: B.
+
+  Returns:
+    The reply.
+
+  Raises:
+    ValueError, LookupError, TypeError, OverflowError: it is no reply for B
+      texts.
+  """
+  names = content["names"]
+  if not isinstance(names, list) or not names:
+    raise ValueError(f"names must be a list, got {columns.kind(names)}")
+  if not all(isinstance(name, str) for name in names):
+    raise ValueError("names must be texts")
+  names = tuple(names)
+  rewards = np.asarray(content["rewards"], np.float32)
+  if not num_texts:
+    rewards = rewards.reshape(0, len(names))
+  if rewards.shape != (num_texts, len(names)) or not np.all(
+    np.isfinite(rewards)
+  ):
+    raise ValueError(
+      f"rewards must be finite, [{num_texts}, {len(names)}], got shape "
+      f"{rewards.shape}"
+    )
+  weights = content["mixture_weights"]
+  if weights is not None:
+    weights = tuple(float(share) for share in weights)
+    if len(weights) != len(names) or not np.all(np.isfinite(weights)):
+      raise ValueError(
+        f"mixture_weights must be {len(names)} finite shares, got {weights}"
+      )
+  return Reply(names, rewards, weights)
+
+
+class EndpointSource:
+  """A server of rewards, such as the `serve` stage of another machine.
+
+  Attributes:
+    names: of the server's outputs.
+    mixture_weights: share of each output's group, None where unknown.
+  """
+
+  def __init__(
+    self, url: str, connection: ConnectionConfig, *, batch_size: int
+  ) -> None:
+    """Asks the server for its names.
+
+    Args:
+      url: address up to and with the version, http://localhost:8000/v1.
+      connection: how politely and how stubbornly it is asked.
+      batch_size: texts per request.
+
+    Raises:
+      RewardError: no server answers there, or it does not speak of rewards.
+      ValueError: `url` is no address, batch_size below 1, or a missing key.
+    """
+    check_url(url)
+    if batch_size < 1:
+      raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+    self._url = f"{url.rstrip('/')}{PATH}"
+    self._connection = connection
+    self._batch_size = batch_size
+    self._rounds = 0
+    # What was answered of a call that then failed, so that the call made again
+    # asks only for the rest.
+    self._answered: dict[str, Reply] = {}
+    (first,) = self._ask([request([], [])])
+    self.names = first.names
+    self.mixture_weights = first.mixture_weights
+
+  def __call__(
+    self, prompts: Sequence[Prompt], responses: Sequence[str]
+  ) -> np.ndarray:
+    """Rewards of B responses, float32 [B, K]; see `RewardSource`."""
+    base.check_texts(prompts, responses)
+    shape = (len(responses), len(self.names))
+    if not responses:
+      return np.zeros(shape, np.float32)
+
+    def ask() -> np.ndarray:
+      starts = range(0, len(responses), self._batch_size)
+      slices = [slice(start, start + self._batch_size) for start in starts]
+      replies = self._ask(
+        [request(prompts[part], responses[part]) for part in slices]
+      )
+      for reply in replies:
+        if reply.names != self.names:
+          raise RewardError(
+            f"{self._url} began with the outputs {', '.join(self.names)} and "
+            f"now has {', '.join(reply.names)}: another model is served there"
+          )
+      return np.concatenate([reply.rewards for reply in replies])
+
+    return base.from_main(ask, shape)
+
+  def _ask(self, bodies: Sequence[dict[str, Any]]) -> list[Reply]:
+    """The replies to several requests, in order."""
+    keys = [_key(body) for body in bodies]
+    wanted = {
+      key: body
+      for key, body in zip(keys, bodies, strict=True)
+      if key not in self._answered
+    }
+    self._rounds += 1
+    try:
+      found, counts = client.post_all(
+        self._url,
+        self._connection,
+        wanted,
+        parse=lambda key, content: parse_reply(
+          content, num_texts=len(wanted[key]["responses"])
+        ),
+        remember=self._answered.__setitem__,
+        seed=self._rounds,
+      )
+    except client.EndpointError as error:
+      raise RewardError(str(error)) from None
+    lost = sum(reply is None for reply in found.values())
+    if lost:
+      raise RewardError(
+        f"{self._url} did not answer {lost} of {len(wanted)} requests after "
+        f"{self._connection.max_attempts} attempts each: {counts}"
+      )
+    replies = [self._answered[key] for key in keys]
+    self._answered.clear()
+    return replies
+
+
+def _key(body: dict[str, Any]) -> str:
+  return hashlib.sha256(json.dumps(body).encode()).hexdigest()

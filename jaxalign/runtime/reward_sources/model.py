@@ -1,0 +1,320 @@
+"""A reward model's folder as a reward source: tokenised, in buckets, compiled.
+
+Texts are sorted by length and cut into batches, each padded to the bucket of
+its longest text, so that there are as few forward passes as batches and as few
+programs as buckets.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxalign.algorithms import reward_readout
+from jaxalign.data.batching import pair_dataset, token_store
+from jaxalign.data.records.record import Record
+from jaxalign.models import activations, heads
+from jaxalign.models.config import DecoderConfig
+from jaxalign.models.hf import param_map, weights
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import artifact, folders, step_guard
+from jaxalign.runtime.reward_sources import base, bucket_lengths
+
+
+class ModelSource:
+  """A reward model with its own tokenizer.
+
+  Attributes:
+    names: of its rewards.
+    mixture_weights: share of each reward's group, None where unknown.
+    traces: how often the forward pass was compiled: once per bucket met.
+    counts: texts that were cut since the start, name -> texts.
+  """
+
+  def __init__(
+    self,
+    network: DecoderConfig,
+    params: Any,
+    tokenizer: pair_dataset.Tokenizer,
+    *,
+    names: tuple[str, ...],
+    read: reward_readout.Readout = reward_readout.PLAIN,
+    mesh: jax.sharding.Mesh,
+    rules: tuple[tuple[str, str | None], ...] = (),
+    batch_size: int,
+    buckets: tuple[int, ...],
+    max_length: int,
+    calibration: tuple[Sequence[float], Sequence[float]] | None = None,
+    mixture_weights: tuple[float, ...] | None = None,
+  ) -> None:
+    """Checks that everything fits; compiles nothing yet.
+
+    Args:
+      network: the model's description.
+      params: its parameters, laid out as `parameter_places` says.
+      tokenizer: the model's own.
+      names: of its K rewards.
+      read: how its outputs become rewards.
+      mesh: devices.
+      rules: overrides of the logical table.
+      batch_size: texts per forward pass over all devices.
+      buckets: padded lengths in tokens, one compilation each, that fit the
+        model.
+      max_length: tokens that a text is cut to, from the left of its prompt; at
+        most the largest bucket.
+      calibration: mean and standard deviation that each reward is measured in,
+        [K] each; None for raw rewards.
+      mixture_weights: share of each reward's group.
+
+    Raises:
+      ValueError: batch, names, calibration or tokenizer do not fit the model or
+        the mesh.
+    """
+    tokenizer.check_embedded(network.vocab_size, "the reward model")
+    meshes.check_batch(batch_size, 1, mesh)
+    if batch_size % jax.process_count():
+      raise ValueError(
+        "batch_size must be divisible by the number of processes, got "
+        f"{batch_size} and {jax.process_count()}"
+      )
+    num_rewards = read.num_rewards(network.num_outputs)
+    if num_rewards != len(names):
+      raise ValueError(
+        f"the model gives {num_rewards} rewards, {len(names)} are named: "
+        f"{', '.join(names)}"
+      )
+    self.names = names
+    self.mixture_weights = mixture_weights
+    self.counts = {"truncated_prompts": 0, "truncated_responses": 0}
+    self._params = params
+    self._tokenizer = tokenizer
+    self._batch_size = batch_size
+    self._buckets = tuple(sorted(set(buckets)))
+    self._max_length = min(max_length, self._buckets[-1])
+    self._mean, self._std = _checked_calibration(calibration, names)
+    self._rows = meshes.batch_sharding(mesh)
+    model = heads.reward_model(network)
+    self.traces = step_guard.TraceCounter(
+      lambda params, ids, mask: read(model.apply(params, ids, mask).rewards)
+    )
+    self._forward = jax.jit(
+      activations.laid_out(self.traces, mesh, meshes.logical_table(rules)),
+      in_shardings=(
+        parameter_places(network, mesh, rules),
+        self._rows,
+        self._rows,
+      ),
+      out_shardings=meshes.replicated(mesh),
+    )
+
+  def __call__(
+    self,
+    prompts: Sequence[base.Prompt],
+    responses: Sequence[str],
+  ) -> np.ndarray:
+    """Rewards of B responses, float32 [B, K]; see `RewardSource`."""
+    base.check_texts(prompts, responses)
+    found = np.zeros((len(responses), len(self.names)), np.float32)
+    if not responses:
+      return found
+    texts = token_store.encode(
+      (
+        Record(prompt, (response,))
+        for prompt, response in zip(prompts, responses, strict=True)
+      ),
+      self._tokenizer,
+      max_length=self._max_length,
+    )
+    for name, number in texts.counts.items():
+      self.counts[name] += number
+    order = np.argsort(-texts.lengths, kind="stable")
+    for start in range(0, len(order), self._batch_size):
+      rows = order[start : start + self._batch_size]
+      found[rows] = self._raw(texts, rows)[: len(rows)]
+    calibrated = (found.astype(np.float64) - self._mean) / self._std
+    return base.checked_rewards(
+      calibrated,
+      num_texts=len(responses),
+      names=self.names,
+      origin="the reward model",
+    )
+
+  def _raw(self, texts: token_store.Sequences, rows: np.ndarray) -> np.ndarray:
+    """Raw rewards of a batch, the last row repeated to fill it, [batch, K]."""
+    longest = int(texts.lengths[rows].max())
+    bucket = next(size for size in self._buckets if size >= longest)
+    filled = np.pad(rows, (0, self._batch_size - len(rows)), mode="edge")
+    share = self._batch_size // jax.process_count()
+    mine = filled[share * jax.process_index() :][:share]
+    ids, mask = texts.padded(mine, bucket, self._tokenizer.pad_id)
+    batch = multihost.global_batch((ids, mask), self._rows)
+    return np.asarray(multihost.fetch(self._forward(self._params, *batch)))
+
+
+def parameter_places(
+  network: DecoderConfig,
+  mesh: jax.sharding.Mesh,
+  rules: tuple[tuple[str, str | None], ...] = (),
+) -> Any:
+  """Where a reward model's parameters lie.
+
+  Args:
+    network: its description.
+    mesh: devices.
+    rules: overrides of the logical table.
+
+  Returns:
+    Tree of params with a sharding in place of each array.
+  """
+  model = heads.reward_model(network)
+  return meshes.parameter_shardings(
+    model.axes, param_map.abstract_params(network), mesh, rules
+  )
+
+
+def readout_of(
+  described: artifact.Description,
+  risk: str | None = None,
+  alpha: float | None = None,
+  kappa: float | None = None,
+) -> reward_readout.Readout:
+  """How a reward model's outputs are read as rewards.
+
+  Args:
+    described: content of its `jaxalign.json`.
+    risk: in place of the model's own; None for that.
+    alpha: of `risk`.
+    kappa: of `risk`.
+
+  Returns:
+    The readout.
+
+  Raises:
+    ValueError: alpha or kappa without a risk, or the model predicts nothing
+      that the risk is of.
+  """
+  if risk is None:
+    if (alpha, kappa) != (None, None):
+      raise ValueError(
+        "alpha and kappa go with a risk, which is the model's own where it is "
+        f"None, got {alpha} and {kappa}"
+      )
+    risk, alpha, kappa = described.risk, described.alpha, described.kappa
+  return reward_readout.Readout(
+    described.readout, described.utilities, risk, alpha, kappa
+  )
+
+
+def load_source(
+  folder: str,
+  network: DecoderConfig,
+  *,
+  mesh: jax.sharding.Mesh,
+  rules: tuple[tuple[str, str | None], ...] = (),
+  batch_size: int,
+  buckets: tuple[int, ...],
+  calibrated: bool,
+  risk: str | None = None,
+  alpha: float | None = None,
+  kappa: float | None = None,
+) -> ModelSource:
+  """A `model/` folder as a source.
+
+  Args:
+    folder: what a training stage wrote; or another reward model's, whose
+      rewards are raw and whose longest text is the model's.
+    network: of `weights.load_config`, computing in the type wanted.
+    mesh: devices.
+    rules: overrides of the logical table.
+    batch_size: texts per forward pass over all devices.
+    buckets: padded lengths in tokens; those that the model has no positions
+      for are dropped.
+    calibrated: measure each reward in standard deviations from the mean of the
+      reference responses, as `jaxalign.json` has them: of rewards at the risk
+      that the model was trained with, whatever `risk` is here.
+    risk: what stands for a predicted distribution, see `readout.Readout`; None
+      for what `jaxalign.json` says.
+    alpha: see there, beside a `risk` alone.
+    kappa: see there, beside a `risk` alone.
+
+  Returns:
+    The source. Texts are cut to the length the model was trained on.
+
+  Raises:
+    ValueError: no finished reward model, no calibration, or a misfit.
+  """
+  folder = folders.fetched(folder)
+  described = _description(folder, network, calibrated=calibrated)
+  if described.kind != "reward":
+    raise ValueError(
+      f"{folder} holds a {described.kind}, a reward source needs a reward model"
+    )
+  read = readout_of(described, risk, alpha, kappa)
+  fit = None
+  if calibrated:
+    if described.calibration is None:
+      raise ValueError(
+        f"{folder} has no calibration; calibrated=False gives its raw rewards"
+      )
+    fit = (described.calibration["mean"], described.calibration["std"])
+  return ModelSource(
+    network,
+    weights.load_params(
+      folder, network, shardings=parameter_places(network, mesh, rules)
+    ),
+    pair_dataset.load_tokenizer(folder),
+    # The outputs of a distribution are no rewards: together they are one.
+    names=described.heads if read.kind == "rewards" else ("reward",),
+    read=read,
+    mesh=mesh,
+    rules=rules,
+    batch_size=batch_size,
+    buckets=bucket_lengths.fitting(buckets, network.max_positions, folder),
+    max_length=described.max_length,
+    calibration=fit,
+    mixture_weights=described.mixture_weights,
+  )
+
+
+def _description(
+  folder: str, network: DecoderConfig, *, calibrated: bool
+) -> artifact.Description:
+  """What a folder says of itself, or what there is to say of another's."""
+  if calibrated or (epath.Path(folder) / artifact.DESCRIPTION).exists():
+    return artifact.load_description(folder)
+  number = network.num_outputs or 0
+  names = tuple(f"output_{k}" for k in range(number))
+  return artifact.Description(
+    kind="policy" if network.num_outputs is None else "reward",
+    heads=("reward",) if number == 1 else names,
+    max_length=network.max_positions,
+    calibration=None,
+    utilities=None,
+    mixture_weights=None,
+    provenance={},
+  )
+
+
+def _checked_calibration(
+  calibration: tuple[Sequence[float], Sequence[float]] | None,
+  names: tuple[str, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+  """Mean and deviation per reward, float64 [K] each; 0 and 1 for none."""
+  if calibration is None:
+    return np.zeros(len(names)), np.ones(len(names))
+  mean, std = (np.asarray(part, np.float64) for part in calibration)
+  if mean.shape != (len(names),) or std.shape != mean.shape:
+    raise ValueError(
+      f"calibration must have a mean and a deviation for each of "
+      f"{', '.join(names)}, got {len(mean)} and {len(std)}"
+    )
+  for name, deviation in zip(names, std, strict=True):
+    if not deviation > 0:
+      raise ValueError(
+        f"{name} has standard deviation {deviation} on the reference "
+        "responses: a constant reward cannot be calibrated"
+      )
+  return mean, std
