@@ -12,7 +12,7 @@ import runpy
 import ml_collections
 from absl.testing import absltest, parameterized
 
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
 from tests import checkout
 
 CONFIGS = [checkout.relative(path) for path in checkout.files("configs/*.py")]

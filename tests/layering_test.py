@@ -72,34 +72,41 @@ FLOORS = {
       "jinja2",
     ),
   ),
-  # The rooms of experiments, each below the next; the stages stand on them all.
-  "experiments/machines": Floor(BELOW_STAGES, STAGES),
-  "experiments/stage": Floor(BELOW_STAGES, STAGES),
-  "experiments/inputs": Floor(BELOW_STAGES, STAGES),
-  "experiments/annotations": Floor(
-    (*BELOW_STAGES, "experiments/inputs"), STAGES
+  # Folders of experiments, each below the next; the stages stand on them all.
+  "experiments/common": Floor(BELOW_STAGES, STAGES),
+  "experiments/datasets": Floor(BELOW_STAGES, STAGES),
+  "experiments/llm_labels": Floor(BELOW_STAGES, STAGES),
+  "experiments/reward_model": Floor(
+    (*BELOW_STAGES, "experiments/common", "experiments/datasets"), STAGES
   ),
-  "experiments/rewards": Floor(
-    (*BELOW_STAGES, "experiments/stage", "experiments/inputs"), STAGES
-  ),
-  "experiments/policies": Floor(
+  "experiments/policy": Floor(
     (
       *BELOW_STAGES,
-      "experiments/stage",
-      "experiments/inputs",
-      "experiments/rewards",
+      "experiments/common",
+      "experiments/datasets",
+      "experiments/reward_model",
     ),
     (*STAGES, "starlette"),
+  ),
+  "experiments/reports": Floor(
+    (
+      *BELOW_STAGES,
+      "experiments/datasets",
+      "experiments/llm_labels",
+      "experiments/reward_model",
+      "experiments/policy",
+    ),
+    STAGES,
   ),
   "experiments": Floor(
     (
       *BELOW_STAGES,
-      "experiments/machines",
-      "experiments/stage",
-      "experiments/inputs",
-      "experiments/annotations",
-      "experiments/rewards",
-      "experiments/policies",
+      "experiments/common",
+      "experiments/datasets",
+      "experiments/llm_labels",
+      "experiments/reward_model",
+      "experiments/policy",
+      "experiments/reports",
     ),
     (*STAGES, "transformers", "torch", "uvicorn"),
   ),
@@ -110,7 +117,7 @@ FLOORS = {
 HOMES = {
   "httpx": ("data/llm_labels/client.py",),
   "torch": ("experiments/verify.py",),
-  "starlette": ("experiments/policies/reward_app.py",),
+  "starlette": ("experiments/policy/reward_app.py",),
   "uvicorn": ("experiments/serve.py",),
 }
 
@@ -210,9 +217,12 @@ class LayeringTest(parameterized.TestCase):
     ("runtime/a.py", "from jaxalign.experiments import program"),
     ("experiments/a.py", "import flax.linen"),
     ("experiments/a.py", "import torch"),
-    ("experiments/rewards/a.py", "from jaxalign.experiments import sft"),
-    ("experiments/rewards/a.py", "from jaxalign.experiments import policies"),
-    ("experiments/stage/a.py", "import jaxalign.experiments.inputs.texts"),
+    ("experiments/reward_model/a.py", "from jaxalign.experiments import sft"),
+    (
+      "experiments/reward_model/a.py",
+      "from jaxalign.experiments import policy",
+    ),
+    ("experiments/common/a.py", "import jaxalign.experiments.datasets.sft"),
     ("experiments/utils/a.py", "import jax"),
     ("utils/a.py", "import jax"),
     ("utils.py", ""),
@@ -229,8 +239,8 @@ class LayeringTest(parameterized.TestCase):
     ("models/a.py", "from flax import linen as nn\nimport os"),
     ("data/llm_labels/client.py", "import httpx"),
     (
-      "experiments/policies/a.py",
-      "from jaxalign.experiments.rewards import scoring",
+      "experiments/policy/a.py",
+      "from jaxalign.experiments.reward_model import scoring",
     ),
     ("runtime/a.py", "import jaxalign\nfrom jaxalign import __version__"),
     (

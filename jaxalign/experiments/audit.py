@@ -15,14 +15,15 @@ from jaxalign.data.records import reader
 from jaxalign.data.records import splits as division
 from jaxalign.data.records.record import Record, expand_rankings
 from jaxalign.data.stats import baselines, duplicates
-from jaxalign.experiments.annotations import (
+from jaxalign.experiments.common import cli, summary
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.datasets import preferences
+from jaxalign.experiments.reports import (
+  audit,
   audit_numbers,
-  audit_page,
   findings,
   group_structure,
 )
-from jaxalign.experiments.inputs import preferences
-from jaxalign.experiments.stage import configuration, ending, program
 from jaxalign.runtime.distributed import multihost
 
 
@@ -166,11 +167,11 @@ def run(config: Config, workdir: epath.Path) -> None:
   result["findings"] = findings.in_words(result)
   if multihost.is_main():
     configuration.write_json(workdir / "eval.json", result)
-    audit_page.write(workdir, result, pairs)
-    ending.say(
+    audit.write(workdir, result, pairs)
+    summary.say(
       result["findings"],
       report=workdir / "report.html",
-      then=ending.command(
+      then=summary.command(
         "train_reward",
         "rm_bt_crowd",
         f"--config.data.train_files={config.data.train_files}",
@@ -225,8 +226,8 @@ def _sources(found: reader.ReadReport) -> list[dict[str, Any]]:
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
-  program.main(Config, run)
+  cli.define_flags()
+  cli.main(Config, run)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,10 @@ from jaxalign import metrics
 from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records import refusals
 from jaxalign.data.records.record import Record
-from jaxalign.experiments.policies import (
-  answers,
-  best_of_n_page,
-  candidates,
-  reward_source,
-)
-from jaxalign.experiments.stage import configuration, ending, program
+from jaxalign.experiments.common import cli, summary
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.policy import answers, candidates, reward_source
+from jaxalign.experiments.reports import best_of_n
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import filesystem, folders, progress_bar
 
@@ -217,7 +214,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   rated = (
     candidates.rated_by(records) if oracle is None and answerer is None else ()
   )
-  file = best_of_n_page.SampleFile(
+  file = best_of_n.SampleFile(
     workdir / "samples.jsonl", dataclasses.asdict(config)
   )
   scored = [candidates.Scored(*row) for row in file.rows]
@@ -251,10 +248,10 @@ def run(config: Config, workdir: epath.Path) -> None:
   result["names"] = list(source.names)
   result["oracle_names"] = list(rated if oracle is None else oracle.names)
   configuration.write_json(workdir / "eval.json", result)
-  best_of_n_page.write(workdir, result, len(records), config.pick_by)
+  best_of_n.write(workdir, result, len(records), config.pick_by)
   values = np.array(result["oracle"]["value"])
   best = workdir / "best.jsonl"
-  ending.say(
+  summary.say(
     [
       f"{name}: {values[-1, k]:.3f} for the best of {len(values)}, "
       f"{values[0, k]:.3f} for one answer"
@@ -262,7 +259,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     ],
     best=best,
     report=workdir / "report.html",
-    then=ending.command(
+    then=summary.command(
       "sft", "sft_crowd", f"--config.data.train_files={(str(best),)}"
     ),
   )
@@ -270,8 +267,8 @@ def run(config: Config, workdir: epath.Path) -> None:
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
-  program.main(Config, run)
+  cli.define_flags()
+  cli.main(Config, run)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from jaxalign.experiments import (
   train_policy,
   train_reward,
 )
-from jaxalign.experiments.machines import sizing
-from jaxalign.experiments.stage import command_line, configuration
+from jaxalign.experiments.common import command_line
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.reports import memory_advice
 from jaxalign.ops import checks
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import folders
@@ -68,7 +69,7 @@ def compile_stage(stage: str, config: Any, topology: str) -> dict[str, Any]:
     result = compile_program(
       program, limit, split=mesh.shape["data"] < mesh.size
     )
-    result["suggestions"] = sizing.suggestions(
+    result["suggestions"] = memory_advice.suggestions(
       dataclasses.asdict(config), mesh.shape, result["hbm_bytes"], limit
     )
     programs.append(result)

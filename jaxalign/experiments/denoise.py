@@ -15,17 +15,13 @@ from etils import epath
 from jaxalign.algorithms import bradley_terry
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.data.batching import ensemble_loader, loader
-from jaxalign.experiments.annotations import denoise_numbers, denoise_page
-from jaxalign.experiments.inputs import preferences
-from jaxalign.experiments.rewards import ensembles, scoring
-from jaxalign.experiments.stage import (
-  backbone,
-  configuration,
-  ending,
-  fitting,
-  program,
-  training,
-)
+from jaxalign.experiments.common import cli, loop, summary
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.common import model as backbone
+from jaxalign.experiments.common import stage as training
+from jaxalign.experiments.datasets import preferences
+from jaxalign.experiments.reports import denoise, denoise_numbers
+from jaxalign.experiments.reward_model import ensembles, scoring
 from jaxalign.models import heads
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
@@ -156,7 +152,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   )
   measure = None
   if held_out is not None:
-    held_out_rewards = fitting.remembering(
+    held_out_rewards = loop.remembering(
       lambda params: rewards_of(params, held_out)
     )
     measure = lambda params: scoring.quick_scores(
@@ -180,7 +176,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     best_metric="eval/nll",
     digests=config.train.digests,
   ) as saved:
-    _, params = fitting.fit(
+    _, params = loop.fit(
       stage,
       ensemble_loader.MemberBatches(members),
       config.train,
@@ -229,7 +225,7 @@ def _write(
     for name, split in splits.items()
   }
   configuration.write_json(workdir / "eval.json", results)
-  denoise_page.write(
+  denoise.write(
     workdir,
     results,
     splits,
@@ -237,11 +233,11 @@ def _write(
     given["train"].warnings,
   )
   clean = workdir / "train.jsonl.gz"
-  ending.say(
-    [denoise_page.in_words(*item) for item in results.items()],
+  summary.say(
+    [denoise.in_words(*item) for item in results.items()],
     records=clean,
     report=workdir / "report.html",
-    then=ending.command(
+    then=summary.command(
       "train_reward",
       "rm_denoised_crowd",
       f"--config.data.train_files={(str(clean),)}",
@@ -254,7 +250,7 @@ def write_records(
   pairs: preferences.Pairs,
   split: denoise_numbers.Split,
   picked: set[int],
-) -> dict[int, denoise_page.Shown]:
+) -> dict[int, denoise.Shown]:
   """Writes records with their strengths, one at a time.
 
   Args:
@@ -281,14 +277,14 @@ def write_records(
       scored = dataclasses.replace(record, strength=strength, strength_std=std)
       packed.write(f"{json.dumps(scored.to_row(), allow_nan=False)}\n".encode())
       if i in picked:
-        found[i] = denoise_page.Shown(record, strength, std)
+        found[i] = denoise.Shown(record, strength, std)
   return found
 
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
-  program.main(Config, run, resumes=True)
+  cli.define_flags()
+  cli.main(Config, run, resumes=True)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,18 @@ import numpy as np
 from etils import epath
 
 from jaxalign.data.stats import baselines
-from jaxalign.experiments.inputs import cautions, preferences
-from jaxalign.experiments.rewards import (
-  breakdown,
-  label_scores,
+from jaxalign.experiments.common import cli, summary
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.datasets import preferences
+from jaxalign.experiments.datasets import warnings as data_warnings
+from jaxalign.experiments.reports import label_scores, reward_model
+from jaxalign.experiments.reward_model import (
+  group_metrics,
   label_sets,
   mixture_scores,
-  pages,
   pair_scores,
   scoring,
 )
-from jaxalign.experiments.stage import configuration, ending, program
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import artifact
@@ -152,7 +153,7 @@ def write_evaluation(
       )
       for name, values in rewards.items()
     },
-    "breakdown": breakdown.of_models(rewards, pairs.dataset),
+    "breakdown": group_metrics.of_models(rewards, pairs.dataset),
     "baselines": baseline_scores(pairs, train_pairs),
     "lost": {k: v for k, v in pairs.report.items() if v},
     "warnings": list(warnings),
@@ -163,8 +164,10 @@ def write_evaluation(
   more = [part for name, v in found.items() for part in v.sections(name)]
   if multihost.is_main():
     configuration.write_json(workdir / "eval.json", result)
-    pages.write(workdir, result, rewards, config.num_bins, [*sections, *more])
-    ending.say(pages.findings(result), report=workdir / "report.html")
+    reward_model.write(
+      workdir, result, rewards, config.num_bins, [*sections, *more]
+    )
+    summary.say(reward_model.findings(result), report=workdir / "report.html")
 
 
 def run(config: Config, workdir: epath.Path) -> None:
@@ -221,13 +224,13 @@ def run(config: Config, workdir: epath.Path) -> None:
     warnings=(
       ()
       if data.streaming
-      else cautions.of_records(
+      else data_warnings.of_records(
         bare, () if train_pairs is None else train_pairs.records, pairs.records
       )
     ),
   )
-  ending.say(
-    then=ending.command(
+  summary.say(
+    then=summary.command(
       "serve", "serve", f"--config.source.models={config.models}"
     )
   )
@@ -245,8 +248,8 @@ def _average(rewards: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
-  program.main(Config, run)
+  cli.define_flags()
+  cli.main(Config, run)
 
 
 if __name__ == "__main__":

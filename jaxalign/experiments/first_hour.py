@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 from absl import flags
 from etils import epath
 
-from jaxalign.experiments.machines import first_hour_page
-from jaxalign.experiments.stage import command_line
+from jaxalign.experiments.common import command_line
+from jaxalign.experiments.reports import first_hour
 from jaxalign.runtime.io import filesystem, folders, metric_writer
 
 POLL_S = 0.05
@@ -185,9 +185,9 @@ def run(
   if rank != 0:
     return trained is not None and all(
       check(trained).passed
-      for check in (first_hour_page.resumed, first_hour_page.noticed)
+      for check in (first_hour.resumed, first_hour.noticed)
     )
-  page, passed = first_hour_page.page(
+  page, passed = first_hour.page(
     workdir / "probe.json" if probe.status == 0 else None,
     trained,
     command=" ".join(arguments),

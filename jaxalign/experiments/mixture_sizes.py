@@ -13,12 +13,8 @@ from etils import epath
 
 from jaxalign.algorithms import mixture
 from jaxalign.experiments import train_reward
-from jaxalign.experiments.stage import (
-  configuration,
-  continuing,
-  ending,
-  program,
-)
+from jaxalign.experiments.common import cli, resume, summary
+from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import metric_writer, workdir_lock
 
@@ -64,7 +60,7 @@ def run(
   }
   folder_of = lambda number: workdir / f"components_{number}"
   for number, one in members.items():
-    continuing.check(one, folder_of(number), resumes=True)
+    resume.check(one, folder_of(number), resumes=True)
   found = {}
   for number, one in members.items():
     folder = folder_of(number)
@@ -72,10 +68,10 @@ def run(
       folder.mkdir(parents=True, exist_ok=True)
       with (
         workdir_lock.held(folder, is_main=multihost.is_main()),
-        ending.as_a_step(),
+        summary.as_a_step(),
       ):
         if multihost.is_main():
-          continuing.begin(one, folder, resumes=True)
+          resume.begin(one, folder, resumes=True)
         multihost.barrier(f"{folder.name} begins")
         train_reward.run(one, folder, profile=False)
     multihost.barrier(folder.name)
@@ -88,7 +84,7 @@ def run(
     configuration.write_json(
       workdir / "sizes.json", {"user_nll": found, "chosen": chosen}
     )
-    ending.say(
+    summary.say(
       [
         f"{chosen} latent groups: {found[chosen]:.4f} nats per held-out pair; "
         f"a single one: {found[1]:.4f}"
@@ -100,9 +96,9 @@ def run(
 
 def main() -> None:
   """Runs the comparison from the command line."""
-  program.define_flags()
+  cli.define_flags()
   flags.DEFINE_integer("max_components", 4, "Largest number of tastes to try.")
-  program.main(
+  cli.main(
     train_reward.Config,
     run,
     max_components=lambda: flags.FLAGS.max_components,

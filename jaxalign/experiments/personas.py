@@ -22,10 +22,12 @@ from jaxalign.data.llm_labels import client, personas, prompts
 from jaxalign.data.records import sources
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record
-from jaxalign.experiments.annotations import persona_votes, personas_page
-from jaxalign.experiments.annotations.persona_votes import Labelled, Text
-from jaxalign.experiments.inputs import answer_cache, preferences
-from jaxalign.experiments.stage import configuration, ending, program
+from jaxalign.experiments.common import cli, summary
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.datasets import preferences
+from jaxalign.experiments.llm_labels import answer_cache, persona_votes
+from jaxalign.experiments.llm_labels.persona_votes import Labelled, Text
+from jaxalign.experiments.reports import personas as personas_page
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import filesystem, progress_bar
 
@@ -137,11 +139,11 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
   result = personas_page.summarise(crowd, list(found.values()), counts, lost)
   configuration.write_json(workdir / "eval.json", result)
   personas_page.write(workdir, crowd, result)
-  ending.say(
+  summary.say(
     [personas_page.in_words(result)],
     records=", ".join(str(workdir / f"{name}.jsonl") for name in splits),
     report=workdir / "report.html",
-    then=ending.command(
+    then=summary.command(
       "train_reward",
       "rm_dprm_crowd",
       f"--config.data.train_files={(str(workdir / 'train.jsonl'),)}",
@@ -259,9 +261,9 @@ def _write_lines(path: epath.Path, rows: Sequence[Any]) -> None:
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
+  cli.define_flags()
   flags.DEFINE_bool("yes", False, "Ask, whatever the estimate says.")
-  program.main(Config, run, yes=lambda: flags.FLAGS.yes)
+  cli.main(Config, run, yes=lambda: flags.FLAGS.yes)
 
 
 if __name__ == "__main__":

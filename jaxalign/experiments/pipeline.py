@@ -28,16 +28,18 @@ from jaxalign.experiments import (
   train_tokenizer,
   win_rates,
 )
-from jaxalign.experiments.policies import fairness, pipeline_page, policy_rounds
-from jaxalign.experiments.policies.fairness import FairnessConfig
-from jaxalign.experiments.stage import (
+from jaxalign.experiments.common import (
+  cli,
   command_line,
   config_changes,
-  configuration,
-  continuing,
-  ending,
-  program,
+  resume,
+  summary,
 )
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.policy import fairness
+from jaxalign.experiments.policy import rounds as policy_rounds
+from jaxalign.experiments.policy.fairness import FairnessConfig
+from jaxalign.experiments.reports import pipeline
 from jaxalign.ops import checks
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import workdir_lock
@@ -205,7 +207,7 @@ def check(
     folder, one = workdir / step.name, resolve(config, step, workdir)
     seconds = _finished(folder, one)
     if seconds is None:
-      continuing.check(one, folder, resumes=STAGES[step.stage].resumes)
+      resume.check(one, folder, resumes=STAGES[step.stage].resumes)
     steps.append((step, one, seconds))
   return steps
 
@@ -231,11 +233,11 @@ def run(config: Config, workdir: epath.Path) -> None:
     start = time.perf_counter()
     with (
       workdir_lock.held(folder, is_main=multihost.is_main()),
-      ending.as_a_step(),
+      summary.as_a_step(),
     ):
       stage = STAGES[step.stage]
       if multihost.is_main():
-        continuing.begin(one, folder, resumes=stage.resumes)
+        resume.begin(one, folder, resumes=stage.resumes)
       multihost.barrier(f"{step.name} begins")
       stage.run(one, folder)
       multihost.barrier(step.name)
@@ -256,8 +258,8 @@ def run(config: Config, workdir: epath.Path) -> None:
     if config.rounds is not None:
       rounds = policy_rounds.trace(workdir, config.rounds)
       configuration.write_json(workdir / "rounds.json", rounds)
-    pipeline_page.write(workdir, config.steps, seconds, found, rounds)
-    ending.say(report=workdir / "report.html")
+    pipeline.write(workdir, config.steps, seconds, found, rounds)
+    summary.say(report=workdir / "report.html")
 
 
 def _finished(folder: epath.Path, config: Any) -> float | None:
@@ -284,8 +286,8 @@ def _finished(folder: epath.Path, config: Any) -> float | None:
 
 def main() -> None:
   """Runs the stages from the command line."""
-  program.define_flags()
-  program.main(Config, run, check=check)
+  cli.define_flags()
+  cli.main(Config, run, check=check)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ from etils import epath
 
 import jaxalign
 from jaxalign.experiments import train_reward
-from jaxalign.experiments.inputs import preferences
-from jaxalign.experiments.rewards import recipe_sizes, recipes
-from jaxalign.experiments.stage import configuration, program, training
+from jaxalign.experiments.common import cli
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.common import stage as training
+from jaxalign.experiments.datasets import preferences
+from jaxalign.experiments.reward_model import recipe_sizes, recipes
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.profiling import memory
@@ -277,11 +279,9 @@ def run(
 
 def main() -> None:
   """Runs the probe from the command line."""
-  program.define_flags()
+  cli.define_flags()
   flags.DEFINE_string("rank_file", None, "Gets this process's number.")
-  program.main(
-    train_reward.Config, run, rank_file=lambda: flags.FLAGS.rank_file
-  )
+  cli.main(train_reward.Config, run, rank_file=lambda: flags.FLAGS.rank_file)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from jaxalign.data.batching import prompt_dataset as prompt_rows
 from jaxalign.data.records import reader, refusals
 from jaxalign.data.records.chat import Text
 from jaxalign.data.tokenization import turns
-from jaxalign.experiments.policies import policy_sampling
-from jaxalign.experiments.stage import backbone, ending, program
+from jaxalign.experiments.common import cli, summary
+from jaxalign.experiments.common import model as backbone
+from jaxalign.experiments.policy import sampling
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
@@ -104,7 +105,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   tokenizer = pair_dataset.load_tokenizer(folder)
   network = _network(config, folder)
   tokenizer.check_embedded(network.vocab_size, folder)
-  ends = policy_sampling.ends_of(config.end_ids, tokenizer, network)
+  ends = sampling.ends_of(config.end_ids, tokenizer, network)
   model = heads.causal_lm(network)
   shardings = meshes.parameter_shardings(
     model.axes, backbone.abstract_params(model), mesh, config.mesh.rules
@@ -137,10 +138,10 @@ def run(config: Config, workdir: epath.Path) -> None:
   if file is not None:
     file.close()
   multihost.barrier("sample")
-  ending.say(
+  summary.say(
     [f"{config.num_responses} responses to each of {len(prompts):,} prompts"],
     responses=path,
-    then=ending.command(
+    then=summary.command(
       "personas", "personas", f"--config.data.train_files={(str(path),)}"
     ),
   )
@@ -246,8 +247,8 @@ def _line(prompt: Any, responses: list[str]) -> bytes:
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
-  program.main(Config, run, resumes=True)
+  cli.define_flags()
+  cli.main(Config, run, resumes=True)
 
 
 if __name__ == "__main__":

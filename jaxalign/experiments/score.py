@@ -15,9 +15,9 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxalign.experiments.inputs import cautions, preferences
-from jaxalign.experiments.rewards import scoring
-from jaxalign.experiments.stage import ending, program
+from jaxalign.experiments.common import cli, summary
+from jaxalign.experiments.datasets import preferences, warnings
+from jaxalign.experiments.reward_model import scoring
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import artifact, filesystem
@@ -75,7 +75,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   records = preferences.load_records(
     config.data, config.data.eval_files, tokenizer
   )
-  cautions.of_records(tokenizer, (), records)
+  warnings.of_records(tokenizer, (), records)
   alone = preferences.each_response(config.data, records, tokenizer)
   params = scoring.load_params(stage, config.model)
   rewards = scoring.rewards_of(
@@ -93,10 +93,10 @@ def run(config: Config, workdir: epath.Path) -> None:
   if multihost.is_main():
     text = "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines)
     filesystem.write_atomically(workdir / "scores.jsonl", text.encode())
-    ending.say(
+    summary.say(
       _findings(lines),
       scores=workdir / "scores.jsonl",
-      then=ending.command(
+      then=summary.command(
         "evaluate",
         "evaluate",
         f"--config.models={(config.model,)}",
@@ -125,8 +125,8 @@ def _findings(lines: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
-  program.main(Config, run)
+  cli.define_flags()
+  cli.main(Config, run)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,14 @@ import jax
 import uvicorn
 from etils import epath
 
-from jaxalign.experiments.policies import reward_source
-from jaxalign.experiments.policies.reward_app import (
+from jaxalign.experiments.common import cli
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.policy import reward_source
+from jaxalign.experiments.policy.reward_app import (
   VERSION,
   ServeConfig,
   make_app,
 )
-from jaxalign.experiments.stage import configuration, program
 from jaxalign.runtime.distributed import mesh as meshes
 
 log = logging.getLogger("jaxalign")
@@ -137,8 +138,8 @@ def run(config: Config, workdir: epath.Path) -> None:
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
-  program.main(Config, run)
+  cli.define_flags()
+  cli.main(Config, run)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,14 @@ from etils import epath
 
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import sft
-from jaxalign.experiments.inputs import cautions, texts, tokenizers
-from jaxalign.experiments.policies import likelihood
-from jaxalign.experiments.stage import (
-  backbone,
-  configuration,
-  ending,
-  fitting,
-  program,
-  training,
-)
+from jaxalign.experiments.common import cli, loop, summary
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.common import model as backbone
+from jaxalign.experiments.common import stage as training
+from jaxalign.experiments.datasets import sft as sft_data
+from jaxalign.experiments.datasets import tokenizer as tokenizers
+from jaxalign.experiments.datasets import warnings
+from jaxalign.experiments.policy import likelihood
 from jaxalign.models import heads
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
@@ -33,7 +31,7 @@ class Config:
   """Everything `sft` reads."""
 
   seed: int
-  data: texts.TextConfig
+  data: sft_data.TextConfig
   model: backbone.BackboneConfig
   optimizer: optimizers.OptimizerConfig
   train: training.Schedule
@@ -70,7 +68,7 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
     model,
     network,
     config.model,
-    texts.text_shapes(train.batch_size, config.data.length),
+    sft_data.text_shapes(train.batch_size, config.data.length),
     mesh,
     rules=config.mesh.rules,
   )
@@ -88,20 +86,20 @@ def run(config: Config, workdir: epath.Path) -> None:
   mesh = meshes.make_mesh(config.mesh)
   stage = build(config, mesh)
   tokenizer = tokenizers.open_tokenizer(config.data, config.model.init_from)
-  noted = cautions.Cautions(tokenizer, rows="texts")
-  dataset = texts.load_texts(
+  noted = warnings.Cautions(tokenizer, rows="texts")
+  dataset = sft_data.load_texts(
     config.data, config.data.train_files, tokenizer, noted=noted
   )
   measure = None
   if config.data.eval_files:
-    held_out = texts.load_texts(
+    held_out = sft_data.load_texts(
       config.data,
       config.data.eval_files,
       tokenizer,
       noted=noted,
       held_out=True,
     )
-    measure = fitting.remembering(
+    measure = loop.remembering(
       likelihood.make_measure(
         config.data, config.mesh.rules, stage, mesh, held_out, tokenizer
       )
@@ -114,9 +112,9 @@ def run(config: Config, workdir: epath.Path) -> None:
     best_metric="eval/nll",
     digests=config.train.digests,
   ) as saved:
-    state, params = fitting.fit(
+    state, params = loop.fit(
       stage,
-      texts.make_batches(
+      sft_data.make_batches(
         config.data,
         dataset,
         tokenizer,
@@ -151,10 +149,10 @@ def run(config: Config, workdir: epath.Path) -> None:
         f"held-out NLL {scores['eval/nll']:.3f} nats per answer token; a "
         f"uniform guess has {guess:.3f}"
       ]
-  ending.say(
+  summary.say(
     found,
     model=workdir / "model",
-    then=ending.command(
+    then=summary.command(
       "train_policy",
       "policy_maxmin_crowd",
       f"--config.model.init_from={workdir / 'model'}",
@@ -165,8 +163,8 @@ def run(config: Config, workdir: epath.Path) -> None:
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
-  program.main(Config, run, resumes=True)
+  cli.define_flags()
+  cli.main(Config, run, resumes=True)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ from etils import epath
 
 from jaxalign import losses, metrics
 from jaxalign.data.synthetic import gridworld
-from jaxalign.experiments.policies import tabular_page
-from jaxalign.experiments.stage import configuration, ending, program
+from jaxalign.experiments.common import cli, summary
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.reports import tabular
 
 log = logging.getLogger("jaxalign")
 
@@ -284,16 +285,16 @@ def run(config: Config, workdir: epath.Path) -> None:
   result: dict[str, Any] = {}
   for seed in config.seeds:
     result[str(seed)] = run_world(config, seed)
-    log.info("world %d: %s", seed, tabular_page.in_words(result[str(seed)]))
+    log.info("world %d: %s", seed, tabular.in_words(result[str(seed)]))
   configuration.write_json(workdir / "eval.json", result)
-  tabular_page.write(workdir, result, config.grid.shares)
-  ending.say(tabular_page.findings(result), report=workdir / "report.html")
+  tabular.write(workdir, result, config.grid.shares)
+  summary.say(tabular.findings(result), report=workdir / "report.html")
 
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
-  program.main(Config, run)
+  cli.define_flags()
+  cli.main(Config, run)
 
 
 if __name__ == "__main__":

@@ -16,31 +16,28 @@ from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import ppo
 from jaxalign.algorithms.ppo_batch import PolicyState
 from jaxalign.data.batching import loader, pair_dataset, prompt_dataset
-from jaxalign.experiments.inputs import cautions, prompt_data, tokenizers
-from jaxalign.experiments.policies import (
-  policy_evaluation,
-  policy_networks,
-  policy_page,
-  policy_programs,
-  policy_sampling,
-  policy_settings,
+from jaxalign.experiments.common import cli, loop, model, summary
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.common import stage as training
+from jaxalign.experiments.datasets import prompts
+from jaxalign.experiments.datasets import tokenizer as tokenizers
+from jaxalign.experiments.datasets import warnings as data_warnings
+from jaxalign.experiments.policy import config as policy_config
+from jaxalign.experiments.policy import (
+  evaluation,
+  networks,
   reward_source,
-  rollouts,
+  rollout,
 )
-from jaxalign.experiments.stage import (
-  backbone,
-  configuration,
-  ending,
-  fitting,
-  program,
-  training,
-)
+from jaxalign.experiments.policy import sampling as policy_sampling
+from jaxalign.experiments.policy import stage as policy_programs
+from jaxalign.experiments.reports import policy
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost, preemption
 from jaxalign.runtime.io import artifact, checkpoint, metric_writer, step_guard
 from jaxalign.runtime.reward_sources import base
 
-Config = policy_settings.Config
+Config = policy_config.Config
 log = logging.getLogger("jaxalign")
 
 
@@ -70,13 +67,13 @@ def build(
     )
   tokenizer = tokenizers.open_tokenizer(config.data, config.model.init_from)
   length = config.data.max_prompt_length
-  network = backbone.decoder_config(
+  network = model.decoder_config(
     config.model,
     tokenizer,
     max_length=length + sampling.max_new_tokens,
     num_outputs=None,
   )
-  made = policy_networks.make_networks(
+  made = networks.make_networks(
     config.model,
     config.critic,
     network,
@@ -140,9 +137,9 @@ def run(config: Config, workdir: epath.Path) -> None:
   )
   source = open_source(config.source)
   tokenizer = tokenizers.open_tokenizer(config.data, config.model.init_from)
-  noted = cautions.Cautions(tokenizer, rows="prompts", unit="prompt")
+  noted = data_warnings.Cautions(tokenizer, rows="prompts", unit="prompt")
   load = functools.partial(
-    prompt_data.load_prompts,
+    prompts.load_prompts,
     config.data,
     tokenizer=tokenizer,
     group_names=config.source.names,
@@ -163,7 +160,7 @@ def run(config: Config, workdir: epath.Path) -> None:
       config.data.eval_files, limit=config.train.eval_prompts, held_out=True
     )
     judge = None if config.judge is None else open_source(config.judge)
-    measure = policy_evaluation.make_measure(
+    measure = evaluation.make_measure(
       config, stage, held_out, tokenizer, source, judge, frozen, keys["eval"]
     )
   warnings = noted.found(holds_out=bool(config.data.eval_files))
@@ -201,9 +198,9 @@ def run(config: Config, workdir: epath.Path) -> None:
     artifact.save(folder, params, stage.network, tokenizer, description)
     if scores is not None:
       configuration.write_json(workdir / "eval.json", scores)
-    found = policy_page.write(workdir, config, warnings)
-    then = ending.command("sample", "sample", f"--config.model={folder}")
-    ending.say([found], **ending.results(workdir), then=then)
+    found = policy.write(workdir, config, warnings)
+    then = summary.command("sample", "sample", f"--config.model={folder}")
+    summary.say([found], **summary.results(workdir), then=then)
   multihost.barrier("train_policy")
 
 
@@ -215,7 +212,7 @@ def _train(
   source: base.RewardSource,
   frozen: Any,
   keys: dict[str, jax.Array],
-  measure: policy_evaluation.Measure | None,
+  measure: evaluation.Measure | None,
   saved: checkpoint.Checkpoints,
   workdir: epath.Path,
 ) -> tuple[PolicyState, dict[str, float] | None]:
@@ -223,8 +220,8 @@ def _train(
   train, scores = config.train, None
   start = saved.latest() or 0
   given = config.data, dataset, tokenizer, train.num_prompts
-  order = prompt_data.make_batches(*given, seed=config.seed, shuffle=True)
-  fitting.check_rows(order, workdir, start)
+  order = prompts.make_batches(*given, seed=config.seed, shuffle=True)
+  loop.check_rows(order, workdir, start)
   state = (
     saved.restore(start, stage.state) if start else stage.init(keys["init"])
   )
@@ -236,8 +233,8 @@ def _train(
     prefetch=config.data.prefetch,
   )
   if jax.process_count() > 1 and start < train.num_iterations:
-    fitting.check_hosts(order, start)
-  rollout_of = rollouts.make_rollout(stage, dataset, tokenizer, source)
+    loop.check_hosts(order, start)
+  rollout_of = rollout.make_rollout(stage, dataset, tokenizer, source)
   guard = step_guard.StepGuard(train.max_bad_steps)
   with (
     preemption.Preemption() as preempted,
@@ -270,8 +267,8 @@ def _train(
       )
       guard.exchange(step, metrics, batch["index"])
       # The next samples wait for these parameters in any case.
-      report.write(*rollouts.measured(*guard.flush()))
-      speed = rollouts.speed(found, time.perf_counter() - begun)
+      report.write(*rollout.measured(*guard.flush()))
+      speed = rollout.speed(found, time.perf_counter() - begun)
       report.advance(step, tokens=found.num_tokens)
       report.write_speed(step, {**speed, **report.speed()})
       last, leaving = step == train.num_iterations, preempted.due(step)
@@ -291,8 +288,8 @@ def _train(
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
-  program.main(Config, run, resumes=True)
+  cli.define_flags()
+  cli.main(Config, run, resumes=True)
 
 
 if __name__ == "__main__":

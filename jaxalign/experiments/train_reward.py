@@ -15,23 +15,18 @@ from etils import epath
 from jaxalign.algorithms import bradley_terry, mixture, reward_readout
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.experiments import evaluate
-from jaxalign.experiments.inputs import preferences
-from jaxalign.experiments.rewards import (
+from jaxalign.experiments.common import cli, loop, summary
+from jaxalign.experiments.common import model as backbone
+from jaxalign.experiments.common import stage as training
+from jaxalign.experiments.datasets import preferences
+from jaxalign.experiments.reports import label_scores, reward_model
+from jaxalign.experiments.reward_model import (
   feature_plane,
-  label_scores,
   mixture_rounds,
-  pages,
   pair_scores,
   recipe_sizes,
   recipes,
   scoring,
-)
-from jaxalign.experiments.stage import (
-  backbone,
-  ending,
-  fitting,
-  program,
-  training,
 )
 from jaxalign.models import heads
 from jaxalign.runtime.distributed import mesh as meshes
@@ -139,7 +134,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
     scorer, params, pairs, data, tokenizer
   )
   # The last scores of training are those of the evaluation.
-  held_out_outputs = fitting.remembering(lambda params: score(params, held_out))
+  held_out_outputs = loop.remembering(lambda params: score(params, held_out))
   outputs_of = lambda params, pairs: (
     held_out_outputs(params) if pairs is held_out else score(params, pairs)
   )
@@ -190,7 +185,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
       )
     if rounds is not None:
       rounds.warm_up(source, train, saved, workdir, prefetch=data.prefetch)
-    state, params = fitting.fit(
+    state, params = loop.fit(
       stage,
       source,
       train,
@@ -235,7 +230,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
       },
     )
   elif multihost.is_main():
-    pages.write_unevaluated(workdir, pairs.warnings)
+    reward_model.write_unevaluated(workdir, pairs.warnings)
   _say_where(workdir / "model")
   multihost.barrier("train_reward")
 
@@ -266,15 +261,15 @@ def _description(
 
 def _say_where(model: epath.Path) -> None:
   """Says where the model is and what scores with it, after its evaluation."""
-  score = ending.command("score", "score", f"--config.model={model}")
-  ending.say(model=model, then=score)
+  score = summary.command("score", "score", f"--config.model={model}")
+  summary.say(model=model, then=score)
 
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
+  cli.define_flags()
   flags.DEFINE_bool("profile", False, "Write a trace of a few steps.")
-  program.main(Config, run, resumes=True, profile=lambda: flags.FLAGS.profile)
+  cli.main(Config, run, resumes=True, profile=lambda: flags.FLAGS.profile)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records import reader
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.tokenization import clipping
-from jaxalign.experiments.stage import configuration, ending, program
+from jaxalign.experiments.common import cli, summary
+from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import folders
 
@@ -82,13 +83,13 @@ def run(config: Config, workdir: epath.Path) -> None:
   }
   configuration.write_json(workdir / "eval.json", sizes)
   folder = workdir / "tokenizer"
-  ending.say(
+  summary.say(
     [
       f"{made.vocab_size:,} tokens; one holds {sizes['bytes_per_token']:.2f} "
       "bytes of these texts (of the byte tokenizer: 1)"
     ],
     tokenizer=folder,
-    then=ending.command(
+    then=summary.command(
       "train_reward", "rm_bt_crowd", f"--config.data.tokenizer={folder}"
     ),
   )
@@ -109,8 +110,8 @@ def _texts(config: TextConfig) -> Iterator[str]:
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
-  program.main(Config, run)
+  cli.define_flags()
+  cli.main(Config, run)
 
 
 if __name__ == "__main__":

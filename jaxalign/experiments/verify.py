@@ -17,8 +17,9 @@ from etils import epath
 from rich import console, table
 
 from jaxalign.data.batching import pair_dataset
-from jaxalign.experiments.machines import comparison
-from jaxalign.experiments.stage import configuration, ending, program
+from jaxalign.experiments.common import cli, summary
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.reports import parity
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
@@ -111,7 +112,7 @@ class Reference:
     return np.concatenate(logits), np.concatenate(states)
 
 
-def compare(config: Config, folder: str) -> list[comparison.Check]:
+def compare(config: Config, folder: str) -> list[parity.Check]:
   """All checks of a folder.
 
   Args:
@@ -131,7 +132,7 @@ def compare(config: Config, folder: str) -> list[comparison.Check]:
   model = heads.model_of(network)
   apply = jax.jit(model.apply)
   length = min(config.length, network.max_positions)
-  made = comparison.layouts(network, config.rows, length, config.seed)
+  made = parity.layouts(network, config.rows, length, config.seed)
   language = network.num_outputs is None
   name = "logits" if language else "scores"
 
@@ -148,32 +149,28 @@ def compare(config: Config, folder: str) -> list[comparison.Check]:
   if not language:
     states = states[np.cumsum(mask.sum(-1)) - 1]
   checks = [
-    comparison.Check(
-      name, comparison.largest_gap(got, theirs), config.tolerance
-    ),
-    comparison.Check(
+    parity.Check(name, parity.largest_gap(got, theirs), config.tolerance),
+    parity.Check(
       "hidden states",
-      comparison.largest_gap(features, states),
+      parity.largest_gap(features, states),
       config.tolerance,
     ),
   ]
   for layout in (layout for layout in made if layout != "right"):
-    gap = comparison.largest_gap(ours(*made[layout])[0], got)
+    gap = parity.largest_gap(ours(*made[layout])[0], got)
     checks.append(
-      comparison.Check(f"padding: {layout}", gap, config.padding_tolerance)
+      parity.Check(f"padding: {layout}", gap, config.padding_tolerance)
     )
   alone = [ours(ids[i : i + 1], mask[i : i + 1])[0] for i in range(len(ids))]
   checks.append(
-    comparison.Check(
+    parity.Check(
       "batch mates",
-      comparison.largest_gap(np.concatenate(alone), got),
+      parity.largest_gap(np.concatenate(alone), got),
       config.tolerance,
     )
   )
   if config.round_trip:
-    checks.append(
-      comparison.Check("round trip", _round_trip(params, network), 0.0)
-    )
+    checks.append(parity.Check("round trip", _round_trip(params, network), 0.0))
   return checks + _tokenizer_checks(folder, network, reference, ours, config)
 
 
@@ -186,7 +183,7 @@ def _round_trip(params: Any, network: DecoderConfig) -> float:
     weights.save_pretrained(folder, params, network)
     again = weights.load_params(folder, weights.load_config(folder))
   gaps = jax.tree.map(
-    lambda a, b: comparison.largest_gap(np.asarray(a), np.asarray(b)),
+    lambda a, b: parity.largest_gap(np.asarray(a), np.asarray(b)),
     params,
     again,
   )
@@ -199,7 +196,7 @@ def _tokenizer_checks(
   reference: Reference,
   ours: Any,
   config: Config,
-) -> list[comparison.Check]:
+) -> list[parity.Check]:
   """Texts through both tokenizers; no check where the folder has none."""
   if not any(
     (epath.Path(folder) / name).exists()
@@ -216,10 +213,8 @@ def _tokenizer_checks(
     mine.encode(text) == ids for text, ids in zip(TEXTS, plain, strict=True)
   ]
   checks = [
-    comparison.Check(
-      "tokenizer: texts that differ", float(same.count(False)), 0.0
-    ),
-    comparison.Check(
+    parity.Check("tokenizer: texts that differ", float(same.count(False)), 0.0),
+    parity.Check(
       "tokenizer: ids beyond the embedding",
       float(sum(i >= network.vocab_size for ids in plain for i in ids)),
       0.0,
@@ -234,12 +229,12 @@ def _tokenizer_checks(
       line[row, : len(ids)], mask[row, : len(ids)] = ids, True
     if network.pad_id is None or not np.any(line[mask] == network.pad_id):
       theirs, _ = reference.outputs(line, mask)
-      gap = comparison.largest_gap(ours(line, mask)[0], theirs)
-      checks.append(comparison.Check("texts", gap, config.tolerance))
+      gap = parity.largest_gap(ours(line, mask)[0], theirs)
+      checks.append(parity.Check("texts", gap, config.tolerance))
   return checks
 
 
-def show(folder: str, checks: list[comparison.Check]) -> None:
+def show(folder: str, checks: list[parity.Check]) -> None:
   """Prints the checks as a table."""
   rows = table.Table(title=folder)
   for column in ("check", "measured", "at most", ""):
@@ -275,7 +270,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     },
   )
   show(folder, checks)
-  ending.say(
+  summary.say(
     [f"{sum(c.passed for c in checks)} of {len(checks)} checks passed"],
     checks=workdir / "verify.json",
   )
@@ -285,8 +280,8 @@ def run(config: Config, workdir: epath.Path) -> None:
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
-  program.main(Config, run)
+  cli.define_flags()
+  cli.main(Config, run)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ from jaxalign import metrics
 from jaxalign.data.llm_labels import prompts as questions
 from jaxalign.data.records import chat, reader
 from jaxalign.data.records.record import Record
-from jaxalign.experiments.annotations import judge
-from jaxalign.experiments.inputs import answer_cache
-from jaxalign.experiments.policies import reward_source
-from jaxalign.experiments.stage import configuration, ending, program
+from jaxalign.experiments.common import cli, summary
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.llm_labels import answer_cache, llm_judge
+from jaxalign.experiments.policy import reward_source
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import progress_bar
 from jaxalign.runtime.plots import html_report
@@ -186,7 +186,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   result: dict[str, Any] = {}
   if config.judge is not None:
     with answer_cache.AnswerCache(workdir / "answers.jsonl") as cache:
-      verdicts = judge.ask(
+      verdicts = llm_judge.ask(
         config.judge, prompts, ours, theirs, cache, seed=config.seed
       )
     found["judge"] = verdicts.outcomes
@@ -208,7 +208,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   }
   configuration.write_json(workdir / "eval.json", result)
   _write_page(workdir, result["rates"])
-  ending.say(
+  summary.say(
     [
       f"{name}: the first file scores {100 * one['score']:.1f} % "
       f"[{100 * one['low']:.1f}, {100 * one['high']:.1f}] of "
@@ -244,8 +244,8 @@ def _write_page(workdir: epath.Path, rates: dict[str, Any]) -> None:
 
 def main() -> None:
   """Runs the stage from the command line."""
-  program.define_flags()
-  program.main(Config, run)
+  cli.define_flags()
+  cli.main(Config, run)
 
 
 if __name__ == "__main__":

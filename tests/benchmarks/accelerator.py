@@ -30,7 +30,7 @@ import numpy as np
 
 from jaxalign import models
 from jaxalign.experiments import train_reward
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
 from jaxalign.models.hf import param_map
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost

@@ -24,7 +24,7 @@ from jaxalign.data.batching import loader, pair_dataset, sft_dataset
 from jaxalign.data.records import reader
 from jaxalign.data.synthetic import crowd
 from jaxalign.experiments import train_reward
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 

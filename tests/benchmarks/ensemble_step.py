@@ -21,7 +21,8 @@ import jax
 import numpy as np
 
 from jaxalign.experiments import denoise, train_reward
-from jaxalign.experiments.stage import configuration, training
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.common import stage as training
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.profiling import compiled as inspect

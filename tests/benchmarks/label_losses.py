@@ -18,8 +18,8 @@ import statistics
 from etils import epath
 
 from jaxalign.experiments import train_reward
-from jaxalign.experiments.rewards import label_scores
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.reports import label_scores
 
 ROOT = pathlib.Path(__file__).parents[2]
 LOSSES = ("transport", "debiased", "line", "cross_entropy")

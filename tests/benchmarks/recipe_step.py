@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from jaxalign.experiments import train_reward
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from tests.benchmarks import reward_step

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign.experiments import train_reward
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
 from jaxalign.models.hf import weights
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost

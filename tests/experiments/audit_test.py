@@ -10,8 +10,8 @@ from etils import epath
 from jaxalign.data.records.record import Record
 from jaxalign.data.synthetic import crowd, oracle
 from jaxalign.experiments import audit
-from jaxalign.experiments.annotations import group_structure
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config
+from jaxalign.experiments.reports import group_structure
 from tests import checkout
 
 
@@ -24,7 +24,7 @@ def run(train=(), held_out=(), **changes):
     section, _, leaf = key.rpartition("__")
     cfg[section][leaf] = value
   workdir = epath.Path(tempfile.mkdtemp())
-  audit.run(configuration.to_dataclass(audit.Config, cfg), workdir)
+  audit.run(config.to_dataclass(audit.Config, cfg), workdir)
   page = (workdir / "report.html").read_text()
   return json.loads((workdir / "eval.json").read_text()), page
 

@@ -16,8 +16,8 @@ from jaxalign.data.records import reader
 from jaxalign.data.records.record import Record
 from jaxalign.data.synthetic import crowd
 from jaxalign.experiments import best_of_n, sft
-from jaxalign.experiments.policies import answers, candidates
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.policy import answers, candidates
 from jaxalign.models import heads
 from jaxalign.models.hf import config_map
 from jaxalign.runtime.io import artifact

@@ -11,8 +11,8 @@ from etils import epath
 
 from jaxalign.data.records import reader
 from jaxalign.experiments import denoise
-from jaxalign.experiments.inputs import preferences
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.datasets import preferences
 from jaxalign.runtime.io import metric_writer
 from tests import checkout, config_reads
 

@@ -15,9 +15,9 @@ from etils import epath
 from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.record import Record
 from jaxalign.experiments import evaluate, score
-from jaxalign.experiments.inputs import preferences
-from jaxalign.experiments.rewards import pair_scores, scoring
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.datasets import preferences
+from jaxalign.experiments.reward_model import pair_scores, scoring
 from jaxalign.models import heads
 from jaxalign.models.hf import config_map, weights
 from jaxalign.runtime.distributed import mesh as meshes

@@ -15,7 +15,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.experiments import first_hour, probe
-from jaxalign.experiments.machines import first_hour_page
+from jaxalign.experiments.reports import first_hour as first_hour_page
 from tests import checkout
 from tests.experiments import train_reward_test
 

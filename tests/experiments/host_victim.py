@@ -25,7 +25,7 @@ import jax
 
 from jaxalign.data.batching import loader, sharded_tokens
 from jaxalign.experiments import train_policy, train_reward
-from jaxalign.experiments.rewards import scoring
+from jaxalign.experiments.reward_model import scoring
 from jaxalign.runtime.io import step_guard
 from tests.experiments import policy_victim, victim
 

@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.experiments import mixture_sizes, train_reward
-from tests.experiments.rewards import mixture_rounds_test
+from tests.experiments.reward_model import mixture_rounds_test
 
 
 def config(**changes):

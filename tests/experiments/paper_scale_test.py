@@ -7,7 +7,8 @@ import jax
 from absl.testing import absltest, parameterized
 
 from jaxalign.experiments import sft, train_reward
-from jaxalign.experiments.stage import backbone, configuration
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.common import model
 from jaxalign.models.hf import families
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.profiling import memory
@@ -35,7 +36,7 @@ def config_of(stage, file: str, name: str, sizes: tuple[int, ...]):
   """A stage's config with the shape of a published model."""
   path = checkout.ROOT / f"configs/{file}.py"
   cfg = runpy.run_path(str(path))["get_config"]("smoke")
-  fields = [f.name for f in dataclasses.fields(backbone.Architecture)]
+  fields = [f.name for f in dataclasses.fields(model.Architecture)]
   with cfg.ignore_type():
     cfg.model.architecture = dict(
       zip(fields, PUBLISHED[name], strict=False), tie_embeddings=False

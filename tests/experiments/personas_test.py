@@ -15,7 +15,7 @@ from etils import epath
 from jaxalign.data.llm_labels import client
 from jaxalign.data.records import reader
 from jaxalign.experiments import personas
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
 from tests import checkout
 from tests.data import rude_server
 

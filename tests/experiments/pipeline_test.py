@@ -12,7 +12,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.experiments import pipeline
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
 from tests import checkout
 
 

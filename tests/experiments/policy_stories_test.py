@@ -12,8 +12,8 @@ from etils import epath
 from jaxalign.data.batching import pair_dataset
 from jaxalign.data.synthetic import text_rewards
 from jaxalign.experiments import train_policy
-from jaxalign.experiments.policies import policy_sampling
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.policy import sampling
 from jaxalign.models.hf import config_map
 from tests import checkout
 from tests.data import real_data
@@ -36,7 +36,7 @@ class EndsTest(absltest.TestCase):
       mlp_dim=2,
       eos_id=(258, 9),
     )
-    return policy_sampling.ends_of(ids, tokenizer, network)
+    return sampling.ends_of(ids, tokenizer, network)
 
   def test_the_ends_of_all_files_and_of_the_config(self):
     self.assertEqual(self.ends(), (258, 7, 9))

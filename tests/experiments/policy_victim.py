@@ -17,7 +17,7 @@ from collections.abc import Callable
 from etils import epath
 
 from jaxalign.experiments import train_policy
-from jaxalign.experiments.policies import policy_evaluation, reward_source
+from jaxalign.experiments.policy import evaluation, reward_source
 from tests.experiments import train_policy_test, victim
 
 SCORING_S = 0.05  # that scoring takes at least, for a kill to find it at work
@@ -64,7 +64,7 @@ def arm(phase: str, delay: float) -> None:
   elif phase == "scoring":
     with_clock(reward_source, "open_source", slowed)
   elif phase == "evaluation":
-    with_clock(policy_evaluation, "make_measure", clock)
+    with_clock(evaluation, "make_measure", clock)
   else:
     victim.arm_checkpoints(phase, delay, call=call)
 

@@ -12,7 +12,7 @@ from etils import epath
 from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records import record
 from jaxalign.experiments import sample
-from jaxalign.experiments.policies import answers
+from jaxalign.experiments.policy import answers
 from jaxalign.models import heads
 from jaxalign.models.hf import config_map, weights
 from jaxalign.runtime.distributed import mesh as meshes

@@ -23,7 +23,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.experiments import serve
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.reward_sources.base import FunctionSource, RewardError
 from jaxalign.runtime.reward_sources.http import EndpointSource
 from tests import checkout, config_reads

@@ -14,9 +14,10 @@ from etils import epath
 from jaxalign import models
 from jaxalign.data.batching import pair_dataset
 from jaxalign.experiments import sft
-from jaxalign.experiments.inputs import texts, tokenizers
-from jaxalign.experiments.policies import likelihood
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.datasets import sft as sft_data
+from jaxalign.experiments.datasets import tokenizer as tokenizers
+from jaxalign.experiments.policy import likelihood
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import artifact, metric_writer
 from tests import checkout, config_reads
@@ -105,7 +106,9 @@ class SftTest(absltest.TestCase):
     stage = sft.build(config, mesh)
     params = stage.init(jax.random.key(0)).params
     tokenizer = tokenizers.open_tokenizer(config.data, None)
-    held_out = texts.load_texts(config.data, config.data.eval_files, tokenizer)
+    held_out = sft_data.load_texts(
+      config.data, config.data.eval_files, tokenizer
+    )
     alone = [[piece] for row in held_out.rows for piece in row]
     self.assertGreater(len(alone), 1.2 * len(held_out))
     apart = dataclasses.replace(

@@ -11,7 +11,7 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign.experiments import audit, pipeline
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.io import metric_writer
 from tests import checkout
 

@@ -6,7 +6,7 @@ import jax
 from absl.testing import absltest, parameterized
 
 from jaxalign.experiments import train_reward
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.profiling import memory
 from tests import checkout

@@ -21,7 +21,7 @@ from etils import epath
 from jaxalign import losses, metrics
 from jaxalign.data.synthetic import gridworld
 from jaxalign.experiments import tabular
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
 from tests import checkout, config_reads
 
 BETA = 0.5

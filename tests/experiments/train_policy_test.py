@@ -17,9 +17,12 @@ from jaxalign import models
 from jaxalign.algorithms.ppo_batch import PolicyState
 from jaxalign.data.batching import pair_dataset
 from jaxalign.experiments import train_policy
-from jaxalign.experiments.inputs import prompt_data, tokenizers
-from jaxalign.experiments.policies import policy_page, reward_source, rollouts
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.datasets import prompts as prompt_data
+from jaxalign.experiments.datasets import tokenizer as tokenizers
+from jaxalign.experiments.policy import reward_source
+from jaxalign.experiments.policy import rollout as rollouts
+from jaxalign.experiments.reports import policy
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import artifact, metric_writer
 from jaxalign.runtime.reward_sources import base
@@ -70,7 +73,7 @@ class Killed(Exception):
 class TrainPolicyTest(parameterized.TestCase):
   def run_in(self, config, workdir=None):
     workdir = epath.Path(workdir or tempfile.mkdtemp())
-    with mock.patch.object(policy_page, "write"):  # pictures take seconds
+    with mock.patch.object(policy, "write"):  # pictures take seconds
       train_policy.run(config, workdir)
     return workdir
 
@@ -346,15 +349,15 @@ class LayoutsTest(parameterized.TestCase):
     )  # fmt: skip
     config = dataclasses.replace(config, optimizer=optimizer)
     mesh = meshes.make_mesh(meshes.MeshConfig(*mesh))
-    original = train_policy.backbone.decoder_config
+    original = train_policy.model.decoder_config
     wide = lambda *args, **kwargs: dataclasses.replace(
       original(*args, **kwargs), param_dtype="float64"
     )
-    train_policy.backbone.decoder_config = wide
+    train_policy.model.decoder_config = wide
     try:
       stage = train_policy.build(config, mesh)
     finally:
-      train_policy.backbone.decoder_config = original
+      train_policy.model.decoder_config = original
     key = jax.random.key(0)
     state, frozen = stage.init(key), stage.init_frozen(key)
     rng = np.random.default_rng(0)

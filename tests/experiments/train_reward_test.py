@@ -18,8 +18,8 @@ from etils import epath
 
 from jaxalign.data.batching import pair_dataset
 from jaxalign.experiments import train_reward
-from jaxalign.experiments.rewards import scoring
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.reward_model import scoring
 from jaxalign.models.hf import weights
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import preemption

@@ -11,7 +11,7 @@ from etils import epath
 from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records import reader
 from jaxalign.experiments import train_tokenizer
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
 from tests import checkout
 
 

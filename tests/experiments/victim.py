@@ -22,7 +22,7 @@ import jax
 from etils import epath
 
 from jaxalign.experiments import train_reward
-from jaxalign.experiments.rewards import scoring
+from jaxalign.experiments.reward_model import scoring
 from jaxalign.runtime.io import checkpoint, step_guard
 from tests.experiments import train_reward_test
 

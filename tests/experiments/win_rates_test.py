@@ -12,8 +12,8 @@ from etils import epath
 from jaxalign.data.llm_labels import client
 from jaxalign.data.llm_labels.prompts import Answer
 from jaxalign.experiments import win_rates
-from jaxalign.experiments.annotations import judge
-from jaxalign.experiments.stage import configuration
+from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.llm_labels import llm_judge
 from tests import checkout, config_reads
 from tests.data import rude_server
 
@@ -147,16 +147,16 @@ class WinRatesTest(parameterized.TestCase):
     ("D", None),
   )
   def test_verdicts_are_read_from_the_last_line(self, text, expected):
-    found = judge.read_verdict(Answer(text, "stop", False, 0, 0))
+    found = llm_judge.read_verdict(Answer(text, "stop", False, 0, 0))
     if expected is None:
       self.assertTrue(np.isnan(found))
     else:
       self.assertEqual(found, expected)
 
   def test_a_refusal_is_no_verdict(self):
-    self.assertTrue(np.isnan(judge.read_verdict(None)))
+    self.assertTrue(np.isnan(llm_judge.read_verdict(None)))
     refused = Answer("A", "stop", True, 0, 0)
-    self.assertTrue(np.isnan(judge.read_verdict(refused)))
+    self.assertTrue(np.isnan(llm_judge.read_verdict(refused)))
 
   def test_margins_make_ties(self):
     gaps = np.array([0.5, 0.1, 0.0, -0.1, -0.5])

@@ -1,1 +1,0 @@
-"""What is said about data and whoever labelled it, in numbers and on pages."""

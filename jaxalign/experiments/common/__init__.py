@@ -1,0 +1,1 @@
+"""Common parts of stages: command line, config, model, built step, loop."""

@@ -1,0 +1,143 @@
+"""The command line that every stage shares."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+from absl import flags
+from etils import epath
+
+from jaxalign.experiments.common import command_line, log_lines, resume
+from jaxalign.runtime import compilation_cache
+from jaxalign.runtime.distributed import heartbeat, multihost, preemption
+from jaxalign.runtime.io import folders, full_disk, workdir_lock
+
+T = TypeVar("T")
+
+log = logging.getLogger("jaxalign")
+
+
+def define_flags(*, workdir_required: bool = True) -> None:
+  """Defines --config, --workdir and the flags of a run on many hosts."""
+  command_line.define_config()
+  flags.DEFINE_string(
+    "workdir", None, "folder for everything the run writes, made if absent."
+  )
+  flags.DEFINE_string(
+    "coordinator",
+    None,
+    "HOST or HOST:PORT of process 0; set it to run on many hosts. 'auto' finds "
+    "all processes by itself on Cloud TPU and under SLURM.",
+  )
+  flags.DEFINE_integer("num_processes", None, "Processes of the run.")
+  flags.DEFINE_integer("process_id", None, "This process, from 0.")
+  flags.DEFINE_integer(
+    "host_timeout", 300, "Seconds to wait for all processes to appear."
+  )
+  flags.DEFINE_float(
+    "host_silence",
+    60.0,
+    "Seconds without a sign of a process after which the others end.",
+    lower_bound=1.0,
+    upper_bound=100.0,
+  )
+  flags.DEFINE_string(
+    "compilation_cache",
+    None,
+    "Folder where compiled programs are kept for the next run, or 'off'; the "
+    "default is $JAXALIGN_COMPILATION_CACHE, else a folder of your caches.",
+  )
+  flags.mark_flag_as_required("config")
+  if workdir_required:
+    flags.mark_flag_as_required("workdir")
+
+
+def join_hosts(
+  *,
+  coordinator: str | None,
+  num_processes: int | None,
+  process_id: int | None,
+  timeout_s: int,
+) -> None:
+  """Joins the run's other processes, if a coordinator is named.
+
+  Args:
+    coordinator: HOST or HOST:PORT, "auto" to have JAX find it, None for one
+      process.
+    num_processes: processes of the run.
+    process_id: this one, from 0.
+    timeout_s: seconds to wait for all of them.
+
+  Raises:
+    ValueError: a number without a HOST:PORT to meet at.
+  """
+  numbers = num_processes, process_id
+  if coordinator in (None, "auto") and numbers != (None, None):
+    raise ValueError(
+      f"--num_processes={num_processes} and --process_id={process_id} need "
+      f"--coordinator=HOST:PORT, got {coordinator!r}"
+    )
+  if coordinator is None:
+    return
+  multihost.initialize(
+    coordinator=None if coordinator == "auto" else coordinator,
+    num_processes=num_processes,
+    process_id=process_id,
+    timeout_s=timeout_s,
+  )
+
+
+def main(
+  kind: type[T],
+  run: Callable[[T, epath.Path], None],
+  *,
+  resumes: bool = False,
+  check: Callable[[T, epath.Path], Any] | None = None,
+  **options: Any,
+) -> None:
+  """Parses the flags, resolves the config and runs the stage.
+
+  Args:
+    kind: the stage's config dataclass.
+    run: `(config, workdir)`; gets further keyword options evaluated late.
+    resumes: whether the stage goes on from what an earlier attempt left.
+    check: `(config, workdir)`, raises before anything is written; None for
+      nothing beside `continuing.begin`.
+    **options: name -> callable without arguments, called after parsing.
+  """
+
+  def start(argv: list[str]) -> None:
+    if len(argv) > 1:
+      raise ValueError(f"unknown argument {argv[1]!r}; options begin with --")
+    values = flags.FLAGS
+    join_hosts(
+      coordinator=values.coordinator,
+      num_processes=values.num_processes,
+      process_id=values.process_id,
+      timeout_s=values.host_timeout,
+    )
+    log_lines.set_up(is_main=multihost.is_main())
+    config = command_line.read_config(kind)
+    compilation_cache.enable(values.compilation_cache)
+    workdir = folders.open_workdir(values.workdir)
+    log.info(
+      "devices: %d x %s, processes: %d",
+      jax.device_count(),
+      jax.devices()[0].device_kind,
+      jax.process_count(),
+    )
+    with (
+      heartbeat.EndingTogether(values.host_silence),
+      preemption.leaving_at_once(),
+      full_disk.named(workdir),
+      workdir_lock.held(workdir, is_main=multihost.is_main()),
+    ):
+      if check is not None:
+        check(config, workdir)
+      if multihost.is_main():
+        resume.begin(config, workdir, resumes=resumes)
+      multihost.barrier("workdir")
+      run(config, workdir, **{k: option() for k, option in options.items()})
+
+  command_line.launch(start, kind_of=lambda: kind)

@@ -1,0 +1,299 @@
+"""What all stages that train share: the `train` section and a built step."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+from etils import epath
+
+from jaxalign.algorithms import optimizer as optimizers
+from jaxalign.algorithms import train_state
+from jaxalign.algorithms import update as contract
+from jaxalign.data.batching import loader, pair_dataset
+from jaxalign.experiments.common import model as backbone
+from jaxalign.models import heads
+from jaxalign.models.config import DecoderConfig
+from jaxalign.ops import checks
+from jaxalign.runtime.distributed import abstract, multihost
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import artifact, checkpoint, step_guard
+from jaxalign.runtime.profiling import memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """How long, how often, on how much.
+
+  Attributes:
+    num_steps: optimiser steps.
+    batch_size: rows per step over all devices: pairs, or packed texts.
+    accumulation: micro-batches per step; changes memory, not results.
+    eval_every: steps between evaluations, None for the end only.
+    checkpoint_every: steps between checkpoints; the last step always saves.
+    keep_last: most recent checkpoints kept.
+    max_bad_steps: steps in a row without finite gradient that stop the run.
+    digests: whether a checkpoint has a SHA-256 of each file, checked before it
+      is restored.
+  """
+
+  num_steps: int
+  batch_size: int
+  accumulation: int
+  eval_every: int | None
+  checkpoint_every: int
+  keep_last: int
+  max_bad_steps: int
+  digests: bool = dataclasses.field(default=True, kw_only=True)
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    for name in ("num_steps", "batch_size", "accumulation", "checkpoint_every"):
+      if self.__dict__[name] < 1:
+        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    if self.eval_every is not None and self.eval_every < 1:
+      raise ValueError(
+        f"eval_every must be >= 1 or None, got {self.eval_every}"
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(Schedule):
+  """The schedule of a reward model, how it runs and what is kept.
+
+  Attributes:
+    parallel: "jit" (sharded) or "pmap" (data parallel).
+    keep_best: checkpoints of lowest `eval/nll` kept as well.
+    export: checkpoint that becomes `model/`: "last" or "best".
+    num_reference: training pairs whose rewards calibrate the exported model.
+  """
+
+  parallel: str
+  keep_best: int
+  export: str
+  num_reference: int
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    super().__post_init__()
+    checks.one_of(("jit", "pmap"), parallel=self.parallel)
+    checks.one_of(("last", "best"), export=self.export)
+    if self.num_reference < 1:
+      raise ValueError(f"num_reference must be >= 1, got {self.num_reference}")
+    if self.export == "best" and self.keep_best < 1:
+      raise ValueError(
+        f"export='best' needs keep_best >= 1, got {self.keep_best}"
+      )
+
+
+class Stage(NamedTuple):
+  """What the loop, the compile stage, golden tests and benchmarks all call.
+
+  Attributes:
+    step: jitted `(state, batch, key) -> (state, metrics)`; donates the state.
+    state: abstract TrainState with shardings.
+    batch: abstract batch of the largest bucket with shardings.
+    params: abstract parameters of the network with shardings.
+    init: `key -> state`, laid out as `state` says.
+    frozen: `key -> state.frozen` as `init` makes it.
+    whole: `state -> parameters of the network`.
+    network: the decoder's description.
+    traces: how often the step was traced.
+    passes: what a step does with the batch's tokens, for counting FLOPs.
+  """
+
+  step: Callable[..., Any]
+  state: train_state.TrainState
+  batch: dict[str, jax.ShapeDtypeStruct]
+  params: Any
+  init: Callable[[jax.Array], train_state.TrainState]
+  frozen: Callable[[jax.Array], Any]
+  whole: Callable[[train_state.TrainState], Any]
+  network: DecoderConfig
+  traces: step_guard.TraceCounter
+  passes: memory.Passes = memory.TRAINING
+
+  def lower(self) -> jax.stages.Lowered:
+    """The step for its abstract arguments, ready to compile.
+
+    Raises:
+      ValueError: the step runs under pmap, which compiles for devices that are
+        there.
+    """
+    if not hasattr(self.step, "lower"):
+      raise ValueError("train.parallel must be 'jit' to compile ahead of time")
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return self.step.lower(self.state, self.batch, key)
+
+  def programs(self) -> tuple[memory.Program, ...]:
+    """What the compile stage compiles: the step."""
+    state = self.state
+    parts = {
+      "parameters": (state.params, state.frozen),
+      "optimizer": state._replace(params=(), frozen=()),
+    }
+    step = memory.program_of(
+      self.network,
+      self.batch,
+      name="step",
+      lower=self.lower,
+      parts=parts,
+      passes=self.passes,
+    )
+    return (step,)
+
+
+def assemble(
+  objective: contract.Objective,
+  optimizer: optimizers.OptimizerConfig,
+  schedule: Schedule,
+  model: heads.Model,
+  network: DecoderConfig,
+  config: backbone.BackboneConfig,
+  shapes: Mapping[str, loader.ArraySpec],
+  mesh: jax.sharding.Mesh,
+  *,
+  rules: tuple[tuple[str, str | None], ...],
+  parallel: str = "jit",
+  take: contract.Take = contract.at_the_parameters,
+) -> Stage:
+  """A stage out of what it optimises, how, and over which devices.
+
+  Args:
+    objective: the two phases of a batch's loss.
+    optimizer: the `optimizer` section.
+    schedule: steps and micro-batches.
+    model: the network as pure functions.
+    network: its description.
+    config: where its parameters come from and which of them are trained.
+    shapes: of the largest batch.
+    mesh: devices, real or abstract.
+    rules: overrides of the logical table.
+    parallel: "jit" (sharded) or "pmap" (data parallel).
+    take: where and how a step takes its gradient.
+
+  Returns:
+    The stage.
+
+  Raises:
+    ValueError: rows beside the pairs do not fit the mesh.
+  """
+  pmap = parallel == "pmap"
+  trained = backbone.trained(config, network, model)
+  chain = optimizers.make_optimizer(
+    optimizer, num_steps=schedule.num_steps, axes=trained.axes
+  )
+  abstract.check_rows(shapes, schedule.accumulation, mesh)
+  update = step_guard.TraceCounter(
+    contract.make_update(
+      objective,
+      chain,
+      accumulation=schedule.accumulation,
+      axis_name="data" if pmap else None,
+      whole=trained.whole,
+      take=take,
+    )
+  )
+  params = backbone.abstract_params(model)
+  laid_out = meshes.parameter_shardings(model.axes, params, mesh, rules)
+  adapts = config.lora is not None
+  shardings = train_state.like_params(
+    chain,
+    trained.params,
+    meshes.parameter_shardings(trained.axes, trained.params, mesh, rules),
+    meshes.replicated(mesh),
+    objective.carry,
+    laid_out if adapts else (),
+  )
+  start = lambda params, frozen: train_state.init_state(
+    params, chain, objective.carry, frozen
+  )
+  base = lambda key: backbone.initial_params(
+    config, network, model, key, laid_out
+  )
+
+  def init(key: jax.Array) -> train_state.TrainState:
+    place = jax.jit(start, out_shardings=shardings)
+    if not adapts:
+      return place(base(key), ())
+    # A key of its own: the base is that of a run without adapters.
+    key_of_adapters = jax.random.fold_in(jax.random.clone(key), 1)
+    adapters = backbone.initial_adapters(key_of_adapters, network, config)
+    return place(adapters, base(key))
+
+  merge = jax.jit(trained.whole, out_shardings=laid_out)
+  frozen = params if adapts else ()
+  return Stage(
+    step=(
+      meshes.data_parallel(update, mesh)
+      if pmap
+      else meshes.sharded(update, shardings, mesh, rules)
+    ),
+    state=abstract.with_shardings(
+      jax.eval_shape(start, trained.params, frozen), shardings
+    ),
+    batch=abstract.batch_shapes(shapes, mesh),
+    params=abstract.with_shardings(params, laid_out),
+    init=init,
+    frozen=base if adapts else lambda _: (),
+    whole=lambda state: (
+      merge(state.params, state.frozen) if adapts else state.params
+    ),
+    network=network,
+    traces=update,
+  )
+
+
+def restore(
+  stage: Stage, saved: checkpoint.Checkpoints, step: int, seed: int
+) -> train_state.TrainState:
+  """The state of a checkpoint, with what checkpoints do not hold.
+
+  Args:
+    stage: the built step.
+    saved: the checkpoints.
+    step: a complete step.
+    seed: of the run.
+
+  Returns:
+    The state as it was after that step.
+  """
+  init_key, _ = jax.random.split(jax.random.key(seed))
+  state = saved.restore(step, stage.state._replace(frozen=()))
+  return state._replace(frozen=stage.frozen(init_key))
+
+
+def export(
+  stage: Stage,
+  config: backbone.BackboneConfig,
+  state: train_state.TrainState,
+  workdir: epath.Path,
+  tokenizer: pair_dataset.Tokenizer,
+  description: artifact.Description,
+) -> None:
+  """Writes `model/` and, where adapters were trained, `adapters/` beside it.
+
+  Args:
+    stage: the built step.
+    config: the `model` section.
+    state: what was trained.
+    workdir: of the run.
+    tokenizer: saved beside the weights.
+    description: content of `jaxalign.json`.
+  """
+  params = multihost.fetch(stage.whole(state))
+  if config.lora is not None:
+    adapters, base = multihost.fetch((state.params, state.frozen))
+    if multihost.is_main():
+      backbone.save_adapters(
+        workdir / "adapters", config, stage.network, adapters, base
+      )
+  if multihost.is_main():
+    artifact.save(
+      workdir / "model", params, stage.network, tokenizer, description
+    )
+
+
+def every(step: int, period: int | None) -> bool:
+  """Whether a period ends at this step; None never does."""
+  return period is not None and step % period == 0

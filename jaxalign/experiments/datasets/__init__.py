@@ -1,0 +1,1 @@
+"""Datasets of stages: the `data` section of a config, read and checked."""

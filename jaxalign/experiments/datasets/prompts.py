@@ -1,0 +1,139 @@
+"""The `data` section of a config that reads prompts to be answered."""
+
+import dataclasses
+import logging
+
+import jax
+
+from jaxalign.data.batching import loader, pair_dataset, prompt_dataset
+from jaxalign.data.records import reader, refusals
+from jaxalign.data.records.record import Record
+from jaxalign.experiments.datasets import counts, warnings
+from jaxalign.runtime.distributed import multihost
+
+log = logging.getLogger("jaxalign")
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptConfig:
+  """Where prompts come from and how they are laid out.
+
+  Attributes:
+    train_files: sources whose prompts are answered and learned from: globs,
+      `hub:NAME[:subset][:split]` or `synthetic:NAME[:split]`; one prompt per
+      record, whatever responses it has, if any.
+    eval_files: held-out sources; empty for none.
+    tokenizer: "byte", a folder that holds a tokenizer, or None for the one of
+      the model's folder, to which "byte" gives way.
+    max_prompt_length: tokens of a prompt; longer ones lose their beginning.
+    on_bad_record: "error" or "skip" (counted).
+    extra_columns: columns beyond the schema to ignore.
+    crowd_seed: seed of synthetic sources and of the synthetic crowd's oracle.
+    prefetch: batches made ahead of the iteration.
+  """
+
+  train_files: tuple[str, ...]
+  eval_files: tuple[str, ...]
+  tokenizer: str | None
+  max_prompt_length: int
+  on_bad_record: str
+  extra_columns: tuple[str, ...]
+  crowd_seed: int
+  prefetch: int
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    if self.max_prompt_length < 1:
+      raise ValueError(
+        f"max_prompt_length must be >= 1, got {self.max_prompt_length}"
+      )
+
+
+def load_prompts(
+  config: PromptConfig,
+  files: tuple[str, ...],
+  tokenizer: pair_dataset.Tokenizer,
+  *,
+  group_names: tuple[str, ...],
+  limit: int | None = None,
+  noted: warnings.Cautions | None = None,
+  held_out: bool = False,
+) -> prompt_dataset.PromptDataset:
+  """The prompts of the sources `files`.
+
+  Args:
+    config: length and the policy for bad records.
+    files: sources, see `PromptConfig`.
+    tokenizer: from `tokenizers.open_tokenizer`.
+    group_names: groups of prompts that are told apart.
+    limit: number of prompts, spread evenly over the sources; None for all.
+    noted: sees the prompts, or None.
+    held_out: whether they are, for `noted`.
+
+  Raises:
+    ValueError: begins with `FILE:LINE:` for a bad record.
+  """
+  stream = reader.RecordStream(
+    files,
+    config.on_bad_record,
+    config.extra_columns,
+    config.crowd_seed,
+    need_responses=False,
+    check=refusals.refuses_if_skipping(
+      config.on_bad_record, tokenizer, least=0
+    ),
+    drop_unusable=False,  # a prompt is one whatever was answered before
+  )
+  # Without the responses, which may be many times as long.
+  records = [
+    Record(
+      record.prompt,
+      responses=(),
+      group=record.group,
+      source=record.source,
+      id=record.id,
+      where=record.where,
+    )
+    for record in stream
+  ]
+  if limit is not None and limit < len(records):
+    records = [records[i * len(records) // limit] for i in range(limit)]
+  if noted is not None:
+    noted.note(records, held_out=held_out)
+  dataset = prompt_dataset.encode_prompts(
+    records,
+    tokenizer,
+    max_length=config.max_prompt_length,
+    group_names=group_names,
+    processes=multihost.sharing(),
+  )
+  log.info(
+    "%s: %s prompts; cut to %d tokens: %s",
+    " ".join(files),
+    f"{len(dataset):,}",
+    config.max_prompt_length,
+    counts.in_words(dataset.counts),
+  )
+  return dataset
+
+
+def make_batches(
+  config: PromptConfig,
+  dataset: prompt_dataset.PromptDataset,
+  tokenizer: pair_dataset.Tokenizer,
+  num_prompts: int,
+  *,
+  seed: int,
+  shuffle: bool,
+) -> loader.Batches:
+  """Batches of prompts as a pure function of (seed, iteration, process)."""
+  return loader.Batches(
+    dataset,
+    batch_size=num_prompts,
+    buckets=(config.max_prompt_length,),
+    pad_id=tokenizer.pad_id,
+    seed=seed,
+    shuffle=shuffle,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )

@@ -1,1 +1,0 @@
-"""What stages read: pairs, texts, prompts, answers of an endpoint."""

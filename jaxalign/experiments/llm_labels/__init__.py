@@ -1,0 +1,1 @@
+"""LLM labels of stages: a chat model as judge, votes of personas."""

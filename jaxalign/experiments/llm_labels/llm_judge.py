@@ -1,0 +1,113 @@
+"""A chat model as the judge of two answers, asked in both orders.
+
+A judge that prefers whatever comes first disagrees with itself when the answers
+change places, and that is counted as a tie.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxalign.data.llm_labels import client
+from jaxalign.data.llm_labels import prompts as questions
+from jaxalign.data.llm_labels.prompts import Answer, EndpointConfig, Messages
+from jaxalign.data.records.chat import Text, text_of
+from jaxalign.experiments.llm_labels import answer_cache
+from jaxalign.runtime.io import progress_bar
+
+SYSTEM = (
+  "You compare two answers to a prompt. Say in one sentence how they differ in "
+  "quality, then on a last line of its own the letter of the better answer, A "
+  "or B, or C if they are equally good."
+)
+LETTERS = {"A": 1.0, "B": 0.0, "C": 0.5}
+
+
+class Verdicts(NamedTuple):
+  """What a judge says of P pairs.
+
+  Attributes:
+    outcomes: 1 where the first answer wins, 0 where it loses, 0.5 for a tie or
+      where the two orders disagree, NaN without two readable verdicts, [P].
+    counts: `disagreements`, `unreadable`, and those of the endpoint.
+  """
+
+  outcomes: np.ndarray
+  counts: dict[str, int]
+
+
+def question(prompt: Text, first: str, second: str) -> Messages:
+  """The messages that ask for a verdict on two answers."""
+  shown = (
+    f"Prompt:\n{text_of(prompt)}\n\nAnswer A:\n{first}\n\nAnswer B:\n{second}"
+  )
+  return [
+    {"role": "system", "content": SYSTEM},
+    {"role": "user", "content": shown},
+  ]
+
+
+def read_verdict(answer: Answer | None) -> float:
+  """1 for A, 0 for B, 0.5 for neither; NaN for what is no verdict."""
+  if answer is None or answer.refused:
+    return float("nan")
+  *_, last = ["", *answer.text.strip().splitlines()]
+  found = re.fullmatch(r"\W*(?:answer\W+)?([ABC])\W*", last, re.IGNORECASE)
+  return float("nan") if found is None else LETTERS[found[1].upper()]
+
+
+def ask(
+  config: EndpointConfig,
+  prompts: Sequence[Text],
+  first: Sequence[str],
+  second: Sequence[str],
+  cache: answer_cache.AnswerCache,
+  *,
+  seed: int,
+) -> Verdicts:
+  """Verdicts on P pairs of answers, each judged in both orders.
+
+  Args:
+    config: the judge.
+    prompts: P prompts.
+    first: P answers.
+    second: P other answers.
+    cache: of what was asked before; nothing is asked twice.
+    seed: of the random part of waiting.
+
+  Returns:
+    The verdicts.
+
+  Raises:
+    EndpointError: the endpoint refuses every question.
+  """
+  rows = list(zip(prompts, first, second, strict=True))
+  asked = [question(p, a, b) for p, a, b in rows]
+  asked += [question(p, b, a) for p, a, b in rows]
+  keys = {questions.question_key(config, one) for one in asked}
+  with progress_bar.counted(
+    total=len(keys - {*cache.answers}), what="asking the judge"
+  ) as done:
+
+    def remember(key: str, answer: Answer) -> None:
+      cache.remember(key, answer)
+      done()
+
+    answers, counts = client.ask_all(
+      config, asked, known=cache.answers, remember=remember, seed=seed
+    )
+  verdicts = np.array([read_verdict(answer) for answer in answers])
+  forward, backward = verdicts[: len(rows)], 1 - verdicts[len(rows) :]
+  readable = ~np.isnan(forward) & ~np.isnan(backward)
+  agree = forward == backward
+  outcomes = np.where(agree, forward, 0.5)
+  return Verdicts(
+    np.where(readable, outcomes, np.nan),
+    {
+      **counts,
+      "disagreements": int(np.sum(readable & ~agree)),
+      "unreadable": int(np.sum(~readable)),
+    },
+  )

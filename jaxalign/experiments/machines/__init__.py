@@ -1,1 +1,0 @@
-"""What is said about devices and compiled steps."""

@@ -1,1 +1,0 @@
-"""What moves a policy: networks, samples, sources of reward, its pages."""

@@ -1,0 +1,1 @@
+"""Policy training: networks, sampling, reward source, evaluation."""

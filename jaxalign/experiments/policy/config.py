@@ -1,0 +1,119 @@
+"""The config of `train_policy`, whole and checked."""
+
+import dataclasses
+
+from jaxalign.algorithms import optimizer as optimizers
+from jaxalign.algorithms.group_weights import WelfareConfig
+from jaxalign.algorithms.kl_control import KLConfig
+from jaxalign.algorithms.policy_config import (
+  CriticConfig,
+  LearnerConfig,
+  PolicyConfig,
+)
+from jaxalign.algorithms.reward_shaping import RewardConfig
+from jaxalign.experiments.common import model
+from jaxalign.experiments.datasets import prompts
+from jaxalign.experiments.policy import reward_source, sampling
+from jaxalign.ops import checks
+from jaxalign.runtime.distributed import mesh as meshes
+
+
+@dataclasses.dataclass(frozen=True)
+class IterationConfig:
+  """How long, how often, on how much.
+
+  Attributes:
+    num_iterations: rounds of sampling, scoring and learning.
+    num_prompts: prompts per iteration over all devices.
+    accumulation: micro-batches per optimiser step; changes memory, not results.
+    parallel: "jit" (sharded) or "pmap" (data parallel).
+    eval_every: iterations between evaluations, None for the end only.
+    eval_prompts: held-out prompts that are answered, None for all.
+    checkpoint_every: iterations between checkpoints; the last always saves.
+    keep_last: most recent checkpoints kept.
+    max_bad_steps: optimiser steps in a row without finite gradient that stop
+      the run.
+    digests: whether a checkpoint has a SHA-256 of each file, checked before it
+      is restored.
+  """
+
+  num_iterations: int
+  num_prompts: int
+  accumulation: int
+  parallel: str
+  eval_every: int | None
+  eval_prompts: int | None
+  checkpoint_every: int
+  keep_last: int
+  max_bad_steps: int
+  digests: bool = True
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    checks.one_of(("jit", "pmap"), parallel=self.parallel)
+    for name in (
+      "num_iterations",
+      "num_prompts",
+      "accumulation",
+      "checkpoint_every",
+    ):
+      if self.__dict__[name] < 1:
+        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    for name in ("eval_every", "eval_prompts"):
+      value = self.__dict__[name]
+      if value is not None and value < 1:
+        raise ValueError(f"{name} must be >= 1 or None, got {value}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Everything `train_policy` reads.
+
+  `reference` is the folder of the policy that KL is measured from, such as the
+  tuned one that the first of several rounds started from; None for where this
+  run starts.
+  `judge` is a second source, such as the truth of a synthetic crowd, that only
+  evaluations ask: how far the policy believes its rewards too much.
+  """
+
+  seed: int
+  data: prompts.PromptConfig
+  model: model.BackboneConfig
+  sampling: sampling.SamplingConfig
+  source: reward_source.RewardSourceConfig
+  policy: PolicyConfig
+  critic: CriticConfig
+  kl: KLConfig
+  reward: RewardConfig
+  welfare: WelfareConfig
+  optimizer: optimizers.OptimizerConfig
+  critic_optimizer: optimizers.OptimizerConfig | None
+  train: IterationConfig
+  mesh: meshes.MeshConfig
+  judge: reward_source.RewardSourceConfig | None = None
+  reference: str | None = None
+
+  def __post_init__(self) -> None:
+    """Raises ValueError for sections that contradict each other."""
+    if (self.critic_optimizer is None) == (self.critic.kind == "separate"):
+      raise ValueError(
+        "critic_optimizer must be set exactly where critic.kind is 'separate', "
+        f"got {self.critic_optimizer} with {self.critic.kind!r}"
+      )
+    if not self.source.names:
+      raise ValueError(
+        "source.names must name the outputs of the source, such as the groups"
+      )
+    self.learner.check_responses(self.sampling.num_responses)
+
+  @property
+  def learner(self) -> LearnerConfig:
+    """What the learner reads of it."""
+    return LearnerConfig(
+      policy=self.policy,
+      critic=self.critic,
+      kl=self.kl,
+      reward=self.reward,
+      welfare=self.welfare,
+      groups=self.source.names,
+    )

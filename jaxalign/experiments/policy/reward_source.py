@@ -1,0 +1,145 @@
+"""The `source` section of a config: who scores texts, whoever it is."""
+
+import dataclasses
+
+import jax
+
+from jaxalign.data.llm_labels.prompts import ConnectionConfig, check_url
+from jaxalign.data.records import sources
+from jaxalign.data.synthetic import crowd, oracle
+from jaxalign.experiments.reward_model import scoring
+from jaxalign.runtime.reward_sources import base, http, model
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardSourceConfig:
+  """Where rewards come from: exactly one of models, function, url and crowd.
+
+  Attributes:
+    models: reward models' folders, whose outputs are put side by side; of
+      other programs too, which have no calibration.
+    function: `module:function` of one's own, `(prompts, responses)` to rewards
+      [B] or [B, K]; it raises OSError for what may pass.
+    url: of a server of rewards, such as the `serve` stage, up to and with the
+      version: http://localhost:8000/v1.
+    crowd: a synthetic crowd, NAME[,KNOB=VALUE...], whose true utilities are the
+      rewards.
+    names: of the outputs, in place of the models' own; a function needs them
+      for more than one output.
+    calibrated: measure rewards of models and of a crowd in standard deviations
+      from the mean of their reference responses, of a crowd those of its
+      training split; what a function or a server gives is taken as it is.
+    risk: what stands for the distribution that a model predicts: its "mean",
+      its "cvar" (mean of its worst share `alpha`) or "mean_std" (mean minus
+      `kappa` deviations); None for what each model was trained with, and for
+      models of plain rewards.
+    alpha: share in (0, 1], with "cvar" alone.
+    kappa: >= 0, with "mean_std" alone.
+    dtype: compute type of models, "float32" or "bfloat16".
+    batch_size: texts per forward pass over all devices, or per request.
+    buckets: padded lengths in tokens, one compilation each; the largest is the
+      longest text. Those above a model's positions are dropped.
+    connection: how patiently a server is asked, and how often a function.
+  """
+
+  models: tuple[str, ...]
+  function: str | None
+  url: str | None
+  crowd: str | None
+  names: tuple[str, ...]
+  calibrated: bool
+  risk: str | None
+  alpha: float | None
+  kappa: float | None
+  dtype: str
+  batch_size: int
+  buckets: tuple[int, ...]
+  connection: ConnectionConfig
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, unless there is exactly one origin."""
+    origins = {
+      "models": self.models or None,
+      "function": self.function,
+      "url": self.url,
+      "crowd": self.crowd,
+    }
+    given = [name for name, value in origins.items() if value is not None]
+    if len(given) != 1:
+      raise ValueError(
+        "exactly one of models, function, url and crowd must be set, got "
+        f"{', '.join(given) or 'none'}"
+      )
+    if self.url is not None:
+      check_url(self.url)
+    if self.batch_size < 1:
+      raise ValueError(f"batch_size must be >= 1, got {self.batch_size}")
+
+
+def open_source(
+  config: RewardSourceConfig,
+  mesh: jax.sharding.Mesh,
+  rules: tuple[tuple[str, str | None], ...] = (),
+  *,
+  crowd_seed: int = 0,
+) -> base.RewardSource:
+  """Opens what the section names.
+
+  Args:
+    config: the section.
+    mesh: devices that models are laid over.
+    rules: overrides of the logical table.
+    crowd_seed: draws the responses that calibrate a crowd.
+
+  Returns:
+    The source.
+
+  Raises:
+    ValueError: a folder, function, crowd or name that is not there or does not
+      fit.
+    RewardError: no server answers at the url.
+  """
+  connection, batch_size = config.connection, config.batch_size
+  found: list[base.RewardSource] = []
+  for name in config.models:
+    folder = sources.expand_variables(name)
+    found.append(
+      model.load_source(
+        folder,
+        scoring.load_network(folder, config.dtype),
+        mesh=mesh,
+        rules=rules,
+        batch_size=batch_size,
+        buckets=config.buckets,
+        calibrated=config.calibrated,
+        risk=config.risk,
+        alpha=config.alpha,
+        kappa=config.kappa,
+      )
+    )
+  names = config.names
+  if config.function is not None:
+    found.append(
+      base.FunctionSource(
+        base.resolve_function(config.function),
+        names=names if names else ("reward",),
+        max_attempts=connection.max_attempts,
+        backoff_s=connection.backoff_s,
+        origin=config.function,
+      )
+    )
+  if config.url is not None:
+    found.append(
+      http.EndpointSource(config.url, connection, batch_size=batch_size)
+    )
+  if config.crowd is not None:
+    people = crowd.crowd_of(config.crowd, seed=crowd_seed)
+    found.append(
+      base.FunctionSource(
+        oracle.oracle_rewards(people, calibrate=config.calibrated),
+        names=people.groups,
+        mixture_weights=people.shares,
+        origin=f"the crowd {config.crowd}",
+      )
+    )
+  return base.JoinedSource(found, names=names)

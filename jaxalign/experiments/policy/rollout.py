@@ -1,0 +1,140 @@
+"""The host's part of an iteration: what was sampled, as texts, and scored."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxalign.data.batching import pair_dataset, prompt_dataset
+from jaxalign.experiments.policy import stage as policy_programs
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.reward_sources import base
+
+
+class Rollout(NamedTuple):
+  """One answer round, scored.
+
+  Attributes:
+    batch: arrays over all devices, what the learning program takes.
+    prompts: what was asked, R · G, a prompt as often as it was answered.
+    responses: texts, R · G, those of a prompt one after another.
+    scores: float32 [R, G, K], of all processes.
+    where: prompts that count, bool [R], of all processes.
+    seconds: "sampling" and "scoring".
+    num_tokens: response tokens of all processes.
+  """
+
+  batch: dict[str, jax.Array]
+  prompts: list[Any]
+  responses: list[str]
+  scores: np.ndarray
+  where: np.ndarray
+  seconds: dict[str, float]
+  num_tokens: int
+
+
+def make_rollout(
+  stage: policy_programs.PolicyStage,
+  dataset: prompt_dataset.PromptDataset,
+  tokenizer: pair_dataset.Tokenizer,
+  source: base.RewardSource,
+) -> Callable[[Any, Any, dict[str, np.ndarray], jax.Array], Rollout]:
+  """`(actor params, frozen, batch of prompts, key) -> Rollout`.
+
+  Every process hands all texts to the source, which answers them all alike.
+
+  Args:
+    stage: gives the sampling program.
+    dataset: where the batch's prompts are from.
+    tokenizer: turns tokens into texts.
+    source: turns texts into rewards.
+
+  Returns:
+    The function; it raises RewardError if the source does, having changed
+    nothing.
+  """
+  rows = stage.prompts["where"].sharding
+
+  def rollout(
+    params: Any, frozen: Any, batch: dict[str, np.ndarray], key: jax.Array
+  ) -> Rollout:
+    begun = time.perf_counter()
+    prompts_of = multihost.global_batch(batch, rows)
+    sampled = stage.sample(params, frozen, prompts_of, key)
+    ids, mask, index, where = multihost.fetch(
+      (
+        sampled["tokens"],
+        sampled["mask"],
+        prompts_of["index"],
+        prompts_of["where"],
+      )
+    )
+    sampled_at = time.perf_counter()
+    asked = [dataset.texts[i] for i in index for _ in range(ids.shape[1])]
+    new = sampled["sampler_log_probs"].shape[-1]
+    texts = [
+      tokenizer.decode_response(
+        prompt,
+        row[:-new][counts[:-new]].tolist(),
+        row[-new:][counts[-new:]].tolist(),
+      )
+      for prompt, row, counts in zip(
+        asked,
+        ids.reshape(-1, ids.shape[-1]),
+        mask.reshape(-1, ids.shape[-1]),
+        strict=True,
+      )
+    ]
+    scores = source(asked, texts).reshape(*ids.shape[:2], -1)
+    scored_at = time.perf_counter()
+    local = multihost.global_batch({"scores": scores[batch["row"]]}, rows)
+    return Rollout(
+      batch={
+        **sampled,
+        **local,
+        **{k: prompts_of[k] for k in ("group", "where", "row")},
+      },
+      prompts=asked,
+      responses=texts,
+      scores=scores,
+      where=where,
+      seconds={
+        "sampling": sampled_at - begun,
+        "scoring": scored_at - sampled_at,
+      },
+      num_tokens=int(mask[..., -new:].sum()),
+    )
+
+  return rollout
+
+
+def speed(found: Rollout, learning: float) -> dict[str, float]:
+  """How long an iteration took, in parts.
+
+  Args:
+    found: what was learned from.
+    learning: seconds that learning took.
+
+  Returns:
+    `speed/PART_seconds` per part and `speed/response_tokens_per_second`.
+  """
+  seconds = {**found.seconds, "learning": learning}
+  return {
+    **{f"speed/{part}_seconds": value for part, value in seconds.items()},
+    "speed/response_tokens_per_second": (
+      found.num_tokens / sum(seconds.values())
+    ),
+  }
+
+
+def measured(
+  step: int, metrics: dict[str, float]
+) -> tuple[int, dict[str, float]]:
+  """What an iteration logs: not the KL on prompts of a group that had none."""
+  return step, {
+    name: value
+    for name, value in metrics.items()
+    if not (name.startswith("train/kl/") and np.isnan(value))
+  }

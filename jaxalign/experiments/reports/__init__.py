@@ -1,0 +1,1 @@
+"""Reports: one module per page, and the numbers it shows."""

@@ -1,0 +1,1 @@
+"""Reward model training: recipes, scoring, metrics per group."""

@@ -1,0 +1,223 @@
+"""How well the heads of a mixture fit groups, and people they have not met."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxalign import losses, metrics
+from jaxalign.data.batching import pair_dataset
+from jaxalign.experiments.reward_model import user_assignment as people
+
+SHOTS = (0, 1, 2, 5, 10)
+
+
+def quick(
+  rewards: np.ndarray,
+  dataset: pair_dataset.PairDataset,
+  weights: Sequence[float],
+) -> dict[str, float]:
+  """The few scores of a training curve.
+
+  Args:
+    rewards: float32 [N, 2, K].
+    dataset: the pairs.
+    weights: of the mixture, [K].
+
+  Returns:
+    `eval/accuracy`, `eval/nll` and, where annotators are named,
+    `eval/user_nll`.
+  """
+  gaps = rewards[:, 0] - rewards[:, 1]
+  prob = _probs(gaps) @ np.asarray(weights, np.float64)
+  scores = {
+    "eval/accuracy": float(np.mean(_right(prob))),
+    "eval/nll": _nll(prob),
+  }
+  if len(dataset.annotator_names):
+    scores["eval/user_nll"] = _user_nll(gaps, dataset, weights)
+  return scores
+
+
+def of_models(
+  rewards: Mapping[str, np.ndarray],
+  dataset: pair_dataset.PairDataset,
+  weights: Mapping[str, Sequence[float] | None] | None,
+) -> dict[str, Any]:
+  """`summarise` of every model with several heads, by name.
+
+  Args:
+    rewards: float32 [N, 2, K] per model name.
+    dataset: the pairs.
+    weights: of the mixture, [K] per model name; None for equal ones.
+
+  Returns:
+    Scores by name; empty where every model has one head.
+  """
+  return {
+    name: summarise(values, dataset, (weights or {}).get(name))
+    for name, values in rewards.items()
+    if values.shape[-1] > 1
+  }
+
+
+def summarise(
+  rewards: np.ndarray,
+  dataset: pair_dataset.PairDataset,
+  weights: Sequence[float] | None,
+) -> dict[str, Any]:
+  """Scores of a model with K heads as a mixture of K tastes.
+
+  Args:
+    rewards: float32 [N, 2, K] of held-out pairs.
+    dataset: the pairs, with groups and annotators where they are known.
+    weights: of the mixture, [K]; None takes 1 / K each.
+
+  Returns:
+    JSON values: `weights`; `pooled`, the accuracy and NLL of what a random
+    member prefers; `heads`, the accuracy of each head on each group, [G, K],
+    and on all; `diversity` between heads, [K, K]; and where annotators are
+    named `user_nll`, `users` with responsibilities by all their pairs, their
+    groups, confusion and its accuracy, and `new_users`.
+  """
+  gaps = (rewards[:, 0] - rewards[:, 1]).astype(np.float64)
+  components = gaps.shape[1]
+  even = np.full(components, 1 / components)
+  shares = even if weights is None else np.asarray(weights, np.float64)
+  given = people.numbers(shares)
+  probs = _probs(gaps)
+  pooled = probs @ shares
+  right = _right(probs)
+  groups = dataset.group_names
+  counts = [int(np.sum(dataset.group == g)) for g in range(len(groups))]
+  result: dict[str, Any] = {
+    "weights": given,
+    "pooled": {"accuracy": float(_right(pooled).mean()), "nll": _nll(pooled)},
+    "heads": {
+      "all": people.numbers(right.mean(axis=0)),
+      "groups": list(groups),
+      "num_pairs": counts,
+      "accuracy": [
+        people.numbers(right[dataset.group == g].mean(axis=0))
+        if counts[g]
+        else None
+        for g in range(len(groups))
+      ],
+    },
+    "diversity": np.asarray(
+      metrics.diversity_matrix(jnp.asarray(probs.T, jnp.float32))
+    ).tolist(),
+  }
+  if not len(dataset.annotator_names):
+    return result
+  users = len(dataset.annotator_names)
+  belong = people.assign_users(gaps, dataset.annotator, users, given)
+  home = people.user_groups(dataset)
+  against = people.recovery(belong, home, len(groups))
+  return result | {
+    "user_nll": _user_nll(gaps, dataset, given),
+    "users": {
+      "names": list(dataset.annotator_names),
+      "responsibilities": [people.numbers(row) for row in belong],
+      "groups": home.tolist(),
+      "confusion": None if against is None else against.confusion.tolist(),
+      "group_accuracy": None if against is None else against.accuracy,
+    },
+    "new_users": _new_users(gaps, dataset, given),
+  }
+
+
+def _new_users(
+  gaps: np.ndarray, dataset: pair_dataset.PairDataset, weights: Sequence[float]
+) -> list[dict[str, Any]]:
+  """Users placed by their first pairs, scored on pairs after all of SHOTS.
+
+  The most shots are those that half of the users have, with one pair to spare;
+  users with fewer are left out, so that every line is about the same pairs.
+  """
+  user, users = dataset.annotator, len(dataset.annotator_names)
+  counts = np.bincount(user[user >= 0], minlength=users)
+  possible = [n for n in SHOTS if n < np.median(counts)]
+  if not possible:
+    return []
+  asked = possible[-1]
+  scored = (
+    (user >= 0) & (people.place_of(user) >= asked) & (counts[user] > asked)
+  )
+  probs = _probs(gaps)
+  lines = []
+  for number in possible:
+    shares = people.assign_users(gaps, user, users, weights, num_pairs=number)
+    prob = np.sum(probs * shares[user], axis=1)
+    # One row per person: their pairs are not independent.
+    right = _right(prob)
+    each = np.array(
+      [right[scored & (user == u)].mean() for u in np.unique(user[scored])]
+    )
+    lines.append(
+      {
+        "pairs_seen": number,
+        "num_users": len(each),
+        "num_pairs": int(scored.sum()),
+        "accuracy": float(right[scored].mean()),
+        "standard_error": float(each.std(ddof=1) / np.sqrt(len(each)))
+        if len(each) > 1
+        else None,
+        "nll": _nll(prob[scored]),
+        "groups": {
+          name: float(right[scored & (dataset.group == g)].mean())
+          for g, name in enumerate(dataset.group_names)
+          if np.any(scored & (dataset.group == g))
+        },
+      }
+    )
+  return lines
+
+
+def _user_nll(
+  gaps: np.ndarray, dataset: pair_dataset.PairDataset, weights: Sequence[float]
+) -> float:
+  """−log-likelihood per pair, in nats, of all that each user has said."""
+  total = losses.mixture_log_likelihood(
+    jnp.asarray(gaps, jnp.float32),
+    user=jnp.asarray(dataset.annotator),
+    num_users=len(dataset.annotator_names),
+    mixture_weights=jnp.asarray(weights, jnp.float32),
+  )
+  return -float(total) / max(int(np.sum(dataset.annotator >= 0)), 1)
+
+
+def by_head(
+  rewards: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+  """Each head of a model with several as a model of its own.
+
+  Args:
+    rewards: float32 [N, 2, K] per model name.
+
+  Returns:
+    float32 [N, 2, 1] per name, "NAME, head k" where K > 1.
+  """
+  single = {}
+  for name, values in rewards.items():
+    heads = values.shape[-1]
+    for k in range(heads):
+      label = name if heads == 1 else f"{name}, head {k}"
+      single[label] = values[..., k : k + 1]
+  return single
+
+
+def _probs(gaps: np.ndarray) -> np.ndarray:
+  """σ of gaps, float64."""
+  return 1 / (1 + np.exp(-gaps.astype(np.float64)))
+
+
+def _right(probs: np.ndarray) -> np.ndarray:
+  """1 for a preference foreseen, a half for none, 0 for the opposite."""
+  right: np.ndarray = (np.sign(probs - 0.5) + 1) / 2
+  return right
+
+
+def _nll(probs: np.ndarray) -> float:
+  return float(-np.mean(np.log(np.maximum(probs, np.finfo(float).tiny))))

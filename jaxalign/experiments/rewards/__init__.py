@@ -1,1 +1,0 @@
-"""What reward models are made of, and how their scores are told."""

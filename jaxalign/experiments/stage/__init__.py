@@ -1,1 +1,0 @@
-"""What makes a stage: command line, config, model, built step and its loop."""

@@ -1,0 +1,171 @@
+"""The flags that every stage shares, up to the first call of a stage."""
+
+import pathlib
+import tempfile
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from jaxalign.experiments.common import cli
+from jaxalign.runtime.distributed import multihost
+from tests.experiments.stage import command_lines
+
+
+class JoinHostsTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (dict(coordinator=None), None),
+    (dict(coordinator="auto"), (None, None, None)),
+    (
+      dict(coordinator="host:1", num_processes=2, process_id=1),
+      ("host:1", 2, 1),
+    ),
+  )
+  def test_only_a_coordinator_starts_many_hosts(self, given, wanted):
+    given = dict(num_processes=None, process_id=None) | given
+    with mock.patch.object(multihost, "initialize") as initialize:
+      cli.join_hosts(**given, timeout_s=5)
+    if wanted is None:
+      initialize.assert_not_called()
+      return
+    keys = "coordinator", "num_processes", "process_id"
+    initialize.assert_called_once_with(
+      **dict(zip(keys, wanted, strict=True)), timeout_s=5
+    )
+
+  @parameterized.parameters(None, "auto")
+  def test_numbers_without_an_address_are_refused(self, coordinator):
+    with self.assertRaisesRegex(ValueError, "--process_id=1 need"):
+      cli.join_hosts(
+        coordinator=coordinator, num_processes=2, process_id=1, timeout_s=5
+      )
+
+
+CROWD = "--config=configs/rm_bt_crowd.py:smoke"
+WORKDIR = "--workdir=WORKDIR/run"
+
+
+class CommandLineTest(parameterized.TestCase):
+  """What is wrong is said in one line, with exit status 2."""
+
+  MISTAKES = (
+    ([CROWD], r"--workdir is missing: folder for everything"),
+    ([WORKDIR], r"--config is missing: the run's config, as FILE.py"),
+    (
+      ["--config=configs/rm_bt_crwd.py", WORKDIR],
+      r"no config file configs/rm_bt_crwd.py; did you mean "
+      r"configs/rm_bt_crowd.py or",
+    ),
+    (["--config=rm_bt_crow", WORKDIR], r"did you mean configs/rm_bt_crowd.py"),
+    (["--config=no/way.py", WORKDIR], r"configs holds \d+, such as configs/"),
+    (
+      ["--config=configs/rm_bt_crowd.py:smok", WORKDIR],
+      r"configs/rm_bt_crowd.py: variant must be 'full' or 'smoke', got 'smok'",
+    ),
+    (["--config=WORKDIR/raises.py", WORKDIR], r"raises.py:2: NameError: .*nil"),
+    (["--config=WORKDIR/torn.py", WORKDIR], r"torn.py:1: "),
+    (["--config=WORKDIR/empty.py", WORKDIR], r"has no function get_config"),
+    (
+      [CROWD, WORKDIR, "--config.optimizer.learning_ratee=1"],
+      r"key config.optimizer.learning_ratee; did you mean "
+      r"optimizer.learning_rate\?",
+    ),
+    (
+      [CROWD, WORKDIR, "--config.learning_rate=1"],
+      r"key config.learning_rate; did you mean optimizer.learning_rate\?",
+    ),
+    (
+      [CROWD, WORKDIR, "--config.optimiser.learning_rate=1"],
+      r"config.optimiser.learning_rate; did you mean optimizer.learning_rate\?",
+    ),
+    (
+      [CROWD, WORKDIR, "--config.model.lora.rank=1"],
+      r"configs/rm_bt_crowd.py has no model.lora; set all of it",
+    ),
+    (
+      [CROWD, WORKDIR, "--config.train.num_steps=many"],
+      r"config.train.num_steps=many: must be a whole number or None",
+    ),
+    (
+      [CROWD, WORKDIR, "--config.train.num_steps=None"],
+      r"config.train.num_steps must be int, got None",
+    ),
+    (
+      [CROWD, WORKDIR, "--config.recipe=mixture"],
+      r"--config.recipe=mixture: must be a section",
+    ),
+    (
+      [CROWD, WORKDIR, "--config.recipe.name=mixture"],
+      r"missing keys config.recipe.num_components, .*steps_per_round; by "
+      r"default .*assignment='soft'",
+    ),
+    # None is taken, and what remains is said of the section.
+    (
+      [CROWD, WORKDIR, "--config.model.architecture=None"],
+      r"config.model: init_from or architecture must be set",
+    ),
+    # A key that the file leaves at its default, and one of another type.
+    (
+      [CROWD, WORKDIR, "--config.model.attention=no"],
+      r"attention must be one of dense, fused, splash, got 'no'",
+    ),
+    (
+      [CROWD, WORKDIR, "--config.train.eval_every=None", "steps=3"],
+      r"unknown argument 'steps=3'; options begin with --",
+    ),
+    ([CROWD, WORKDIR, "--wrkdir=x"], r"flag 'wrkdir'. Did you mean: workdir"),
+    (
+      ["--config=configs/evaluate.py", WORKDIR],
+      r"configs/evaluate.py: this is an evaluate config, for python -m "
+      r"jaxalign.experiments.evaluate, and not a train_reward config: unknown",
+    ),
+    ([CROWD, "--workdir=WORKDIR/torn.py"], r"torn.py is a file; give a folder"),
+    ([CROWD, "--workdir=ftp://a/b"], r"ftp://a/b: must be a folder, gs:// or"),
+    (
+      [CROWD, WORKDIR, "--config.data.train_files=gone.jsonl"],
+      r"source gone.jsonl: no file matches gone.jsonl",
+    ),
+  )
+  OF_OTHERS = (
+    (
+      "serve",
+      [CROWD, WORKDIR],
+      r"a train_reward config, .* not a serve config",
+    ),
+    (
+      "serve",
+      [CROWD, WORKDIR, "--config.source.models=('x',)"],
+      r"a train_reward config, .* not a serve config: .* has no source",
+    ),
+    ("compile", [CROWD], r"--topology is missing: a TPU slice"),
+    ("first_hour", ["--config=no.py", WORKDIR], r"no config file no.py"),
+    ("serve", ["--verbose", "--config=no.py", WORKDIR], r"no config file no.p"),
+    ("serve", ["--verbose", CROWD, WORKDIR], r"a train_reward config"),
+  )
+
+  def test_mistakes(self):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    for name, text in (
+      ("raises.py", "def get_config():\n  return nil\n"),
+      ("torn.py", "def get_config(\n"),
+      ("empty.py", "x = 1\n"),
+    ):
+      pathlib.Path(folder, name).write_text(text)
+    cases = [("train_reward", *row) for row in self.MISTAKES] + [
+      *self.OF_OTHERS
+    ]
+    lines = [
+      (stage, [argument.replace("WORKDIR", folder) for argument in arguments])
+      for stage, arguments, _ in cases
+    ]
+    for line, (status, text), (*_, wanted) in zip(
+      lines, command_lines.outcomes(lines), cases, strict=True
+    ):
+      with self.subTest(line=line):
+        last = text.splitlines()[-1]
+        self.assertEqual(status, 2, text)
+        self.assertRegex(last, f"^error: .*{wanted}")
+        self.assertEqual("Traceback" in text, "--verbose" in line[1])
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,45 @@
+"""Documented commands find their config from any folder."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+
+from absl.testing import absltest, parameterized
+
+from jaxalign.experiments.common import shipped_configs
+from tests import checkout
+
+
+class FindTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    self.folder = pathlib.Path(folder)
+    self.enter_context(contextlib.chdir(folder))
+
+  @parameterized.parameters("configs/audit.py", "audit.py", "audit")
+  def test_a_shipped_config_is_found_from_anywhere(self, path):
+    found = shipped_configs.find(path)
+    self.assertEqual(found, os.fspath(checkout.ROOT / "configs/audit.py"))
+
+  def test_a_file_of_that_name_goes_first(self):
+    (self.folder / "configs").mkdir()
+    for path in ("configs/audit.py", "audit.py"):
+      (self.folder / path).write_text("own = True\n")
+      self.assertEqual(shipped_configs.find(path), path)
+
+  @parameterized.parameters(
+    "configs/none.py", "none", "mine/audit.py", "/audit.py", "../audit.py"
+  )
+  def test_what_is_not_shipped_stays_as_it_is(self, path):
+    self.assertEqual(shipped_configs.find(path), path)
+
+  def test_an_installation_without_configs(self):
+    with absltest.mock.patch.object(shipped_configs, "FOLDERS", ()):
+      self.assertIsNone(shipped_configs.folder())
+      self.assertEqual(shipped_configs.find("audit.py"), "audit.py")
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,42 @@
+"""Which tokenizer goes with which model."""
+
+import tempfile
+import types
+
+from absl.testing import absltest
+
+from jaxalign.data.batching import pair_dataset
+from jaxalign.experiments.datasets import tokenizer as tokenizers
+
+
+def opened(tokenizer, folder):
+  section = types.SimpleNamespace(tokenizer=tokenizer)
+  return tokenizers.open_tokenizer(section, folder)
+
+
+class OpenTokenizerTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.folder = self.enter_context(tempfile.TemporaryDirectory())
+
+  def save(self):
+    own = pair_dataset.train_tokenizer(["some words"], vocab_size=262)
+    own.save(self.folder)
+    return own.encode("some")
+
+  def test_bytes_give_way_to_the_tokenizer_of_the_model(self):
+    own = self.save()
+    for name in (None, "byte"):
+      self.assertEqual(opened(name, self.folder).encode("some"), own)
+    self.assertNotEqual(opened("byte", None).encode("some"), own)
+
+  def test_bytes_stay_where_the_model_has_none(self):
+    self.assertEqual(opened("byte", self.folder).encode("a"), [97])
+
+  def test_neither_is_an_error(self):
+    with self.assertRaisesRegex(ValueError, "data.tokenizer must be set"):
+      opened(None, None)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,75 @@
+"""Policies compared at equal KL, on curves whose answer is known."""
+
+import json
+import tempfile
+
+from absl.testing import absltest
+from etils import epath
+
+from jaxalign.experiments.policy import fairness
+from jaxalign.experiments.reports import pipeline
+
+
+def write_curve(workdir, name, kl, **groups):
+  folder = epath.Path(workdir) / name
+  folder.mkdir(parents=True)
+  rows = [
+    {"step": step, "eval/kl": distance}
+    | {f"eval/judge/{g}": values[step] for g, values in groups.items()}
+    for step, distance in enumerate(kl)
+  ]
+  text = "".join(f"{json.dumps(row)}\n" for row in [{"step": 0}, *rows])
+  (folder / "metrics.jsonl").write_text(text)
+
+
+class FairnessTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.workdir = epath.Path(tempfile.mkdtemp())
+    write_curve(
+      self.workdir, "single", (0, 2, 4), warm=(0, 2.0, 4.0), brief=(0, -1, -2.0)
+    )
+    write_curve(
+      self.workdir, "maxmin", (0, 1, 3), warm=(0, 0.5, 1.5), brief=(0, 0.3, 0.9)
+    )
+    write_curve(self.workdir, "oracle", (0, 3.0), warm=(0, 1.8), brief=(0, 1.2))
+    self.config = fairness.FairnessConfig(
+      ("single", "maxmin", "oracle"), "oracle"
+    )
+
+  def test_all_are_read_where_all_have_been(self):
+    found = fairness.compare(self.workdir, self.config)
+    self.assertEqual(found["groups"], ["brief", "warm"])
+    self.assertEqual(found["kl"], 3.0)
+    single = found["policies"]["single"]
+    self.assertAlmostEqual(single["at_equal_kl"]["warm"], 3.0)
+    self.assertAlmostEqual(single["at_equal_kl"]["worst"], -1.5)
+    self.assertAlmostEqual(single["at_end"]["worst"], -2.0)
+    self.assertAlmostEqual(single["share"], -1.5 / 1.2)
+    self.assertAlmostEqual(found["policies"]["maxmin"]["share"], 0.9 / 1.2)
+    self.assertEqual(found["policies"]["oracle"]["share"], 1.0)
+
+  def test_no_share_where_nothing_could_be_gained(self):
+    write_curve(self.workdir, "idle", (0, 3.0), warm=(0, -0.1), brief=(0, -0.2))
+    config = fairness.FairnessConfig(("single", "idle"), "idle")
+    found = fairness.compare(self.workdir, config)
+    self.assertIsNone(found["policies"]["single"]["share"])
+
+  def test_refuses(self):
+    with self.assertRaisesRegex(
+      ValueError, "best must be one of a, b, got 'c'"
+    ):
+      fairness.FairnessConfig(("a", "b"), "c")
+    write_curve(self.workdir, "mute", (0, 1.0))
+    config = fairness.FairnessConfig(("mute",), "mute")
+    with self.assertRaisesRegex(ValueError, "no row with eval/kl and eval/jud"):
+      fairness.compare(self.workdir, config)
+
+  def test_pictures(self):
+    found = fairness.compare(self.workdir, self.config)
+    for draw in (pipeline.group_bars, pipeline.utility_curves):
+      self.assertTrue(draw(found).startswith(b"\x89PNG"))
+
+
+if __name__ == "__main__":
+  absltest.main()
