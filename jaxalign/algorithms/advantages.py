@@ -54,7 +54,7 @@ def token_weights(
   return jnp.where(lengths > 0, weight, 0.0)
 
 
-def estimate(
+def estimate_advantages(
   experience: Mapping[str, jax.Array],
   scores: jax.Array,
   values: jax.Array | None,

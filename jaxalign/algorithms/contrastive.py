@@ -210,7 +210,7 @@ def contrastive(
     if config.loss == "swav":
       used = prototypes.num_used(centres, views[0], counted)
       scalars["train/prototypes_used"] = used
-      carry = prototypes.moved(
+      carry = prototypes.moved_prototypes(
         carry,
         config.weight * centre_slopes,
         views,

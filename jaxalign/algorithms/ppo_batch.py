@@ -184,7 +184,7 @@ def prepare(
     pairs["pair_weight"] = pairs["pair_weight"] * config.policy.minibatches
     experience |= pairs
   else:
-    estimates, metrics = advantages.estimate(
+    estimates, metrics = advantages.estimate_advantages(
       experience,
       shaped.reshape(counted.shape[:2]),
       found.get("values"),

@@ -45,7 +45,7 @@ def init_prototypes(
   return Prototypes(centres, optax.scale_by_adam().init(centres), queue)
 
 
-def moved(
+def moved_prototypes(
   prototypes: Prototypes,
   slopes: jax.Array,
   views: tuple[jax.Array, jax.Array],

@@ -7,7 +7,7 @@ and its gradient is simply added up, so accumulation, device count and padding
 cannot change a result.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ import optax
 from jaxalign.algorithms import micro, train_state
 from jaxalign.algorithms.train_state import TrainState
 
-Batch = micro.Batch
+Batch = Mapping[str, jax.Array]
 Params = train_state.Params
 Outputs = Any  # of a forward pass
 Statistics = Any  # a pytree of sums

@@ -29,7 +29,7 @@ class AdvantagesTest(parameterized.TestCase):
     batch = bigram.batch(4, 3)
     exp = self.experience(batch)
     scores = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
-    found, _ = advantages.estimate(
+    found, _ = advantages.estimate_advantages(
       exp, jnp.array(scores), None, cfg, kl_coef=0.1
     )
     gap = np.sum(exp["old_log_probs"] - exp["ref_log_probs"], axis=-1)
@@ -52,7 +52,7 @@ class AdvantagesTest(parameterized.TestCase):
     values = jnp.array(
       np.random.default_rng(2).normal(size=exp["counted"].shape), jnp.float32
     )
-    found, metrics = advantages.estimate(
+    found, metrics = advantages.estimate_advantages(
       exp, jnp.ones((6, 1)), values, cfg, kl_coef=0.1
     )
     counted = np.asarray(exp["counted"])
@@ -73,7 +73,7 @@ class AdvantagesTest(parameterized.TestCase):
     cfg = bigram.config(policy=dict(whiten=False), critic=dict(gae_lambda=1.0))
     batch = bigram.batch(6)
     exp = self.experience(batch)
-    found, _ = advantages.estimate(
+    found, _ = advantages.estimate_advantages(
       exp,
       jnp.full((6, 1), 2.0),
       jnp.zeros(exp["counted"].shape),

@@ -16,7 +16,7 @@ class PrototypesTest(absltest.TestCase):
     rng = np.random.default_rng(0)
     slopes = jnp.array(rng.normal(size=(3, 4)), jnp.float32)
     views = tuple(jnp.array(rng.normal(size=(3, 4)), jnp.float32) for _ in "ab")
-    after = prototypes.moved(
+    after = prototypes.moved_prototypes(
       start, slopes, views, jnp.array([True, False, True]), learning_rate=0.1
     )
     moved = start.centres - 0.1 * np.sign(slopes)  # Adam's first step
@@ -28,7 +28,7 @@ class PrototypesTest(absltest.TestCase):
   def test_without_a_queue_there_is_none(self):
     start = prototypes.init_prototypes(3, 4, queue_size=0)
     rows = jnp.ones((2, 4))
-    after = prototypes.moved(
+    after = prototypes.moved_prototypes(
       start,
       jnp.zeros((3, 4)),
       (rows, rows),

@@ -1,10 +1,10 @@
 """Every named adapter: folders, files in folders, and data sets of the hub."""
 
 from jaxalign.data.adapters import (
-  folder_texts,
   hub_flat,
   hub_threads,
   local_ratings,
+  local_texts,
   local_votes,
 )
 from jaxalign.data.adapters.base import Adapter
@@ -34,7 +34,7 @@ ADAPTERS: dict[str, Adapter] = {
   **FOLDERS,
   **local_votes.ADAPTERS,
   **local_ratings.ADAPTERS,
-  **folder_texts.ADAPTERS,
+  **local_texts.ADAPTERS,
   **hub_flat.ADAPTERS,
   **hub_threads.ADAPTERS,
 }

@@ -5,7 +5,7 @@ import numpy as np
 from jaxalign.data.batching.dataset import Dataset
 
 
-def sizes(
+def epoch_size(
   dataset: Dataset,
   bucket_of: np.ndarray,
   batch_size: int,

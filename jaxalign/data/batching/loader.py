@@ -143,7 +143,7 @@ class Batches:
     share = batch_size // process_count
     self._places = np.arange(share) + share * process_index
     self._bucket_of = np.searchsorted(self.buckets, widths)
-    self._steps, self._rows_per_source = epoch_sizes.sizes(
+    self._steps, self._rows_per_source = epoch_sizes.epoch_size(
       dataset,
       self._bucket_of,
       batch_size,

@@ -117,7 +117,7 @@ def main(
       process_id=values.process_id,
       timeout_s=values.host_timeout,
     )
-    log_lines.set_up(is_main=multihost.is_main())
+    log_lines.set_up_logging(is_main=multihost.is_main())
     config = command_line.read_config(kind)
     compilation_cache.enable(values.compilation_cache)
     workdir = folders.open_workdir(values.workdir)

@@ -28,7 +28,7 @@ class _StandardError(logging.Handler):
     sys.stderr.flush()
 
 
-def set_up(*, is_main: bool) -> None:
+def set_up_logging(*, is_main: bool) -> None:
   """Logs this library's lines on one process, and what went wrong on all.
 
   Libraries speak of errors alone: their warnings are about code, which whoever

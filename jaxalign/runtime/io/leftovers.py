@@ -12,7 +12,7 @@ _FILES = ("*.partial", ".*.tmp")
 _FOLDERS = ("*.orbax-checkpoint-tmp*",)
 
 
-def remove(workdir: os.PathLike[str] | str, lock: str) -> None:
+def remove_leftovers(workdir: os.PathLike[str] | str, lock: str) -> None:
   """Removes them below a folder that no other run writes to.
 
   Args:

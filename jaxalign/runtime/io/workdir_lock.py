@@ -61,7 +61,7 @@ def held(
     yield
   elif filesystem.is_local(workdir):
     with _locked(workdir):
-      leftovers.remove(workdir, LOCK)
+      leftovers.remove_leftovers(workdir, LOCK)
       yield
   else:
     with _Owner(workdir, beat_s=beat_s, dead_s=dead_s):

@@ -19,7 +19,7 @@ class Rows:
 
 
 def sizes(batch_size, mixing, rows_per_source=None):
-  return epoch_sizes.sizes(
+  return epoch_sizes.epoch_size(
     Rows(),
     BUCKET_OF,
     batch_size,

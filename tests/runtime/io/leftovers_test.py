@@ -42,11 +42,11 @@ class LeftoversTest(absltest.TestCase):
 
   def test_only_they_go_and_they_are_named(self):
     with self.assertLogs("jaxalign.runtime.io.leftovers") as logs:
-      leftovers.remove(self.workdir, workdir_lock.LOCK)
+      leftovers.remove_leftovers(self.workdir, workdir_lock.LOCK)
     self.assertEqual(self.names(), {*KEPT, *OTHERS})
     self.assertIn("eval.json.123.partial", logs.output[0])
     with self.assertNoLogs("jaxalign.runtime.io.leftovers"):
-      leftovers.remove(self.workdir, workdir_lock.LOCK)
+      leftovers.remove_leftovers(self.workdir, workdir_lock.LOCK)
 
   def test_who_holds_a_workdir_removes_them(self):
     with workdir_lock.held(epath.Path(self.workdir), is_main=True):
