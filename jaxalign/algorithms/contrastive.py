@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from jaxalign import losses
-from jaxalign.algorithms import prototypes
 from jaxalign.algorithms.bradley_terry import (
   PairLossConfig,
   RewardApply,
@@ -22,8 +22,7 @@ from jaxalign.algorithms.bradley_terry import (
   response_forward,
 )
 from jaxalign.algorithms.update import Batch, Metrics, Objective, Params
-from jaxalign.algorithms.views import mean_cosines
-from jaxalign.ops import checks, segment_sum
+from jaxalign.ops import checks, segment_sum, unit_rows
 
 VIEWS = 2
 
@@ -208,9 +207,9 @@ def contrastive(
     views = _instances(rows.features, config)
     scalars = {"train/contrastive": value, **mean_cosines(views, counted)}
     if config.loss == "swav":
-      used = prototypes.num_used(centres, views[0], counted)
+      used = num_used(centres, views[0], counted)
       scalars["train/prototypes_used"] = used
-      carry = prototypes.moved_prototypes(
+      carry = moved_prototypes(
         carry,
         config.weight * centre_slopes,
         views,
@@ -245,7 +244,7 @@ def contrastive(
 
   carry: Any = ()
   if config.num_prototypes is not None:
-    carry = prototypes.init_prototypes(
+    carry = init_prototypes(
       config.num_prototypes, num_features, queue_size=config.queue_size
     )
   return Objective(forward, statistics, loss, context, carry)
@@ -285,3 +284,123 @@ def _loss(
     where=counted,
     queue=carry.queue if config.queue_size else None,
   )
+
+
+# How alike the two views of an instance are, and different instances.
+
+
+def mean_cosines(
+  views: tuple[jax.Array, jax.Array], where: jax.Array
+) -> dict[str, jax.Array]:
+  """Mean cosine between an instance's views, and between two instances.
+
+  Args:
+    views: both views of the batch's instances, [N, D] each.
+    where: instances that count, bool [N].
+
+  Returns:
+    `train/view_cosine` and `train/instance_cosine`, the first view of one
+    instance against the second of another; 0 where there are none.
+  """
+  first, second = (
+    jnp.where(where[:, None], unit_rows(view), 0.0) for view in views
+  )
+  count = jnp.sum(where).astype(first.dtype)
+  alike = jnp.sum(first * second)
+  everything = jnp.sum(jnp.sum(first, axis=0) * jnp.sum(second, axis=0))
+  others = jnp.maximum(count * (count - 1), 1)
+  return {
+    "train/view_cosine": alike / jnp.maximum(count, 1),
+    "train/instance_cosine": (everything - alike) / others,
+  }
+
+
+# SwAV's prototypes: unit vectors beside the network, and how they move.
+
+
+class Prototypes(NamedTuple):
+  """What SwAV hands from step to step.
+
+  Attributes:
+    centres: unit vectors, [K, D].
+    moments: of the prototypes' own Adam.
+    queue: earlier instances, or () for none.
+  """
+
+  centres: jax.Array
+  moments: Any
+  queue: Any
+
+
+def init_prototypes(
+  number: int, num_features: int, *, queue_size: int
+) -> Prototypes:
+  """Random directions, the same in every run, and an empty queue.
+
+  Args:
+    number: K.
+    num_features: D.
+    queue_size: instances kept, 0 for none.
+
+  Returns:
+    The prototypes before the first step.
+  """
+  shape = (number, num_features)
+  centres = unit_rows(jax.random.normal(jax.random.key(0), shape, jnp.float32))
+  queue: Any = ()
+  if queue_size:
+    queue = losses.init_feature_queue(queue_size, num_features)
+  return Prototypes(centres, optax.scale_by_adam().init(centres), queue)
+
+
+def moved_prototypes(
+  prototypes: Prototypes,
+  slopes: jax.Array,
+  views: tuple[jax.Array, jax.Array],
+  where: jax.Array,
+  *,
+  learning_rate: float,
+) -> Prototypes:
+  """The prototypes after a step of their Adam, back on the unit sphere.
+
+  Args:
+    prototypes: before the step.
+    slopes: gradient of the loss in the centres, [K, D].
+    views: both views of the batch's instances, [N, D] each, for the queue.
+    where: instances that count, bool [N].
+    learning_rate: Python float.
+
+  Returns:
+    The prototypes after it.
+  """
+  centres, moments, queue = prototypes
+  direction, moments = optax.scale_by_adam().update(
+    slopes.astype(centres.dtype), moments
+  )
+  if queue:
+    queue = losses.push_features(queue, *views, where=where)
+  return Prototypes(
+    unit_rows(centres - learning_rate * direction), moments, queue
+  )
+
+
+def num_used(
+  centres: jax.Array, rows: jax.Array, where: jax.Array
+) -> jax.Array:
+  """How many prototypes are in use, in [1, K].
+
+    exp(entropy of the shares of rows that each prototype is nearest to)
+
+  Args:
+    centres: unit vectors, [K, D].
+    rows: instances, [N, D].
+    where: instances that count, bool [N].
+
+  Returns:
+    The number, [].
+  """
+  nearest = jnp.argmax(unit_rows(rows) @ centres.T.astype(rows.dtype), axis=-1)
+  number = jnp.zeros(len(centres), rows.dtype)
+  number = number.at[nearest].add(where.astype(rows.dtype))
+  share = number / jnp.maximum(jnp.sum(number), 1)
+  return jnp.exp(jnp.sum(jax.scipy.special.entr(share)))

@@ -14,10 +14,90 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxalign.algorithms import micro, train_state
+from jaxalign.algorithms import train_state
 from jaxalign.algorithms.train_state import TrainState
 
 Batch = Mapping[str, jax.Array]
+
+# A batch in parts, for when memory does not hold it at once.
+
+
+def micro_batches(batch: Batch, number: int) -> Batch:
+  """Deals the rows of a batch out to `number` micro-batches, [A, B / A, ...].
+
+  Rows are dealt in turn, so each device keeps its own rows and a sharded batch
+  is cut without communication.
+
+  Args:
+    batch: arrays [B, ...].
+    number: micro-batches A.
+
+  Returns:
+    Arrays [A, B / A, ...].
+
+  Raises:
+    ValueError: B is not divisible by A.
+  """
+
+  def deal(array: jax.Array) -> jax.Array:
+    size = array.shape[0]
+    if size % number:
+      raise ValueError(
+        f"accumulation must divide the rows of a device's batch, got "
+        f"{size} rows and accumulation {number}"
+      )
+    return jnp.swapaxes(
+      array.reshape(size // number, number, *array.shape[1:]), 0, 1
+    )
+
+  return {name: deal(array) for name, array in batch.items()}
+
+
+def sum_over(function: Callable[[Batch], Any], batches: Batch) -> Any:
+  """Sum of a function over micro-batches, one at a time.
+
+  Args:
+    function: of one micro-batch, to a pytree of arrays.
+    batches: arrays [A, B / A, ...].
+
+  Returns:
+    The pytree, summed over A.
+  """
+  one = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batches
+  )
+  zeros = jax.tree.map(
+    lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+    jax.eval_shape(function, one),
+  )
+  add = lambda total, batch: (
+    jax.tree.map(jnp.add, total, function(batch)),
+    None,
+  )
+  return jax.lax.scan(add, zeros, batches)[0]
+
+
+def map_over(
+  function: Callable[[Batch], Any], batch: Batch, number: int
+) -> Any:
+  """A function of rows, on `number` micro-batches one at a time.
+
+  Args:
+    function: of a batch [B / A, ...], to a pytree of arrays [B / A, ...].
+    batch: arrays [B, ...].
+    number: micro-batches A.
+
+  Returns:
+    The pytree of the whole batch, [B, ...], in the order of its rows.
+  """
+  if number == 1:
+    return function(batch)
+  parts = jax.lax.map(function, micro_batches(batch, number))
+  return jax.tree.map(
+    lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]), parts
+  )
+
+
 Params = train_state.Params
 Outputs = Any  # of a forward pass
 Statistics = Any  # a pytree of sums
@@ -151,7 +231,7 @@ def make_gradient(
     return BatchGradient(grads, value, metrics, carry, scalars)
 
   def two_passes(params: Params, batch: Batch, carry: Any) -> BatchGradient:
-    batches = micro.micro_batches(batch, accumulation)
+    batches = micro_batches(batch, accumulation)
 
     # Both phases drop out the same activations: their keys are used twice on
     # purpose, which a clone says.
@@ -161,7 +241,7 @@ def make_gradient(
       }
 
     context, carry, scalars = finish(
-      micro.sum_over(
+      sum_over(
         lambda micro: objective.statistics(
           objective.forward(params, micro), micro
         ),
@@ -175,7 +255,7 @@ def make_gradient(
       ),
       has_aux=True,
     )
-    (value, metrics), grads = micro.sum_over(
+    (value, metrics), grads = sum_over(
       lambda micro: value_and_gradient(params, micro), clone()
     )
     grads, value, metrics = everywhere((grads, value, metrics))

@@ -23,7 +23,7 @@ from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.policy import answers, candidates, reward_source
 from jaxalign.experiments.reports import best_of_n
 from jaxalign.runtime.distributed import mesh as meshes
-from jaxalign.runtime.io import filesystem, folders, progress_bar
+from jaxalign.runtime.io import filesystem, progress_bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +195,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     )
   check, num_responses = None, config.num_samples
   if config.policy is not None:
-    tokenizer = pair_dataset.load_tokenizer(folders.resolved(config.policy))
+    tokenizer = pair_dataset.load_tokenizer(filesystem.resolved(config.policy))
     check, num_responses = refusals.refuses(tokenizer, least=0), 0
   records = candidates.load_prompts(
     config.data, num_responses=num_responses, check=check

@@ -27,9 +27,9 @@ from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.reports import memory_advice
 from jaxalign.ops import checks
 from jaxalign.runtime.distributed import mesh as meshes
-from jaxalign.runtime.io import folders
+from jaxalign.runtime.io import filesystem
 from jaxalign.runtime.profiling import compiled as inspect
-from jaxalign.runtime.profiling import hlo_collectives, resharding
+from jaxalign.runtime.profiling import hlo_collectives
 from jaxalign.runtime.profiling import memory as memory_use
 
 STAGES = {
@@ -112,7 +112,7 @@ def compile_program(
   compiled, needed = None, 0
   lowered = program.lower()
   start = time.perf_counter()
-  with resharding.compiler_log() as log:
+  with hlo_collectives.compiler_log() as log:
     try:
       compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -142,7 +142,7 @@ def compile_program(
     if compiled is None
     else [m._asdict() for m in hlo_collectives.collectives(compiled.as_text())],
     "involuntary": [
-      reshard._asdict() for reshard in resharding.involuntary("".join(log))
+      reshard._asdict() for reshard in hlo_collectives.involuntary("".join(log))
     ],
     "replicated": [
       giant._asdict()
@@ -271,7 +271,7 @@ def main() -> None:
     result = compile_stage(values.stage, config, values.topology)
     show(result)
     if values.workdir is not None:
-      folder = folders.open_workdir(values.workdir)
+      folder = filesystem.open_workdir(values.workdir)
       configuration.write_json(
         folder / "compile.json",
         {**result, "config": dataclasses.asdict(config)},

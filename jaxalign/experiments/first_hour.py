@@ -24,7 +24,7 @@ from etils import epath
 
 from jaxalign.experiments.common import command_line
 from jaxalign.experiments.reports import first_hour
-from jaxalign.runtime.io import filesystem, folders, metric_writer
+from jaxalign.runtime.io import filesystem, metric_writer
 
 POLL_S = 0.05
 
@@ -213,7 +213,7 @@ def main() -> None:
     # Where one process has the devices no other may, so none is used here.
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     passed = run(
-      folders.open_workdir(values.workdir),
+      filesystem.open_workdir(values.workdir),
       argv[1:],
       steps=values.steps,
       every=values.every,

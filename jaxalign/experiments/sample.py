@@ -27,7 +27,7 @@ from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
-from jaxalign.runtime.io import filesystem, folders, progress_bar
+from jaxalign.runtime.io import filesystem, progress_bar
 
 log = logging.getLogger("jaxalign")
 FILE = "responses.jsonl"
@@ -101,7 +101,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   """
   mesh = meshes.make_mesh(config.mesh)
   meshes.check_batch(config.batch_size, 1, mesh)
-  folder = folders.resolved(config.model)
+  folder = filesystem.resolved(config.model)
   tokenizer = pair_dataset.load_tokenizer(folder)
   network = _network(config, folder)
   tokenizer.check_embedded(network.vocab_size, folder)

@@ -19,7 +19,7 @@ from jaxalign.data.tokenization import clipping
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.distributed import multihost
-from jaxalign.runtime.io import folders
+from jaxalign.runtime.io import filesystem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +71,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   made = pair_dataset.train_tokenizer(
     _texts(config.data), vocab_size=config.vocab_size
   )
-  with folders.filled(workdir / "tokenizer") as folder:
+  with filesystem.filled(workdir / "tokenizer") as folder:
     made.save(folder)
   num_bytes = num_tokens = 0
   for text in _texts(config.data):

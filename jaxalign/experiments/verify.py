@@ -23,7 +23,7 @@ from jaxalign.experiments.reports import parity
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
-from jaxalign.runtime.io import folders
+from jaxalign.runtime.io import filesystem
 
 log = logging.getLogger("jaxalign")
 
@@ -256,7 +256,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     config: the resolved config.
     workdir: gets verify.json.
   """
-  folder = folders.resolved(config.model)
+  folder = filesystem.resolved(config.model)
   checks = compare(config, folder)
   passed = all(check.passed for check in checks)
   configuration.write_json(

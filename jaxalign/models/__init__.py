@@ -1,9 +1,14 @@
 """Decoder, reward heads and weights; the only folder that imports flax."""
 
 from jaxalign.models.config import DecoderConfig, RopeScaling
+from jaxalign.models.decoder import stack_layers, unstack_layers
 from jaxalign.models.generation.continuous_batching import generate_queue
-from jaxalign.models.generation.generate import Generation, generate
-from jaxalign.models.generation.sampler import Sampler, local_sampler
+from jaxalign.models.generation.generate import (
+  Generation,
+  Sampler,
+  generate,
+  local_sampler,
+)
 from jaxalign.models.heads import (
   LanguageOutput,
   Model,
@@ -11,6 +16,7 @@ from jaxalign.models.heads import (
   causal_lm,
   model_of,
   reward_model,
+  token_log_probs,
 )
 from jaxalign.models.hf.config_map import scratch_config
 from jaxalign.models.hf.peft import load_adapters, save_adapters
@@ -21,8 +27,6 @@ from jaxalign.models.hf.weights import (
   load_reward_model,
   save_pretrained,
 )
-from jaxalign.models.layers import stack_layers, unstack_layers
-from jaxalign.models.log_probs import token_log_probs
 from jaxalign.models.lora import (
   LoraConfig,
   adapted,

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import advantages
+from jaxalign.algorithms import ppo_batch
 from tests.algorithms import bigram, policy_reference
 
 
@@ -29,7 +29,7 @@ class AdvantagesTest(parameterized.TestCase):
     batch = bigram.batch(4, 3)
     exp = self.experience(batch)
     scores = np.random.default_rng(1).normal(size=(4, 3)).astype(np.float32)
-    found, _ = advantages.estimate_advantages(
+    found, _ = ppo_batch.estimate_advantages(
       exp, jnp.array(scores), None, cfg, kl_coef=0.1
     )
     gap = np.sum(exp["old_log_probs"] - exp["ref_log_probs"], axis=-1)
@@ -52,7 +52,7 @@ class AdvantagesTest(parameterized.TestCase):
     values = jnp.array(
       np.random.default_rng(2).normal(size=exp["counted"].shape), jnp.float32
     )
-    found, metrics = advantages.estimate_advantages(
+    found, metrics = ppo_batch.estimate_advantages(
       exp, jnp.ones((6, 1)), values, cfg, kl_coef=0.1
     )
     counted = np.asarray(exp["counted"])
@@ -73,7 +73,7 @@ class AdvantagesTest(parameterized.TestCase):
     cfg = bigram.config(policy=dict(whiten=False), critic=dict(gae_lambda=1.0))
     batch = bigram.batch(6)
     exp = self.experience(batch)
-    found, _ = advantages.estimate_advantages(
+    found, _ = ppo_batch.estimate_advantages(
       exp,
       jnp.full((6, 1), 2.0),
       jnp.zeros(exp["counted"].shape),
@@ -102,7 +102,7 @@ class AdvantagesTest(parameterized.TestCase):
       ]
     )
     cfg = bigram.section("policy", aggregation=aggregation, minibatches=2)
-    found = advantages.token_weights(counted, jnp.array([True, True]), cfg)
+    found = ppo_batch.token_weights(counted, jnp.array([True, True]), cfg)
     np.testing.assert_allclose(found, 2 * np.array(expected), rtol=1e-6)
 
   def test_reference_loop_agrees_with_case_19(self):

@@ -4,19 +4,19 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.algorithms import prototypes
+from jaxalign.algorithms import contrastive
 
 
 class PrototypesTest(absltest.TestCase):
   def test_a_step_follows_adam_and_pushes_what_counts(self):
-    start = prototypes.init_prototypes(3, 4, queue_size=2)
+    start = contrastive.init_prototypes(3, 4, queue_size=2)
     np.testing.assert_allclose(
       np.linalg.norm(start.centres, axis=1), 1, rtol=1e-6
     )
     rng = np.random.default_rng(0)
     slopes = jnp.array(rng.normal(size=(3, 4)), jnp.float32)
     views = tuple(jnp.array(rng.normal(size=(3, 4)), jnp.float32) for _ in "ab")
-    after = prototypes.moved_prototypes(
+    after = contrastive.moved_prototypes(
       start, slopes, views, jnp.array([True, False, True]), learning_rate=0.1
     )
     moved = start.centres - 0.1 * np.sign(slopes)  # Adam's first step
@@ -26,9 +26,9 @@ class PrototypesTest(absltest.TestCase):
     np.testing.assert_array_equal(after.queue.view_b, views[1][::2])
 
   def test_without_a_queue_there_is_none(self):
-    start = prototypes.init_prototypes(3, 4, queue_size=0)
+    start = contrastive.init_prototypes(3, 4, queue_size=0)
     rows = jnp.ones((2, 4))
-    after = prototypes.moved_prototypes(
+    after = contrastive.moved_prototypes(
       start,
       jnp.zeros((3, 4)),
       (rows, rows),
@@ -42,7 +42,7 @@ class PrototypesTest(absltest.TestCase):
     centres = jnp.eye(4)
     rows = jnp.eye(4)[jnp.array([0, 0, 1, 1, 3])]
     where = jnp.array([True] * 4 + [False])
-    used = prototypes.num_used(centres, rows, where)
+    used = contrastive.num_used(centres, rows, where)
     self.assertAlmostEqual(float(used), 2.0, places=5)
 
 

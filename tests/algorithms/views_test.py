@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.algorithms import views
+from jaxalign.algorithms import contrastive
 
 
 class ViewsTest(absltest.TestCase):
@@ -12,7 +12,7 @@ class ViewsTest(absltest.TestCase):
     rng = np.random.default_rng(0)
     first, second = rng.normal(size=(2, 5, 3))
     where = np.array([True, True, False, True, True])
-    got = views.mean_cosines(
+    got = contrastive.mean_cosines(
       (jnp.array(first, jnp.float32), jnp.array(second, jnp.float32)),
       jnp.array(where),
     )
@@ -25,7 +25,7 @@ class ViewsTest(absltest.TestCase):
 
   def test_nothing_counts(self):
     rows = jnp.ones((2, 3))
-    got = views.mean_cosines((rows, rows), jnp.zeros(2, bool))
+    got = contrastive.mean_cosines((rows, rows), jnp.zeros(2, bool))
     self.assertEqual({float(x) for x in got.values()}, {0.0})
 
 

@@ -9,7 +9,7 @@ import tempfile
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.records import csv_rows, reader, sources
+from jaxalign.data.records import files, reader, sources
 from jaxalign.data.records.record import parse_record
 from jaxalign.data.synthetic import crowd
 from tests.data import mutations, real_data
@@ -124,7 +124,7 @@ class FormatsTest(parameterized.TestCase):
       writer.writeheader()
       for row in given:
         cells = {
-          c: json.dumps(v) if c in csv_rows.JSON_COLUMNS else v
+          c: json.dumps(v) if c in files.JSON_COLUMNS else v
           for c, v in row.items()
         }
         writer.writerow(cells)

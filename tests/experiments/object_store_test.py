@@ -12,7 +12,7 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign.experiments import train_reward
-from jaxalign.runtime.io import filesystem, mirror
+from jaxalign.runtime.io import checkpoint, filesystem
 from tests import gcs_server, object_store
 from tests.experiments import chaos, chaos_test, train_reward_test
 
@@ -94,7 +94,7 @@ class MirroredTest(absltest.TestCase):
     indexed = filesystem.write_atomically
 
     def dies_at_four(path, content):
-      if str(path).endswith(mirror.INDEX) and b'"4"' in content:
+      if str(path).endswith(checkpoint.INDEX) and b'"4"' in content:
         raise train_reward_test.Killed
       indexed(path, content)
 

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from jaxalign.experiments import sft, train_reward
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.common import model
-from jaxalign.models.hf import families
+from jaxalign.models.hf import config_map
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.profiling import memory
 from tests import checkout
@@ -66,7 +66,7 @@ class PaperScaleTest(parameterized.TestCase):
 
   def test_every_family_is_here(self):
     self.assertEqual(
-      {row[0] for row in PUBLISHED.values()}, {*families.FAMILIES}
+      {row[0] for row in PUBLISHED.values()}, {*config_map.FAMILIES}
     )
 
   def test_a_giant_is_seen(self):

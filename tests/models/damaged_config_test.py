@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 
 from jaxalign import models
 from jaxalign.models.hf import config_map
-from jaxalign.models.hf.families import FAMILIES
+from jaxalign.models.hf.config_map import FAMILIES
 from tests.models.hf import families_test
 
 NAN, HUGE = float("nan"), float("1e999")

@@ -7,7 +7,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign import models
-from jaxalign.models.hf.families import FAMILIES
+from jaxalign.models.hf.config_map import FAMILIES
 from tests.models.hf import families_test
 from tests.models.samples import start
 

@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from jax.test_util import check_grads
 
 from jaxalign import models
-from jaxalign.models import log_probs
+from jaxalign.models import heads
 from tests.models.samples import GPT2, LLAMA, WIDE, rows, start
 
 
@@ -23,7 +23,7 @@ class TokenLogProbsTest(parameterized.TestCase):
     expected = np.take_along_axis(
       np.asarray(jax.nn.log_softmax(out.logits)), tokens[..., None], axis=-1
     )[..., 0]
-    got = log_probs.token_log_probs(
+    got = heads.token_log_probs(
       config, params, out.hidden, tokens, slice_size=slice_size
     )
     np.testing.assert_allclose(got, expected, atol=1e-5)
@@ -38,7 +38,7 @@ class TokenLogProbsTest(parameterized.TestCase):
     name = "embed" if config.tie_embeddings else "lm_head"
 
     def total(hidden, table):
-      chosen = log_probs.token_log_probs(
+      chosen = heads.token_log_probs(
         config, params | {name: table}, hidden, tokens, slice_size=7
       )
       return jnp.sum(jnp.sin(chosen))
@@ -62,9 +62,7 @@ class TokenLogProbsTest(parameterized.TestCase):
     def in_slices(params):
       hidden = model.apply(params, tokens, mask).hidden
       return jnp.sum(
-        log_probs.token_log_probs(
-          config, params, hidden, tokens, slice_size=256
-        )
+        heads.token_log_probs(config, params, hidden, tokens, slice_size=256)
       )
 
     def at_once(params):
@@ -79,7 +77,7 @@ class TokenLogProbsTest(parameterized.TestCase):
     _, params = start(LLAMA)
     tokens, _ = rows()
     hidden = jnp.full((*tokens.shape, 8), 1e4)
-    got = log_probs.token_log_probs(LLAMA, params, hidden, tokens, slice_size=5)
+    got = heads.token_log_probs(LLAMA, params, hidden, tokens, slice_size=5)
     self.assertTrue(np.isfinite(got).all())
     self.assertLess(got.max(), 1e-3)
 
@@ -87,7 +85,7 @@ class TokenLogProbsTest(parameterized.TestCase):
     _, params = start(LLAMA)
     tokens, _ = rows()
     hidden = jnp.zeros((*tokens.shape, 8))
-    call = lambda *x, **k: log_probs.token_log_probs(LLAMA, params, *x, **k)
+    call = lambda *x, **k: heads.token_log_probs(LLAMA, params, *x, **k)
     with self.assertRaisesRegex(ValueError, r"leading axes of tokens \(3, 6\)"):
       call(hidden[:, :-1], tokens)
     with self.assertRaisesRegex(ValueError, "slice_size must be >= 1, got 0"):

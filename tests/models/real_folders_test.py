@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 
 from jaxalign import models
 from jaxalign.models.hf import config_map
-from jaxalign.models.hf.families import FAMILIES
+from jaxalign.models.hf.config_map import FAMILIES
 from jaxalign.models.hf.family import Required
 from tests.models import parity_test
 from tests.models.parity_test import transformers

@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 
 from jaxalign.ops import checks
 from jaxalign.runtime import user_errors
-from jaxalign.runtime.io import folders
+from jaxalign.runtime.io import filesystem
 
 
 def raised(function, *args, **options) -> Exception:
@@ -22,7 +22,7 @@ def raised(function, *args, **options) -> Exception:
 class UserErrorsTest(parameterized.TestCase):
   @parameterized.parameters(
     (lambda: checks.one_of(("a", "b"), kind="c"), True),
-    (lambda: folders.open_workdir("ftp://a"), True),
+    (lambda: filesystem.open_workdir("ftp://a"), True),
     (lambda: open("no such file"), True),  # noqa: SIM115
     # Foreseen by nobody: bad values of the library, or code of one's own.
     (lambda: checks.one_of(None, kind="c"), False),

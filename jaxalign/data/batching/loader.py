@@ -8,7 +8,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from jaxalign.data.batching import epoch_plan, epoch_sizes
+from jaxalign.data.batching import epoch_plan
 from jaxalign.data.batching.dataset import Dataset
 from jaxalign.ops import checks
 
@@ -143,7 +143,7 @@ class Batches:
     share = batch_size // process_count
     self._places = np.arange(share) + share * process_index
     self._bucket_of = np.searchsorted(self.buckets, widths)
-    self._steps, self._rows_per_source = epoch_sizes.epoch_size(
+    self._steps, self._rows_per_source = epoch_plan.epoch_size(
       dataset,
       self._bucket_of,
       batch_size,
@@ -269,3 +269,62 @@ def batch_iterator(
     num_threads=min(prefetch, PREFETCH_THREADS), prefetch_buffer_size=prefetch
   )
   return iter(steps.map(batches.__getitem__).to_iter_dataset(options))
+
+
+# Some rows of a dataset in place of all of them, without copying a token.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Selection:
+  """Rows of a dataset, themselves a dataset of batches.
+
+  Attributes:
+    dataset: all rows.
+    rows: which of them, in this order, int [N].
+  """
+
+  dataset: Dataset
+  rows: np.ndarray
+
+  def __post_init__(self) -> None:
+    """Raises ValueError where nothing is left."""
+    if not len(self.rows):
+      raise ValueError(f"none of {len(self.dataset)} rows is selected")
+
+  def __len__(self) -> int:
+    """Number of selected rows."""
+    return len(self.rows)
+
+  @property
+  def source(self) -> np.ndarray:
+    """Number of each row's source, int32 [N]."""
+    return self.dataset.source[self.rows]
+
+  @property
+  def source_names(self) -> tuple[str, ...]:
+    """Names of all sources, also of one that lost every row."""
+    return self.dataset.source_names
+
+  @property
+  def widths(self) -> np.ndarray:
+    """Tokens of the longest sequence of each row, int64 [N]."""
+    return self.dataset.widths[self.rows]
+
+  def hold(self, rows: np.ndarray) -> None:
+    """Makes sure that the ids of some of the selected rows are there."""
+    self.dataset.hold(self.rows[rows])
+
+  def collate(
+    self, rows: np.ndarray, length: int, pad_id: int
+  ) -> dict[str, np.ndarray]:
+    """Fresh arrays of some of the selected rows, padded to `length` tokens.
+
+    Args:
+      rows: positions in the selection, int [B].
+      length: T.
+      pad_id: id under the mask.
+
+    Returns:
+      What the dataset gives for them.
+    """
+    return self.dataset.collate(self.rows[rows], length, pad_id)

@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxalign.data.records.record import Record
-from jaxalign.data.synthetic import crowd_judge, crowd_labels, texts
+from jaxalign.data.synthetic import texts
 from jaxalign.data.synthetic.config import CrowdConfig, with_knobs
-from jaxalign.data.synthetic.crowd_candidates import draw_candidates
 from jaxalign.data.synthetic.votes import label_probs as label_probs
 from jaxalign.data.synthetic.votes import label_shares as label_shares
 from jaxalign.data.synthetic.votes import utilities as utilities
@@ -131,11 +130,11 @@ def draw_records(config: CrowdConfig, *, split: str) -> list[Record]:
         )
   times = record_times(config, split=split)
   if config.judge:
-    records = crowd_judge.with_judge(config, records, times)
+    records = with_judge(config, records, times)
   if not config.labels:
     return records
   # A stream of its own: asking for labels changes no vote.
-  return crowd_labels.with_labels(
+  return with_labels(
     config,
     records,
     times,
@@ -230,3 +229,112 @@ def _counted(
     source="crowd",
     id=name,
   )
+
+
+# Unlabelled responses in the synthetic crowd, as a base policy gives them.
+
+
+PROMPTS, RESPONSES = 512, 5
+
+
+def draw_candidates(seed: int, split: str) -> list[Record]:
+  """Prompts with different responses of every quality, in no order.
+
+  Nobody has compared them: they are for what learns without labels, such as the
+  meta step of MetaRM, and would be false rankings to anything else.
+
+  Args:
+    seed: of the crowd.
+    split: "train" or "test", the things that prompts are about.
+
+  Returns:
+    `PROMPTS` records of `RESPONSES` responses each, from a stream of its own:
+    asking for candidates changes no vote.
+  """
+  rng = np.random.default_rng([seed, ("train", "test").index(split), 2])
+  records = []
+  for number in range(PROMPTS):
+    prompt, responses = texts.draw_responses(rng, split, RESPONSES)
+    records.append(
+      Record(
+        prompt=prompt,
+        responses=responses,
+        source="candidates",
+        id=f"{split}-candidates-{number:04d}",
+      )
+    )
+  return records
+
+
+# A second judge of the synthetic crowd's records, who knows the truth.
+
+
+def with_judge(
+  config: CrowdConfig,
+  records: Sequence[Record],
+  times: Sequence[float] | np.ndarray,
+) -> list[Record]:
+  """The records with `judge_prob`, what they say without label noise.
+
+  Args:
+    config: the crowd.
+    records: pairs in the order drawn.
+    times: when each was asked.
+
+  Returns:
+    The same records; one that names its group has that group's probability, one
+    of pooled votes the whole crowd's.
+  """
+  clear = dataclasses.replace(config, label_noise=0.0)
+  found = []
+  for record, time in zip(records, times, strict=True):
+    probs = vote_probs(clear, record.prompt, *record.responses, time=time)
+    if record.group is None:
+      prob = float(np.asarray(config.shares) @ probs)
+    else:
+      prob = float(probs[config.groups.index(record.group)])
+    found.append(dataclasses.replace(record, judge_prob=prob))
+  return found
+
+
+# Label distributions for the records of the synthetic crowd.
+
+
+def with_labels(
+  config: CrowdConfig,
+  records: Sequence[Record],
+  times: Sequence[float] | np.ndarray,
+  rng: np.random.Generator,
+) -> list[Record]:
+  """The records, each response labelled by people of the crowd.
+
+  Args:
+    config: `label_votes` people, of all groups, label each response; with 0
+      `labels` is what the whole crowd would say, the truth of all estimates.
+    records: in the order drawn; those of one pair share their labels.
+    times: when each was asked.
+    rng: source of the votes.
+
+  Returns:
+    The same records with `labels`, and with `label_votes` where people voted.
+  """
+  known: dict[tuple[str, str], np.ndarray] = {}
+  found = []
+  for record, time in zip(records, times, strict=True):
+    prompt = str(record.prompt)
+    # By name: which response was preferred must not decide who is asked first.
+    for text in sorted(map(str, record.responses)):
+      if (prompt, text) not in known:
+        shares = label_shares(config, prompt, text, time=time)
+        known[prompt, text] = (
+          rng.multinomial(config.label_votes, shares)
+          if config.label_votes
+          else shares
+        )
+    rows = [known[prompt, str(text)] for text in record.responses]
+    labels = tuple(tuple((row / row.sum()).tolist()) for row in rows)
+    votes = None
+    if config.label_votes:
+      votes = tuple(tuple(row.tolist()) for row in rows)
+    found.append(dataclasses.replace(record, labels=labels, label_votes=votes))
+  return found

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxalign.data.records import lines, reader, sources
+from jaxalign.data.records import files, reader, sources
 from jaxalign.data.records.chat import Text, text_of
 
 FOLDER = "$JAXALIGN_DATA/vader_sentiment"
@@ -53,7 +53,7 @@ def read_lexicon(path: str) -> dict[str, float]:
     ValueError: a line without a valence; begins `FILE:LINE:`.
   """
   valences = {}
-  with lines.Lines(path) as file:
+  with files.Lines(path) as file:
     for line in file:
       token, value, *_ = (*line.rstrip("\n").split("\t"), "")
       try:

@@ -13,7 +13,7 @@ from jaxalign.models import heads, lora
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import config_map, peft, weights
 from jaxalign.models.lora import LoraConfig
-from jaxalign.runtime.io import folders
+from jaxalign.runtime.io import filesystem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +119,7 @@ def decoder_config(
     "bos_id": tokenizer.bos_id,
   }
   if config.init_from is not None:
-    folder = folders.resolved(config.init_from, weights=False)
+    folder = filesystem.resolved(config.init_from, weights=False)
     loaded = weights.load_config(folder)
     tokenizer.check_embedded(loaded.vocab_size, config.init_from)
     if loaded.max_positions < max_length:
@@ -192,7 +192,7 @@ def initial_params(
     Tree of arrays laid out as `shardings`.
   """
   if config.init_from is not None:
-    folder = folders.resolved(config.init_from)
+    folder = filesystem.resolved(config.init_from)
     return weights.load_params(folder, network, key=key, shardings=shardings)
   token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.bool_)
   init = jax.jit(
@@ -255,7 +255,7 @@ def save_adapters(
     base: the parameters they adapt, on the host.
   """
   origin = config.init_from or ""
-  with folders.filled(path) as folder:
+  with filesystem.filled(path) as folder:
     peft.save_adapters(
       folder, adapters, base, network, config.lora, base=origin
     )

@@ -10,7 +10,7 @@ from etils import epath
 
 from jaxalign.data.records import fingerprints, sources
 from jaxalign.experiments.common import config as configuration
-from jaxalign.runtime.io import artifact, folders
+from jaxalign.runtime.io import artifact, filesystem
 
 FILE = "origin.json"
 LIBRARIES = (
@@ -30,20 +30,20 @@ LIBRARIES = (
 def _of_tokenizer(value: str) -> str:
   if value == "byte":
     return value
-  folder = folders.resolved(value, weights=False)
+  folder = filesystem.resolved(value, weights=False)
   return fingerprints.of_folder(folder, fingerprints.TOKENIZER)
 
 
 def _of_model(value: str) -> str:
   patterns = fingerprints.WEIGHTS + fingerprints.TOKENIZER
-  return fingerprints.of_folder(folders.resolved(value), patterns)
+  return fingerprints.of_folder(filesystem.resolved(value), patterns)
 
 
 def _of_reward_models(value: tuple[str, ...]) -> str:
   """With what calibrates them, without where they come from."""
   parts = []
   for name in value:
-    folder = epath.Path(folders.resolved(name))
+    folder = epath.Path(filesystem.resolved(name))
     parts.append(_of_model(name))
     if (folder / artifact.DESCRIPTION).exists():
       described = json.loads((folder / artifact.DESCRIPTION).read_text())

@@ -15,8 +15,8 @@ from jaxalign.experiments.common import model as backbone
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.ops import checks
-from jaxalign.runtime.distributed import abstract, multihost
 from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import artifact, checkpoint, step_guard
 from jaxalign.runtime.profiling import memory
 
@@ -183,7 +183,7 @@ def assemble(
   chain = optimizers.make_optimizer(
     optimizer, num_steps=schedule.num_steps, axes=trained.axes
   )
-  abstract.check_rows(shapes, schedule.accumulation, mesh)
+  meshes.check_rows(shapes, schedule.accumulation, mesh)
   update = step_guard.TraceCounter(
     contract.make_update(
       objective,
@@ -229,11 +229,11 @@ def assemble(
       if pmap
       else meshes.sharded(update, shardings, mesh, rules)
     ),
-    state=abstract.with_shardings(
+    state=meshes.with_shardings(
       jax.eval_shape(start, trained.params, frozen), shardings
     ),
-    batch=abstract.batch_shapes(shapes, mesh),
-    params=abstract.with_shardings(params, laid_out),
+    batch=meshes.batch_shapes(shapes, mesh),
+    params=meshes.with_shardings(params, laid_out),
     init=init,
     frozen=base if adapts else lambda _: (),
     whole=lambda state: (

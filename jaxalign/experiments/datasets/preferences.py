@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxalign.data.batching import loader, pair_dataset, selection
+from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.data.batching.dataset import Dataset
 from jaxalign.data.records import reader, refusals, sources, splits
 from jaxalign.data.records.record import Record
@@ -342,7 +342,7 @@ def make_batches(
   """Batches as a pure function of (seed, step, process), of `rows` or all."""
   dataset: Dataset = pairs.dataset
   if rows is not None:
-    dataset = selection.Selection(dataset, rows)
+    dataset = loader.Selection(dataset, rows)
   return loader.Batches(
     dataset,
     batch_size=batch_size,

@@ -5,7 +5,7 @@ import os
 from typing import Protocol
 
 from jaxalign.data.batching import pair_dataset
-from jaxalign.runtime.io import folders
+from jaxalign.runtime.io import filesystem
 
 log = logging.getLogger("jaxalign")
 
@@ -41,12 +41,12 @@ def open_tokenizer(data: Section, folder: str | None) -> pair_dataset.Tokenizer:
   if spec == "byte" and folder is not None and _holds_one(folder):
     log.info("data.tokenizer 'byte' gives way to the tokenizer of %s", folder)
     spec = folder
-  return pair_dataset.load_tokenizer(folders.resolved(spec, weights=False))
+  return pair_dataset.load_tokenizer(filesystem.resolved(spec, weights=False))
 
 
 def _holds_one(folder: str) -> bool:
   """Whether a model's folder has a tokenizer of its own."""
-  path = folders.resolved(folder, weights=False)
+  path = filesystem.resolved(folder, weights=False)
   return any(
     os.path.isfile(os.path.join(path, name))
     for name in ("tokenizer.json", "vocab.json")

@@ -14,7 +14,7 @@ from jaxalign.experiments.policy import sampling
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.generation.generate import bucket, generate
 from jaxalign.models.hf import weights
-from jaxalign.runtime.io import folders
+from jaxalign.runtime.io import filesystem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Answerer:
         positions, or an end is no token of its tokenizer, or its tokenizer has
         tokens that it does not embed.
     """
-    folder = folders.resolved(folder)
+    folder = filesystem.resolved(folder)
     network = weights.load_config(folder)
     if network.num_outputs is not None:
       raise ValueError(f"{folder} holds a reward model, which cannot answer")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxalign.data.batching import pair_dataset
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
-from jaxalign.runtime.io import folders
+from jaxalign.runtime.io import filesystem
 
 SCORE, VALUE, LANGUAGE_HEAD = "score", "value", "lm_head"
 Tree = Any  # nested dict of arrays, shapes or shardings
@@ -53,7 +53,9 @@ def check_vocabulary(
     ValueError: there is no tokenizer, or a token has another id in it, by the
       first id that differs.
   """
-  found = pair_dataset.load_tokenizer(folders.resolved(folder, weights=False))
+  found = pair_dataset.load_tokenizer(
+    filesystem.resolved(folder, weights=False)
+  )
   theirs, ours = ({**one.fast.get_vocab()} for one in (found, tokenizer))
   other = [token for token in ours if theirs.get(token) != ours[token]]
   if other:
@@ -88,7 +90,7 @@ def num_outputs_of(
     ValueError: its decoder is another one, by the first field that differs, or
       its vocabulary.
   """
-  found = weights.load_config(folders.resolved(folder, weights=False))
+  found = weights.load_config(filesystem.resolved(folder, weights=False))
   for field in dataclasses.fields(DecoderConfig):
     theirs, ours = (one.__dict__[field.name] for one in (found, network))
     if field.name not in FREE and theirs != ours:
@@ -154,7 +156,7 @@ def critic_of_reward_model(
   ours = {VALUE, LANGUAGE_HEAD}
   rest = {name: part for name, part in shardings.items() if name not in ours}
   params = weights.load_params(
-    folders.resolved(folder),
+    filesystem.resolved(folder),
     dataclasses.replace(network, num_outputs=1, value_head=False),
     shardings={**rest, SCORE: shardings[VALUE]},
   )

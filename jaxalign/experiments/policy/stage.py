@@ -16,7 +16,6 @@ from jaxalign.experiments.policy import sampling as policy_sampling
 from jaxalign.models import activations
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.generation.generate import bucket
-from jaxalign.runtime.distributed import abstract
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import step_guard
 from jaxalign.runtime.profiling import memory
@@ -242,10 +241,10 @@ def make_stage(
     merge=jax.jit(
       made.policy_of, in_shardings=(actor, frozen), out_shardings=frozen
     ),
-    state=abstract.with_shardings(state, shardings),
-    frozen=abstract.with_shardings(made.frozen_params, frozen),
-    prompts=abstract.batch_shapes(shapes[0], mesh),
-    batch=abstract.batch_shapes(shapes[1], mesh),
+    state=meshes.with_shardings(state, shardings),
+    frozen=meshes.with_shardings(made.frozen_params, frozen),
+    prompts=meshes.batch_shapes(shapes[0], mesh),
+    batch=meshes.batch_shapes(shapes[1], mesh),
     init=init,
     init_frozen=lambda key: made.init_frozen(key, frozen),
     network=made.network,

@@ -9,7 +9,7 @@ from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.reports.denoise_numbers import Split
 from jaxalign.runtime.io import metric_writer
-from jaxalign.runtime.plots import curves, html_report, noise_figures, rewards
+from jaxalign.runtime.plots import curves, html_report, rewards
 
 MAX_CHARACTERS = 600  # of a prompt's end and of a response's beginning
 
@@ -96,7 +96,7 @@ def write(
       ),
       html_report.Figure(
         f"Spread over members by strength, {name}",
-        noise_figures.against_strength(
+        rewards.against_strength(
           [group["strength"] for group in groups],
           [group["std"] for group in groups],
           label="standard deviation",
@@ -163,7 +163,7 @@ def _judged(
     *(
       html_report.Figure(
         f"Agreement with the second judge, {name}",
-        noise_figures.against_strength(
+        rewards.against_strength(
           [group["strength"] for group in one["groups"]],
           [group["agrees"] for group in one["groups"]],
           label="share of labels it shares",

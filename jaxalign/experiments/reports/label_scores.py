@@ -12,7 +12,7 @@ from jaxalign.data.records.record import Record
 from jaxalign.experiments.reports import reward_model
 from jaxalign.experiments.reward_model import label_targets, pair_scores
 from jaxalign.runtime.io import artifact
-from jaxalign.runtime.plots import html_report, label_figures
+from jaxalign.runtime.plots import html_report, rewards
 
 SCORES = {
   "nll": "NLL, nats",
@@ -67,7 +67,7 @@ class Scores(NamedTuple):
       ),
       html_report.Figure(
         f"Label shares of {name}",
-        label_figures.label_shares(
+        rewards.label_shares(
           self.curve, self.labels, self.predicted, self.crowd
         ),
         "Left: predicted share against the crowd's, all labels together, in "

@@ -11,7 +11,6 @@ from jaxalign.data.batching import loader
 from jaxalign.experiments.common import stage
 from jaxalign.experiments.reward_model import scoring
 from jaxalign.models import activations, heads
-from jaxalign.runtime.distributed import abstract
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import step_guard
 
@@ -172,7 +171,7 @@ def score_stage(
   return scoring.Stage(
     step,
     trained.params,
-    abstract.batch_shapes(loader.pair_shapes(batch_size, length), mesh),
+    meshes.batch_shapes(loader.pair_shapes(batch_size, length), mesh),
     trained.network,
     num_members,
     passes={"tokens": ("forward",) * num_members},

@@ -18,7 +18,7 @@ from jaxalign.models import activations, heads
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import progress_bar
-from jaxalign.runtime.plots import html_report, planes
+from jaxalign.runtime.plots import html_report, rewards
 
 START = "features_start.json"
 NUM_PAIRS = 500
@@ -156,7 +156,7 @@ def section(workdir: epath.Path, after: Plane) -> html_report.Figure:
   before = Plane(np.array(saved["points"]), np.array(saved["shares"]))
   return html_report.Figure(
     "Features before and after training",
-    planes.feature_planes({"before": before, "after": after}),
+    rewards.feature_planes({"before": before, "after": after}),
     "What the reward head reads of held-out responses, on the two axes of "
     "largest variance. Axes are chosen for each panel anew and differ in "
     "scale; crosses are means.",

@@ -16,9 +16,9 @@ from jaxalign.experiments.datasets import preferences
 from jaxalign.models import activations, heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
-from jaxalign.runtime.distributed import abstract, multihost
 from jaxalign.runtime.distributed import mesh as meshes
-from jaxalign.runtime.io import artifact, folders, progress_bar
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import artifact, filesystem, progress_bar
 from jaxalign.runtime.profiling import memory
 from jaxalign.runtime.reward_sources import bucket_lengths
 from jaxalign.runtime.reward_sources import model as model_rewards
@@ -105,8 +105,8 @@ def build(
   shapes = loader.pair_shapes(batch_size, length)
   return Stage(
     step,
-    abstract.with_shardings(params, shardings),
-    abstract.batch_shapes(shapes, mesh),
+    meshes.with_shardings(params, shardings),
+    meshes.batch_shapes(shapes, mesh),
     network,
     num_rewards,
   )
@@ -119,7 +119,7 @@ def load_network(path: str, dtype: str) -> DecoderConfig:
     ValueError: the folder holds a language model, or its two files differ in
       the number of outputs.
   """
-  folder = folders.fetched(path, weights=False)
+  folder = filesystem.fetched(path, weights=False)
   network = dataclasses.replace(weights.load_config(folder), dtype=dtype)
   if network.num_outputs is None:
     raise ValueError(f"{path} holds a language model, not a reward model")
@@ -237,5 +237,5 @@ def _quick_sums(
 def load_params(stage: Stage, path: str) -> Any:
   """A model's parameters, laid out as the stage wants them."""
   shardings = jax.tree.map(lambda leaf: leaf.sharding, stage.state)
-  folder = folders.fetched(path)
+  folder = filesystem.fetched(path)
   return weights.load_params(folder, stage.network, shardings=shardings)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.models import layers
+from jaxalign.models import decoder
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.generation import kv_cache, sampling
 from jaxalign.models.generation.generate import Generation, bucket, finished
@@ -154,7 +154,7 @@ def _filled(rows: Any, size: int, fill: int) -> np.ndarray:
   return array
 
 
-_unstack = jax.jit(layers.unstack_layers)
+_unstack = jax.jit(decoder.unstack_layers)
 _finished = jax.jit(finished)
 _start = jax.jit(kv_cache.start_rows, static_argnums=(0, 1), donate_argnums=4)
 

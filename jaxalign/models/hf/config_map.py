@@ -5,8 +5,9 @@ from typing import Any
 
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import rope_fields
-from jaxalign.models.hf.families import FAMILIES
 from jaxalign.models.hf.family import Family, Field, Required
+from jaxalign.models.hf.gpt import GPT2, NEOX, OPT
+from jaxalign.models.hf.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from jaxalign.ops import checks
 
 
@@ -285,3 +286,15 @@ def _num_outputs(
     f"{where}: architectures must be [{family.language!r}] or "
     f"[{family.reward!r}], got {architectures!r}"
   )
+
+
+# All checkpoint families, a table each, read in both directions.
+#
+# A new family is one more table; `translate` reads the config rows and `layout`
+# the tensor rows, and neither knows a family by name.
+
+
+FAMILIES = {
+  family.model_type: family
+  for family in (LLAMA, GPT2, NEOX, OPT, MISTRAL, QWEN2, QWEN3)
+}

@@ -19,7 +19,7 @@ from jaxalign.data.batching import pair_dataset
 from jaxalign.data.tokenization import older_tokenizers
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import json_files, weights
-from jaxalign.runtime.io import description_fields, filesystem, folders
+from jaxalign.runtime.io import description_fields, filesystem
 
 FORMAT_VERSION = 1
 DESCRIPTION = older_tokenizers.DESCRIPTION
@@ -108,7 +108,7 @@ def save(
   path = epath.Path(path)
   path.mkdir(parents=True, exist_ok=True)
   (path / DESCRIPTION).unlink(missing_ok=True)
-  with folders.filled(path) as folder:
+  with filesystem.filled(path) as folder:
     weights.save_pretrained(folder, params, network)
     tokenizer.save(folder)
   content = json.dumps(

@@ -1,16 +1,21 @@
 """Files that are whole at any moment, on a disk or in an object store."""
 
+import atexit
 import contextlib
 import io
 import os
+import pathlib
+import secrets
 import tempfile
 import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import fsspec
 from etils import epath
 
-from jaxalign.runtime.io import full_disk
+from jaxalign.data.records import reach, sources
+from jaxalign.runtime.io import full_disk, scratch
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -149,3 +154,187 @@ class AppendedFile:
     if not self._file.closed:
       self.flush()
       self._file.close()
+
+
+# Whole folders, on a disk or in an object store: opened, filled, fetched.
+
+
+# The packages that reach a store, of the extra `cloud`.
+CLIENTS = {"gs": "gcsfs", "s3": "s3fs"}
+WEIGHTS = ".safetensors"
+
+Listing = list[tuple[str, int, int]]
+
+_fetched: dict[tuple[str, bool], tuple[Listing, str]] = {}
+
+
+def _use_store(path: epath.PathLike) -> None:
+  """Makes ready for a store, or says what is missing.
+
+  Raises:
+    ValueError: a kind of store that is not supported.
+    ModuleNotFoundError: its client is not installed.
+  """
+  scheme = os.fspath(path).split("://")[0]
+  if scheme not in CLIENTS:
+    raise ValueError(
+      f"{path}: must be a folder, "
+      f"{' or '.join(f'{name}://' for name in CLIENTS)}"
+    )
+  try:
+    fsspec.get_filesystem_class(scheme)
+  except ImportError as error:
+    raise ModuleNotFoundError(
+      f"{path} needs {CLIENTS[scheme]}: pip install 'jaxalign[cloud]'"
+    ) from error
+  # A client would otherwise remember what a folder held, and not see what
+  # TensorStore and the other hosts have written since.
+  for name in (scheme, CLIENTS[scheme].removesuffix("fs")):
+    fsspec.config.conf.setdefault(name, {}).setdefault(
+      "use_listings_cache", False
+    )
+
+
+def open_workdir(path: epath.PathLike) -> epath.Path:
+  """The folder of a run, made if absent, that this process may write to.
+
+  Args:
+    path: a folder, or one in a bucket that exists.
+
+  Returns:
+    The same, absolute on a disk: Orbax takes no other, and a stage that changes
+    folders keeps its own.
+
+  Raises:
+    ValueError: a kind of store that is not supported.
+    ModuleNotFoundError: the client of the store is not installed.
+    OSError: nothing can be written or removed there, with the reason.
+  """
+  if is_local(path):
+    folder = epath.Path(os.path.abspath(epath.Path(path).expanduser()))
+    _make(folder)
+    return folder
+  _use_store(path)
+  folder = epath.Path(path)
+  probe = folder / f".{secrets.token_hex(4)}"
+  try:
+    probe.write_bytes(b"may this process write here?")
+    probe.unlink()
+  except FileNotFoundError as error:
+    bucket = "/".join(os.fspath(folder).split("/")[:3])
+    raise OSError(
+      f"workdir {folder}: there is no bucket {bucket}; make it first, in the "
+      "region of the machines"
+    ) from error
+  except Exception as error:  # every client has exceptions of its own
+    rights = (
+      "an object was not written and removed again, as the account of this "
+      "machine must be allowed to: "
+    )
+    raise OSError(reach.why(f"workdir {folder}", error, rights)) from error
+  return folder
+
+
+def _make(folder: epath.Path) -> None:
+  """Makes a folder that this process may write to, or says why it cannot."""
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except (FileExistsError, NotADirectoryError) as error:
+    file = next(p for p in (folder, *folder.parents) if p.exists())
+    raise OSError(
+      f"workdir {folder}: {file} is a file; give a folder"
+    ) from error
+  except OSError as error:
+    raise OSError(f"workdir {folder}: {error.strerror}") from error
+  if not os.access(folder, os.W_OK | os.X_OK):
+    raise OSError(
+      f"workdir {folder}: no permission to write there; give another folder, "
+      "or have its owner change the rights"
+    )
+
+
+@contextlib.contextmanager
+def filled(path: epath.PathLike) -> Iterator[pathlib.Path]:
+  """A local folder whose files become those of `path`.
+
+  Args:
+    path: the folder, made if absent; other files in it stay.
+
+  Yields:
+    The folder itself on a disk; else an empty one, whose files are copied when
+    the context ends well, each whole, in the order of their names.
+  """
+  target = epath.Path(path)
+  if is_local(target):
+    target.mkdir(parents=True, exist_ok=True)
+    with full_disk.named(target):
+      yield pathlib.Path(target)
+    return
+  with (
+    full_disk.named(target),
+    contextlib.closing(scratch.Folder("filled")) as made,
+  ):
+    folder = made.path / target.name
+    folder.mkdir()
+    yield folder
+    for file in sorted(folder.rglob("*")):
+      if file.is_file():
+        to = target / os.fspath(file.relative_to(folder))
+        epath.Path(file).copy(to, overwrite=True)
+
+
+def resolved(text: str, *, weights: bool = True) -> str:
+  """A model's or tokenizer's folder, as a config names it, on this machine.
+
+  Args:
+    text: the folder, with environment variables; or a word that is none.
+    weights: see `fetched`.
+
+  Returns:
+    As `fetched`.
+  """
+  return fetched(sources.expand_variables(text), weights=weights)
+
+
+def fetched(path: str, *, weights: bool = True) -> str:
+  """A folder on this machine's disk with the files of `path`.
+
+  Args:
+    path: a folder without subfolders that matter.
+    weights: whether files of weights are wanted too.
+
+  Returns:
+    `path` itself on a disk; else a copy that lives as long as the process, made
+    anew when the files have changed.
+
+  Raises:
+    ValueError: a kind of store that is not supported, or nothing is there.
+    ModuleNotFoundError: the client of the store is not installed.
+  """
+  if is_local(path):
+    return path
+  _use_store(path)
+  source = epath.Path(path)
+  files = []
+  try:
+    files = [
+      file
+      for file in source.iterdir()
+      if (weights or not file.name.endswith(WEIGHTS)) and file.is_file()
+    ]
+  except FileNotFoundError:
+    pass  # said below
+  except Exception as error:  # every client has exceptions of its own
+    raise ValueError(reach.why(path, error)) from error
+  if not files:
+    raise ValueError(f"{path} holds no files")
+  stats = [(file.name, file.stat()) for file in sorted(files)]
+  found = [(name, stat.length, stat.mtime) for name, stat in stats]
+  if _fetched.get((path, weights), ([],))[0] != found:
+    made = scratch.Folder(source.name)
+    atexit.register(made.close)
+    with full_disk.named(made.path):
+      for file in files:
+        file.copy(epath.Path(made.path, file.name))
+    _fetched[path, weights] = found, os.fspath(made.path)
+  return _fetched[path, weights][1]

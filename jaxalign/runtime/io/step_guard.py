@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from jaxalign.runtime.io import folders
+from jaxalign.runtime.io import filesystem
 
 
 class TraceCounter:
@@ -107,7 +107,7 @@ class Profiler:
   def before(self, step: int) -> None:
     """Starts the trace if `step` is the first to be traced."""
     if self._folder is not None and step == self._first:
-      files = self._files.enter_context(folders.filled(self._folder))
+      files = self._files.enter_context(filesystem.filled(self._folder))
       jax.profiler.start_trace(os.fspath(files))
       self._running = True
 

@@ -1,6 +1,6 @@
 """Pictures of rewards, calibration and groups."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -246,4 +246,156 @@ def group_intervals(
   panel.set_ylim(max(len(names), 1) - 0.5, -0.5)
   panel.grid(visible=False, axis="y")
   panel.set(xlabel=label, title=title)
+  return style.to_png(drawn)
+
+
+# Pictures of predicted label distributions.
+
+
+def label_shares(
+  curve: Sequence[Any], labels: Sequence[str], predicted: Any, crowd: Any
+) -> bytes:
+  """Calibration of predicted shares, and the mean share of each label.
+
+  Args:
+    curve: edges [num_bins + 1], mean predicted share, mean share of the crowd
+      and number of predictions [num_bins].
+    labels: names, from the top down.
+    predicted: mean predicted share of each label, [d].
+    crowd: mean share of the crowd, [d].
+
+  Returns:
+    PNG file. Bins without predictions are left out.
+
+  Raises:
+    ValueError: shares and labels are not as many.
+  """
+  _, confidence, observed, count = (np.asarray(x, float) for x in curve)
+  shares = {"predicted": np.asarray(predicted), "crowd": np.asarray(crowd)}
+  for name, values in shares.items():
+    if values.shape != (len(labels),):
+      raise ValueError(
+        f"{name} must be one share for each of {len(labels)} labels, got shape "
+        f"{values.shape}"
+      )
+  drawn, panels = style.new(
+    8.4, max(3.4, 1.4 + 0.42 * len(labels)), 1, 2, width_ratios=(1, 1.2)
+  )
+  left, right = panels[0]
+  left.plot((0, 1), (0, 1), color=style.GREY, linewidth=1, linestyle="--")
+  full = count > 0
+  if full.any():
+    left.plot(confidence[full], observed[full], color=style.BLUE, linewidth=1)
+    left.scatter(
+      confidence[full],
+      observed[full],
+      s=12 + 120 * count[full] / count.max(),
+      color=style.BLUE,
+    )
+  else:
+    style.say_empty(left)
+  left.set(
+    xlim=(0, 1), ylim=(0, 1), xlabel="predicted share", ylabel="crowd's share"
+  )
+  rows = np.arange(len(labels))
+  for (name, values), colour, offset in zip(
+    shares.items(), (style.BLUE, style.ORANGE), (-0.19, 0.19), strict=True
+  ):
+    right.barh(rows + offset, values, 0.36, color=colour, label=name)
+  # Names come with the data; a dollar sign in one is no mathematics.
+  right.set_yticks(rows, labels, parse_math=False)
+  right.set_ylim(len(labels) - 0.5, -0.5)
+  right.grid(visible=False, axis="y")
+  right.set(xlabel="mean share")
+  style.legend(right)
+  return style.to_png(drawn)
+
+
+# Pictures of how clear preferences are.
+
+
+def against_strength(
+  strength: Any, values: Any, *, label: str, level: float | None = None
+) -> bytes:
+  """A quantity of groups of pairs by the strength of their preference.
+
+  Args:
+    strength: mean of each group in reward units, ascending, [G].
+    values: the quantity, [G].
+    label: what it is, with its unit.
+    level: drawn as a horizontal line, None for none.
+
+  Returns:
+    PNG file.
+
+  Raises:
+    ValueError: the lengths differ.
+  """
+  x, y = (np.asarray(part, np.float64).ravel() for part in (strength, values))
+  if x.shape != y.shape:
+    raise ValueError(
+      f"strength and values must be as long, got {x.shape} and {y.shape}"
+    )
+  drawn, panels = style.new(6.4, 3.2)
+  panel = panels[0, 0]
+  if x.size:
+    panel.axvline(0, color=style.GREY, linewidth=1)
+    panel.plot(x, y, color=style.BLUE, marker="o", markersize=4)
+  else:
+    style.say_empty(panel)
+  if level is not None:
+    panel.axhline(level, color=style.GREY, linewidth=1, linestyle="--")
+  panel.set(xlabel="strength, reward units", ylabel=label)
+  panel.set_ylim(bottom=0)
+  return style.to_png(drawn)
+
+
+# Pictures of features: where chosen and rejected responses lie.
+
+
+def feature_planes(
+  planes: Mapping[str, tuple[Any, Any]], *, title: str = ""
+) -> bytes:
+  """Chosen and rejected responses on two axes, one panel per state.
+
+  Args:
+    planes: per state, such as "before" and "after", the points [N, 2, 2]
+      (chosen first, then the two coordinates) and the share of the variance
+      that each axis holds, [2].
+    title: heading inside the picture; none by default.
+
+  Returns:
+    PNG file. Crosses mark the means; pairs with NaN or Inf are left out.
+  """
+  drawn, panels = style.new(4.2 * max(len(planes), 1), 4.0, 1, len(planes))
+  for panel, (name, (points, shares)) in zip(
+    panels[0], planes.items(), strict=True
+  ):
+    pairs = np.asarray(points, np.float64)
+    pairs = pairs[np.isfinite(pairs).all(axis=(1, 2))]
+    if not len(pairs):
+      style.say_empty(panel)
+      continue
+    sides = zip(("rejected", "chosen"), (1, 0), strict=True)
+    for label, side in sides:
+      colour = (style.BLUE, style.ORANGE)[side]
+      panel.scatter(
+        *pairs[:, side].T, s=9, color=colour, alpha=0.45, linewidths=0
+      )
+      panel.scatter(
+        *pairs[:, side].mean(axis=0),
+        s=90,
+        marker="X",
+        color=colour,
+        edgecolors="white",
+        label=label,
+        zorder=3,
+      )
+    style.legend(panel)
+    panel.set(
+      title=name,
+      xlabel=f"first axis, {shares[0]:.0%} of the variance",
+      ylabel=f"second axis, {shares[1]:.0%}",
+    )
+  drawn.suptitle(title or None)
   return style.to_png(drawn)

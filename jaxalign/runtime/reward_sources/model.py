@@ -20,7 +20,7 @@ from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import param_map, weights
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
-from jaxalign.runtime.io import artifact, folders, step_guard
+from jaxalign.runtime.io import artifact, filesystem, step_guard
 from jaxalign.runtime.reward_sources import base, bucket_lengths
 
 
@@ -246,7 +246,7 @@ def load_source(
   Raises:
     ValueError: no finished reward model, no calibration, or a misfit.
   """
-  folder = folders.fetched(folder)
+  folder = filesystem.fetched(folder)
   described = _description(folder, network, calibrated=calibrated)
   if described.kind != "reward":
     raise ValueError(

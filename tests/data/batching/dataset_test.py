@@ -5,10 +5,10 @@ import inspect
 from absl.testing import absltest, parameterized
 
 from jaxalign.data.batching import (
+  loader,
   pair_dataset,
   prompt_dataset,
   ranking_dataset,
-  selection,
   sft_dataset,
 )
 from jaxalign.data.batching.dataset import Dataset
@@ -22,7 +22,7 @@ class DatasetTest(parameterized.TestCase):
     sft_dataset.PackedDataset,
     ranking_dataset.ResponseDataset,
     prompt_dataset.PromptDataset,
-    selection.Selection,
+    loader.Selection,
   )
   def test_it_has_the_same_methods_and_names(self, kind):
     for name in METHODS:

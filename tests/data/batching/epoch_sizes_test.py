@@ -3,7 +3,7 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.batching import epoch_sizes
+from jaxalign.data.batching import epoch_plan
 
 BUCKET_OF = np.array([0, 1, 1, 0, 1, 1, 1])
 
@@ -19,7 +19,7 @@ class Rows:
 
 
 def sizes(batch_size, mixing, rows_per_source=None):
-  return epoch_sizes.epoch_size(
+  return epoch_plan.epoch_size(
     Rows(),
     BUCKET_OF,
     batch_size,

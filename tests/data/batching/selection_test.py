@@ -3,7 +3,7 @@
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.data.batching import loader, selection
+from jaxalign.data.batching import loader
 from tests.data.batching import loader_test
 
 ROWS = np.array([3, 5, 6, 10, 21, 22, 40, 44])
@@ -13,7 +13,7 @@ class SelectionTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
     self.all = loader_test.dataset()
-    self.some = selection.Selection(self.all, ROWS)
+    self.some = loader.Selection(self.all, ROWS)
 
   def test_rows_and_sources_are_those_of_the_dataset(self):
     self.assertLen(self.some, 8)
@@ -33,7 +33,7 @@ class SelectionTest(absltest.TestCase):
 
   def test_nothing_left_is_an_error(self):
     with self.assertRaisesRegex(ValueError, "none of 50 rows is selected"):
-      selection.Selection(self.all, ROWS[:0])
+      loader.Selection(self.all, ROWS[:0])
 
 
 if __name__ == "__main__":

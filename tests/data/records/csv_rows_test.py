@@ -5,7 +5,7 @@ import tempfile
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.records import columns, csv_rows, lines, reader
+from jaxalign.data.records import columns, files, reader
 
 
 class QuotesTest(parameterized.TestCase):
@@ -26,7 +26,7 @@ class QuotesTest(parameterized.TestCase):
     path = self.folder / "a.csv"
     path.write_bytes(b"prompt,chosen,rejected\n" + text)
     with self.assertRaisesRegex(
-      lines.BrokenFile, f"^{path}:{line}: .*a quoted cell does not end here"
+      files.BrokenFile, f"^{path}:{line}: .*a quoted cell does not end here"
     ):
       reader.read_records([str(path)], on_bad_record="skip")
 
@@ -48,7 +48,7 @@ class QuotesTest(parameterized.TestCase):
     path = self.folder / "a.csv"
     path.write_bytes(b'prompt,chosen\n"a\nb",c\nd,\n')
     self.assertEqual(
-      list(csv_rows.read_csv(str(path))),
+      list(files.read_csv(str(path))),
       [
         (f"{path}:2", {"prompt": "a\nb", "chosen": "c"}),
         (f"{path}:4", {"prompt": "d", "chosen": None}),
@@ -56,7 +56,7 @@ class QuotesTest(parameterized.TestCase):
     )
 
   def test_every_column_per_response_holds_json(self):
-    self.assertContainsSubset(columns.PER_RESPONSE, csv_rows.JSON_COLUMNS)
+    self.assertContainsSubset(columns.PER_RESPONSE, files.JSON_COLUMNS)
 
   def test_a_prior_is_read_from_a_cell(self):
     path = self.folder / "a.csv"

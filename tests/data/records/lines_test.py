@@ -6,7 +6,7 @@ import tempfile
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.records import lines
+from jaxalign.data.records import files
 
 
 class LinesTest(parameterized.TestCase):
@@ -15,7 +15,7 @@ class LinesTest(parameterized.TestCase):
     path = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()), name)
     content = b"\xef\xbb\xbfone\n\xff two\nthree"
     path.write_bytes(gzip.compress(content) if "gz" in name else content)
-    with lines.Lines(str(path)) as found:
+    with files.Lines(str(path)) as found:
       self.assertEqual(next(found), "one\n")
       with self.assertRaisesRegex(ValueError, "not UTF-8 at byte 1 of the"):
         next(found)
@@ -34,10 +34,10 @@ class LinesTest(parameterized.TestCase):
   )
   def test_json_that_is_refused(self, text, message):
     with self.assertRaisesRegex(ValueError, message):
-      lines.parse_json(text)
+      files.parse_json(text)
 
   def test_json(self):
-    self.assertEqual(lines.parse_json('{"a": [1, null]}'), {"a": [1, None]})
+    self.assertEqual(files.parse_json('{"a": [1, null]}'), {"a": [1, None]})
 
 
 if __name__ == "__main__":

@@ -2,16 +2,16 @@
 
 from absl.testing import absltest
 
-from jaxalign.data.synthetic import crowd, crowd_candidates, texts
+from jaxalign.data.synthetic import crowd, texts
 
 
 class CrowdCandidatesTest(absltest.TestCase):
   def test_responses_differ_and_are_about_their_half_of_the_things(self):
     records = crowd.records_of("two_groups:test_candidates", seed=0)
-    self.assertLen(records, crowd_candidates.PROMPTS)
+    self.assertLen(records, crowd.PROMPTS)
     topics = []
     for record in records:
-      self.assertLen(set(record.responses), crowd_candidates.RESPONSES)
+      self.assertLen(set(record.responses), crowd.RESPONSES)
       words = record.prompt.removesuffix("\nA:").rstrip("?.").split()
       self.assertIn(words[-1], texts.THINGS["test"])
       topics += [

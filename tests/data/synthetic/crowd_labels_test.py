@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest
 
 from jaxalign.data.records.record import parse_record
-from jaxalign.data.synthetic import crowd, crowd_labels
+from jaxalign.data.synthetic import crowd
 
 SMALL = dataclasses.replace(
   crowd.preset("labels"), num_annotators=20, num_test_annotators=10
@@ -55,7 +55,7 @@ class DrawTest(absltest.TestCase):
       dataclasses.replace(r, responses=r.responses[::-1]) for r in records
     ]
     first, second = (
-      crowd_labels.with_labels(
+      crowd.with_labels(
         SMALL, given, np.ones(len(given)), np.random.default_rng(0)
       )
       for given in (records, swapped)

@@ -7,7 +7,7 @@ import logging
 from absl import logging as absl_logging
 from absl.testing import absltest
 
-from jaxalign.experiments.common import log_lines
+from jaxalign.experiments.common import cli
 from jaxalign.experiments.datasets import counts
 
 log = logging.getLogger("jaxalign")
@@ -36,7 +36,7 @@ class LogLinesTest(absltest.TestCase):
     self.enter_context(contextlib.redirect_stderr(self.said))
 
   def test_a_time_and_a_sentence(self):
-    log_lines.set_up_logging(is_main=True)
+    cli.set_up_logging(is_main=True)
     log.info("%d pairs", 7)
     log.debug("programs compiled: 1")
     logging.getLogger("jaxalign.runtime.distributed.multihost").warning(
@@ -47,7 +47,7 @@ class LogLinesTest(absltest.TestCase):
     self.assertRegex(second, r"^\d\d:\d\d:\d\d warning: a host is late$")
 
   def test_a_traceback_stays(self):
-    log_lines.set_up_logging(is_main=True)
+    cli.set_up_logging(is_main=True)
     try:
       raise KeyError("lost")
     except KeyError:
@@ -56,7 +56,7 @@ class LogLinesTest(absltest.TestCase):
 
   def test_lines_follow_standard_error(self):
     # As under a progress bar, which takes its place to stay below them.
-    log_lines.set_up_logging(is_main=True)
+    cli.set_up_logging(is_main=True)
     instead = io.StringIO()
     with contextlib.redirect_stderr(instead):
       log.info("above the bar")
@@ -64,7 +64,7 @@ class LogLinesTest(absltest.TestCase):
     self.assertEmpty(self.said.getvalue())
 
   def test_other_processes_and_libraries_say_what_went_wrong(self):
-    log_lines.set_up_logging(is_main=False)
+    cli.set_up_logging(is_main=False)
     log.info("going well")
     absl_logging.warning("sharding info not provided")
     logging.getLogger("transformers.tokenization").warning("be sure to train")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.models import blocks, layers
+from jaxalign.models import blocks, decoder
 from jaxalign.models.generation import decode
 from tests.models.hf import families_test
 from tests.models.samples import GPT2, LLAMA, start
@@ -37,7 +37,7 @@ class SteppingTest(parameterized.TestCase):
     # Padding of the prompt, which is the first 7 tokens, on either side.
     mask[0, :3] = mask[1, 5:7] = False
     logits = model.apply(params, tokens, mask).logits
-    each = layers.unstack_layers(params)
+    each = decoder.unstack_layers(params)
     filled = decode.prefill(config, each, tokens[:, :7], mask[:, :7])
     last = [6, 4, 6]
     np.testing.assert_allclose(

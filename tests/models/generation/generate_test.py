@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxalign import models
-from jaxalign.models import activations, layers
+from jaxalign.models import activations, decoder
 from jaxalign.models.generation.generate import _generate, bucket
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.profiling import hlo_collectives
@@ -134,7 +134,7 @@ class GenerateTest(parameterized.TestCase):
 
   def test_parameters_by_layer_are_taken_as_they_are(self):
     _, params = start(LONG)
-    each = layers.unstack_layers(params)
+    each = decoder.unstack_layers(params)
     np.testing.assert_array_equal(
       run(LONG, each).tokens, run(LONG, params).tokens
     )

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest
 
 from jaxalign import models
-from jaxalign.models import layers
+from jaxalign.models import decoder
 from jaxalign.models.generation import kv_cache, sampling
 from tests.models.generation.generate_test import LONG, PAD, padded
 from tests.models.samples import start
@@ -15,7 +15,7 @@ from tests.models.samples import start
 class SlotsTest(absltest.TestCase):
   def test_a_row_that_begins_later_is_the_same_row(self):
     _, stacked = start(LONG)
-    params = layers.unstack_layers(stacked)
+    params = decoder.unstack_layers(stacked)
     options, knobs = sampling.sampling_options(
       LONG,
       max_new_tokens=8,
@@ -82,7 +82,7 @@ class SlotsTest(absltest.TestCase):
 
   def test_all_rows_at_once_are_rows_put_into_empty_slots(self):
     _, stacked = start(LONG)
-    params = layers.unstack_layers(stacked)
+    params = decoder.unstack_layers(stacked)
     options, knobs = sampling.sampling_options(
       LONG,
       max_new_tokens=3,
@@ -133,7 +133,7 @@ class SlotsTest(absltest.TestCase):
     after = kv_cache.start_rows(
       LONG,
       options,
-      layers.unstack_layers(stacked),
+      decoder.unstack_layers(stacked),
       knobs,
       state,
       jnp.array([2, 5], jnp.int32),

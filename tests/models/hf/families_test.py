@@ -3,7 +3,7 @@
 from absl.testing import absltest, parameterized
 
 from jaxalign.models.hf import config_map, param_map
-from jaxalign.models.hf.families import FAMILIES
+from jaxalign.models.hf.config_map import FAMILIES
 
 
 def tiny(family: str, **changes):

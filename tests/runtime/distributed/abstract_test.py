@@ -5,7 +5,6 @@ import jax.numpy as jnp
 from absl.testing import absltest
 from jax.sharding import PartitionSpec
 
-from jaxalign.runtime.distributed import abstract
 from jaxalign.runtime.distributed import mesh as meshes
 
 
@@ -16,7 +15,7 @@ class AbstractTest(absltest.TestCase):
       "tokens": jax.ShapeDtypeStruct((8, 2, 4), jnp.int32),
       "where": jax.ShapeDtypeStruct((8,), jnp.bool_),
     }
-    batch = abstract.batch_shapes(shapes, mesh)
+    batch = meshes.batch_shapes(shapes, mesh)
     self.assertEqual(batch["tokens"].shape, (8, 2, 4))
     self.assertEqual(batch["where"].dtype, jnp.bool_)
     for leaf in batch.values():
@@ -26,7 +25,7 @@ class AbstractTest(absltest.TestCase):
     mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
     shapes = [jax.ShapeDtypeStruct((8,), jnp.float32)] * 2
     spread = [meshes.batch_sharding(mesh), meshes.replicated(mesh)]
-    made = abstract.with_shardings(shapes, spread)
+    made = meshes.with_shardings(shapes, spread)
     self.assertEqual([leaf.sharding for leaf in made], spread)
 
 

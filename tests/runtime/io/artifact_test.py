@@ -15,7 +15,7 @@ from etils import epath
 from jaxalign.data.batching import pair_dataset
 from jaxalign.models import heads
 from jaxalign.models.hf import config_map, weights
-from jaxalign.runtime.io import artifact, folders
+from jaxalign.runtime.io import artifact, filesystem
 from tests import object_store
 
 
@@ -84,7 +84,7 @@ class ArtefactTest(absltest.TestCase):
     self.assertEqual(
       [os.path.basename(path) for path in store.find("s3://bucket")], names
     )
-    copy = epath.Path(folders.fetched(str(self.folder)))
+    copy = epath.Path(filesystem.fetched(str(self.folder)))
     for name in names:
       self.assertEqual((copy / name).read_bytes(), (here / name).read_bytes())
 

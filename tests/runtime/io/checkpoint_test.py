@@ -15,9 +15,8 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.algorithms import train_state
-from jaxalign.runtime.distributed import abstract
 from jaxalign.runtime.distributed import mesh as meshes
-from jaxalign.runtime.io import checkpoint, folders
+from jaxalign.runtime.io import checkpoint, filesystem
 from tests import gcs_server
 
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.1))
@@ -47,7 +46,7 @@ def laid_out(mesh, width: int = 8):
   shardings = train_state.like_params(
     OPTIMIZER, shapes.params, per_param, meshes.replicated(mesh)
   )
-  return abstract.with_shardings(shapes, shardings)
+  return meshes.with_shardings(shapes, shardings)
 
 
 class CheckpointsTest(absltest.TestCase):
@@ -294,7 +293,7 @@ class BucketTest(CheckpointsTest):
   def setUp(self):
     super().setUp()
     self.server = gcs_server.started(self, "bucket")
-    self.folder = folders.open_workdir("gs://bucket/run/checkpoints")
+    self.folder = filesystem.open_workdir("gs://bucket/run/checkpoints")
 
   def test_keeps_the_last_and_the_best(self):
     super().test_keeps_the_last_and_the_best()

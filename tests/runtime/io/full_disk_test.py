@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.models.hf import weights
-from jaxalign.runtime.io import checkpoint, filesystem, folders, full_disk
+from jaxalign.runtime.io import checkpoint, filesystem, full_disk
 from tests.runtime.io import checkpoint_test
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -55,7 +55,7 @@ class FullDiskTest(parameterized.TestCase):
     with (
       mock.patch.object(weights, "write_folder", side_effect=words),
       self.refused(self.folder / "model"),
-      folders.filled(self.folder / "model") as folder,
+      filesystem.filled(self.folder / "model") as folder,
     ):
       weights.write_folder(folder, {}, None, {})
 

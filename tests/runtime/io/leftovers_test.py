@@ -6,7 +6,7 @@ import tempfile
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.runtime.io import leftovers, workdir_lock
+from jaxalign.runtime.io import workdir_lock
 
 LEFT = (
   "eval.json.123.partial",
@@ -41,12 +41,12 @@ class LeftoversTest(absltest.TestCase):
     }
 
   def test_only_they_go_and_they_are_named(self):
-    with self.assertLogs("jaxalign.runtime.io.leftovers") as logs:
-      leftovers.remove_leftovers(self.workdir, workdir_lock.LOCK)
+    with self.assertLogs("jaxalign.runtime.io.workdir_lock") as logs:
+      workdir_lock.remove_leftovers(self.workdir, workdir_lock.LOCK)
     self.assertEqual(self.names(), {*KEPT, *OTHERS})
     self.assertIn("eval.json.123.partial", logs.output[0])
-    with self.assertNoLogs("jaxalign.runtime.io.leftovers"):
-      leftovers.remove_leftovers(self.workdir, workdir_lock.LOCK)
+    with self.assertNoLogs("jaxalign.runtime.io.workdir_lock"):
+      workdir_lock.remove_leftovers(self.workdir, workdir_lock.LOCK)
 
   def test_who_holds_a_workdir_removes_them(self):
     with workdir_lock.held(epath.Path(self.workdir), is_main=True):

@@ -9,7 +9,7 @@ import orbax.checkpoint as ocp
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.runtime.io import filesystem, mirror
+from jaxalign.runtime.io import checkpoint, filesystem
 from tests import object_store
 from tests.runtime.io import checkpoint_test
 
@@ -40,7 +40,7 @@ class MirrorTest(checkpoint_test.CheckpointsTest):
 
   def test_keeps_the_last_and_the_best(self):
     super().test_keeps_the_last_and_the_best()
-    self.assertEqual(self.steps(), {"2", "4", "5", mirror.INDEX})
+    self.assertEqual(self.steps(), {"2", "4", "5", checkpoint.INDEX})
 
   def test_a_step_is_there_when_save_returns(self):
     with self.open() as saved:
@@ -57,7 +57,7 @@ class MirrorTest(checkpoint_test.CheckpointsTest):
     ):
       killed.save(2, checkpoint_test.state(5), None)
     killed._mirror.close()
-    self.assertEqual(self.steps(), {"1", "2", mirror.INDEX})
+    self.assertEqual(self.steps(), {"1", "2", checkpoint.INDEX})
     with self.open() as saved:
       self.assertEqual(saved.latest(), 1)
       saved.save(2, checkpoint_test.state(2), None)
@@ -80,11 +80,11 @@ class MirrorTest(checkpoint_test.CheckpointsTest):
         self.assertRaises(OSError),
       ):
         saved.save(2, checkpoint_test.state(2), None)
-    self.assertEqual(self.steps(), {"1", "2", mirror.INDEX})
+    self.assertEqual(self.steps(), {"1", "2", checkpoint.INDEX})
     with self.open(keep_last=1, keep_best=0) as saved:
       self.assertEqual(saved.latest(), 2)
       saved.save(3, checkpoint_test.state(3), None)
-    self.assertEqual(self.steps(), {"3", mirror.INDEX})
+    self.assertEqual(self.steps(), {"3", checkpoint.INDEX})
 
   def test_nothing_stays_on_the_disk(self):
     with self.open() as saved:

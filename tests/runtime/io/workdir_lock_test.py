@@ -12,7 +12,7 @@ from unittest import mock
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.runtime.io import folders, workdir_lock
+from jaxalign.runtime.io import filesystem, workdir_lock
 from tests import checkout, gcs_server, object_store
 
 # Holds a workdir until its standard input ends, or it is killed.
@@ -147,7 +147,7 @@ class BucketTest(StoreTest):
   def setUp(self):
     super().setUp()
     self.server = gcs_server.started(self, "bucket")
-    self.workdir = folders.open_workdir("gs://bucket/run")
+    self.workdir = filesystem.open_workdir("gs://bucket/run")
 
   def test_nothing_stays_in_the_bucket(self):
     with self.held():

@@ -3,14 +3,14 @@
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.runtime.plots import label_figures
+from jaxalign.runtime.plots import rewards
 
 EDGES = np.linspace(0, 1, 3)
 
 
 class LabelFiguresTest(absltest.TestCase):
   def draw(self, count, predicted=(0.2, 0.8)):
-    return label_figures.label_shares(
+    return rewards.label_shares(
       (EDGES, [0.2, 0.8], [0.3, 0.7], count),
       ("cheap: 1 $", "dear: 2 $"),
       predicted,

@@ -5,7 +5,7 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.runtime.plots import planes, style
+from jaxalign.runtime.plots import rewards, style
 
 
 class PlanesTest(absltest.TestCase):
@@ -13,7 +13,7 @@ class PlanesTest(absltest.TestCase):
     points = np.arange(12.0).reshape(3, 2, 2)
     points[0, 0, 0] = np.nan
     with mock.patch.object(style, "to_png", side_effect=lambda f: f):
-      drawn = planes.feature_planes(
+      drawn = rewards.feature_planes(
         {"before": (points, (0.5, 0.25)), "after": (points[:0], (0, 0))}
       )
     before, after = drawn.axes

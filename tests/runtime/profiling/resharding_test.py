@@ -6,7 +6,7 @@ from unittest import mock
 
 from absl.testing import absltest
 
-from jaxalign.runtime.profiling import resharding
+from jaxalign.runtime.profiling import hlo_collectives
 
 NEW = (
   "W1125 20:50:51.657142 8891 spmd_partitioner.cc:654] [SPMD] Involuntary full "
@@ -25,28 +25,28 @@ OLD = (
 
 class InvoluntaryTest(absltest.TestCase):
   def test_both_wordings_are_read(self):
-    found = resharding.involuntary(f"other\n{NEW}\n{OLD}\n{NEW}\n")
+    found = hlo_collectives.involuntary(f"other\n{NEW}\n{OLD}\n{NEW}\n")
     self.assertEqual(
       found,
       [
-        resharding.Reshard(
+        hlo_collectives.Reshard(
           "f32[32,32]",
           "{devices=[2,2,2]<=[2,2,2]T(1,0,2) last_tile_dim_replicate}",
           "{devices=[1,8]<=[8]}",
           "jit(f)/sin",
           2,
         ),
-        resharding.Reshard(
+        hlo_collectives.Reshard(
           "bf16[4]", "{replicated}", "{devices=[8]<=[8]}", "", 1
         ),
       ],
     )
-    self.assertEqual(resharding.involuntary("nothing of the kind"), [])
+    self.assertEqual(hlo_collectives.involuntary("nothing of the kind"), [])
 
 
 class LogTest(absltest.TestCase):
   def test_what_goes_to_the_descriptor_is_kept_from_the_terminal(self):
-    with resharding.compiler_log() as log:
+    with hlo_collectives.compiler_log() as log:
       os.write(2, b"from a library\n")
     self.assertEqual(log, ["from a library\n"])
 
@@ -54,7 +54,7 @@ class LogTest(absltest.TestCase):
     with (
       mock.patch.object(sys, "stderr") as screen,
       self.assertRaises(KeyError),
-      resharding.compiler_log(),
+      hlo_collectives.compiler_log(),
     ):
       os.write(2, b"why\n")
       raise KeyError
