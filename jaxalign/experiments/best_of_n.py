@@ -15,9 +15,9 @@ import numpy as np
 from etils import epath
 
 from jaxalign import metrics
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records import refusals
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.policy import answers, candidates, reward_source
@@ -195,7 +195,9 @@ def run(config: Config, workdir: epath.Path) -> None:
     )
   check, num_responses = None, config.num_samples
   if config.policy is not None:
-    tokenizer = pair_dataset.load_tokenizer(filesystem.resolved(config.policy))
+    tokenizer = tokenizer_files.load_tokenizer(
+      filesystem.resolved(config.policy)
+    )
     check, num_responses = refusals.refuses(tokenizer, least=0), 0
   records = candidates.load_prompts(
     config.data, num_responses=num_responses, check=check

@@ -14,11 +14,11 @@ import numpy as np
 from etils import epath
 
 from jaxalign import models
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.batching import prompt_dataset as prompt_rows
 from jaxalign.data.records import reader, refusals
 from jaxalign.data.records.chat import Text
-from jaxalign.data.tokenization import turns
+from jaxalign.data.tokenization import tokenizer_files, turns
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import model as backbone
 from jaxalign.experiments.policy import sampling
@@ -102,7 +102,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   mesh = meshes.make_mesh(config.mesh)
   meshes.check_batch(config.batch_size, 1, mesh)
   folder = filesystem.resolved(config.model)
-  tokenizer = pair_dataset.load_tokenizer(folder)
+  tokenizer = tokenizer_files.load_tokenizer(folder)
   network = _network(config, folder)
   tokenizer.check_embedded(network.vocab_size, folder)
   ends = sampling.ends_of(config.end_ids, tokenizer, network)
@@ -154,7 +154,7 @@ def _network(config: Config, folder: str) -> DecoderConfig:
   return network
 
 
-def _prompts(config: Config, tokenizer: pair_dataset.Tokenizer) -> list[Any]:
+def _prompts(config: Config, tokenizer: Tokenizer) -> list[Any]:
   """The prompts of the sources, each once, in their order.
 
   One that the chat template refuses is a bad record before any is answered.
@@ -187,7 +187,7 @@ def _answers(
   config: Config,
   network: DecoderConfig,
   params: Any,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   ends: tuple[int, ...],
   prompts: list[tuple[int, Text]],
   mesh: jax.sharding.Mesh,

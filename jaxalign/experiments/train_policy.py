@@ -15,7 +15,8 @@ from etils import epath
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import ppo
 from jaxalign.algorithms.ppo_batch import PolicyState
-from jaxalign.data.batching import loader, pair_dataset, prompt_dataset
+from jaxalign.data.batching import loader, prompt_dataset
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import cli, loop, model, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.common import stage as training
@@ -208,7 +209,7 @@ def _train(
   config: Config,
   stage: policy_programs.PolicyStage,
   dataset: prompt_dataset.PromptDataset,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   source: base.RewardSource,
   frozen: Any,
   keys: dict[str, jax.Array],

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 
 from etils import epath
 
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records import reader
 from jaxalign.data.records.chat import text_of
-from jaxalign.data.tokenization import clipping
+from jaxalign.data.tokenization import clipping, tokenizer_files
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.distributed import multihost
@@ -68,7 +67,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   """
   if not multihost.is_main():
     return
-  made = pair_dataset.train_tokenizer(
+  made = tokenizer_files.train_tokenizer(
     _texts(config.data), vocab_size=config.vocab_size
   )
   with filesystem.filled(workdir / "tokenizer") as folder:

@@ -16,7 +16,7 @@ import transformers
 from etils import epath
 from rich import console, table
 
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.reports import parity
@@ -204,7 +204,7 @@ def _tokenizer_checks(
   ):
     log.warning("%s: no tokenizer, so none is compared", folder)
     return []
-  mine = pair_dataset.load_tokenizer(folder)
+  mine = tokenizer_files.load_tokenizer(folder)
   auto = transformers.AutoTokenizer.from_pretrained(
     folder, local_files_only=True
   )

@@ -23,6 +23,8 @@ import jax
 from jaxalign.data.batching import loader, pair_dataset, sft_dataset
 from jaxalign.data.records import reader
 from jaxalign.data.synthetic import crowd
+from jaxalign.data.tokenization import tokenizer_files
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.distributed import mesh as meshes
@@ -58,9 +60,7 @@ def crowd_file(folder: str) -> str:
   return path
 
 
-def stages(
-  specs: list[str], words: pair_dataset.Tokenizer
-) -> dict[str, object]:
+def stages(specs: list[str], words: Tokenizer) -> dict[str, object]:
   """Reading, tokenising, batching and packing of some sources, in turns."""
   records, _ = reader.read_records(specs)
   encode = lambda: pair_dataset.encode_pairs(records, words, max_length=LENGTH)
@@ -113,7 +113,7 @@ def waiting() -> dict[str, object]:
   config = configuration.to_dataclass(train_reward.Config, cfg)
   mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1), jax.devices()[:1])
   built = train_reward.build(config, mesh)
-  words = pair_dataset.byte_tokenizer()
+  words = tokenizer_files.byte_tokenizer()
   dataset = pair_dataset.encode_pairs(
     crowd.draw_records(crowd.preset("two_groups"), split="train"),
     words,
@@ -170,7 +170,7 @@ def waiting() -> dict[str, object]:
 
 def main() -> None:
   os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-  byte = pair_dataset.byte_tokenizer()
+  byte = tokenizer_files.byte_tokenizer()
   result: dict[str, object] = {
     "cores": len(os.sched_getaffinity(0)),
     "python": sys.version.split()[0],
@@ -185,7 +185,7 @@ def main() -> None:
       for name in ("hh_helpful", "hh_harmless", "humour")
     ]
     for name in ("stories260k_lm", "gpt2_bpe"):
-      words = pair_dataset.load_tokenizer(str(data / name))
+      words = tokenizer_files.load_tokenizer(str(data / name))
       result[f"HH and humour, {name}"] = stages(specs, words)
   result["training"] = waiting()
   sys.stdout.write(json.dumps(result, indent=2) + "\n")

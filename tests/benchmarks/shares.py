@@ -25,6 +25,7 @@ from jaxalign.data.batching import (
   token_store,
 )
 from jaxalign.data.records import reader
+from jaxalign.data.tokenization import tokenizer_files
 
 RECORDS, BATCH_SIZE = 2**20, 1024  # a multiple of 16 chunks
 RUNS = ((1, False), (1, True), (4, False), (4, True), (16, True))
@@ -58,7 +59,7 @@ def anonymous() -> float:
 
 def measure(path: str, count: int, streaming: bool) -> dict[str, float]:
   """One process of `count`."""
-  start, tokenizer = time.perf_counter(), pair_dataset.byte_tokenizer()
+  start, tokenizer = time.perf_counter(), tokenizer_files.byte_tokenizer()
   found = reader.PairStream(reader.RecordStream([path]))
   records = found if streaming else list(found)
   gather = lambda array: np.stack([array] * count)

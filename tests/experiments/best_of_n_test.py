@@ -11,10 +11,10 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records import reader
 from jaxalign.data.records.record import Record
 from jaxalign.data.synthetic import crowd
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import best_of_n, sft
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.policy import answers, candidates
@@ -46,7 +46,7 @@ def run(config, workdir=None):
 @functools.cache
 def policy() -> str:
   """A saved language model on bytes, random but fixed."""
-  tokenizer = pair_dataset.byte_tokenizer()
+  tokenizer = tokenizer_files.byte_tokenizer()
   network = config_map.scratch_config(
     "llama",
     vocab_size=tokenizer.vocab_size,

@@ -14,6 +14,7 @@ from etils import epath
 
 from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import evaluate, score
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import preferences
@@ -29,7 +30,7 @@ EVAL = pair_scores.EvalConfig(batch_size=8, num_bins=10, num_samples=200)
 
 def save_model(seed: int) -> str:
   """A folder with a tiny random reward model on bytes."""
-  tokenizer = pair_dataset.byte_tokenizer()
+  tokenizer = tokenizer_files.byte_tokenizer()
   network = config_map.scratch_config(
     "llama",
     vocab_size=tokenizer.vocab_size,
@@ -86,7 +87,7 @@ PAIRS = [
 def reward_of(folder: str, prompt: str, response: str) -> float:
   """The reward of one text, by hand and without any padding."""
   apply, params, _ = weights.load_reward_model(folder)
-  tokenizer = pair_dataset.load_tokenizer(folder)
+  tokenizer = tokenizer_files.load_tokenizer(folder)
   ids = tokenizer.encode(prompt + response)
   row = np.array([[tokenizer.bos_id, *ids, tokenizer.eos_id]], np.int32)
   return float(apply(params, row, np.ones_like(row, bool))[0, 0])
@@ -114,7 +115,7 @@ class ProgramsTest(absltest.TestCase):
     cfg = config_of("evaluate")
     data = configuration.to_dataclass(preferences.DataConfig, cfg.data)
     pairs = preferences.load_pairs(
-      data, (write_pairs("p.jsonl", rows),), pair_dataset.byte_tokenizer()
+      data, (write_pairs("p.jsonl", rows),), tokenizer_files.byte_tokenizer()
     )
     rewards = rng.normal(size=(len(PAIRS), 2, 1)).astype(np.float32)
     jax.clear_caches()
@@ -235,7 +236,7 @@ class StageTest(absltest.TestCase):
 
   def test_rewards_do_not_depend_on_batch_or_mesh(self):
     folder = save_model(2)
-    tokenizer = pair_dataset.load_tokenizer(folder)
+    tokenizer = tokenizer_files.load_tokenizer(folder)
     cfg = config_of("evaluate")
     data = configuration.to_dataclass(preferences.DataConfig, cfg.data)
     records = [
@@ -359,7 +360,7 @@ class ScoreTest(absltest.TestCase):
 
   def test_a_token_beyond_the_embedding_is_an_error(self):
     folder = save_model(4)
-    pair_dataset.train_tokenizer(["ab cd " * 9], vocab_size=280).save(folder)
+    tokenizer_files.train_tokenizer(["ab cd " * 9], vocab_size=280).save(folder)
     cfg = config_of("score", model=folder, batch_size=2)
     config = configuration.to_dataclass(score.Config, cfg)
     with self.assertRaisesRegex(ValueError, "tokens, .* embeds 259"):

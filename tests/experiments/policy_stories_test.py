@@ -9,8 +9,8 @@ import numpy as np
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.synthetic import text_rewards
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import train_policy
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.policy import sampling
@@ -26,7 +26,9 @@ def stories_config(variant: str):
 
 class EndsTest(absltest.TestCase):
   def ends(self, *ids: int) -> tuple[int, ...]:
-    tokenizer = dataclasses.replace(pair_dataset.byte_tokenizer(), end_ids=(7,))
+    tokenizer = dataclasses.replace(
+      tokenizer_files.byte_tokenizer(), end_ids=(7,)
+    )
     network = config_map.scratch_config(
       "llama",
       vocab_size=259,

@@ -9,8 +9,8 @@ import numpy as np
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records import record
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import sample
 from jaxalign.experiments.policy import answers
 from jaxalign.models import heads
@@ -22,7 +22,9 @@ from tests.data.tokenization import tokenizer_files_test
 
 def policy(num_outputs=None, tokenizer=None, rows=None) -> str:
   """A folder with an untrained model, of bytes if not told otherwise."""
-  tokenizer = pair_dataset.byte_tokenizer() if tokenizer is None else tokenizer
+  tokenizer = (
+    tokenizer_files.byte_tokenizer() if tokenizer is None else tokenizer
+  )
   network = config_map.scratch_config(
     "llama",
     vocab_size=tokenizer.vocab_size if rows is None else rows,
@@ -130,7 +132,7 @@ class SampleTest(absltest.TestCase):
   def test_answers_keep_the_space_in_front_of_them(self):
     folder = tempfile.mkdtemp()
     tokenizer_files_test.llama(folder)
-    model = policy(tokenizer=pair_dataset.load_tokenizer(folder))
+    model = policy(tokenizer=tokenizer_files.load_tokenizer(folder))
     workdir = epath.Path(tempfile.mkdtemp())
     sample.run(config(model, num_responses=6), workdir)
     rows = (workdir / sample.FILE).read_text().splitlines()

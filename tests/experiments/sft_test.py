@@ -12,7 +12,7 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign import models
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import sft
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import sft as sft_data
@@ -64,7 +64,7 @@ class SftTest(absltest.TestCase):
     described = artifact.load_description(workdir / "model")
     self.assertEqual(described.kind, "policy")
     _, params, network = models.load_causal_lm(str(workdir / "model"))
-    tokenizer = pair_dataset.load_tokenizer(str(workdir / "model"))
+    tokenizer = tokenizer_files.load_tokenizer(str(workdir / "model"))
     prompts = np.array([tokenizer.encode("Q: why?")], np.int32)
     out = models.generate(
       network,

@@ -15,7 +15,7 @@ from etils import epath
 
 from jaxalign import models
 from jaxalign.algorithms.ppo_batch import PolicyState
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import train_policy
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import prompts as prompt_data
@@ -117,7 +117,7 @@ class TrainPolicyTest(parameterized.TestCase):
     described = artifact.load_description(workdir / "model")
     self.assertEqual(described.kind, "policy")
     _, params, network = models.load_causal_lm(str(workdir / "model"))
-    tokenizer = pair_dataset.load_tokenizer(str(workdir / "model"))
+    tokenizer = tokenizer_files.load_tokenizer(str(workdir / "model"))
     prompt = np.array([tokenizer.encode("Q: why?")], np.int32)
     out = models.generate(
       network,

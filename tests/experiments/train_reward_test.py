@@ -16,7 +16,7 @@ import pytest
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.reward_model import scoring
@@ -87,7 +87,7 @@ class TrainRewardTest(parameterized.TestCase):
     self.assertGreater(described.calibration["std"][0], 0)
     apply, params, network = weights.load_reward_model(str(workdir / "model"))
     self.assertEqual(network.num_outputs, 1)
-    tokenizer = pair_dataset.load_tokenizer(str(workdir / "model"))
+    tokenizer = tokenizer_files.load_tokenizer(str(workdir / "model"))
     ids = np.array([tokenizer.encode("Q: why?")], np.int32)
     self.assertEqual(apply(params, ids, ids >= 0).shape, (1, 1))
 

@@ -8,8 +8,8 @@ import tempfile
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records import reader
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import train_tokenizer
 from jaxalign.experiments.common import config as configuration
 from tests import checkout
@@ -29,7 +29,7 @@ class TrainTokenizerTest(absltest.TestCase):
 
   def test_the_crowd_needs_a_third_of_its_bytes(self):
     train_tokenizer.run(config(), self.workdir)
-    made = pair_dataset.load_tokenizer(str(self.workdir / "tokenizer"))
+    made = tokenizer_files.load_tokenizer(str(self.workdir / "tokenizer"))
     sizes = json.loads((self.workdir / "eval.json").read_text())
     self.assertEqual(sizes["vocab_size"], made.vocab_size)
     self.assertGreater(sizes["bytes_per_token"], 3.0)

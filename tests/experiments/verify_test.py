@@ -17,7 +17,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign import models
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import verify
 from jaxalign.models import attention
 from tests import checkout
@@ -46,7 +46,7 @@ class VerifyTest(parameterized.TestCase):
     )
     _, params = start(config)
     models.save_pretrained(self.folder, params, config)
-    pair_dataset.byte_tokenizer().save(self.folder)
+    tokenizer_files.byte_tokenizer().save(self.folder)
 
   def compare(self, **changes):
     pytest.importorskip("torch", reason="verify needs torch")
@@ -125,7 +125,7 @@ class VerifyTest(parameterized.TestCase):
 
   def test_a_tokenizer_beyond_the_embedding_fails(self):
     self.save()
-    pair_dataset.byte_tokenizer().save(self.folder)
+    tokenizer_files.byte_tokenizer().save(self.folder)
     config = families_test.tiny("llama", vocab_size=100, max_positions=64)
     _, params = start(config)
     models.save_pretrained(self.folder, params, config)

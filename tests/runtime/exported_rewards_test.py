@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.chat import Turn
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.models import heads
 from jaxalign.models.hf import config_map, weights
 from jaxalign.runtime.distributed import mesh as meshes
@@ -36,7 +36,7 @@ CHATS = [
 def pretrained(make, **declared):
   folder = tempfile.mkdtemp()
   make(folder, **declared)
-  return pair_dataset.load_tokenizer(folder)
+  return tokenizer_files.load_tokenizer(folder)
 
 
 def older_neox():
@@ -44,12 +44,12 @@ def older_neox():
   folder = pathlib.Path(tempfile.mkdtemp())
   older.pretrained(folders.neox).save_pretrained(str(folder))
   (folder / "jaxalign.json").write_text("{}")
-  return pair_dataset.load_tokenizer(str(folder))
+  return tokenizer_files.load_tokenizer(str(folder))
 
 
 TOKENIZERS = {
-  "byte": pair_dataset.byte_tokenizer,
-  "own": lambda: pair_dataset.train_tokenizer(folders.TEXTS, vocab_size=280),
+  "byte": tokenizer_files.byte_tokenizer,
+  "own": lambda: tokenizer_files.train_tokenizer(folders.TEXTS, vocab_size=280),
   "llama": lambda: pretrained(folders.llama),
   "llama_template": lambda: pretrained(
     folders.llama, chat_template=folders.LLAMA, pad_token="</s>"
@@ -129,7 +129,7 @@ def foreign(make, name) -> str:
   )
   kind = getattr(transformers, name)
   torch.manual_seed(0)
-  rows = pair_dataset.load_tokenizer(folder).vocab_size
+  rows = tokenizer_files.load_tokenizer(folder).vocab_size
   config = kind.config_class(
     vocab_size=rows, pad_token_id=1, num_labels=1, **sizes
   )
@@ -192,7 +192,7 @@ class ExportedRewardsTest(parameterized.TestCase):
     self.check_foreign(make, name)
 
   def test_a_token_that_no_row_embeds_is_found_at_load(self):
-    folder = saved(pair_dataset.byte_tokenizer(), rows=258)
+    folder = saved(tokenizer_files.byte_tokenizer(), rows=258)
     with self.assertRaisesRegex(
       ValueError, r"has 259 tokens, the reward model embeds 258: .* = 258"
     ):

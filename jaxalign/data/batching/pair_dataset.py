@@ -11,20 +11,6 @@ from jaxalign.data.batching.numbering import Numbering
 from jaxalign.data.batching.token_store import Sequences
 from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization.tokenizer import Tokenizer
-from jaxalign.data.tokenization.tokenizer_files import (
-  byte_tokenizer,
-  load_tokenizer,
-  train_tokenizer,
-)
-
-__all__ = [
-  "PairDataset",
-  "Tokenizer",
-  "byte_tokenizer",
-  "encode_pairs",
-  "load_tokenizer",
-  "train_tokenizer",
-]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.models import heads, lora
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import config_map, peft, weights
@@ -87,7 +87,7 @@ class BackboneConfig:
 
 def decoder_config(
   config: BackboneConfig,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   *,
   max_length: int,
   num_outputs: int | None,

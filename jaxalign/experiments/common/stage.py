@@ -10,7 +10,8 @@ from etils import epath
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import train_state
 from jaxalign.algorithms import update as contract
-from jaxalign.data.batching import loader, pair_dataset
+from jaxalign.data.batching import loader
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import model as backbone
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
@@ -268,7 +269,7 @@ def export(
   config: backbone.BackboneConfig,
   state: train_state.TrainState,
   workdir: epath.Path,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   description: artifact.Description,
 ) -> None:
   """Writes `model/` and, where adapters were trained, `adapters/` beside it.

@@ -14,6 +14,7 @@ from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.data.batching.dataset import Dataset
 from jaxalign.data.records import reader, refusals, sources, splits
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.datasets import counts
 from jaxalign.experiments.datasets import tokenizer as tokenizers
 from jaxalign.experiments.datasets import warnings as data_warnings
@@ -110,9 +111,7 @@ class Pairs(NamedTuple):
   warnings: tuple[str, ...] = ()
 
 
-def open_tokenizer(
-  config: DataConfig, folder: str | None
-) -> pair_dataset.Tokenizer:
+def open_tokenizer(config: DataConfig, folder: str | None) -> Tokenizer:
   """As `tokenizers.open_tokenizer`, with the config's chat template.
 
   Raises:
@@ -130,7 +129,7 @@ def open_tokenizer(
 def load_records(
   config: DataConfig,
   files: tuple[str, ...],
-  tokenizer: pair_dataset.Tokenizer | None = None,
+  tokenizer: Tokenizer | None = None,
 ) -> list[Record]:
   """Reads the sources `files`, logging what was dropped.
 
@@ -190,7 +189,7 @@ def _log(stream: reader.RecordStream) -> None:
 def load_pairs(
   config: DataConfig,
   files: tuple[str, ...],
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   *,
   keep: Callable[[Record], bool] | None = None,
 ) -> Pairs:
@@ -232,7 +231,7 @@ def load_pairs(
 
 
 def load_splits(
-  config: DataConfig, tokenizer: pair_dataset.Tokenizer
+  config: DataConfig, tokenizer: Tokenizer
 ) -> tuple[Pairs, Pairs | None]:
   """Training pairs and held-out pairs, if the config holds any out.
 
@@ -260,7 +259,7 @@ def load_splits(
 
 
 def _load_splits(
-  config: DataConfig, tokenizer: pair_dataset.Tokenizer
+  config: DataConfig, tokenizer: Tokenizer
 ) -> tuple[Pairs, Pairs | None]:
   by, fraction = config.split_by, config.eval_fraction
   if by is None or fraction is None:
@@ -291,7 +290,7 @@ def _load_splits(
 
 
 def each_response(
-  config: DataConfig, records: list[Record], tokenizer: pair_dataset.Tokenizer
+  config: DataConfig, records: list[Record], tokenizer: Tokenizer
 ) -> Pairs:
   """Every response beside itself: "pairs" whose first side is scored alone."""
   alone = [
@@ -311,7 +310,7 @@ def first(
   config: DataConfig,
   pairs: Pairs,
   number: int,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
 ) -> Pairs:
   """The first `number` pairs, or all if there are fewer."""
   records = list(itertools.islice(pairs.records, number))
@@ -319,7 +318,7 @@ def first(
 
 
 def _encode(
-  config: DataConfig, records: list[Record], tokenizer: pair_dataset.Tokenizer
+  config: DataConfig, records: list[Record], tokenizer: Tokenizer
 ) -> Pairs:
   dataset = pair_dataset.encode_pairs(
     counts.watched(records, len(records), "tokenising responses"),
@@ -332,7 +331,7 @@ def _encode(
 def make_batches(
   config: DataConfig,
   pairs: Pairs,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   batch_size: int,
   *,
   seed: int,

@@ -5,9 +5,10 @@ import logging
 
 import jax
 
-from jaxalign.data.batching import loader, pair_dataset, prompt_dataset
+from jaxalign.data.batching import loader, prompt_dataset
 from jaxalign.data.records import reader, refusals
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.datasets import counts, warnings
 from jaxalign.runtime.distributed import multihost
 
@@ -52,7 +53,7 @@ class PromptConfig:
 def load_prompts(
   config: PromptConfig,
   files: tuple[str, ...],
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   *,
   group_names: tuple[str, ...],
   limit: int | None = None,
@@ -120,7 +121,7 @@ def load_prompts(
 def make_batches(
   config: PromptConfig,
   dataset: prompt_dataset.PromptDataset,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   num_prompts: int,
   *,
   seed: int,

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 import jax
 import numpy as np
 
-from jaxalign.data.batching import loader, packing, pair_dataset, sft_dataset
+from jaxalign.data.batching import loader, packing, sft_dataset
 from jaxalign.data.records import reader, refusals
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.datasets import counts, warnings
 from jaxalign.ops import checks
 from jaxalign.runtime.distributed import multihost
@@ -55,7 +56,7 @@ class TextConfig:
 def load_texts(
   config: TextConfig,
   files: tuple[str, ...],
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   *,
   noted: warnings.Cautions | None = None,
   held_out: bool = False,
@@ -109,7 +110,7 @@ def load_texts(
 def make_batches(
   config: TextConfig,
   dataset: sft_dataset.PackedDataset,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   batch_size: int,
   *,
   seed: int,

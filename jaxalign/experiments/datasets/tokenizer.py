@@ -4,7 +4,8 @@ import logging
 import os
 from typing import Protocol
 
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization import tokenizer_files
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.runtime.io import filesystem
 
 log = logging.getLogger("jaxalign")
@@ -18,7 +19,7 @@ class Section(Protocol):
     """None for the one of the model's folder."""
 
 
-def open_tokenizer(data: Section, folder: str | None) -> pair_dataset.Tokenizer:
+def open_tokenizer(data: Section, folder: str | None) -> Tokenizer:
   """The tokenizer of a config, else of the model's folder.
 
   Args:
@@ -41,7 +42,9 @@ def open_tokenizer(data: Section, folder: str | None) -> pair_dataset.Tokenizer:
   if spec == "byte" and folder is not None and _holds_one(folder):
     log.info("data.tokenizer 'byte' gives way to the tokenizer of %s", folder)
     spec = folder
-  return pair_dataset.load_tokenizer(filesystem.resolved(spec, weights=False))
+  return tokenizer_files.load_tokenizer(
+    filesystem.resolved(spec, weights=False)
+  )
 
 
 def _holds_one(folder: str) -> bool:

@@ -4,9 +4,9 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Iterator
 
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records import splits
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 
 log = logging.getLogger("jaxalign")
 
@@ -21,7 +21,7 @@ class Cautions:
 
   def __init__(
     self,
-    tokenizer: pair_dataset.Tokenizer,
+    tokenizer: Tokenizer,
     *,
     rows: str = "pairs",
     unit: str = "pair",
@@ -100,7 +100,7 @@ class Cautions:
 
 
 def of_records(
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   train: Iterable[Record],
   held_out: Iterable[Record],
   *,

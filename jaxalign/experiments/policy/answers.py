@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.batching import prompt_dataset as prompt_rows
 from jaxalign.data.records.chat import Text
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.policy import sampling
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.generation.generate import bucket, generate
@@ -79,7 +79,7 @@ class Answerer:
         f"max_prompt_length + max_new_tokens = {room}, prompts padded to "
         f"{longest}, exceed the {network.max_positions} positions of {folder}"
       )
-    self._tokenizer = pair_dataset.load_tokenizer(folder)
+    self._tokenizer = tokenizer_files.load_tokenizer(folder)
     self._tokenizer.check_embedded(network.vocab_size, folder)
     self._ends = sampling.ends_of(config.end_ids, self._tokenizer, network)
     self._network: DecoderConfig = dataclasses.replace(

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from jaxalign.algorithms.ppo_batch import PolicyState
-from jaxalign.data.batching import loader, pair_dataset, prompt_dataset
+from jaxalign.data.batching import loader, prompt_dataset
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.datasets import prompts
 from jaxalign.experiments.policy import config as policy_config
 from jaxalign.experiments.policy import rollout
@@ -23,7 +24,7 @@ def make_measure(
   config: policy_config.Config,
   stage: policy_programs.PolicyStage,
   held_out: prompt_dataset.PromptDataset,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   source: base.RewardSource,
   judge: base.RewardSource | None,
   frozen: Any,

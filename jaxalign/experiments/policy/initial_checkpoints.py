@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization import tokenizer_files
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
 from jaxalign.runtime.io import filesystem
@@ -37,9 +38,7 @@ FREE = frozenset(
 )
 
 
-def check_vocabulary(
-  name: str, folder: str, tokenizer: pair_dataset.Tokenizer
-) -> None:
+def check_vocabulary(name: str, folder: str, tokenizer: Tokenizer) -> None:
   """Checks that a token of the policy is the same text to another folder.
 
   Tokens that the folder alone has do no harm: the policy never writes them.
@@ -53,7 +52,7 @@ def check_vocabulary(
     ValueError: there is no tokenizer, or a token has another id in it, by the
       first id that differs.
   """
-  found = pair_dataset.load_tokenizer(
+  found = tokenizer_files.load_tokenizer(
     filesystem.resolved(folder, weights=False)
   )
   theirs, ours = ({**one.fast.get_vocab()} for one in (found, tokenizer))
@@ -72,7 +71,7 @@ def num_outputs_of(
   name: str,
   folder: str,
   network: DecoderConfig,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
 ) -> int | None:
   """How many rewards a folder gives, None for a language model.
 
@@ -103,7 +102,7 @@ def num_outputs_of(
 
 
 def check_reference(
-  folder: str, network: DecoderConfig, tokenizer: pair_dataset.Tokenizer
+  folder: str, network: DecoderConfig, tokenizer: Tokenizer
 ) -> None:
   """Raises ValueError unless a folder holds a policy like the trained one."""
   if num_outputs_of("reference", folder, network, tokenizer) is not None:
@@ -113,7 +112,7 @@ def check_reference(
 
 
 def is_reward_model(
-  folder: str, network: DecoderConfig, tokenizer: pair_dataset.Tokenizer
+  folder: str, network: DecoderConfig, tokenizer: Tokenizer
 ) -> bool:
   """Whether a critic starts from a reward model rather than a language model.
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign.algorithms import sft, update
-from jaxalign.data.batching import loader, pair_dataset, sft_dataset
+from jaxalign.data.batching import loader, sft_dataset
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import stage as training
 from jaxalign.experiments.datasets import sft as sft_data
 from jaxalign.models import activations, heads, token_log_probs
@@ -43,7 +44,7 @@ def make_measure(
   stage: training.Stage,
   mesh: jax.sharding.Mesh,
   held_out: sft_dataset.PackedDataset,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
 ) -> Callable[[Any], dict[str, float]]:
   """`params -> {"eval/nll": ...}`, in nats per answer token.
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxalign.algorithms.policy_config import CriticConfig
 from jaxalign.algorithms.ppo_batch import Networks, PolicyOutputs
 from jaxalign.algorithms.update import Batch
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import model as backbone
 from jaxalign.experiments.policy import initial_checkpoints
 from jaxalign.models import heads, lora, token_log_probs
@@ -107,7 +107,7 @@ def make_networks(
   model_config: backbone.BackboneConfig,
   critic: CriticConfig,
   network: DecoderConfig,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   *,
   temperature: float,
   max_new_tokens: int,

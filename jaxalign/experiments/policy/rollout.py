@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxalign.data.batching import pair_dataset, prompt_dataset
+from jaxalign.data.batching import prompt_dataset
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.policy import stage as policy_programs
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.reward_sources import base
@@ -38,7 +39,7 @@ class Rollout(NamedTuple):
 def make_rollout(
   stage: policy_programs.PolicyStage,
   dataset: prompt_dataset.PromptDataset,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   source: base.RewardSource,
 ) -> Callable[[Any, Any, dict[str, np.ndarray], jax.Array], Rollout]:
   """`(actor params, frozen, batch of prompts, key) -> Rollout`.

@@ -8,16 +8,16 @@ import jax
 import numpy as np
 
 from jaxalign import metrics
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.record import Record
 from jaxalign.data.stats import duplicates, summary
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 
 FEW_PROMPTS = 30
 
 
 def describe(
   pairs: Sequence[Record],
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   *,
   max_length: int,
   similarity: float,

@@ -9,7 +9,8 @@ import numpy as np
 from etils import epath
 
 from jaxalign.algorithms import bradley_terry
-from jaxalign.data.batching import loader, pair_dataset
+from jaxalign.data.batching import loader
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import config
 from jaxalign.experiments.common import stage as training
 from jaxalign.experiments.datasets import preferences
@@ -64,7 +65,7 @@ def measure(
   params: Any,
   pairs: preferences.Pairs,
   data: preferences.DataConfig,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   mesh: jax.sharding.Mesh,
   rules: tuple[tuple[str, str | None], ...],
 ) -> Plane:

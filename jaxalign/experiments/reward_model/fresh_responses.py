@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from jaxalign.algorithms import metarm
-from jaxalign.data.batching import loader, pair_dataset, ranking_dataset
+from jaxalign.data.batching import loader, ranking_dataset
 from jaxalign.data.records import reader, refusals
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.datasets import preferences
 from jaxalign.runtime.distributed import multihost
 
@@ -89,7 +90,7 @@ def join(
   pairs: loader.Batches,
   config: metarm.MetaRmConfig,
   data: preferences.DataConfig,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   seed: int,
 ) -> Joined:
   """The pairs' batches with responses of `config.files` beside them.

@@ -24,7 +24,8 @@ from jaxalign.algorithms import (
   update,
 )
 from jaxalign.algorithms import optimizer as optimizers
-from jaxalign.data.batching import loader, pair_dataset
+from jaxalign.data.batching import loader
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.datasets import preferences
 from jaxalign.experiments.reward_model import (
   fresh_responses,
@@ -226,7 +227,7 @@ def with_responses(
   pairs: loader.Batches,
   recipe: Recipe,
   data: preferences.DataConfig,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   seed: int,
 ) -> loader.Batches | fresh_responses.Joined:
   """The pairs' batches, with what else the recipe learns from."""

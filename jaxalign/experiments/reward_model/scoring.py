@@ -10,7 +10,8 @@ from etils import epath
 
 from jaxalign import metrics
 from jaxalign.algorithms import bradley_terry, reward_readout
-from jaxalign.data.batching import loader, pair_dataset
+from jaxalign.data.batching import loader
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import model as backbone
 from jaxalign.experiments.datasets import preferences
 from jaxalign.models import activations, heads
@@ -163,7 +164,7 @@ def rewards_of(
   params: Any,
   pairs: preferences.Pairs,
   data: preferences.DataConfig,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   *,
   num_responses: int = 2,
 ) -> np.ndarray:

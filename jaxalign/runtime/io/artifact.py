@@ -15,8 +15,8 @@ from etils import epath
 
 import jaxalign
 from jaxalign.algorithms import reward_readout
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.tokenization import older_tokenizers
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import json_files, weights
 from jaxalign.runtime.io import description_fields, filesystem
@@ -91,7 +91,7 @@ def save(
   path: epath.PathLike,
   params: Any,
   network: DecoderConfig,
-  tokenizer: pair_dataset.Tokenizer,
+  tokenizer: Tokenizer,
   description: Description,
 ) -> None:
   """Writes the folder; safe to repeat after a kill.

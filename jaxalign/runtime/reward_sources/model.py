@@ -13,8 +13,10 @@ import numpy as np
 from etils import epath
 
 from jaxalign.algorithms import reward_readout
-from jaxalign.data.batching import pair_dataset, token_store
+from jaxalign.data.batching import token_store
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.models import activations, heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import param_map, weights
@@ -38,7 +40,7 @@ class ModelSource:
     self,
     network: DecoderConfig,
     params: Any,
-    tokenizer: pair_dataset.Tokenizer,
+    tokenizer: Tokenizer,
     *,
     names: tuple[str, ...],
     read: reward_readout.Readout = reward_readout.PLAIN,
@@ -265,7 +267,7 @@ def load_source(
     weights.load_params(
       folder, network, shardings=parameter_places(network, mesh, rules)
     ),
-    pair_dataset.load_tokenizer(folder),
+    tokenizer_files.load_tokenizer(folder),
     # The outputs of a distribution are no rewards: together they are one.
     names=described.heads if read.kind == "rewards" else ("reward",),
     read=read,

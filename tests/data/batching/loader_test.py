@@ -6,6 +6,7 @@ from absl.testing import absltest, parameterized
 
 from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
 
 PAD = 256
 BUCKETS = (8, 16, 32)
@@ -25,7 +26,7 @@ def dataset(num_pairs=50, max_chars=28, seed=0):
     for i in range(num_pairs)
   ]
   return pair_dataset.encode_pairs(
-    records, pair_dataset.byte_tokenizer(), max_length=32
+    records, tokenizer_files.byte_tokenizer(), max_length=32
   )
 
 
@@ -270,7 +271,7 @@ class ErrorsTest(parameterized.TestCase):
     record = Record(prompt="Q", responses=("a", "b"), source="here")
     data = pair_dataset.encode_pairs(
       [record] * 8,
-      pair_dataset.byte_tokenizer(),
+      tokenizer_files.byte_tokenizer(),
       max_length=32,
       source_names=("gone", "here"),
     )

@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from jaxalign.data.batching import pair_dataset, token_store
 from jaxalign.data.records.chat import Turn
 from jaxalign.data.records.record import Record
-from jaxalign.data.tokenization import own_tokenizers
+from jaxalign.data.tokenization import own_tokenizers, tokenizer_files
 from tests.data import real_data
 
 BOS, EOS = 257, 258
@@ -21,7 +21,7 @@ def pair(prompt, chosen, rejected, **columns):
 class EncodeTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
-    self.tokenizer = pair_dataset.byte_tokenizer()
+    self.tokenizer = tokenizer_files.byte_tokenizer()
 
   def encode(self, *records, max_length=64, **kwargs):
     return pair_dataset.encode_pairs(
@@ -171,7 +171,7 @@ class EncodeTest(parameterized.TestCase):
 class TruncationTest(absltest.TestCase):
   def test_cutting_changes_no_token_of_what_stays(self):
     folder = real_data.folder("stories260k_lm")
-    tokenizer = pair_dataset.load_tokenizer(str(folder))
+    tokenizer = tokenizer_files.load_tokenizer(str(folder))
     record = pair(
       "\n\nHuman: Once upon a time, there was a big dog.\n\nAssistant:",
       " He ran to the park and played.",

@@ -3,9 +3,10 @@
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.data.batching import loader, pair_dataset, prompt_dataset
+from jaxalign.data.batching import loader, prompt_dataset
 from jaxalign.data.records.chat import Turn
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
 
 PAD, BOS = 256, 257
 
@@ -17,7 +18,7 @@ def record(prompt, group=None):
 def encode(*records, max_length=6):
   return prompt_dataset.encode_prompts(
     records,
-    pair_dataset.byte_tokenizer(),
+    tokenizer_files.byte_tokenizer(),
     max_length=max_length,
     group_names=("warm", "brief"),
   )
@@ -51,11 +52,11 @@ class PromptsTest(absltest.TestCase):
 
   def test_turns_end_where_the_answer_begins(self):
     data = encode(record((Turn("user", "hi"),)), max_length=64)
-    text = pair_dataset.byte_tokenizer().decode(data.sequences[0])
+    text = tokenizer_files.byte_tokenizer().decode(data.sequences[0])
     self.assertEndsWith(text, "Assistant:")
 
   def test_a_marker_written_by_a_template_is_not_doubled(self):
-    tokenizer = pair_dataset.byte_tokenizer()
+    tokenizer = tokenizer_files.byte_tokenizer()
     tokenizer.fast.chat_template = (
       "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}"
     )
@@ -66,7 +67,7 @@ class PromptsTest(absltest.TestCase):
 
   def test_a_batch_of_one_shape_is_filled_with_its_last_prompt(self):
     found, mask = prompt_dataset.padded_prompts(
-      ["ab", "abcdefgh"], pair_dataset.byte_tokenizer(), length=4, num_rows=3
+      ["ab", "abcdefgh"], tokenizer_files.byte_tokenizer(), length=4, num_rows=3
     )
     long = [BOS, 102, 103, 104]
     np.testing.assert_array_equal(found, [[PAD, BOS, 97, 98], long, long])

@@ -3,8 +3,9 @@
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.data.batching import loader, pair_dataset, ranking_dataset
+from jaxalign.data.batching import loader, ranking_dataset
 from jaxalign.data.records.record import Record, parse_record
+from jaxalign.data.tokenization import tokenizer_files
 
 PAD = 256
 ROWS = (
@@ -44,7 +45,7 @@ ROWS = (
 def dataset(rows=ROWS, **kwargs):
   return ranking_dataset.encode_responses(
     [parse_record(row, where="f:1") for row in rows],
-    pair_dataset.byte_tokenizer(),
+    tokenizer_files.byte_tokenizer(),
     max_length=16,
     **kwargs,
   )
@@ -145,7 +146,7 @@ class ResponsesTest(absltest.TestCase):
     np.testing.assert_array_equal(data.source, [1])
     record = Record(prompt="Q", responses=("a",))
     data = ranking_dataset.encode_responses(
-      [record], pair_dataset.byte_tokenizer(), max_length=16
+      [record], tokenizer_files.byte_tokenizer(), max_length=16
     )
     self.assertEqual(data.source_names, ("unnamed",))
 

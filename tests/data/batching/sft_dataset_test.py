@@ -3,8 +3,9 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.batching import loader, packing, pair_dataset, sft_dataset
+from jaxalign.data.batching import loader, packing, sft_dataset
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
 
 BOS, EOS, PAD = 257, 258, 256
 
@@ -19,7 +20,7 @@ def records(number=40, seed=0):
 
 def pack(found, length=24, **kwargs):
   return sft_dataset.pack_records(
-    found, pair_dataset.byte_tokenizer(), length=length, **kwargs
+    found, tokenizer_files.byte_tokenizer(), length=length, **kwargs
   )
 
 

@@ -18,7 +18,7 @@ from jaxalign.data.batching import (
   token_store,
 )
 from jaxalign.data.records.record import Record
-from jaxalign.data.tokenization import encoding
+from jaxalign.data.tokenization import encoding, tokenizer_files
 
 BUCKETS = (16, 24, 32)
 
@@ -66,7 +66,7 @@ class SharesTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.enter_context(mock.patch.object(token_store, "CHUNK", 7))
-    self.tokenizer = pair_dataset.byte_tokenizer()
+    self.tokenizer = tokenizer_files.byte_tokenizer()
 
   def pairs(self, given, processes=None, **options):
     return pair_dataset.encode_pairs(

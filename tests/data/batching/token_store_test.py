@@ -6,8 +6,9 @@ import tempfile
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.batching import pair_dataset, token_store
+from jaxalign.data.batching import token_store
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
 
 PAD = 256
 
@@ -21,7 +22,7 @@ def records(number, responses=2):
 
 def encode(found, **kwargs):
   return token_store.encode(
-    found, pair_dataset.byte_tokenizer(), max_length=32, **kwargs
+    found, tokenizer_files.byte_tokenizer(), max_length=32, **kwargs
   )
 
 
@@ -104,7 +105,7 @@ class SequencesTest(parameterized.TestCase):
       encode([])
     with self.assertRaisesRegex(ValueError, "max_length must be > 2, got 2"):
       token_store.encode(
-        records(1), pair_dataset.byte_tokenizer(), max_length=2
+        records(1), tokenizer_files.byte_tokenizer(), max_length=2
       )
 
 

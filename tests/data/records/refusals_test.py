@@ -4,10 +4,12 @@ import tokenizers
 import transformers
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.batching import pair_dataset, token_store
+from jaxalign.data.batching import token_store
 from jaxalign.data.records import refusals
 from jaxalign.data.records.chat import Turn
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 
 TURNS = (Turn("user", "a"),)
 NO_SYSTEM = (
@@ -16,7 +18,7 @@ NO_SYSTEM = (
 )
 
 
-def without_unknown() -> pair_dataset.Tokenizer:
+def without_unknown() -> Tokenizer:
   """Letters a and b, and nothing that stands for any other."""
   vocab = {"a": 0, "b": 1, "<pad>": 2}
   model = tokenizers.models.WordLevel(vocab, unk_token="<unk>")
@@ -27,11 +29,11 @@ def without_unknown() -> pair_dataset.Tokenizer:
   fast = transformers.PreTrainedTokenizerFast(
     tokenizer_object=backend, pad_token="<pad>"
   )
-  return pair_dataset.Tokenizer(fast, 2, None, None)
+  return Tokenizer(fast, 2, None, None)
 
 
-def chat() -> pair_dataset.Tokenizer:
-  tokenizer = pair_dataset.byte_tokenizer()
+def chat() -> Tokenizer:
+  tokenizer = tokenizer_files.byte_tokenizer()
   tokenizer.fast.chat_template = NO_SYSTEM
   return tokenizer
 

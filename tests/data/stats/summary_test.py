@@ -6,10 +6,9 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from scipy import stats
 
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.record import Record
 from jaxalign.data.stats import summary
-from jaxalign.data.tokenization import clipping
+from jaxalign.data.tokenization import clipping, tokenizer_files
 
 
 def pair(chosen="a", rejected="b", prompt="Q", **columns):
@@ -39,11 +38,11 @@ class LengthsTest(absltest.TestCase):
     self.assertEqual(found["chosen"].tolist(), [2, 9])
     self.assertEqual(found["rejected"].tolist(), [1, 5])
     # One token per byte, no marker.
-    found = summary.tokens(records, pair_dataset.byte_tokenizer())
+    found = summary.tokens(records, tokenizer_files.byte_tokenizer())
     self.assertEqual(found["chosen"].tolist(), [3, 9])
     self.assertEqual(found["prompt"].tolist(), [2, 1])
     with mock.patch.object(clipping, "AT_ONCE", 2):  # d d | d d | ...
-      pieces = summary.tokens(records, pair_dataset.byte_tokenizer())
+      pieces = summary.tokens(records, tokenizer_files.byte_tokenizer())
     for part in summary.PARTS:
       self.assertEqual(pieces[part].tolist(), found[part].tolist())
 

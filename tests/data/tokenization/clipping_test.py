@@ -8,10 +8,11 @@ import tokenizers
 import transformers
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.batching import pair_dataset, prompt_dataset, token_store
+from jaxalign.data.batching import prompt_dataset, token_store
 from jaxalign.data.records.chat import Turn
 from jaxalign.data.records.record import Record
-from jaxalign.data.tokenization import clipping
+from jaxalign.data.tokenization import clipping, tokenizer_files
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from tests.data import real_data
 
 WORDS = (
@@ -27,12 +28,12 @@ def text_of(rng, num_words):
   return "".join(itertools.chain.from_iterable(zip(words, spaces, strict=True)))
 
 
-def own() -> pair_dataset.Tokenizer:
+def own() -> Tokenizer:
   rng = np.random.default_rng(1)
-  return pair_dataset.train_tokenizer([text_of(rng, 2000)], vocab_size=400)
+  return tokenizer_files.train_tokenizer([text_of(rng, 2000)], vocab_size=400)
 
 
-def across_words() -> pair_dataset.Tokenizer:
+def across_words() -> Tokenizer:
   """BPE over the whole text, as of the first Llama: tokens span words."""
   backend = tokenizers.Tokenizer(tokenizers.models.BPE())
   backend.normalizer = tokenizers.normalizers.Sequence(
@@ -54,7 +55,7 @@ def across_words() -> pair_dataset.Tokenizer:
   return wrapped(backend)
 
 
-def unigram() -> pair_dataset.Tokenizer:
+def unigram() -> Tokenizer:
   backend = tokenizers.Tokenizer(tokenizers.models.Unigram())
   backend.normalizer = tokenizers.normalizers.NFKC()
   backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
@@ -69,17 +70,15 @@ def unigram() -> pair_dataset.Tokenizer:
   return wrapped(backend)
 
 
-def wrapped(backend) -> pair_dataset.Tokenizer:
+def wrapped(backend) -> Tokenizer:
   fast = transformers.PreTrainedTokenizerFast(
     tokenizer_object=backend, pad_token="<pad>", bos_token="<s>"
   )
-  return pair_dataset.Tokenizer(
-    fast, fast.pad_token_id, fast.bos_token_id, None
-  )
+  return Tokenizer(fast, fast.pad_token_id, fast.bos_token_id, None)
 
 
-def real() -> pair_dataset.Tokenizer:
-  return pair_dataset.load_tokenizer(str(real_data.folder("gpt2_bpe")))
+def real() -> Tokenizer:
+  return tokenizer_files.load_tokenizer(str(real_data.folder("gpt2_bpe")))
 
 
 class ClippingTest(parameterized.TestCase):
@@ -97,7 +96,7 @@ class ClippingTest(parameterized.TestCase):
     self.assertEqual(found.counts, expected.counts)
 
   @parameterized.parameters(
-    pair_dataset.byte_tokenizer, own, across_words, unigram, real
+    tokenizer_files.byte_tokenizer, own, across_words, unigram, real
   )
   def test_every_id_that_stays_is_that_of_the_whole_text(self, make):
     tokenizer = make()
@@ -141,7 +140,7 @@ class ClippingTest(parameterized.TestCase):
     self.assert_equal_ids(encode, records, tokenizer, 30)
 
   def test_a_tokenizer_is_given_no_more_than_can_stay(self):
-    tokenizer = pair_dataset.byte_tokenizer()
+    tokenizer = tokenizer_files.byte_tokenizer()
     seen = []
     kind = type(tokenizer)
     encode = kind.encode_texts

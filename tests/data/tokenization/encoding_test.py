@@ -4,15 +4,14 @@ from unittest import mock
 
 from absl.testing import absltest
 
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.record import Record
-from jaxalign.data.tokenization import encoding
+from jaxalign.data.tokenization import encoding, tokenizer_files
 
 
 class TokenisingTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    self.tokenizer = pair_dataset.byte_tokenizer()
+    self.tokenizer = tokenizer_files.byte_tokenizer()
     self.bos, self.eos = self.tokenizer.bos_id, self.tokenizer.eos_id
     self.ids = self.tokenizer.encode
 

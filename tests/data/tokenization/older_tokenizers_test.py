@@ -8,13 +8,14 @@ import tokenizers
 import transformers
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.batching import pair_dataset, prompt_dataset, token_store
+from jaxalign.data.batching import prompt_dataset, token_store
 from jaxalign.data.records.chat import Turn
 from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization import (
   chat_templates,
   older_tokenizers,
   own_tokenizers,
+  tokenizer_files,
 )
 from tests.data.tokenization import tokenizer_files_test as folders
 
@@ -124,7 +125,7 @@ class OlderTokenizersTest(parameterized.TestCase):
   def test_ids_are_those_of_the_first_format(self, kind, template):
     fast = KINDS[kind]()
     fast.chat_template = template
-    tokenizer = pair_dataset.load_tokenizer(self.folder(fast))
+    tokenizer = tokenizer_files.load_tokenizer(self.folder(fast))
     for text in TEXTS:
       self.check(fast, tokenizer, text, " yes")
     if template is not None and kind in ("bytes", "learned"):
@@ -145,40 +146,44 @@ class OlderTokenizersTest(parameterized.TestCase):
 
   def test_the_end_of_an_older_model_is_read(self):
     folder = self.folder(pretrained(folders.llama))
-    tokenizer = pair_dataset.load_tokenizer(folder)
+    tokenizer = tokenizer_files.load_tokenizer(folder)
     self.assertTrue(tokenizer.older)
     config = {"architectures": ["LlamaForSequenceClassification"]}
     config["pad_token_id"] = tokenizer.eos_id
     (pathlib.Path(folder) / "config.json").write_text(json.dumps(config))
     found = token_store.encode(
-      [Record("a", (" b",))], pair_dataset.load_tokenizer(folder), max_length=9
+      [Record("a", (" b",))],
+      tokenizer_files.load_tokenizer(folder),
+      max_length=9,
     )
     self.assertEqual(found[0][-1], tokenizer.eos_id)
 
   @parameterized.parameters(bytes_alone, learned)
   def test_those_made_here_are_known_without_a_description(self, make):
     fast = make()
-    tokenizer = pair_dataset.load_tokenizer(self.folder(fast, described=False))
+    tokenizer = tokenizer_files.load_tokenizer(
+      self.folder(fast, described=False)
+    )
     self.check(fast, tokenizer, "Q <eos>", " yes")
     if make is bytes_alone:  # the tokens of today, by name
       self.assertEqual(
         tokenizer.fast.get_vocab(),
-        pair_dataset.byte_tokenizer().fast.get_vocab(),
+        tokenizer_files.byte_tokenizer().fast.get_vocab(),
       )
 
   def test_another_template_is_read_as_before_too(self):
     fast = pretrained(folders.neox)
-    tokenizer = pair_dataset.load_tokenizer(self.folder(fast))
+    tokenizer = tokenizer_files.load_tokenizer(self.folder(fast))
     fast.chat_template = folders.LLAMA
     self.check(fast, tokenizer.with_template(folders.LLAMA), (USER,), "yes")
 
   def test_what_is_written_today_is_not_older(self):
     folder = self.folder(learned())
     again = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
-    pair_dataset.load_tokenizer(folder).save(again)
+    tokenizer_files.load_tokenizer(folder).save(again)
     content = {"format_version": 1, older_tokenizers.TEXTS: {}}
     (again / "jaxalign.json").write_text(json.dumps(content))
-    found = pair_dataset.load_tokenizer(str(again))
+    found = tokenizer_files.load_tokenizer(str(again))
     self.assertFalse(found.older)
     self.check(learned(), found, "Q <eos>", " yes")
     self.check(learned(), found, (USER,), " yes")

@@ -5,22 +5,21 @@ from unittest import mock
 
 from absl.testing import absltest
 
-from jaxalign.data.batching import pair_dataset
-from jaxalign.data.tokenization import template_bounds
+from jaxalign.data.tokenization import template_bounds, tokenizer_files
 
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 TURNS = [{"role": "user", "content": "Why?"}]
 
 
 def rendered(template, turns=TURNS):
-  fast = pair_dataset.byte_tokenizer().fast
+  fast = tokenizer_files.byte_tokenizer().fast
   fast.chat_template = template
   return template_bounds.rendered(fast, turns, generate=False)
 
 
 class RenderedTest(absltest.TestCase):
   def test_as_transformers_renders_it(self):
-    fast = pair_dataset.byte_tokenizer().fast
+    fast = tokenizer_files.byte_tokenizer().fast
     fast.chat_template = CHAT
     turns = TURNS * 100
     self.assertEqual(

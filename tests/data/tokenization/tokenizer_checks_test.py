@@ -6,7 +6,7 @@ import tempfile
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization import tokenizer_files
 
 WRONG = (7, [], {}, [[]], -1, 1.5)
 
@@ -17,12 +17,12 @@ class TokenizerChecksTest(parameterized.TestCase):
     self.folder = pathlib.Path(
       self.enter_context(tempfile.TemporaryDirectory())
     )
-    pair_dataset.byte_tokenizer().save(self.folder)
+    tokenizer_files.byte_tokenizer().save(self.folder)
     self.file = self.folder / "tokenizer.json"
     self.content = json.loads(self.file.read_text())
 
   def load(self):
-    return pair_dataset.load_tokenizer(str(self.folder))
+    return tokenizer_files.load_tokenizer(str(self.folder))
 
   def assert_refused(self, regex):
     with self.assertRaisesRegex(ValueError, rf"^{self.folder}[^\n]*{regex}"):
@@ -64,7 +64,7 @@ class TokenizerChecksTest(parameterized.TestCase):
     self.assert_refused("the byte written as 'i' shares id 105")
 
   def test_learned_tokens_know_every_byte_too(self):
-    learned = pair_dataset.train_tokenizer(
+    learned = tokenizer_files.train_tokenizer(
       ["a cat", "a hat"] * 9, vocab_size=265
     )
     learned.save(self.folder)

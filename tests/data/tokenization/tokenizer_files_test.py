@@ -10,13 +10,13 @@ from absl.testing import absltest, parameterized
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
 from jaxalign.data.batching import (
-  pair_dataset,
   prompt_dataset,
   sft_dataset,
   token_store,
 )
 from jaxalign.data.records.chat import Turn
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
 
 CHATML = (
   "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
@@ -152,7 +152,7 @@ class TokenizerFilesTest(parameterized.TestCase):
     theirs = transformers.AutoTokenizer.from_pretrained(
       folder, local_files_only=True
     )
-    return pair_dataset.load_tokenizer(folder), theirs
+    return tokenizer_files.load_tokenizer(folder), theirs
 
   def ids(self, tokenizer, prompt, response):
     found = token_store.encode(
@@ -260,7 +260,7 @@ class TokenizerFilesTest(parameterized.TestCase):
     self.assertEqual(ours.decode_response("", ids[:cut], []), "")
 
   def test_a_character_may_begin_in_the_prompt(self):
-    ours = pair_dataset.byte_tokenizer()
+    ours = tokenizer_files.byte_tokenizer()
     self.assertEqual(ours.decode_response("?", [257, 97, 195], [169, 98]), "éb")
 
   @parameterized.parameters((neox, CHATML), (llama, LLAMA), (llama, None))
@@ -282,10 +282,12 @@ class TokenizerFilesTest(parameterized.TestCase):
     file = neox(folder) / "config.json"
     config = json.loads(file.read_text()) | {"eos_token_id": [3, 99_999]}
     file.write_text(json.dumps(config))
-    self.assertEqual(pair_dataset.load_tokenizer(str(folder)).ends, (0, 3))
+    self.assertEqual(tokenizer_files.load_tokenizer(str(folder)).ends, (0, 3))
     generation = json.dumps({"eos_token_id": [2, 3]})
     (folder / "generation_config.json").write_text(generation)
-    self.assertEqual(pair_dataset.load_tokenizer(str(folder)).ends, (0, 3, 2))
+    self.assertEqual(
+      tokenizer_files.load_tokenizer(str(folder)).ends, (0, 3, 2)
+    )
 
   def test_what_differs_from_those_made_here_is_told(self):
     differs = lambda make: self.open(make)[0].description()["differs"]
@@ -305,13 +307,13 @@ class TokenizerFilesTest(parameterized.TestCase):
   def test_padding_is_read_where_config_json_does_not_name_it(self):
     folder = self.enter_context(tempfile.TemporaryDirectory())
     file = llama(folder, pad_token="</s>") / "config.json"
-    self.assertEqual(pair_dataset.load_tokenizer(folder).unread_id, 1)
+    self.assertEqual(tokenizer_files.load_tokenizer(folder).unread_id, 1)
     content = json.loads(file.read_text())
     file.write_text(json.dumps(content | {"pad_token_id": None}))
-    self.assertIsNone(pair_dataset.load_tokenizer(folder).unread_id)
+    self.assertIsNone(tokenizer_files.load_tokenizer(folder).unread_id)
     content["architectures"] = ["LlamaForCausalLM"]
     file.write_text(json.dumps(content))
-    self.assertEqual(pair_dataset.load_tokenizer(folder).unread_id, 3)
+    self.assertEqual(tokenizer_files.load_tokenizer(folder).unread_id, 3)
 
 
 if __name__ == "__main__":

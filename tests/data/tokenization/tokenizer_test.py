@@ -9,9 +9,8 @@ import tokenizers
 import transformers
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.chat import Turn
-from jaxalign.data.tokenization import own_tokenizers
+from jaxalign.data.tokenization import own_tokenizers, tokenizer_files
 from tests.data import real_data
 
 CHAT = (
@@ -44,10 +43,10 @@ class TokenizerTest(parameterized.TestCase):
 
   def saved(self, fast):
     fast.save_pretrained(str(self.folder))
-    return pair_dataset.load_tokenizer(str(self.folder))
+    return tokenizer_files.load_tokenizer(str(self.folder))
 
   def test_bytes_are_ids(self):
-    tokenizer = pair_dataset.byte_tokenizer()
+    tokenizer = tokenizer_files.byte_tokenizer()
     text = "".join(map(chr, range(300))) + " ☕ <eos><pad>"
     self.assertEqual(tokenizer.encode(text), list(text.encode()))
     self.assertEqual(tokenizer.decode(tokenizer.encode(text)), text)
@@ -57,9 +56,9 @@ class TokenizerTest(parameterized.TestCase):
     self.assertEqual(tokenizer.vocab_size, 259)
 
   def test_the_byte_tokenizer_survives_saving(self):
-    pair_dataset.byte_tokenizer().save(self.folder)
+    tokenizer_files.byte_tokenizer().save(self.folder)
     self.assertTrue((self.folder / "tokenizer.json").is_file())
-    tokenizer = pair_dataset.load_tokenizer(str(self.folder))
+    tokenizer = tokenizer_files.load_tokenizer(str(self.folder))
     text = "naïve\n <eos>"
     self.assertEqual(tokenizer.encode(text), list(text.encode()))
     self.assertEqual(
@@ -70,7 +69,7 @@ class TokenizerTest(parameterized.TestCase):
     self.assertEqual(fast.pad_token_id, 256)
 
   def test_what_is_saved_is_for_every_program(self):
-    tokenizer = pair_dataset.byte_tokenizer()
+    tokenizer = tokenizer_files.byte_tokenizer()
     tokenizer.save(self.folder)
     content = json.loads((self.folder / "tokenizer_config.json").read_text())
     self.assertEqual(content["tokenizer_class"], "PreTrainedTokenizerFast")
@@ -96,7 +95,7 @@ class TokenizerTest(parameterized.TestCase):
     )
 
   def test_learned_words_are_one_token(self):
-    learned = pair_dataset.train_tokenizer(
+    learned = tokenizer_files.train_tokenizer(
       ["hello there", "hello world"] * 3, vocab_size=263
     )
     self.assertEqual(learned.vocab_size, 263)
@@ -114,12 +113,12 @@ class TokenizerTest(parameterized.TestCase):
     self.assertEqual((again.pad_id, again.bos_id, again.eos_id), (0, 1, 2))
 
   def test_no_more_tokens_than_there_are_words(self):
-    learned = pair_dataset.train_tokenizer(["ab"], vocab_size=1000)
+    learned = tokenizer_files.train_tokenizer(["ab"], vocab_size=1000)
     self.assertEqual(learned.vocab_size, 260)
 
   def test_no_room_for_bytes(self):
     with self.assertRaisesRegex(ValueError, r">= 259, .* got 258"):
-      pair_dataset.train_tokenizer(["ab"], vocab_size=258)
+      tokenizer_files.train_tokenizer(["ab"], vocab_size=258)
 
   @parameterized.parameters(
     (("<eos>", "<my_pad>", "<unk>"), {"unk_token": "<unk>"}, "<my_pad>"),
@@ -140,7 +139,7 @@ class TokenizerTest(parameterized.TestCase):
   def test_a_bare_tokenizer_json_has_its_markers_found_by_name(self):
     fast = words("</s>", "<s>")
     fast.backend_tokenizer.save(str(self.folder / "tokenizer.json"))
-    tokenizer = pair_dataset.load_tokenizer(str(self.folder))
+    tokenizer = tokenizer_files.load_tokenizer(str(self.folder))
     self.assertEqual((tokenizer.eos_id, tokenizer.bos_id), (2, 3))
 
   def test_a_model_config_names_markers_by_id(self):
@@ -148,7 +147,7 @@ class TokenizerTest(parameterized.TestCase):
     fast.backend_tokenizer.save(str(self.folder / "tokenizer.json"))
     config = {"bos_token_id": 4, "eos_token_id": 2}
     (self.folder / "config.json").write_text(json.dumps(config))
-    tokenizer = pair_dataset.load_tokenizer(str(self.folder))
+    tokenizer = tokenizer_files.load_tokenizer(str(self.folder))
     self.assertEqual((tokenizer.eos_id, tokenizer.bos_id), (2, 4))
 
   @parameterized.parameters(
@@ -157,17 +156,17 @@ class TokenizerTest(parameterized.TestCase):
   )
   def test_no_folder(self, spec, message):
     with self.assertRaisesRegex(ValueError, message):
-      pair_dataset.load_tokenizer(spec)
+      tokenizer_files.load_tokenizer(spec)
 
   def test_a_folder_without_tokenizer(self):
     with self.assertRaisesRegex(ValueError, "must hold tokenizer.json, or"):
-      pair_dataset.load_tokenizer(str(self.folder))
+      tokenizer_files.load_tokenizer(str(self.folder))
 
 
 class ChatTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    self.tokenizer = pair_dataset.byte_tokenizer()
+    self.tokenizer = tokenizer_files.byte_tokenizer()
 
   def test_text_is_joined_as_it_is(self):
     self.assertEqual(self.tokenizer.sequence_text("Q:", " yes"), ("Q: yes", 2))
@@ -202,7 +201,7 @@ class ChatTest(absltest.TestCase):
 class RealTokenizersTest(absltest.TestCase):
   def test_stories_golden(self):
     folder = real_data.folder("stories260k_lm")
-    tokenizer = pair_dataset.load_tokenizer(str(folder))
+    tokenizer = tokenizer_files.load_tokenizer(str(folder))
     golden = json.loads((folder / "golden.json").read_text())["tokenizer"]
     self.assertNotEmpty(golden)
     for case in golden:
@@ -216,14 +215,14 @@ class RealTokenizersTest(absltest.TestCase):
     folder = real_data.folder("stories260k_lm")
     with tempfile.TemporaryDirectory() as alone:
       shutil.copy(folder / "tokenizer.json", alone)
-      tokenizer = pair_dataset.load_tokenizer(alone)
+      tokenizer = tokenizer_files.load_tokenizer(alone)
     self.assertEqual(
       (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id), (0, 1, 2)
     )
 
   def test_gpt2_golden(self):
     folder = real_data.folder("gpt2_bpe")
-    tokenizer = pair_dataset.load_tokenizer(str(folder))
+    tokenizer = tokenizer_files.load_tokenizer(str(folder))
     golden = json.loads((folder / "golden.json").read_text())
     self.assertNotEmpty(golden)
     for case in golden:

@@ -5,9 +5,9 @@ import json
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.batching import pair_dataset, token_store
+from jaxalign.data.batching import token_store
 from jaxalign.data.records.record import parse_record
-from jaxalign.data.tokenization import turns
+from jaxalign.data.tokenization import tokenizer_files, turns
 from jaxalign.data.tokenization.turns import Turn
 
 # In the manner of the templates of instruction models: every key is shown.
@@ -63,7 +63,7 @@ def parse(**changes):
 
 class TurnsTest(parameterized.TestCase):
   def tokenizer(self):
-    return pair_dataset.byte_tokenizer().with_template(TEMPLATE)
+    return tokenizer_files.byte_tokenizer().with_template(TEMPLATE)
 
   @parameterized.parameters(
     {},
@@ -110,7 +110,7 @@ class TurnsTest(parameterized.TestCase):
     self.assertGreater(made.lengths[0], made.lengths[1])
 
   def test_without_a_template_there_is_no_form_for_it(self):
-    plain = pair_dataset.byte_tokenizer()
+    plain = tokenizer_files.byte_tokenizer()
     with self.assertRaisesRegex(ValueError, "no form for tools, tool_calls"):
       plain.prompt_text(parse().prompt)
     text = plain.prompt_text(parse(tools=None).prompt)

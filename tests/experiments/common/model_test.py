@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.common import model as backbone
 from jaxalign.models import heads
 from jaxalign.models.hf import weights
@@ -29,7 +29,7 @@ def config(**changes) -> backbone.BackboneConfig:
 def network(made, max_length=16, num_outputs=1):
   return backbone.decoder_config(
     made,
-    pair_dataset.byte_tokenizer(),
+    tokenizer_files.byte_tokenizer(),
     max_length=max_length,
     num_outputs=num_outputs,
   )

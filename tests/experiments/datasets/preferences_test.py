@@ -8,9 +8,9 @@ import numpy as np
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records import splits
 from jaxalign.data.records.chat import Turn
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.datasets import preferences
 
 
@@ -57,7 +57,7 @@ class PreferencesTest(absltest.TestCase):
 
   def test_a_bad_line_is_named_or_counted(self):
     path = self.file({"prompt": "Q", "chosen": "a", "rejected": "b"}, {"p": 1})
-    tokenizer = pair_dataset.byte_tokenizer()
+    tokenizer = tokenizer_files.byte_tokenizer()
     with self.assertRaisesRegex(ValueError, rf"^{path}:2:"):
       preferences.load_pairs(data(), (path,), tokenizer)
     skipping = data(on_bad_record="skip")
@@ -72,7 +72,7 @@ class PreferencesTest(absltest.TestCase):
       {"prompt": chat, "chosen": "a", "rejected": "b"},
       {"prompt": "Q", "responses": ["a"]},
     ]
-    tokenizer = pair_dataset.byte_tokenizer()
+    tokenizer = tokenizer_files.byte_tokenizer()
     tokenizer.fast.chat_template = "{{ raise_exception('no system') }}"
     path = self.file(*rows[:2])
     with self.assertRaisesRegex(ValueError, rf"^{path}:2: no system$"):
@@ -93,7 +93,7 @@ class PreferencesTest(absltest.TestCase):
   def test_what_is_cut_is_reported(self):
     long = {"prompt": "Q" * 40, "chosen": "a", "rejected": "b"}
     pairs = preferences.load_pairs(
-      data(), (self.file(long),), pair_dataset.byte_tokenizer()
+      data(), (self.file(long),), tokenizer_files.byte_tokenizer()
     )
     self.assertEqual(pairs.report["truncated_prompts"], 1)
     self.assertEqual(pairs.dataset.lengths.max(), 32)
@@ -101,7 +101,7 @@ class PreferencesTest(absltest.TestCase):
   def crowd(self, **changes):
     config = data(train_files=("synthetic:two_groups",), **changes)
     config = dataclasses.replace(config, max_length=128, buckets=(128,))
-    return preferences.load_splits(config, pair_dataset.byte_tokenizer())
+    return preferences.load_splits(config, tokenizer_files.byte_tokenizer())
 
   def test_held_out_records_are_cut_from_the_training_files(self):
     whole, none = self.crowd()
@@ -128,12 +128,12 @@ class PreferencesTest(absltest.TestCase):
       train_files=(self.file(*rows),), split_by="pair", eval_fraction=0.5
     )
     with self.assertRaisesRegex(ValueError, "no training pair of source 's"):
-      preferences.load_splits(config, pair_dataset.byte_tokenizer())
+      preferences.load_splits(config, tokenizer_files.byte_tokenizer())
     for row in rows:
       row["group"] = row.pop("source")
     config = dataclasses.replace(config, train_files=(self.file(*rows),))
     with self.assertRaisesRegex(ValueError, "no training pair of group 's"):
-      preferences.load_splits(config, pair_dataset.byte_tokenizer())
+      preferences.load_splits(config, tokenizer_files.byte_tokenizer())
 
   def test_streaming_changes_where_tokens_lie_and_nothing_else(self):
     memory, _ = self.crowd()
@@ -154,7 +154,7 @@ class PreferencesTest(absltest.TestCase):
       pairs_per_source=10,
     )
     config = dataclasses.replace(config, max_length=128, buckets=(128,))
-    tokenizer = pair_dataset.byte_tokenizer()
+    tokenizer = tokenizer_files.byte_tokenizer()
     pairs = preferences.load_pairs(config, config.train_files, tokenizer)
     source = preferences.make_batches(
       config, pairs, tokenizer, 4, seed=0, shuffle=True
@@ -178,7 +178,7 @@ class PreferencesTest(absltest.TestCase):
       {"prompt": "Q", "chosen": "a", "rejected": "b"},
       {"prompt": "Q", "chosen": "a", "rejected": "a"},
     )
-    preferences.load_pairs(data(), (path,), pair_dataset.byte_tokenizer())
+    preferences.load_pairs(data(), (path,), tokenizer_files.byte_tokenizer())
     said = " ".join(str(call.args) for call in info.call_args_list)
     self.assertIn("1 identical responses", said)
 
@@ -206,7 +206,7 @@ class PreferencesTest(absltest.TestCase):
     path = self.file({"prompt": "Q", "responses": ["a", "b", "c"]})
     config = data()
     records = preferences.load_records(config, (path,))
-    tokenizer = pair_dataset.byte_tokenizer()
+    tokenizer = tokenizer_files.byte_tokenizer()
     alone = preferences.each_response(config, records, tokenizer)
     self.assertEqual(
       [record.responses for record in alone.records],
@@ -217,7 +217,7 @@ class PreferencesTest(absltest.TestCase):
     path = self.file(
       *({"prompt": "Q", "chosen": f"a{i}", "rejected": "b"} for i in range(5))
     )
-    config, tokenizer = data(), pair_dataset.byte_tokenizer()
+    config, tokenizer = data(), tokenizer_files.byte_tokenizer()
     pairs = preferences.load_pairs(config, (path,), tokenizer)
     some = preferences.first(config, pairs, 3, tokenizer)
     np.testing.assert_array_equal(

@@ -8,7 +8,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.data.batching import pair_dataset, sharded_tokens
+from jaxalign.data.batching import sharded_tokens
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import sample, win_rates
 from jaxalign.experiments.datasets import preferences, sft
 from jaxalign.experiments.datasets import prompts as prompt_data
@@ -50,7 +51,7 @@ def pairs_of(files):
     prefetch=0,
     **READING,
   )
-  return preferences.load_pairs(config, files, pair_dataset.byte_tokenizer())
+  return preferences.load_pairs(config, files, tokenizer_files.byte_tokenizer())
 
 
 def texts_of(files):
@@ -63,7 +64,7 @@ def texts_of(files):
     prefetch=0,
     **READING,
   )
-  return sft.load_texts(config, files, pair_dataset.byte_tokenizer())
+  return sft.load_texts(config, files, tokenizer_files.byte_tokenizer())
 
 
 def candidates_of(files, num_responses):
@@ -81,7 +82,7 @@ class PromptDataTest(parameterized.TestCase):
     return prompt_data.load_prompts(
       config or prompts_config(),
       files,
-      pair_dataset.byte_tokenizer(),
+      tokenizer_files.byte_tokenizer(),
       group_names=("warm",),
     )
 
@@ -128,7 +129,7 @@ class PromptDataTest(parameterized.TestCase):
 
   def test_what_a_template_refuses_is_a_bad_line(self):
     files = self.write(*ROWS, {"prompt": "R"})
-    tokenizer = pair_dataset.byte_tokenizer()
+    tokenizer = tokenizer_files.byte_tokenizer()
     tokenizer.fast.chat_template = "{{ raise_exception('no chats') }}"
 
     def sample_prompts(on_bad_record):

@@ -5,7 +5,7 @@ import types
 
 from absl.testing import absltest
 
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.datasets import tokenizer as tokenizers
 
 
@@ -20,7 +20,7 @@ class OpenTokenizerTest(absltest.TestCase):
     self.folder = self.enter_context(tempfile.TemporaryDirectory())
 
   def save(self):
-    own = pair_dataset.train_tokenizer(["some words"], vocab_size=262)
+    own = tokenizer_files.train_tokenizer(["some words"], vocab_size=262)
     own.save(self.folder)
     return own.encode("some")
 

@@ -2,9 +2,9 @@
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.chat import Turn
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.datasets import warnings as data_warnings
 
 CHAT = (Turn("user", "How?"),)
@@ -17,7 +17,7 @@ def pairs(*prompts):
 
 class CautionsTest(parameterized.TestCase):
   def found(self, *given, template=None, **options):
-    tokenizer = pair_dataset.byte_tokenizer()
+    tokenizer = tokenizer_files.byte_tokenizer()
     if template is not None:
       tokenizer = tokenizer.with_template(template)
     with self.assertLogs("jaxalign", "WARNING") as logs:
@@ -49,7 +49,7 @@ class CautionsTest(parameterized.TestCase):
 
   def test_records_are_noted_again_whenever_they_are_read(self):
     noted = data_warnings.Cautions(
-      pair_dataset.byte_tokenizer(), rows="prompts", unit="prompt"
+      tokenizer_files.byte_tokenizer(), rows="prompts", unit="prompt"
     )
     seen = noted.passing([Record("Q", ())], held_out=True)
     noted.note([Record("Q", (" other",))], held_out=False)

@@ -13,7 +13,7 @@ from absl.testing import absltest, parameterized
 
 from jaxalign import models
 from jaxalign.algorithms.policy_config import CriticConfig
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import model as backbone
 from jaxalign.experiments.policy import initial_checkpoints, networks
 from jaxalign.models import heads, lora
@@ -52,7 +52,7 @@ def words(number=V, *, swapped=False):
   fast = transformers.PreTrainedTokenizerFast(
     tokenizer_object=tokenizers.Tokenizer(model), pad_token="<pad>"
   )
-  return pair_dataset.Tokenizer(fast, 0, None, None)
+  return Tokenizer(fast, 0, None, None)
 
 
 @functools.cache

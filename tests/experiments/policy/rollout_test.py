@@ -7,8 +7,9 @@ import jax
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.data.batching import pair_dataset, prompt_dataset
+from jaxalign.data.batching import prompt_dataset
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.policy import rollout as rollouts
 from jaxalign.runtime.distributed import mesh as meshes
 from tests.data.tokenization import tokenizer_files_test
@@ -18,7 +19,7 @@ class RolloutsTest(absltest.TestCase):
   def test_a_response_is_the_text_that_follows_its_prompt(self):
     folder = self.enter_context(tempfile.TemporaryDirectory())
     tokenizer_files_test.llama(folder)
-    tokenizer = pair_dataset.load_tokenizer(folder)
+    tokenizer = tokenizer_files.load_tokenizer(folder)
     asked, answers = "there was", [" a little girl.", "?"]
     dataset = prompt_dataset.encode_prompts(
       [Record(asked, ())], tokenizer, max_length=9, group_names=()

@@ -9,14 +9,15 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.algorithms import metarm
-from jaxalign.data.batching import pair_dataset, sharded_tokens
+from jaxalign.data.batching import sharded_tokens
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.datasets import preferences
 from jaxalign.experiments.reward_model import fresh_responses
 from jaxalign.runtime.distributed import multihost
 from tests.experiments.train_reward_test import smoke_config
 
-TOKENIZER = pair_dataset.byte_tokenizer()
+TOKENIZER = tokenizer_files.byte_tokenizer()
 
 
 def written(*numbers: int) -> str:

@@ -7,6 +7,7 @@ from absl.testing import absltest, parameterized
 
 from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.reports import group_metrics
 from jaxalign.experiments.reward_model import group_metrics as breakdown
 from jaxalign.runtime.plots import html_report
@@ -27,7 +28,7 @@ def dataset(groups_are_sources: bool) -> pair_dataset.PairDataset:
     for i in range(N)
   ]
   return pair_dataset.encode_pairs(
-    records, pair_dataset.byte_tokenizer(), max_length=16
+    records, tokenizer_files.byte_tokenizer(), max_length=16
   )
 
 

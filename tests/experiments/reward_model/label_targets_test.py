@@ -10,7 +10,7 @@ from etils import epath
 
 from jaxalign import losses
 from jaxalign.algorithms import dprm
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.datasets import preferences
 from jaxalign.experiments.reward_model import label_targets
 from tests.experiments.datasets.preferences_test import data
@@ -35,7 +35,7 @@ def file(*rows: dict) -> str:
 def targets(settings, *rows, streaming=False) -> preferences.Pairs:
   config = data(streaming=streaming)
   pairs = preferences.load_pairs(
-    config, (file(*rows),), pair_dataset.byte_tokenizer()
+    config, (file(*rows),), tokenizer_files.byte_tokenizer()
   )
   return label_targets.with_targets(settings, config, pairs)
 
@@ -172,7 +172,7 @@ class LabelTargetsTest(parameterized.TestCase):
   def test_a_dataset_without_labels_has_none(self):
     config = data()
     pairs = preferences.load_pairs(
-      config, (file(PAIR),), pair_dataset.byte_tokenizer()
+      config, (file(PAIR),), tokenizer_files.byte_tokenizer()
     )
     batch = pairs.dataset.collate(np.array([0]), 32, 0)
     self.assertNotIn("labels", batch)

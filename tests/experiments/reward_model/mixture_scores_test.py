@@ -8,6 +8,7 @@ from etils import epath
 
 from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.reports import mixture
 from jaxalign.experiments.reward_model import mixture_scores, user_assignment
 from jaxalign.runtime.plots import html_report
@@ -29,7 +30,7 @@ def dataset(named: bool = True):
       for _ in range(EACH)
       for u in range(PEOPLE)
     ],
-    pair_dataset.byte_tokenizer(),
+    tokenizer_files.byte_tokenizer(),
     max_length=16,
   )
 
@@ -60,7 +61,7 @@ class UsersTest(absltest.TestCase):
       )
     ]
     data = pair_dataset.encode_pairs(
-      records, pair_dataset.byte_tokenizer(), max_length=16
+      records, tokenizer_files.byte_tokenizer(), max_length=16
     )
     np.testing.assert_array_equal(
       user_assignment.user_groups(data), [0, 1, -1, -1]

@@ -5,6 +5,7 @@ from absl.testing import absltest, parameterized
 from jaxalign.algorithms import group_dro, mixture, more
 from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.reward_model import recipe_sizes, recipes
 
 
@@ -15,7 +16,7 @@ def dataset(**columns):
     for i in range(3)
   ]
   return pair_dataset.encode_pairs(
-    records, pair_dataset.byte_tokenizer(), max_length=16
+    records, tokenizer_files.byte_tokenizer(), max_length=16
   )
 
 

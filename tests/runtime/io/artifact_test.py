@@ -12,7 +12,7 @@ import numpy as np
 from absl.testing import absltest
 from etils import epath
 
-from jaxalign.data.batching import pair_dataset
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.models import heads
 from jaxalign.models.hf import config_map, weights
 from jaxalign.runtime.io import artifact, filesystem
@@ -22,7 +22,7 @@ from tests import object_store
 class ArtefactTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    self.tokenizer = pair_dataset.byte_tokenizer()
+    self.tokenizer = tokenizer_files.byte_tokenizer()
     self.network = config_map.scratch_config(
       "llama",
       vocab_size=self.tokenizer.vocab_size,
@@ -66,7 +66,7 @@ class ArtefactTest(absltest.TestCase):
     _, params, network = weights.load_reward_model(str(self.folder))
     jax.tree.map(np.testing.assert_array_equal, params, self.params)
     self.assertEqual(network.num_outputs, 2)
-    again = pair_dataset.load_tokenizer(str(self.folder))
+    again = tokenizer_files.load_tokenizer(str(self.folder))
     self.assertEqual(again.encode("héllo"), self.tokenizer.encode("héllo"))
     self.assertEqual(again.pad_id, self.tokenizer.pad_id)
 

@@ -10,9 +10,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.chat import Turn
-from jaxalign.data.tokenization import chat_templates
+from jaxalign.data.tokenization import chat_templates, tokenizer_files
 from jaxalign.models import heads
 from jaxalign.models.hf import config_map, weights
 from jaxalign.runtime.distributed import mesh as meshes
@@ -35,7 +34,7 @@ ALONE = {
 @functools.cache
 def folder() -> str:
   """A saved reward model of two outputs on bytes, random but fixed."""
-  tokenizer = pair_dataset.byte_tokenizer()
+  tokenizer = tokenizer_files.byte_tokenizer()
   network = config_map.scratch_config(
     "llama",
     vocab_size=tokenizer.vocab_size,
@@ -103,7 +102,7 @@ def loaded():
 def by_hand(prompt, response, max_length=64) -> np.ndarray:
   """Raw rewards of one text, without padding or batch, [2]."""
   apply, params = loaded()
-  tokenizer = pair_dataset.load_tokenizer(folder())
+  tokenizer = tokenizer_files.load_tokenizer(folder())
   if not isinstance(prompt, str):
     prompt = chat_templates.dialogue((*prompt, Turn("assistant", response)))
     response = ""
