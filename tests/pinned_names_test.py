@@ -114,6 +114,14 @@ def announced(changelog: str) -> list[tuple[str, str]]:
   ]
 
 
+def removed(changelog: str) -> set[tuple[str, str]]:
+  """The (package, name) of its sections "Removed"."""
+  sections = re.findall(
+    r"^### Removed\n(.*?)(?=^##|\Z)", changelog, re.M | re.S
+  )
+  return {pair for text in sections for pair in announced(text)}
+
+
 def renamed(changelog: str) -> dict[str, str]:
   """Old names below jaxalign and their new ones, by the changelog's table."""
   return dict(re.findall(r"^\| `([\w.]+)` \| `([\w.]+)` \|$", changelog, re.M))
@@ -151,9 +159,15 @@ class PinnedNamesTest(parameterized.TestCase):
     text = (checkout.ROOT / "CHANGELOG.md").read_text()
     self.assertNotEmpty(announced(text))
     new = renamed(text)
-    for package, name in announced(text):
+    for package, name in {*announced(text)} - removed(text):
       name = f"{package}.{name}"
       self.assertTrue(importable(new.get(name, name)), name)
+
+  def test_what_the_changelog_removes_is_gone(self):
+    text = (checkout.ROOT / "CHANGELOG.md").read_text()
+    self.assertNotEmpty(removed(text))
+    for package, name in removed(text):
+      self.assertFalse(importable(f"{package}.{name}"), f"{package}.{name}")
 
   def test_every_renamed_module_is_where_the_changelog_says(self):
     for old, new in renamed(

@@ -49,11 +49,6 @@ def plackett_luce_loss(scores):
   return loss
 
 
-def luce_choice_loss(scores, votes):
-  p = np.exp(scores) / np.exp(scores).sum()
-  return -np.sum(votes * np.log(p))
-
-
 # ----------------------------------------------------- preference, calibration
 
 
@@ -180,20 +175,6 @@ def simcse_loss(view_a, view_b, temperature, where):
       np.exp(a[i] @ b[j] / temperature) for j in np.flatnonzero(where)
     ]
     loss[i] = -np.log(np.exp(a[i] @ b[i] / temperature) / sum(candidates))
-  return loss
-
-
-def ntxent_loss(features, labels, temperature):
-  similar = np.exp(unit(features) @ unit(features).T / temperature)
-  loss = np.zeros(len(labels))
-  for i, label in enumerate(labels):
-    other = similar[i, labels != label].sum()
-    terms = [
-      -np.log(similar[i, p] / (similar[i, p] + other))
-      for p in np.flatnonzero(labels == label)
-      if p != i
-    ]
-    loss[i] = np.mean(terms) if terms else 0.0
   return loss
 
 
@@ -465,27 +446,3 @@ def targeted_label_smoothing(probs, epsilon, prior=None, cost=None):
   out[top] -= excess
   out[runner_up] += excess
   return out
-
-
-def quantile_regression_loss(quantiles, targets, levels, huber=None):
-  total = 0.0
-  for quantile, level in zip(quantiles, levels, strict=True):
-    terms = []
-    for target in targets:
-      delta = target - quantile
-      size = abs(delta)
-      if huber is not None:
-        size = delta**2 / 2 if size <= huber else huber * (size - huber / 2)
-      terms.append(abs(level - (delta < 0)) * size)
-    total += np.mean(terms)
-  return total
-
-
-def categorical_preference_loss(chosen_logits, rejected_logits):
-  """Atoms in rising order: the chance of a higher one plus half of a tie."""
-  p, q = (np.exp(x) / np.exp(x).sum() for x in (chosen_logits, rejected_logits))
-  win = 0.0
-  for i in range(len(p)):
-    for j in range(len(q)):
-      win += p[i] * q[j] * (1.0 if i > j else 0.5 if i == j else 0.0)
-  return -np.log(win)

@@ -2,7 +2,6 @@
 
 from jaxalign.losses.contrastive import (
   difference_rows,
-  ntxent_loss,
   pair_rows,
   simcse_loss,
   swav_loss,
@@ -86,7 +85,6 @@ from jaxalign.losses.multi_objective import (
 )
 from jaxalign.losses.pairwise import (
   bradley_terry_loss,
-  luce_choice_loss,
   plackett_luce_loss,
   reward_centering_penalty,
   soft_preference_loss,
@@ -106,9 +104,7 @@ from jaxalign.losses.shaping import (
   token_rewards,
 )
 from jaxalign.losses.uncertain import (
-  categorical_preference_loss,
   mean_variance_loss,
-  quantile_regression_loss,
 )
 from jaxalign.losses.welfare import (
   exponentiated_weights,
@@ -135,7 +131,6 @@ __all__ = [
   "bradley_terry_loss",
   "categorical_advantages",
   "categorical_critic_loss",
-  "categorical_preference_loss",
   "categorical_returns",
   "clipped_policy_loss",
   "clipped_scores",
@@ -165,7 +160,6 @@ __all__ = [
   "label_posterior",
   "log_prob_mismatch",
   "lookahead_gradient",
-  "luce_choice_loss",
   "margin_targets",
   "maxmin_weights",
   "mean_variance_loss",
@@ -174,7 +168,6 @@ __all__ = [
   "mixture_log_likelihood",
   "more_diagnostics",
   "more_weights",
-  "ntxent_loss",
   "optimal_transport_loss",
   "overlong_penalty",
   "pair_rows",
@@ -183,7 +176,6 @@ __all__ = [
   "preference_strength",
   "projected_returns",
   "push_features",
-  "quantile_regression_loss",
   "repeated_ngram_fraction",
   "reward_centering_penalty",
   "reward_head_gradients",

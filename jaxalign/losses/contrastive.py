@@ -95,64 +95,6 @@ def simcse_loss(
   return jnp.where(where, jax.nn.logsumexp(logits, axis=-1) - positive, 0.0)
 
 
-def ntxent_loss(
-  features: jax.Array,
-  *,
-  labels: jax.Array,
-  temperature: float = 0.07,
-  where: jax.Array | None = None,
-  axis_name: AxisName = None,
-) -> jax.Array:
-  """Normalised temperature-scaled cross-entropy with positives by label.
-
-    l_i = mean over p ≠ i of the same label of
-          −log [ e_ip / (e_ip + Σ_{j of another label} e_ij) ],
-    e_ij = exp(cos(f_i, f_j)/τ)
-
-  Args:
-    features: float [N, D].
-    labels: what makes two rows alike, int [N].
-    temperature: τ > 0, Python float.
-    where: bool [N], True counts, all by default.
-    axis_name: mapped axes the rows are spread over, None on one device.
-
-  Returns:
-    Loss per row in nats, [N], not reduced; 0 where masked and for a row that
-    is alone with its label.
-
-  Raises:
-    TypeError: features are not floating point, labels not integer or `where`
-      not bool.
-    ValueError: shapes do not fit, or temperature is not positive.
-
-  References:
-    Chen et al., "A simple framework for contrastive learning of visual
-    representations", 2020.
-  """
-  rows, _, where = _views(features, features, temperature, where)
-  checks.integer(labels=labels)
-  checks.same_shape(labels=labels, where=where)
-  index = jnp.arange(rows.shape[0], dtype=jnp.int32)
-  if axis_name is not None:
-    index = index + jax.lax.axis_index(axis_name) * rows.shape[0]
-  others, other_labels, counted = _gathered((rows, labels, where), axis_name)
-  logits = _cosines(rows, others) / temperature
-  alike = labels[:, None] == other_labels[None]
-  everyone = jnp.arange(others.shape[0], dtype=jnp.int32)
-  itself = index[:, None] == everyone[None]
-  negative = ~alike & counted[None]
-  positive = alike & counted[None] & ~itself & where[:, None]
-  # A row without negatives has none to lose to; a floor far below every logit
-  # (all within ±1/τ) stands for an empty sum and stays differentiable.
-  floor = -2 / temperature - 100.0
-  rest = jax.nn.logsumexp(
-    jnp.where(negative, logits, floor), axis=-1, keepdims=True
-  )
-  terms = jax.nn.softplus(rest - logits)
-  count = jnp.maximum(jnp.sum(positive, axis=-1), 1).astype(logits.dtype)
-  return jnp.sum(jnp.where(positive, terms, 0.0), axis=-1) / count
-
-
 def swav_loss(
   view_a: jax.Array,
   view_b: jax.Array,

@@ -179,39 +179,3 @@ def plackett_luce_loss(
     jnp.where(candidates, scores[..., None, :], -jnp.inf), axis=-1
   )
   return jnp.sum(jnp.where(counted, remaining - scores, 0.0), axis=-1)
-
-
-def luce_choice_loss(
-  scores: jax.Array, *, votes: jax.Array, where: jax.Array | None = None
-) -> jax.Array:
-  """Cross-entropy of best-of-N votes under Luce's choice rule, in nats.
-
-    l = −Σ_i votes_i log softmax(scores)_i
-
-  One-hot votes give the K-way softmax loss; counts weigh a prompt by the
-  number of its voters, shares do not.
-
-  Args:
-    scores: rewards of the responses to one prompt, float [..., N].
-    votes: votes or shares for each being the best, float [..., N].
-    where: bool [..., N], True for a response that exists, all by default.
-
-  Returns:
-    Loss per prompt, [...], not reduced; 0 without votes or responses.
-
-  Raises:
-    TypeError: scores or votes are not floating point, `where` is not bool.
-    ValueError: shapes differ or `scores` has no axis.
-  """
-  counted = _counted(scores, where)
-  checks.same_shape(scores=scores, votes=votes)
-  scores, votes = checks.floating(scores=scores, votes=votes)
-  scores = jnp.where(counted, scores, 0.0)
-  votes = jnp.where(counted, votes, 0.0)
-  # Where nothing counts every response stands in, so that no log-sum-exp is
-  # empty; the votes there are 0 and so is the loss.
-  candidates = counted | ~jnp.any(counted, axis=-1, keepdims=True)
-  total = jax.nn.logsumexp(
-    jnp.where(candidates, scores, -jnp.inf), axis=-1, keepdims=True
-  )
-  return jnp.sum(votes * (total - scores), axis=-1)

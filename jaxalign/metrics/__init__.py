@@ -2,7 +2,6 @@
 
 from jaxalign.metrics.agreement import (
   diversity_matrix,
-  preference_agreement,
   preference_diversity,
   reward_drift,
 )
@@ -79,7 +78,6 @@ __all__ = [
   "optimal_policy",
   "permutation_test",
   "preference_accuracy",
-  "preference_agreement",
   "preference_diversity",
   "rater_agreement",
   "regularised_utility",

@@ -88,30 +88,3 @@ def diversity_matrix(probs: jax.Array) -> jax.Array:
   checks.fraction(probs=probs)
   (probs,) = checks.floating(probs=probs)
   return jnp.mean(jnp.abs(probs[:, None, :] - probs[None, :, :]), axis=-1)
-
-
-def preference_agreement(
-  gaps_i: jax.Array, gaps_j: jax.Array, *, where: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
-  """Number of pairs that two judges order alike, and how many were counted.
-
-  Args:
-    gaps_i: one judge's reward of the first minus the second, float [...].
-    gaps_j: the other judge's, float [...].
-    where: bool [...], True counts, all by default.
-
-  Returns:
-    (total, count), float scalars: add both over batches, then divide. A pair
-    on which either judge is undecided agrees by half.
-
-  Raises:
-    TypeError: gaps are not floating point or `where` is not bool.
-    ValueError: shapes differ.
-  """
-  checks.same_shape(gaps_i=gaps_i, gaps_j=gaps_j, where=where)
-  checks.boolean(where=where)
-  gaps_i, gaps_j = checks.floating(gaps_i=gaps_i, gaps_j=gaps_j)
-  counted = jnp.ones(gaps_i.shape, jnp.bool_) if where is None else where
-  same = (jnp.sign(gaps_i) * jnp.sign(gaps_j) + 1) / 2
-  total = jnp.sum(jnp.where(counted, same, 0.0))
-  return total, jnp.sum(counted, dtype=total.dtype)

@@ -33,7 +33,6 @@ from jaxalign.models.lora import (
   adapter_axes,
   init_adapters,
   merge,
-  unmerge,
 )
 
 __all__ = [
@@ -65,6 +64,5 @@ __all__ = [
   "scratch_config",
   "stack_layers",
   "token_log_probs",
-  "unmerge",
   "unstack_layers",
 ]

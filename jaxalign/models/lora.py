@@ -200,26 +200,6 @@ def merge(
   return _shifted(params, difference(adapters, config, lora), 1)
 
 
-def unmerge(
-  params: heads.Params,
-  adapters: Adapters,
-  config: DecoderConfig,
-  lora: LoraConfig,
-) -> heads.Params:
-  """The backbone back from merged parameters, up to rounding.
-
-  Args:
-    params: from `merge` with the same adapters.
-    adapters: as `init_adapters` makes them.
-    config: of the backbone.
-    lora: what is adapted.
-
-  Returns:
-    A tree like `params`.
-  """
-  return _shifted(params, difference(adapters, config, lora), -1)
-
-
 def adapted(
   apply: Callable[..., Any],
   base: heads.Params,

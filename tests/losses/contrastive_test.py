@@ -5,13 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl.testing import absltest, parameterized
 
 from jaxalign.losses import (
   FeatureQueue,
   difference_rows,
-  ntxent_loss,
   pair_rows,
   simcse_loss,
   swav_loss,
@@ -167,108 +165,6 @@ class SimcseTest(parameterized.TestCase):
     a, b = arguments.pop("view_a"), arguments.pop("view_b")
     with self.assertRaisesRegex(error, message):
       simcse_loss(a, b, **arguments)
-
-
-class NtxentTest(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.enter_context(jax.enable_x64(True))
-    self.x = np.random.default_rng(0).normal(size=(8, 3))
-    self.labels = np.array([0, 1, 0, 2, 1, 0, 3, 2])
-
-  @parameterized.parameters(
-    ([0, 0, 1, 1], 14.01032, 4), ([0, 0, 0, 1], 8.968544, 3)
-  )
-  def test_published_numbers(self, labels, expected, with_positives):
-    labels = np.array(labels)
-    losses = ntxent_loss(EMBEDDINGS, labels=labels)
-    self.assertAlmostEqual(
-      float(jnp.sum(losses)) / with_positives, expected, delta=2e-5
-    )
-    with (
-      jax.numpy_rank_promotion("allow"),
-      jax.numpy_dtype_promotion("standard"),
-    ):
-      want = optax.ntxent(jnp.asarray(EMBEDDINGS), jnp.asarray(labels))
-    np.testing.assert_allclose(
-      jnp.sum(losses) / with_positives, want, rtol=1e-6
-    )
-
-  def test_matches_reference(self):
-    np.testing.assert_allclose(
-      jax.jit(functools.partial(ntxent_loss, temperature=0.3))(
-        self.x, labels=self.labels
-      ),
-      references.ntxent_loss(self.x, self.labels, 0.3),
-      rtol=1e-10,
-    )
-
-  def test_names_of_labels_do_not_matter(self):
-    np.testing.assert_allclose(
-      ntxent_loss(self.x, labels=7 - self.labels),
-      ntxent_loss(self.x, labels=self.labels),
-      rtol=1e-12,
-    )
-
-  def test_edges(self):
-    for labels in (np.arange(8), np.zeros(8, int)):
-      np.testing.assert_allclose(
-        ntxent_loss(self.x, labels=labels), 0.0, atol=1e-12
-      )
-    masked = ntxent_loss(self.x, labels=self.labels, where=WHERE & False)
-    np.testing.assert_array_equal(masked, 0.0)
-    transforms.assert_finite(
-      lambda x: ntxent_loss(x, labels=self.labels), self.x * 1e4
-    )
-
-  def test_derivatives_and_transforms(self):
-    fn = functools.partial(
-      ntxent_loss, labels=self.labels, temperature=0.3, where=WHERE
-    )
-    transforms.assert_second_order(fn, self.x)
-    transforms.assert_jit_and_vmap(fn, self.x)
-
-  def test_padding_changes_nothing(self):
-    def loss(x, padding):
-      return jnp.sum(
-        ntxent_loss(
-          x,
-          labels=np.append(self.labels, np.full(padding, 1)),
-          where=np.append(WHERE, np.full(padding, False)),
-          temperature=0.3,
-        )
-      )
-
-    transforms.assert_padding_changes_nothing(
-      loss, [self.x], [np.append(self.x, np.full((2, 3), np.inf), 0)]
-    )
-
-  def test_same_in_all_modes(self):
-    def loss(params, batch, axis_name):
-      losses = ntxent_loss(
-        batch["x"] @ params,
-        labels=batch["labels"],
-        temperature=0.3,
-        where=batch["where"],
-        axis_name=axis_name,
-      )
-      return mean_over(losses, batch["where"], axis_name)
-
-    parallel_modes.assert_same_in_all_modes(
-      loss,
-      np.random.default_rng(1).normal(size=(3, 3)),
-      dict(x=self.x, labels=self.labels, where=WHERE),
-    )
-
-  def test_dtypes_and_errors(self):
-    half = ntxent_loss(jnp.ones((8, 3), jnp.bfloat16), labels=self.labels)
-    self.assertEqual(half.dtype, jnp.float32)
-    with self.assertRaisesRegex(TypeError, "labels must be integer"):
-      ntxent_loss(self.x, labels=self.labels * 1.0)
-    with self.assertRaisesRegex(ValueError, r"labels \(3,\)"):
-      ntxent_loss(self.x, labels=self.labels[:3])
-    with self.assertRaisesRegex(TypeError, "must be floating"):
-      ntxent_loss(self.x.astype(int), labels=self.labels)
 
 
 class SwavTest(parameterized.TestCase):

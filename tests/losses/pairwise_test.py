@@ -10,7 +10,6 @@ from jax.test_util import check_grads
 
 from jaxalign.losses import (
   bradley_terry_loss,
-  luce_choice_loss,
   plackett_luce_loss,
   reward_centering_penalty,
   soft_preference_loss,
@@ -188,14 +187,7 @@ class ListLossTest(parameterized.TestCase):
     self.enter_context(jax.enable_x64(True))
     rng = np.random.default_rng(0)
     self.scores = rng.normal(size=(3, 5))
-    self.votes = rng.integers(0, 4, size=(3, 5)).astype(float)
     self.where = np.arange(5)[None] < np.array([5, 3, 2])[:, None]
-
-  def losses(self):
-    return (
-      lambda s, w=None: plackett_luce_loss(s, where=w),
-      lambda s, w=None: luce_choice_loss(s, votes=self.votes, where=w),
-    )
 
   def test_matches_reference(self):
     for i in range(3):
@@ -203,11 +195,6 @@ class ListLossTest(parameterized.TestCase):
       np.testing.assert_allclose(
         plackett_luce_loss(self.scores, where=self.where)[i],
         references.plackett_luce_loss(self.scores[i, :n]),
-        rtol=1e-12,
-      )
-      np.testing.assert_allclose(
-        luce_choice_loss(self.scores, votes=self.votes, where=self.where)[i],
-        references.luce_choice_loss(self.scores[i, :n], self.votes[i, :n]),
         rtol=1e-12,
       )
 
@@ -219,26 +206,10 @@ class ListLossTest(parameterized.TestCase):
       rtol=1e-12,
     )
 
-  def test_published_choice_cases(self):
-    scores = np.array([[0.1, 0.2, 0.3, 0.4], [1.0, 0.0, -1.0, 2.0]])
-    votes = np.eye(4)[[3, 0]]
-    np.testing.assert_allclose(
-      luce_choice_loss(scores, votes=votes), [1.2425355, 1.4401897], atol=5e-8
-    )
-    scores, votes = np.array([0.0, 3, 1, 2]), np.array([0.0, 0, 1, 1])
-    np.testing.assert_allclose(
-      luce_choice_loss(scores, votes=votes), 3.8803794, atol=5e-8
-    )
-    self.assertEqual(luce_choice_loss(scores, votes=0 * votes), 0.0)
-
   def test_two_responses_are_bradley_terry(self):
     pair = bradley_terry_loss(CHOSEN, REJECTED)
     scores = np.stack([CHOSEN, REJECTED], axis=-1)
     np.testing.assert_allclose(plackett_luce_loss(scores), pair, rtol=1e-12)
-    votes = np.tile([1.0, 0.0], (4, 1))
-    np.testing.assert_allclose(
-      luce_choice_loss(scores, votes=votes), pair, rtol=1e-12
-    )
 
   def test_probabilities_of_all_rankings_sum_to_one(self):
     orders = np.array(list(itertools.permutations(range(4))))
@@ -246,58 +217,45 @@ class ListLossTest(parameterized.TestCase):
     np.testing.assert_allclose(total, 1.0, rtol=1e-12)
 
   def test_common_shift_changes_nothing(self):
-    for loss in self.losses():
-      np.testing.assert_allclose(
-        loss(self.scores + 7.0), loss(self.scores), rtol=1e-12
-      )
+    np.testing.assert_allclose(
+      plackett_luce_loss(self.scores + 7.0),
+      plackett_luce_loss(self.scores),
+      rtol=1e-12,
+    )
 
   def test_masked_scores_change_neither_value_nor_gradient(self):
-    for loss in self.losses():
-      both = jax.value_and_grad(
-        lambda s, loss=loss: jnp.sum(loss(s, self.where))
-      )
-      clean = both(self.scores)
-      for garbage in (np.nan, np.inf, 1e300):
-        dirty = both(np.where(self.where, self.scores, garbage))
-        jax.tree.map(np.testing.assert_array_equal, clean, dirty)
+    both = jax.value_and_grad(
+      lambda s: jnp.sum(plackett_luce_loss(s, where=self.where))
+    )
+    clean = both(self.scores)
+    for garbage in (np.nan, np.inf, 1e300):
+      dirty = both(np.where(self.where, self.scores, garbage))
+      jax.tree.map(np.testing.assert_array_equal, clean, dirty)
 
   def test_all_masked_is_zero_to_second_order(self):
     none = np.zeros((3, 5), bool)
-    for loss in self.losses():
-      total = lambda s, loss=loss: jnp.sum(loss(s, none))
-      for f in (total, jax.grad(total), jax.hessian(total)):
-        np.testing.assert_array_equal(jax.jit(f)(self.scores), 0.0)
+    total = lambda s: jnp.sum(plackett_luce_loss(s, where=none))
+    for f in (total, jax.grad(total), jax.hessian(total)):
+      np.testing.assert_array_equal(jax.jit(f)(self.scores), 0.0)
 
   def test_finite_to_second_order_at_extremes(self):
     scores = jnp.asarray([[1e4, -1e4, 0.0, 1e4, -1e4]], jnp.float32)
-    votes = jnp.ones((1, 5), jnp.float32)
-    for loss in (
-      plackett_luce_loss,
-      lambda s: luce_choice_loss(s, votes=votes),
-    ):
-      total = lambda s, loss=loss: jnp.sum(loss(s))
-      for f in (total, jax.grad(total), jax.hessian(total)):
-        self.assertTrue(np.all(np.isfinite(jax.jit(f)(scores))))
+    total = lambda s: jnp.sum(plackett_luce_loss(s))
+    for f in (total, jax.grad(total), jax.hessian(total)):
+      self.assertTrue(np.all(np.isfinite(jax.jit(f)(scores))))
 
   def test_second_derivatives_match_finite_differences(self):
-    for loss in self.losses():
-      check_grads(
-        jax.jit(lambda s, loss=loss: loss(s, self.where)),
-        (self.scores,),
-        order=2,
-      )
+    check_grads(
+      jax.jit(lambda s: plackett_luce_loss(s, where=self.where)),
+      (self.scores,),
+      order=2,
+    )
 
   def test_jit_equals_eager_and_vmap_equals_whole(self):
     whole = plackett_luce_loss(self.scores, where=self.where)
     row = lambda s, w: plackett_luce_loss(s, where=w)
     np.testing.assert_allclose(
       jax.jit(jax.vmap(row))(self.scores, self.where), whole, rtol=1e-12
-    )
-    row = lambda s, v, w: luce_choice_loss(s, votes=v, where=w)
-    np.testing.assert_allclose(
-      jax.jit(jax.vmap(row))(self.scores, self.votes, self.where),
-      row(self.scores, self.votes, self.where),
-      rtol=1e-12,
     )
 
   def test_errors(self):
@@ -309,10 +267,6 @@ class ListLossTest(parameterized.TestCase):
       plackett_luce_loss(self.scores, where=self.where[0])
     with self.assertRaisesRegex(ValueError, "last axis"):
       plackett_luce_loss(np.float64(1.0))
-    with self.assertRaisesRegex(ValueError, r"votes \(5,\)"):
-      luce_choice_loss(self.scores, votes=self.votes[0])
-    with self.assertRaisesRegex(TypeError, "votes must be floating"):
-      luce_choice_loss(self.scores, votes=self.votes.astype(np.int32))
 
 
 if __name__ == "__main__":

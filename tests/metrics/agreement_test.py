@@ -7,7 +7,6 @@ from absl.testing import absltest, parameterized
 
 from jaxalign.metrics import (
   diversity_matrix,
-  preference_agreement,
   preference_diversity,
   reward_drift,
 )
@@ -60,25 +59,6 @@ class AgreementTest(parameterized.TestCase):
     through = matrix[:, :, None] + matrix[None]
     self.assertTrue(np.all(matrix[:, None, :] <= through + 1e-12))
 
-  def test_agreement_by_hand(self):
-    first = np.array([1.0, -2.0, 0.0, 3.0])
-    second = np.array([5.0, 1.0, 1.0, 0.1])
-    self.assertEqual(preference_agreement(first, second), (2.5, 4.0))
-    self.assertEqual(preference_agreement(first, -second), (1.5, 4.0))
-    total, _ = preference_agreement(first * np.nan, second)
-    self.assertTrue(np.isnan(total))
-
-  def test_masked_pairs_drop_out_whatever_they_hold(self):
-    dirty = lambda x: np.where(self.where, x - 0.5, np.nan)
-    p, q = self.probs[:2]
-    short = lambda x: x[self.where] - 0.5
-    self.assertEqual(
-      preference_agreement(dirty(p), dirty(q), where=self.where),
-      preference_agreement(short(p), short(q)),
-    )
-    none = np.zeros(20, bool)
-    self.assertEqual(preference_agreement(p, q, where=none), (0.0, 0.0))
-
   def test_a_single_response_has_no_drift(self):
     np.testing.assert_array_equal(
       reward_drift(self.source[:, :1], self.shared[:1]), 0.0
@@ -90,7 +70,6 @@ class AgreementTest(parameterized.TestCase):
       reward_drift(p, p[0]),
       diversity_matrix(p),
       preference_diversity(p[0], p[1]),
-      preference_agreement(p[0], p[1])[0],
     ):
       self.assertEqual(out.dtype, jnp.float32)
     np.testing.assert_allclose(
@@ -108,8 +87,6 @@ class AgreementTest(parameterized.TestCase):
       preference_diversity(self.probs[0], self.probs[1, 1:])
     with self.assertRaisesRegex(ValueError, "probs must have 2 axes"):
       diversity_matrix(self.probs[0])
-    with self.assertRaisesRegex(TypeError, "where must be bool"):
-      preference_agreement(self.probs[0], self.probs[1], where=np.ones(20))
 
 
 if __name__ == "__main__":

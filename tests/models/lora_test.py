@@ -69,16 +69,6 @@ class LoraTest(parameterized.TestCase):
       },
     )
 
-  @parameterized.parameters(REWARD, GPT2)
-  def test_what_is_merged_comes_apart_again(self, config):
-    _, params = start(config)
-    adapters = drawn(config, LORA)
-    merged = lora.merge(params, adapters, config, LORA)
-    back = lora.unmerge(merged, adapters, config, LORA)
-    jax.tree.map(
-      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), back, params
-    )
-
   def test_only_adapters_are_trained(self):
     # optax raises a float to an integer step count.
     self.enter_context(jax.numpy_dtype_promotion("standard"))
