@@ -209,12 +209,12 @@ class LayeringTest(parameterized.TestCase):
     ("models/a.py", "from jaxalign import data"),
     ("models/a.py", "from absl import logging"),
     ("data/a.py", "import httpx"),
-    ("data/a.py", "from jaxalign.algorithms import contract"),
+    ("data/a.py", "from jaxalign.algorithms import update"),
     ("algorithms/a.py", "import flax.linen as nn"),
-    ("algorithms/a.py", "from jaxalign.data import batches"),
+    ("algorithms/a.py", "from jaxalign.data.batching import loader"),
     ("algorithms/a.py", "import pathlib"),
     ("runtime/a.py", "import ml_collections"),
-    ("runtime/a.py", "from jaxalign.experiments import program"),
+    ("runtime/a.py", "from jaxalign.experiments.common import cli"),
     ("experiments/a.py", "import flax.linen"),
     ("experiments/a.py", "import torch"),
     ("experiments/reward_model/a.py", "from jaxalign.experiments import sft"),
@@ -245,7 +245,7 @@ class LayeringTest(parameterized.TestCase):
     ("runtime/a.py", "import jaxalign\nfrom jaxalign import __version__"),
     (
       "experiments/verify.py",
-      "from jaxalign.runtime import mesh\nimport torch",
+      "from jaxalign.runtime.distributed import mesh\nimport torch",
     ),
   )
   def test_allows(self, path, source):

@@ -14,18 +14,20 @@ from tests import checkout
 # Peaks in KiB after a short and a long file, read in one process.
 PROGRAM = """
 import resource, sys
-from jaxalign.data import readers, tokens
+from jaxalign.data.batching import pair_dataset
+from jaxalign.data.records import reader
+from jaxalign.data.tokenization import tokenizer_files
 
 def peak():
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 def read(path):
-  return sum(1 for _ in readers.RecordStream([path]))
+  return sum(1 for _ in reader.RecordStream([path]))
 
 def encode(path):
-  return len(tokens.encode_pairs(
-    readers.RecordStream([path]),
-    tokens.byte_tokenizer(),
+  return len(pair_dataset.encode_pairs(
+    reader.RecordStream([path]),
+    tokenizer_files.byte_tokenizer(),
     max_length=256,
     on_disk=True,
   ))

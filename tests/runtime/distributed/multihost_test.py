@@ -20,26 +20,26 @@ PROGRAM = textwrap.dedent("""
   import jax
   from jax.sharding import AxisType, NamedSharding, PartitionSpec
   import numpy as np
-  from jaxalign.runtime import hosts
+  from jaxalign.runtime.distributed import multihost
 
   port, process_id = sys.argv[1], int(sys.argv[2])
-  hosts.initialize(
+  multihost.initialize(
     coordinator=f"127.0.0.1:{port}",
     num_processes=2,
     process_id=process_id,
     timeout_s=60,
   )
-  if jax.process_count() != 2 or hosts.is_main() != (process_id == 0):
+  if jax.process_count() != 2 or multihost.is_main() != (process_id == 0):
     raise SystemExit("wrong process")
   mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
   rows = NamedSharding(mesh, PartitionSpec("data"))
   mine = np.arange(6, dtype=np.int32).reshape(2, 3) + 6 * process_id
-  batch = hosts.global_batch({"tokens": mine, "where": mine > 4}, rows)
+  batch = multihost.global_batch({"tokens": mine, "where": mine > 4}, rows)
   total = jax.jit(
     lambda b: b["tokens"].sum(),
     out_shardings=NamedSharding(mesh, PartitionSpec()),
   )(batch)
-  got = hosts.fetch({"batch": batch, "total": total, "plain": np.ones(2)})
+  got = multihost.fetch({"batch": batch, "total": total, "plain": np.ones(2)})
   want = np.arange(12).reshape(4, 3)
   np.testing.assert_array_equal(got["batch"]["tokens"], want)
   np.testing.assert_array_equal(got["batch"]["where"], want > 4)
@@ -47,10 +47,10 @@ PROGRAM = textwrap.dedent("""
   np.testing.assert_array_equal(got["plain"], np.ones(2))
   big = np.asarray([[2**40 + process_id]], np.int64)
   np.testing.assert_array_equal(
-    hosts.all_hosts_gather(big), [[[2**40]], [[2**40 + 1]]]
+    multihost.all_hosts_gather(big), [[[2**40]], [[2**40 + 1]]]
   )
-  np.testing.assert_array_equal(hosts.all_hosts_sum(big), [[2**41 + 1]])
-  hosts.barrier("end")
+  np.testing.assert_array_equal(multihost.all_hosts_sum(big), [[2**41 + 1]])
+  multihost.barrier("end")
   sys.stdout.write("done")
 """)
 

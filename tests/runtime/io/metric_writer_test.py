@@ -133,8 +133,8 @@ class ResumeTest(TestCase):
   def test_rows_reach_the_disk_before_a_kill(self):
     program = textwrap.dedent("""
       import sys, time
-      from jaxalign.runtime import writer
-      with writer.MetricWriter(
+      from jaxalign.runtime.io import metric_writer
+      with metric_writer.MetricWriter(
         sys.argv[1], start_step=0, num_steps=9, is_main=True
       ) as out:
         for step in range(1, 6):

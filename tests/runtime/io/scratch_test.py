@@ -15,7 +15,7 @@ from tests import checkout
 KILLED = """
 import os, sys, tempfile
 tempfile.tempdir = sys.argv[1]
-from jaxalign.runtime import scratch
+from jaxalign.runtime.io import scratch
 (scratch.Folder("model").path / "weights").write_text("large")
 os.kill(os.getpid(), 9)
 """

@@ -19,8 +19,8 @@ from tests import checkout, gcs_server, object_store
 HOLDER = """
 import sys
 from etils import epath
-from jaxalign.runtime import ownership
-with ownership.held(epath.Path(sys.argv[1]), is_main=True):
+from jaxalign.runtime.io import workdir_lock
+with workdir_lock.held(epath.Path(sys.argv[1]), is_main=True):
   sys.stdout.write("held\\n")
   sys.stdout.flush()
   sys.stdin.read()

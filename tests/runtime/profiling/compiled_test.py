@@ -26,9 +26,9 @@ TPU_PROGRAM = textwrap.dedent("""
   import jax.numpy as jnp
   from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
   import numpy as np
-  from jaxalign.runtime import inspect
+  from jaxalign.runtime.profiling import compiled
 
-  devices = inspect.tpu_topology("v5e:2x4")
+  devices = compiled.tpu_topology("v5e:2x4")
   mesh = Mesh(np.array(devices), "x", axis_types=(AxisType.Auto,))
   rows = NamedSharding(mesh, PartitionSpec("x"))
   whole = NamedSharding(mesh, PartitionSpec())
@@ -45,15 +45,15 @@ TPU_PROGRAM = textwrap.dedent("""
   except jax.errors.JaxRuntimeError as error:
     refused = str(error)
   try:
-    inspect.tpu_topology("v5e:3x3")
+    compiled.tpu_topology("v5e:3x3")
   except ValueError as error:
     rejected = str(error)
   json.dump({
     "devices": len(devices),
-    "single": len(inspect.tpu_topology("v6e:1x1")),
+    "single": len(compiled.tpu_topology("v6e:1x1")),
     "kind": devices[0].device_kind,
-    "memory": inspect.memory_report(compiled),
-    "collectives": inspect.collectives(compiled.as_text()),
+    "memory": compiled.memory_report(compiled),
+    "collectives": compiled.collectives(compiled.as_text()),
     "refused": refused,
     "rejected": rejected,
   }, sys.stdout)
