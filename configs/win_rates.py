@@ -8,8 +8,9 @@ Both files answer the same prompts in the same order, with the first response of
 each record. `source` compares by reward, per output: the crowd's true utilities
 here, or a reward model that neither policy was trained on. `:judge` asks an
 OpenAI-compatible endpoint as well, in both orders; what it says of one order
-and not of the other is a tie. `:smoke` compares the crowd's own choices with
-themselves.
+and not of the other is a tie. It states the cost first and stops there unless
+`judge.budget` covers it or, without a budget, `--yes` is given. `:smoke`
+compares the crowd's own choices with themselves.
 
 Measured: whatever it is given. MaxMin against one reward, policies of
 `configs/pipeline_crowd.py` over five seeds, by true utility: a score of 0.910 ±
@@ -66,6 +67,9 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
       key_variable=ml_collections.config_dict.placeholder(str),
       temperature=0.0,
       max_tokens=256,  # of an answer
+      price_prompt=0.0,  # dollars for a million tokens
+      price_completion=0.0,
+      budget=ml_collections.config_dict.placeholder(float),  # dollars; or --yes
       concurrency=16,
       requests_per_minute=ml_collections.config_dict.placeholder(float),
       timeout_s=60.0,

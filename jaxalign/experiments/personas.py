@@ -25,7 +25,7 @@ from jaxalign.data.records.record import Record
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import preferences
-from jaxalign.experiments.llm_labels import answer_cache, persona_votes
+from jaxalign.experiments.llm_labels import answer_cache, cost, persona_votes
 from jaxalign.experiments.llm_labels.persona_votes import Labelled, Text
 from jaxalign.experiments.reports import personas as personas_page
 from jaxalign.runtime.distributed import multihost
@@ -118,17 +118,22 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
   texts = [*dict.fromkeys(_texts(r) for rs in splits.values() for r in rs)]
   flat = [*dict.fromkeys(text for several in texts for text in several)]
   with answer_cache.AnswerCache(workdir / "answers.jsonl") as cache:
-    cost = persona_votes.estimate(
+    estimate = cost.estimate(
       config.endpoint,
-      crowd,
-      flat,
+      (
+        messages
+        for text in flat
+        for messages in persona_votes.asked_about(crowd, text)
+      ),
       cache.answers,
       price_prompt=config.personas.price_prompt,
       price_completion=config.personas.price_completion,
     )
-    configuration.write_json(workdir / "estimate.json", cost._asdict())
-    log.info("%s", persona_votes.in_words(cost))
-    _check_allowed(cost, config.personas.budget, yes)
+    configuration.write_json(workdir / "estimate.json", estimate._asdict())
+    log.info("%s", estimate.in_words())
+    cost.check_allowed(
+      estimate, config.personas.budget, key="personas.budget", yes=yes
+    )
     found, counts = _ask(config, crowd, flat, cache)
   lost = {}
   for name, records in splits.items():
@@ -149,24 +154,6 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
       f"--config.data.train_files={(str(workdir / 'train.jsonl'),)}",
     ),
   )
-
-
-def _check_allowed(
-  cost: persona_votes.Estimate, budget: float | None, yes: bool
-) -> None:
-  """Raises ValueError if nobody has said that this may be spent."""
-  if budget is not None:
-    if cost.dollars > budget:
-      raise ValueError(
-        f"the estimate of ${cost.dollars:.2f} exceeds personas.budget "
-        f"${budget:.2f}; nothing was asked"
-      )
-  elif cost.questions and not yes:
-    raise ValueError(
-      f"{cost.questions:,} questions for up to ${cost.dollars:.2f} are to be "
-      "asked, and nothing was: the same command with --yes asks them, or with "
-      "--config.personas.budget=DOLLARS where that suffices"
-    )
 
 
 def _texts(record: Record) -> tuple[Text, ...]:

@@ -11,10 +11,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import flags
 from etils import epath
 
 from jaxalign import metrics
-from jaxalign.data.llm_labels import prompts as questions
 from jaxalign.data.records import chat, reader
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.common import cli, summary
@@ -64,7 +64,7 @@ class Config:
   source: reward_source.RewardSourceConfig
   crowd_seed: int
   margin: float
-  judge: questions.EndpointConfig | None
+  judge: llm_judge.JudgeConfig | None
   num_resamples: int
   mesh: meshes.MeshConfig
 
@@ -135,16 +135,18 @@ def summarise(
   return found
 
 
-def run(config: Config, workdir: epath.Path) -> None:
+def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
   """Writes eval.json and report.html.
 
   Args:
     config: the resolved config.
     workdir: gets the files, and answers.jsonl of the judge, which later runs
       read.
+    yes: whether to ask the judge whatever it costs, where there is no budget.
 
   Raises:
-    ValueError: the two files do not answer the same prompts.
+    ValueError: the two files do not answer the same prompts; or the judge's
+      estimate exceeds its budget, or there is none and no `yes`.
     EndpointError: the judge refuses every question.
     RewardError: the source gave up.
   """
@@ -187,7 +189,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   if config.judge is not None:
     with answer_cache.AnswerCache(workdir / "answers.jsonl") as cache:
       verdicts = llm_judge.ask(
-        config.judge, prompts, ours, theirs, cache, seed=config.seed
+        config.judge, prompts, ours, theirs, cache, seed=config.seed, yes=yes
       )
     found["judge"] = verdicts.outcomes
     result["judge_counts"] = verdicts.counts
@@ -245,7 +247,8 @@ def _write_page(workdir: epath.Path, rates: dict[str, Any]) -> None:
 def main() -> None:
   """Runs the stage from the command line."""
   cli.define_flags()
-  cli.main(Config, run)
+  flags.DEFINE_bool("yes", False, "Ask the judge, whatever the estimate says.")
+  cli.main(Config, run, yes=lambda: flags.FLAGS.yes)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def honest(handler, asked, before):
 
 def run(config, workdir=None):
   workdir = epath.Path(tempfile.mkdtemp()) if workdir is None else workdir
-  win_rates.run(config, workdir)
+  win_rates.run(config, workdir, yes=True)
   return json.loads((workdir / "eval.json").read_text())
 
 
@@ -105,6 +105,26 @@ class WinRatesTest(parameterized.TestCase):
       nothing = dict.fromkeys(("gap", "gap_low", "gap_high"))
       self.assertEqual(rates, by_reward | nothing)
     self.assertEqual(result["judge_counts"]["disagreements"], 0)
+
+  def test_the_judge_is_asked_nothing_without_a_word(self):
+    judge = lambda url, **prices: dataclasses.replace(
+      config_of(url).judge, price_completion=1.0, **prices
+    )
+    with rude_server.serving(honest) as server:
+      config = config_of(server.url)
+      for budget, error in (
+        (None, r"^11 questions for up to \$0.00 .* --config.judge.budget=DOLL"),
+        (1e-6, r"exceeds judge.budget \$0.00"),
+      ):
+        priced = dataclasses.replace(
+          config, judge=judge(server.url, budget=budget)
+        )
+        with self.assertRaisesRegex(ValueError, error):
+          win_rates.run(priced, epath.Path(tempfile.mkdtemp()))
+      self.assertEmpty(server.seen)
+      enough = dataclasses.replace(config, judge=judge(server.url, budget=1.0))
+      win_rates.run(enough, epath.Path(tempfile.mkdtemp()))
+      self.assertEqual(sum(server.seen.values()), 11)
 
   @parameterized.parameters("A", "B")
   def test_a_judge_that_likes_a_place_sees_ties(self, letter):

@@ -4,6 +4,8 @@ A judge that prefers whatever comes first disagrees with itself when the answers
 change places, and that is counted as a tie.
 """
 
+import dataclasses
+import logging
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,8 +16,10 @@ from jaxalign.data.llm_labels import client
 from jaxalign.data.llm_labels import prompts as questions
 from jaxalign.data.llm_labels.prompts import Answer, EndpointConfig, Messages
 from jaxalign.data.records.chat import Text, text_of
-from jaxalign.experiments.llm_labels import answer_cache
+from jaxalign.experiments.llm_labels import answer_cache, cost
 from jaxalign.runtime.io import progress_bar
+
+log = logging.getLogger("jaxalign")
 
 SYSTEM = (
   "You compare two answers to a prompt. Say in one sentence how they differ in "
@@ -23,6 +27,31 @@ SYSTEM = (
   "or B, or C if they are equally good."
 )
 LETTERS = {"A": 1.0, "B": 0.0, "C": 0.5}
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgeConfig(EndpointConfig):
+  """An endpoint that compares answers, and what that may cost.
+
+  Attributes:
+    price_prompt: dollars for a million tokens of questions.
+    price_completion: dollars for a million tokens of answers.
+    budget: dollars that the estimate must not exceed; None asks for `--yes`.
+  """
+
+  price_prompt: float = 0.0
+  price_completion: float = 0.0
+  budget: float | None = None
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    super().__post_init__()
+    for name, price in (
+      ("price_prompt", self.price_prompt),
+      ("price_completion", self.price_completion),
+    ):
+      if price < 0:
+        raise ValueError(f"{name} must be >= 0, got {price}")
 
 
 class Verdicts(NamedTuple):
@@ -58,14 +87,26 @@ def read_verdict(answer: Answer | None) -> float:
   return float("nan") if found is None else LETTERS[found[1].upper()]
 
 
+def questions_of(
+  prompts: Sequence[Text], first: Sequence[str], second: Sequence[str]
+) -> list[Messages]:
+  """The 2 P questions about P pairs: all in one order, then in the other."""
+  rows = list(zip(prompts, first, second, strict=True))
+  return [
+    *(question(p, a, b) for p, a, b in rows),
+    *(question(p, b, a) for p, a, b in rows),
+  ]
+
+
 def ask(
-  config: EndpointConfig,
+  config: JudgeConfig,
   prompts: Sequence[Text],
   first: Sequence[str],
   second: Sequence[str],
   cache: answer_cache.AnswerCache,
   *,
   seed: int,
+  yes: bool = False,
 ) -> Verdicts:
   """Verdicts on P pairs of answers, each judged in both orders.
 
@@ -76,19 +117,28 @@ def ask(
     second: P other answers.
     cache: of what was asked before; nothing is asked twice.
     seed: of the random part of waiting.
+    yes: whether to ask whatever it costs, where there is no budget.
 
   Returns:
     The verdicts.
 
   Raises:
     EndpointError: the endpoint refuses every question.
+    ValueError: the estimate exceeds the budget, or there is none and no `yes`.
   """
-  rows = list(zip(prompts, first, second, strict=True))
-  asked = [question(p, a, b) for p, a, b in rows]
-  asked += [question(p, b, a) for p, a, b in rows]
-  keys = {questions.question_key(config, one) for one in asked}
+  asked = questions_of(prompts, first, second)
+  keyed = {questions.question_key(config, one): one for one in asked}
+  estimate = cost.estimate(
+    config,
+    keyed.values(),
+    cache.answers,
+    price_prompt=config.price_prompt,
+    price_completion=config.price_completion,
+  )
+  log.info("judge: %s", estimate.in_words())
+  cost.check_allowed(estimate, config.budget, key="judge.budget", yes=yes)
   with progress_bar.counted(
-    total=len(keys - {*cache.answers}), what="asking the judge"
+    total=estimate.questions, what="asking the judge"
   ) as done:
 
     def remember(key: str, answer: Answer) -> None:
@@ -99,7 +149,7 @@ def ask(
       config, asked, known=cache.answers, remember=remember, seed=seed
     )
   verdicts = np.array([read_verdict(answer) for answer in answers])
-  forward, backward = verdicts[: len(rows)], 1 - verdicts[len(rows) :]
+  forward, backward = verdicts[: len(prompts)], 1 - verdicts[len(prompts) :]
   readable = ~np.isnan(forward) & ~np.isnan(backward)
   agree = forward == backward
   outcomes = np.where(agree, forward, 0.5)

@@ -1,13 +1,11 @@
 """What a crowd of personas is asked about a response, and what it answered."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxalign.data.llm_labels import personas, prompts
-
-CHARACTERS_PER_TOKEN = 4  # of English, for the estimate alone
 
 
 class Text(NamedTuple):
@@ -15,33 +13,6 @@ class Text(NamedTuple):
 
   prompt: str
   response: str
-
-
-class Estimate(NamedTuple):
-  """What the questions still to be asked will cost, at most.
-
-  Attributes:
-    questions: not answered yet.
-    known: answered in an earlier run.
-    prompt_tokens: of the questions, guessed from their characters.
-    completion_tokens: if every answer is as long as allowed.
-    dollars: at the prices of the config.
-  """
-
-  questions: int
-  known: int
-  prompt_tokens: int
-  completion_tokens: int
-  dollars: float
-
-
-def in_words(cost: Estimate) -> str:
-  """An estimate as a sentence."""
-  return (
-    f"{cost.questions:,} questions to ask ({cost.known:,} answered before): "
-    f"about {cost.prompt_tokens:,} tokens of questions and at most "
-    f"{cost.completion_tokens:,} of answers, up to ${cost.dollars:.2f}"
-  )
 
 
 def asked_about(
@@ -52,44 +23,6 @@ def asked_about(
     personas.prior_question(crowd, *text),
     *(personas.vote_question(crowd, one, *text) for one in crowd.personas),
   ]
-
-
-def estimate(
-  config: prompts.EndpointConfig,
-  crowd: personas.PersonaFile,
-  texts: Sequence[Text],
-  known: Collection[str],
-  *,
-  price_prompt: float,
-  price_completion: float,
-) -> Estimate:
-  """The cost of what is left to ask, before anything is asked.
-
-  Args:
-    config: the endpoint.
-    crowd: who is asked.
-    texts: about what.
-    known: keys of the questions that have an answer.
-    price_prompt: dollars for a million tokens of questions.
-    price_completion: dollars for a million tokens of answers.
-
-  Returns:
-    The estimate.
-  """
-  characters = asked = answered = 0
-  for text in texts:
-    for messages in asked_about(crowd, text):
-      if prompts.question_key(config, messages) in known:
-        answered += 1
-        continue
-      asked += 1
-      characters += sum(len(message["content"]) for message in messages)
-  prompt_tokens = characters // CHARACTERS_PER_TOKEN
-  completion_tokens = asked * config.max_tokens
-  dollars = (
-    prompt_tokens * price_prompt + completion_tokens * price_completion
-  ) / 1e6
-  return Estimate(asked, answered, prompt_tokens, completion_tokens, dollars)
 
 
 class Labelled(NamedTuple):
