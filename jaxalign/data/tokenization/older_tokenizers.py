@@ -11,7 +11,11 @@ from typing import Any
 import tokenizers
 import transformers
 
-from jaxalign.data.tokenization import chat_templates, own_tokenizers
+from jaxalign.data.tokenization import (
+  chat_templates,
+  own_tokenizers,
+  tokenizer_checks,
+)
 
 DESCRIPTION = "jaxalign.json"
 # The key of it that says how texts become ids; absent from the older ones.
@@ -30,8 +34,7 @@ def is_older(folder: str, fast: Fast) -> bool:
   file = os.path.join(folder, DESCRIPTION)
   if not os.path.isfile(file):
     return _is_own(fast)
-  with open(file, encoding="utf-8") as opened:
-    return TEXTS not in json.load(opened)
+  return TEXTS not in tokenizer_checks.json_object(file)
 
 
 def upgraded(fast: Fast) -> Fast:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import tokenizers
 import transformers
@@ -34,23 +35,38 @@ def check_files(folder: str) -> None:
   """
   for name in FILES:
     path = os.path.join(folder, name)
-    if not os.path.isfile(path):
-      continue
-    with open(path, "rb") as file:
-      text = file.read()
-    if not text.strip():
-      raise ValueError(f"{path}: is empty; fetch or save the folder again")
-    try:
-      content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-      raise ValueError(
-        f"{path}: not JSON ({error}); it may have been cut short, fetch or "
-        "save the folder again"
-      ) from error
-    if not isinstance(content, dict):
-      raise ValueError(
-        f"{path}: must hold an object, got a {type(content).__name__}"
-      )
+    if os.path.isfile(path):
+      json_object(path)
+
+
+def json_object(path: str) -> dict[str, Any]:
+  """The object in a JSON file.
+
+  Args:
+    path: of a file that is there.
+
+  Returns:
+    Its content.
+
+  Raises:
+    ValueError: it is empty, cut short or holds something else.
+  """
+  with open(path, "rb") as file:
+    text = file.read()
+  if not text.strip():
+    raise ValueError(f"{path}: is empty; fetch or save the folder again")
+  try:
+    content = json.loads(text)
+  except (ValueError, RecursionError) as error:
+    raise ValueError(
+      f"{path}: not JSON ({error}); it may have been cut short, fetch or "
+      "save the folder again"
+    ) from error
+  if not isinstance(content, dict):
+    raise ValueError(
+      f"{path}: must hold an object, got a {type(content).__name__}"
+    )
+  return content
 
 
 @contextlib.contextmanager

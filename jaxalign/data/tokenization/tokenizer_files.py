@@ -1,6 +1,5 @@
 """Tokenizers from folders, offline: ours, and any of Hugging Face layout."""
 
-import json
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -132,10 +131,7 @@ def _open(folder: str) -> Fast:
 def _content(folder: str, name: str) -> dict[str, Any]:
   """A JSON file of a folder, empty where it is not there."""
   file = os.path.join(folder, name)
-  if not os.path.isfile(file):
-    return {}
-  with open(file, encoding="utf-8") as opened:
-    return json.load(opened)
+  return tokenizer_checks.json_object(file) if os.path.isfile(file) else {}
 
 
 def _ids(content: dict[str, Any], marker: str) -> tuple[int, ...]:

@@ -29,7 +29,12 @@ class TokenizerChecksTest(parameterized.TestCase):
       self.load()
 
   @parameterized.product(
-    name=("tokenizer.json", "tokenizer_config.json", "config.json"),
+    name=(
+      "tokenizer.json",
+      "tokenizer_config.json",
+      "config.json",
+      "jaxalign.json",
+    ),
     content=(b"", b" \n", b'{"model": ', b"[]", b"null", b"\xff\xfe{}"),
   )
   def test_a_damaged_file_is_named(self, name, content):
