@@ -1,4 +1,4 @@
-"""From many people's disagreeing preferences to a policy fair to the worst off.
+"""JAX library for disagreeing preferences: from votes to a policy fair to all.
 
 `from jaxalign import losses` needs jax and numpy alone; training needs the
 extra `jaxalign[train]`.

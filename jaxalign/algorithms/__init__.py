@@ -1,1 +1,1 @@
-"""Jitted updates; they never see a dataset, a file or a clock."""
+"""Training algorithms: jitted updates that see no dataset, file or clock."""

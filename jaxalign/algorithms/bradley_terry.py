@@ -1,4 +1,4 @@
-"""Reward learning from pairs: one concatenated forward, Bradley-Terry loss."""
+"""Bradley-Terry reward learning: one forward pass over chosen and rejected."""
 
 import dataclasses
 from collections.abc import Callable

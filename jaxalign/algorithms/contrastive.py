@@ -1,4 +1,4 @@
-"""Bradley-Terry on two dropout views, with a contrastive loss between them.
+"""Contrastive reward learning: Bradley-Terry on two dropout views of each pair.
 
 The contrastive loss couples all rows, so it is taken once, on a statistic: the
 features of all rows. A micro-batch adds <features, gradient of that loss>,

@@ -1,4 +1,4 @@
-"""What an ensemble's strength of each pair does to its label and margin."""
+"""Denoised preference pairs: labels and margins from ensemble strengths."""
 
 import dataclasses
 from typing import Literal

@@ -1,4 +1,4 @@
-"""DPRM: a reward model that says how a crowd would label a response."""
+"""DPRM: a distributional reward model that predicts how a crowd would label."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Several models trained as one program, each by itself on batches of its own.
+"""Ensemble training: several models in one program, each on its own batches.
 
 The members' states are stacked along a first axis and one update is mapped over
 it, so that every matrix product of M small models is one product of M. Large

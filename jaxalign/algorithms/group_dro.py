@@ -1,4 +1,4 @@
-"""One reward for known groups, pulled towards the one it serves worst."""
+"""Group DRO: one reward model, weighted towards the group it fits worst."""
 
 import dataclasses
 from typing import Any, Literal, NamedTuple

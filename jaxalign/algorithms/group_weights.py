@@ -1,4 +1,4 @@
-"""Whose reward the policy is moved towards: from utilities to one reward."""
+"""Group weights of a policy: from utilities to one reward per response."""
 
 import dataclasses
 from typing import NamedTuple

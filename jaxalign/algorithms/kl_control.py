@@ -1,4 +1,4 @@
-"""Where the KL to the reference enters, and what its coefficient does."""
+"""KL control: where the penalty enters, and how its coefficient adapts."""
 
 import dataclasses
 

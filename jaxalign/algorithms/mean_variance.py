@@ -1,4 +1,4 @@
-"""Rewards with a spread: what pooled votes leave unsaid shows as deviation."""
+"""Mean-variance reward model: a Gaussian reward, spread learnt from votes."""
 
 import dataclasses
 from typing import Literal

@@ -1,4 +1,4 @@
-"""MetaRM: the pairs' gradient where rewards of fresh responses differ more."""
+"""MetaRM: reward learning that keeps rewards of fresh responses apart."""
 
 import dataclasses
 from collections.abc import Callable

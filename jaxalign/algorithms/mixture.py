@@ -1,4 +1,4 @@
-"""K rewards for K tastes that nobody named: expectation maximisation."""
+"""Mixture of K reward models for latent annotator groups, fitted by EM."""
 
 import dataclasses
 from typing import Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ from jaxalign.ops import checks
 
 @dataclasses.dataclass(frozen=True)
 class MixtureConfig:
-  """How many tastes there are and how users are told apart.
+  """Number of latent groups, and how users are assigned to them.
 
   Attributes:
     name: of the recipe.
@@ -74,8 +74,8 @@ class Membership(NamedTuple):
   """What one E-step found, frozen until the next; the objective's carry.
 
   Attributes:
-    responsibilities: probability that each user has each taste, [U, K].
-    weights: share of each taste among users, [K].
+    responsibilities: posterior of each latent group per user, [U, K].
+    weights: share of each latent group among users, [K].
     log_likelihood: of all preferences under the rewards and weights that the
       last E-step was given, see `expectation.expectation`, [].
     reseeded: empty components that were given users so far, int32 [].

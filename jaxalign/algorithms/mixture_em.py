@@ -1,4 +1,4 @@
-"""The E-step of a mixture: whose taste explains what each user has said."""
+"""E-step of the reward mixture: each user's posterior over latent groups."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def expectation(
   config: mixture.MixtureConfig,
   reseed: bool,
 ) -> tuple[mixture.Membership, Scalars]:
-  """The E-step: whose taste explains all that each user has said.
+  """The E-step: which latent group explains all votes of each user.
 
   The likelihood is Σ_u log Σ_k π_k p_uk with "soft" assignment and Σ_u max_k
   log π_k p_uk with "hard" and "oracle" (there of the assigned k), p_uk = Π σ of

@@ -1,4 +1,4 @@
-"""Learning from which of its own responses to a prompt was the better one."""
+"""Online DPO: preference pairs from the policy's own responses."""
 
 from collections.abc import Callable, Mapping
 

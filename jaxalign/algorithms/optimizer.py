@@ -1,4 +1,4 @@
-"""The optax chain of every stage, from one frozen config."""
+"""Optimizer of every stage: one optax chain from one frozen config."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""The knobs of a policy learner, checked before anything is compiled."""
+"""Policy config: settings of a policy learner, checked before compilation."""
 
 import dataclasses
 
@@ -89,7 +89,7 @@ class CriticConfig:
       is off, as it is with `num_atoms`.
     discount: γ in [0, 1].
     gae_lambda: λ in [0, 1].
-    num_atoms: returns over which a distributional critic predicts a law, whose
+    num_atoms: returns over which a distributional critic spreads mass, whose
       mean is the value, >= 2; None predicts the mean alone.
     low: the least of them, in units of the return, which is what is left of the
       shaped scores and the KL penalties in the reward.

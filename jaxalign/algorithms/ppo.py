@@ -1,4 +1,4 @@
-"""Proximal policy optimisation and its kin, one iteration in one program.
+"""Proximal policy optimisation (PPO) and its kin, one iteration in one program.
 
 An iteration is: sample (elsewhere), score (on the host), learn. `make_learn`
 is the last of these: advantages of the whole batch, then epochs of minibatches

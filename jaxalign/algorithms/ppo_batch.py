@@ -1,4 +1,4 @@
-"""From scored responses to what every step of an iteration reads.
+"""PPO batch: advantages, group weights and token weights of scored responses.
 
 All that couples rows is done here, once, over the whole batch: utilities and
 weights of the groups, running moments, advantages and their whitening, and the
@@ -84,21 +84,21 @@ def estimate_advantages(
 ) -> tuple[dict[str, jax.Array], Scalars]:
   """Advantages of tokens and, with a critic, the returns it is to predict.
 
-  The value of a distributional critic is the mean of its law. Advantages are
-  estimated from means, and its target is the law of the same λ-returns.
+  The value of a distributional critic is the mean of its prediction. Advantages
+  are estimated from means; its target is the distribution of these λ-returns.
 
   Args:
     experience: `counted` bool, `old_log_probs` and `ref_log_probs`, [R, G, N].
     scores: scaled and shaped, [R, G].
     values: expected return before each token, [R, G, N], or the logits of its
-      law, [R, G, N, M]; None without a critic.
+      distribution, [R, G, N, M]; None without a critic.
     config: the learner's.
     kl_coef: of the penalty in the reward, scalar; 0 if it is in the loss.
     axis_name: mapped axis, None on one device.
 
   Returns:
     `advantages` [R, G, N]; with a critic `old_values` and `returns`, of the
-    same shape, or of a law `return_probs` [R, G, N, M]; metrics.
+    same shape, or of a distribution `return_probs` [R, G, N, M]; metrics.
   """
   counted = experience["counted"]
 
@@ -124,22 +124,22 @@ def estimate_advantages(
     )
     advantages = jnp.where(counted, relative[..., None], 0.0)
   else:
-    critic, law = config.critic, None
+    critic, probs = config.critic, None
     values = values.astype(rewards.dtype)
     if critic.span is not None:
-      law = jax.nn.softmax(values)
-      atoms = jnp.linspace(*critic.span, law.shape[-1], dtype=law.dtype)
-      values = losses.expected_utility(law, atoms)
+      probs = jax.nn.softmax(values)
+      atoms = jnp.linspace(*critic.span, probs.shape[-1], dtype=probs.dtype)
+      values = losses.expected_utility(probs, atoms)
     discount = 1.0 if critic.discount is None else critic.discount
     gae_lambda = 1.0 if critic.gae_lambda is None else critic.gae_lambda
     advantages, returns = gae(
       rewards, values, discount=discount, gae_lambda=gae_lambda, where=counted
     )
     found = {"old_values": values, "returns": returns}
-    if law is not None and critic.span is not None:
+    if probs is not None and critic.span is not None:
       low, high = critic.span
-      law = losses.projected_returns(
-        law,
+      probs = losses.projected_returns(
+        probs,
         rewards,
         low=low,
         high=high,
@@ -147,7 +147,7 @@ def estimate_advantages(
         gae_lambda=gae_lambda,
         where=counted,
       )
-      found = {"return_probs": law}
+      found = {"return_probs": probs}
       metrics["train/returns_out_of_range"] = masked_mean(
         ((returns < low) | (returns > high)).astype(returns.dtype),
         where=counted,
@@ -174,7 +174,7 @@ class PolicyOutputs(NamedTuple):
     model_log_probs: the same at temperature 1, as a sampler reports them.
     entropy: of the next token at each place, [R, G, N], or None.
     values: expected return before each token, [R, G, N], or the logits of its
-      law over a critic's atoms, [R, G, N, M], or None.
+      distribution over a critic's atoms, [R, G, N, M], or None.
   """
 
   log_probs: jax.Array

@@ -1,4 +1,4 @@
-"""What actor and critic minimise over a minibatch of prepared responses."""
+"""PPO losses: actor and critic over one minibatch of prepared responses."""
 
 from collections.abc import Callable
 
@@ -92,11 +92,11 @@ def value_losses(
 ) -> jax.Array:
   """The error of each prediction, 0 where masked.
 
-  Half the square of a value's, clipped if asked; of a law over atoms the
-  cross-entropy against the law of the return.
+  Half the square of a value's, clipped if asked; of a distributional
+  critic the cross-entropy against the return distribution.
 
   Args:
-    values: [R, G, N], or logits of a law [R, G, N, M].
+    values: [R, G, N], or logits over atoms [R, G, N, M].
     batch: `counted`, `old_values` and `returns`, [R, G, N], or in place of the
       last two `return_probs`, [R, G, N, M].
     config: how far a value may move, and whether there are atoms.

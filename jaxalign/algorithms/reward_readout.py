@@ -1,4 +1,4 @@
-"""From what a model puts out to rewards: a label's utility, a risk taken."""
+"""Reward readout: model outputs to rewards, with label utility or risk."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What bends a score before it is a reward: scale, clip, end, length, loops."""
+"""Reward shaping: scale, clip, missing end, length and repetition penalties."""
 
 import dataclasses
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Language modelling on the answers of prompts, whatever else is in the row."""
+"""Supervised fine-tuning: language modelling loss on the answers alone."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""All that a resumed run needs beside its config, and how it is laid out."""
+"""Train state: what a resumed run needs beside its config, and its layout."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""The two-phase update: sums over the whole batch first, then the loss.
+"""Two-phase update: statistics over the whole batch first, then the loss.
 
 Everything that couples examples (a mean's denominator, a source's gradient, a
 group's utility) is a *statistic*: summed over micro-batches and devices before

@@ -1,1 +1,1 @@
-"""From any file of preferences to a batch that is a function of its step."""
+"""Preference data: from files to batches that are a function of the step."""

@@ -1,4 +1,4 @@
-"""One file per stage: config, `build(config, mesh)` and `run()`.
+"""Stages, one file each: config, `build(config, mesh)` and `run()`.
 
 What stages share lies in the folders, each with its own subject.
 """

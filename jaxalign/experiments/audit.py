@@ -1,4 +1,4 @@
-r"""Preferences in, one page about them out, before any training.
+r"""Audit of preference data: one page about the files, before any training.
 
 python -m jaxalign.experiments.audit --config=configs/audit.py \
     --config.data.train_files="('train.jsonl',)" \

@@ -1,4 +1,4 @@
-r"""Samples of a policy in, the best of each prompt out, as records to tune on.
+r"""Best-of-n sampling: the best answer of each prompt as a record for SFT.
 
 python -m jaxalign.experiments.best_of_n --config=configs/best_of_n.py \
     --config.policy=runs/sft_crowd/model --workdir=runs/best_of_n

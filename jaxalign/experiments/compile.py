@@ -1,4 +1,4 @@
-r"""A config and a TPU topology in, the cost of a step out; no TPU needed.
+r"""Ahead-of-time compilation for TPU slices: memory and cost, without a TPU.
 
 JAX_PLATFORMS=cpu python -m jaxalign.experiments.compile \
     --config=configs/rm_bt_hh.py --topology=v5e:4x4

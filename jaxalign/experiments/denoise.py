@@ -1,4 +1,4 @@
-r"""Preferences in, the same with the strength that an ensemble gives them out.
+r"""Denoising of preferences: the records with an ensemble's strength per pair.
 
 python -m jaxalign.experiments.denoise --config=configs/denoise_crowd.py \
     --workdir=runs/denoise_crowd

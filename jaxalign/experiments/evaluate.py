@@ -1,4 +1,4 @@
-r"""Reward models and held-out preferences in, tables and one page out.
+r"""Evaluation of reward models on held-out preferences: tables and a page.
 
 python -m jaxalign.experiments.evaluate --config=configs/evaluate.py \
       --config.models="('runs/rm_bt_crowd/model',)" --workdir=runs/eval

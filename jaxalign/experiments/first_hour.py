@@ -1,4 +1,4 @@
-r"""The first hour on new devices: does it compute, how fast, does it resume?
+r"""Hardware check: correctness, speed and resume on new devices.
 
 python -m jaxalign.experiments.first_hour \
     --config=configs/rm_bt_crowd.py:smoke --workdir=runs/first_hour

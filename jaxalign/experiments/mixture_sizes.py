@@ -1,4 +1,4 @@
-r"""How many tastes are there? The likelihood of people nobody was trained on.
+r"""Number of latent groups, chosen by the likelihood of held-out annotators.
 
 python -m jaxalign.experiments.mixture_sizes \
       --config=configs/rm_mixture_crowd.py --workdir=runs/sizes \
@@ -97,7 +97,7 @@ def run(
 def main() -> None:
   """Runs the comparison from the command line."""
   cli.define_flags()
-  flags.DEFINE_integer("max_components", 4, "Largest number of tastes to try.")
+  flags.DEFINE_integer("max_components", 4, "Largest number of groups to try.")
   cli.main(
     train_reward.Config,
     run,

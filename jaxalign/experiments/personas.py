@@ -1,4 +1,4 @@
-r"""Prompts and responses in, label distributions of a crowd of personas out.
+r"""Persona labels: label distributions of an LLM crowd for responses.
 
 python -m jaxalign.experiments.personas --config=configs/personas.py \
     --config.endpoint.url=http://localhost:8000/v1 \

@@ -1,4 +1,4 @@
-r"""A config that names stages in; all of them run, resumed, on one page out.
+r"""Pipeline of stages: all that a config names, resumed, with one page.
 
 python -m jaxalign.experiments.pipeline --config=configs/pipeline_crowd.py \
     --workdir=runs/pipeline_crowd --config.crowd_seed=1

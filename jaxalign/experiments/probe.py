@@ -1,4 +1,4 @@
-r"""What these devices are, whether they compute right, and how fast.
+r"""Device probe: kind of device, correctness of a step, and its speed.
 
 python -m jaxalign.experiments.probe \
     --config=configs/rm_bt_crowd.py:smoke --workdir=runs/probe

@@ -1,4 +1,4 @@
-r"""A language model and prompts in, a file of k responses to each out.
+r"""Sampling from a language model: a file of k responses per prompt.
 
 python -m jaxalign.experiments.sample --config=configs/sample.py \
     --config.model=runs/sft_crowd/model --workdir=runs/sample

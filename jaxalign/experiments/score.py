@@ -1,4 +1,4 @@
-r"""A reward model and a file in, the same records with rewards out.
+r"""Scoring of records: the same file with rewards of a model.
 
 python -m jaxalign.experiments.score --config=configs/score.py \
     --config.model=runs/rm_bt_crowd/model \

@@ -1,4 +1,4 @@
-r"""A reward source behind HTTP: texts in, calibrated rewards out.
+r"""Reward server: texts in, calibrated rewards out, over HTTP.
 
 python -m jaxalign.experiments.serve --config=configs/serve.py \
     --config.source.models="('runs/rm_bt_crowd/model',)" --workdir=runs/serve

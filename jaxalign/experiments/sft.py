@@ -1,4 +1,4 @@
-r"""Prompts with answers in, a policy that answers like them out.
+r"""Supervised fine-tuning of a language model on prompts with answers.
 
 python -m jaxalign.experiments.sft --config=configs/sft_crowd.py \
     --workdir=runs/sft_crowd

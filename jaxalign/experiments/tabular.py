@@ -1,4 +1,4 @@
-r"""Does the welfare that is optimised reach the optimum, where it is known?
+r"""Tabular welfare check: does gradient ascent reach the known optimum?
 
 python -m jaxalign.experiments.tabular --config=configs/tabular_navigation.py \
     --workdir=runs/tabular_navigation

@@ -1,4 +1,4 @@
-r"""A policy and a source of rewards in, a policy moved towards them out.
+r"""Policy training by PPO, RLOO, GRPO or online DPO from any reward source.
 
 python -m jaxalign.experiments.train_policy \
     --config=configs/policy_maxmin_crowd.py --workdir=runs/policy_maxmin_crowd

@@ -1,4 +1,4 @@
-r"""Preferences in, a tokenizer of their words out.
+r"""Tokenizer training: byte-level BPE from the words of preferences.
 
 python -m jaxalign.experiments.train_tokenizer \
     --config=configs/tokenizer_crowd.py --workdir=runs/tokenizer_crowd

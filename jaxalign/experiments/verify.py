@@ -1,4 +1,4 @@
-r"""A local checkpoint against torch: logits, scores, padding, tokenizer.
+r"""Verification of a local checkpoint against torch: logits, scores, padding.
 
 python -m jaxalign.experiments.verify --config=configs/verify.py \
     --config.model=FOLDER --workdir=runs/verify

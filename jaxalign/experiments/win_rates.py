@@ -1,4 +1,4 @@
-r"""Two files of answers to the same prompts in, who wins how often out.
+r"""Win rates: two files of answers to the same prompts, compared.
 
 python -m jaxalign.experiments.win_rates --config=configs/win_rates.py \
     --config.first="('runs/a/best.jsonl',)" \

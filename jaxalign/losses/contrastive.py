@@ -1,4 +1,4 @@
-"""Contrastive losses on reward-model features, against the whole global batch.
+"""Contrastive losses on reward-model features, over the whole global batch.
 
 Two views of a feature are two passes under different dropout masks; instances
 are responses (`pair_rows`) or signed differences (`difference_rows`).

@@ -1,10 +1,10 @@
-"""A critic that predicts the law of what is to come, not only its mean.
+"""Distributional critic: losses and targets for the return distribution.
 
-With one reward at the end and no discount, the return's law is a mixture of
-final labels' laws, so the temporal-difference target of a distribution is a
-mixture of later predictions and needs no projection. With a reward per token or
-a discount the law moves off its atoms at each step, and `projected_returns`
-brings it back to them.
+With one reward at the end and no discount, the return distribution is a mixture
+over final labels, so the temporal-difference target is a mixture of later
+predictions and needs no projection. With a reward per token or a discount the
+distribution moves off its atoms at each step, and `projected_returns` projects
+it back onto them.
 """
 
 import functools
@@ -30,8 +30,8 @@ def categorical_returns(
   where n is the next step that counts.
 
   Args:
-    value_probs: V, predicted law at each step, float [..., T, d].
-    final_probs: law of the label of the finished response, float [..., d].
+    value_probs: V, predicted distribution, float [..., T, d].
+    final_probs: labels of the finished response, float [..., d].
     gae_lambda: λ, Python float in [0, 1].
     where: bool [..., T], True counts, all by default. Gaps may hold anything.
 
@@ -80,7 +80,7 @@ def categorical_returns(
 def two_hot(
   values: jax.Array, *, low: float, high: float, num_atoms: int
 ) -> jax.Array:
-  """The law on evenly spaced atoms with these means and the least spread.
+  """Distribution on evenly spaced atoms with these means and least spread.
 
   Mass lies on the two atoms around a value, in proportion to how near they are;
   beyond the range it all lies on the atom at that end.
@@ -126,7 +126,7 @@ def projected_returns(
   gae_lambda: float,
   where: jax.Array | None = None,
 ) -> jax.Array:
-  """λ-returns of a law over evenly spaced atoms, with a reward at each step.
+  """λ-returns of a distribution over even atoms, with a reward at each step.
 
     G_t = Φ(r_t + γ Z),  Z ~ (1 − λ) V_n + λ G_n;   G_t = Φ(r_t) at the end
 
@@ -135,7 +135,7 @@ def projected_returns(
   the range; what is beyond it counts as the atom at that end.
 
   Args:
-    value_probs: V, predicted law at each step, float [..., T, M].
+    value_probs: V, predicted distribution, float [..., T, M].
     rewards: r, float [..., T].
     low: the least atom.
     high: the greatest atom.
@@ -248,7 +248,7 @@ def categorical_critic_loss(
   *,
   where: jax.Array | None = None,
 ) -> jax.Array:
-  """Cross-entropy of predicted label laws against their λ-returns, in nats.
+  """Cross-entropy of predicted labels against their λ-returns, in nats.
 
     l_t = −Σ_i G_ti log softmax(logits_t)_i
 

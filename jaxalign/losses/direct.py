@@ -1,4 +1,4 @@
-"""Direct preference optimisation, alone and robust to the worst group."""
+"""Direct preference optimisation (DPO), plain and group-robust."""
 
 import jax
 import jax.numpy as jnp

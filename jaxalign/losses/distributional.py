@@ -1,4 +1,4 @@
-"""DPRM: a reward model that predicts how a crowd would label a response.
+"""DPRM losses: distances between predicted and observed label distributions.
 
 The crowd's answer is a distribution over d labels. The model predicts one from
 d logits, is trained on the distance between the two, and a policy is given a

@@ -1,4 +1,4 @@
-"""Earlier features, kept to fill the prototypes of a batch smaller than they.
+"""Feature queue: earlier features that fill up the prototypes of small batches.
 
 An explicit state: made once, pushed after each step, saved with the rest.
 """

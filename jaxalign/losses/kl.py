@@ -1,4 +1,4 @@
-"""How far a policy is from a reference: estimates, controllers, mismatch."""
+"""KL divergence to a reference policy: estimators, controllers, mismatch."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What a crowd said, as a target: votes, priors, certainty, label sets."""
+"""Crowd labels as targets: votes, priors, certainty, label sets."""
 
 import itertools
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""MetaRM: a gradient taken where the rewards of fresh responses spread."""
+"""MetaRM loss: a gradient taken where rewards of fresh responses spread."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A mixture of reward models, one taste per component; the unit is the user."""
+"""Mixture of reward models over users: likelihood and responsibilities."""
 
 import jax
 import jax.numpy as jnp
@@ -59,12 +59,12 @@ def mixture_log_likelihood(
   where: jax.Array | None = None,
   axis_name: AxisName = None,
 ) -> jax.Array:
-  """Log-likelihood of all preferences, users' tastes summed out, in nats.
+  """Log-likelihood of all preferences, latent groups summed out, in nats.
 
     L = Σ_u log Σ_k π_k Π_{n∈u} σ(gap_nk)
 
   All pairs of a user must be present, here or over `axis_name`: this is for
-  full passes, a minibatch would sum over tastes that change between batches.
+  full passes, a minibatch would sum over groups that change between batches.
 
   Args:
     gaps: reward of chosen minus reward of rejected under each component,
@@ -86,7 +86,7 @@ def mixture_log_likelihood(
       outside [0, 1].
 
   References:
-    Chakraborty et al., "MaxMin-RLHF", 2024, section 4; with soft tastes.
+    Chakraborty et al., "MaxMin-RLHF", 2024, section 4; soft assignment.
   """
   joint = _joint_log_likelihood(
     gaps, user, num_users, mixture_weights, where, axis_name
@@ -104,7 +104,7 @@ def user_responsibilities(
   hard: bool = False,
   axis_name: AxisName = None,
 ) -> jax.Array:
-  """Probability that each user has the taste of each component.
+  """Posterior probability of each component for each user.
 
     ρ_uk ∝ π_k Π_{n∈u} σ(gap_nk)
 

@@ -1,4 +1,4 @@
-"""Proximal policy optimisation: clipped losses, group advantages, corrections.
+"""Policy losses: clipped PPO, group advantages, importance corrections.
 
 Per token and unreduced. A log-ratio is held within ±20 before it is
 exponentiated, with zero gradient beyond: e²⁰ is 5·10⁸, where a ratio has long

@@ -1,4 +1,4 @@
-"""From one score per response to a reward per token, and what bends the score.
+"""Reward shaping: from one score per response to a reward per token.
 
 Shaping terms are returned apart from the score, so that both can be logged.
 """

@@ -1,6 +1,6 @@
-"""Pair and regression losses for a reward model that predicts a distribution.
+"""Uncertain rewards: losses for a reward model that predicts a distribution.
 
-A scalar reward averages over what it is not told: who is asking and who is
+A scalar reward averages over what it cannot see: who is asking and who is
 judging. A spread per response shows where that hides a disagreement.
 """
 

@@ -1,4 +1,4 @@
-"""From the groups' utilities to one objective: whose gain counts how much."""
+"""Welfare functions: from group utilities to one objective."""
 
 import jax
 import jax.numpy as jnp

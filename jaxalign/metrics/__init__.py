@@ -1,4 +1,4 @@
-"""What is reported and never optimised: jax and numpy only."""
+"""Metrics that are reported and never optimised: jax and numpy only."""
 
 from jaxalign.metrics.agreement import (
   diversity_matrix,

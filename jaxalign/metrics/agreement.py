@@ -1,4 +1,4 @@
-"""How far sources, groups and models are from wanting the same."""
+"""Agreement between sources, groups and models."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What the best of n samples by a proxy is worth, and how far it strays."""
+"""Best-of-n estimates: expected true reward and KL of picking by a proxy."""
 
 import math
 from collections.abc import Sequence

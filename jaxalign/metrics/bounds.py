@@ -1,4 +1,4 @@
-"""What one reward for all must cost a minority: bounds and exact gaps.
+"""Cost of a single pooled reward model to a minority: bounds and exact gaps.
 
 A group k has the rewards r_k and gains from a policy
 F_k(π) = E_π[r_k] − β KL(π ‖ π_ref); policies and rewards are tables.
@@ -177,7 +177,7 @@ def reward_mismatch_bound(
   feature_bound: float,
   constant: str = "paper",
 ) -> jax.Array:
-  """How far the parameters of one reward for all are from a group's own.
+  """Distance from the parameters of a pooled reward to a group's own.
 
     ‖φ − φ_u‖ ≥ c ε (1 − η_u) / D,   c = 1/4 (paper) or 2 (tight)
 
@@ -219,7 +219,7 @@ def alignment_gap_bound(
   lipschitz: float,
   feature_bound: float,
 ) -> jax.Array:
-  """What a group must lose to a policy trained on one reward for all.
+  """What a group must lose to a policy trained on a single pooled reward.
 
     gap ≥ λ [ε (1 − η_u)]² / (64 β² L D²)
 

@@ -1,4 +1,4 @@
-"""Whether predicted win probabilities mean what they say.
+"""Calibration of predicted win probabilities.
 
 A reward gap g claims that the preferred response wins with probability σ(g).
 Both orders of a pair are predictions, (σ(g), won) and (σ(−g), lost), so every

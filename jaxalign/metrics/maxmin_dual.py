@@ -1,4 +1,4 @@
-"""The best policy for the worst-off group, solved exactly for tables.
+"""Optimal MaxMin policy of a table, solved exactly by its convex dual.
 
     max_π min_k F_k(π) = min_{λ ∈ Δ} β E_x log E_{π_ref} exp(Σ_k λ_k r_k / β)
 

@@ -1,4 +1,4 @@
-"""How often, and by how much, rewards disagree with recorded preferences."""
+"""Preference accuracy and loss: how far rewards fit recorded choices."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The smallest differences that a number of pairs can show."""
+"""Detectable differences: the smallest that a number of pairs can show."""
 
 import statistics
 

@@ -1,4 +1,4 @@
-"""Whether people differ beyond one shared taste, by permutation."""
+"""Permutation tests for whether people differ beyond one shared preference."""
 
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ def shared_taste_scores(
   ridge: float = 1.0,
   num_iters: int = 20,
 ) -> jax.Array:
-  """What each preference says about taste that one shared taste does not.
+  """Score of each preference against one shared preference of all.
 
     s_n = (p_n − σ(w·x_n)) x_n
     w   = arg min Σ_n CE(p_n, σ(w·x_n)) + ridge/2 |w|²

@@ -1,4 +1,4 @@
-"""Whether scores keep equally good answers together and bad ones below."""
+"""Ties score: equally good answers kept together, and bad ones below."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""How far the people who voted on one thing agree with one another."""
+"""Inter-annotator agreement of people who voted on the same thing."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Decoder, reward heads and weights; the only folder that imports flax."""
+"""Models: decoder, reward heads and weights; the only folder with flax."""
 
 from jaxalign.models.config import DecoderConfig, RopeScaling
 from jaxalign.models.decoder import stack_layers, unstack_layers

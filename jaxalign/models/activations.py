@@ -1,4 +1,4 @@
-"""Where activations lie on a mesh, from the logical names models give them."""
+"""Activation sharding: logical axis names to places on a mesh."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence

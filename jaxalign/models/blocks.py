@@ -1,4 +1,4 @@
-"""What a layer is built of: norms, projections, attention, one block."""
+"""Transformer blocks: norms, projections, attention and MLP."""
 
 import functools
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The one description of a decoder: frozen, hashable, checked when made."""
+"""Decoder config: frozen, hashable, checked when made."""
 
 import dataclasses
 

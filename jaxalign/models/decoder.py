@@ -1,4 +1,4 @@
-"""A pre-norm decoder: token ids and a mask in, the residual stream out."""
+"""Pre-norm decoder: token ids and a mask in, the residual stream out."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where tokens become vectors, and vectors become logits of tokens."""
+"""Token embedding, and the logits that share or do not share it."""
 
 import flax.linen as nn
 import jax

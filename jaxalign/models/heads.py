@@ -1,4 +1,4 @@
-"""Reward and language models as pure `init` and `apply` over nested dicts."""
+"""Reward and language models: pure `init` and `apply` over nested dicts."""
 
 import functools
 from collections.abc import Callable

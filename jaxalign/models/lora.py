@@ -1,4 +1,4 @@
-"""Low-rank adapters as a transform of parameters: base plus a difference.
+"""LoRA: low-rank adapters as a transform of parameters.
 
 The network never knows: it is given base + difference. The base stays as it
 is, gradients and moments exist for the adapters alone, and several adapters

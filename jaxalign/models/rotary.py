@@ -1,4 +1,4 @@
-"""Rotary positions: how fast each pair of a head turns, and the turning."""
+"""Rotary positions (RoPE): frequencies of each pair, and the rotation."""
 
 import math
 

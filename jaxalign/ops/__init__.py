@@ -1,4 +1,4 @@
-"""Numerics without a word of preferences: jax and numpy only."""
+"""Numerics that know nothing of preferences: jax and numpy only."""
 
 from jaxalign.ops.assignment import (
   balanced_assignments,

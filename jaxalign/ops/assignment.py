@@ -1,4 +1,4 @@
-"""Unit vectors and balanced assignments of rows to columns."""
+"""Balanced assignment of rows to columns, and unit vectors."""
 
 import jax
 import jax.numpy as jnp

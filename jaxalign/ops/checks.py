@@ -1,4 +1,4 @@
-"""Trace-time checks: what was got, what is allowed, before any compute."""
+"""Argument checks at trace time: what was got and what is allowed."""
 
 from collections.abc import Collection
 

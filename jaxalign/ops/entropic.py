@@ -1,4 +1,4 @@
-"""The dual potential of entropic transport, and its derivative.
+"""Entropic transport: its dual potential, and the derivative of that.
 
 With M = cost / ε the optimal plan is P_ij = a_i b_j exp(φ_i + γ_j − M_ij).
 Only γ is solved for: φ follows from it row by row, so rows always sum to a.

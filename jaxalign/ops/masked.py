@@ -1,4 +1,4 @@
-"""Masked statistics that count over devices too, exact and NaN-safe."""
+"""Masked statistics over arrays and devices, exact and NaN-safe."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The shortest vector in the convex hull of a few, exactly."""
+"""Min-norm point in the convex hull of a few vectors, exactly."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Returns and advantages along time, over gaps that do not count."""
+"""Returns and advantages (GAE) along time, across masked gaps."""
 
 from typing import NamedTuple
 

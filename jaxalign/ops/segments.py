@@ -1,4 +1,4 @@
-"""Sums and means by group, over devices too; what is masked is never read."""
+"""Segment sums and means by group, over devices too, masks never read."""
 
 import jax
 import jax.numpy as jnp

@@ -1,1 +1,1 @@
-"""Mechanism that no stage owns: mesh, checkpoints, guards, reports."""
+"""Runtime: mesh, checkpoints, guards and reports that all stages share."""

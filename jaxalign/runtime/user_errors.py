@@ -1,4 +1,4 @@
-"""User errors: one line and exit status 2, told from defects of the library."""
+"""User errors: one line and exit status 2, as opposed to library defects."""
 
 import linecache
 import os
@@ -15,7 +15,7 @@ def is_users(error: BaseException) -> bool:
 
   So it is with what a machine refuses (OSError), and with what a `raise`
   statement of this package refuses. What any other line raises was not
-  foreseen: a defect, or code of the user's own, which its traceback locates.
+  expected: a defect, or code of the user's own, which its traceback locates.
   """
   if isinstance(error, OSError):
     return True

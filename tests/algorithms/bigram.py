@@ -1,7 +1,7 @@
 """A policy that is a table, so that everything about it is known exactly.
 
 The next token depends on the last one alone; a critic is a vector with a value
-per token, or a table with the logits of a law per token. Prompts have two
+per token, or a table with logits over atoms per token. Prompts have two
 columns, responses up to three.
 """
 

@@ -1,4 +1,4 @@
-"""A critic that predicts a law: one step of learning against NumPy loops."""
+"""Distributional critic: one step of learning against NumPy loops."""
 
 import jax
 import jax.numpy as jnp

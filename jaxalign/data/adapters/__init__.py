@@ -1,1 +1,1 @@
-"""Adapters: other people's preference files as records."""
+"""Dataset adapters: public preference data sets as records."""

@@ -1,4 +1,4 @@
-"""What an adapter is: a small table that names every column it meets."""
+"""Adapter base: a small table that names every column of a data set."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Adapters of hub data sets that hold one comparison per row."""
+"""Hub adapters, flat: data sets with one comparison per row."""
 
 import math
 import os.path

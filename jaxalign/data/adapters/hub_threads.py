@@ -1,4 +1,4 @@
-"""Adapters of hub data sets whose comparisons are spread over several rows."""
+"""Hub adapters, threaded: comparisons that are spread over several rows."""
 
 import collections
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Adapters of files whose responses were rated or chosen, not compared."""
+"""Local adapters, ratings: files whose responses were rated or chosen."""
 
 import re
 from collections.abc import Mapping

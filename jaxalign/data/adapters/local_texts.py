@@ -1,4 +1,4 @@
-"""Adapters of files whose texts nobody judged: to imitate, or to go on from."""
+"""Local adapters, texts: files of demonstrations or of prompts alone."""
 
 import functools
 from collections.abc import Mapping

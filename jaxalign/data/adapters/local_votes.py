@@ -1,4 +1,4 @@
-"""Adapters of files that hold votes on texts kept in another file."""
+"""Local adapters, votes: files of votes on texts that another file holds."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Every named adapter: folders, files in folders, and data sets of the hub."""
+"""Adapter registry: local folders, files in folders, and hub data sets."""
 
 from jaxalign.data.adapters import (
   hub_flat,

@@ -1,4 +1,4 @@
-"""What rows of tokens must offer to be put into batches."""
+"""Token dataset protocol: what the batch loader needs of rows of tokens."""
 
 from typing import Protocol
 

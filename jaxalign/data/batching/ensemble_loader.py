@@ -1,4 +1,4 @@
-"""Batches of several models trained side by side, each in its own order."""
+"""Ensemble batch loader: every member has its own epoch plan."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""In which order and company rows are shown in an epoch, from a seed."""
+"""Seeded epoch plan: which rows form which batch, and in which order."""
 
 import dataclasses
 

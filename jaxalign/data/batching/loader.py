@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, step, process): resuming is counting."""
+"""Batch loader: batches as a pure function of (seed, step, process)."""
 
 import dataclasses
 import threading

@@ -1,4 +1,4 @@
-"""Names of sources, groups and people as numbers."""
+"""Integer ids for the names of sources, groups and annotators."""
 
 import array
 from collections.abc import Sequence

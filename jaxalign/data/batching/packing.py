@@ -1,4 +1,4 @@
-"""Several short sequences in one row, for language modelling."""
+"""Sequence packing: several short sequences in one row of tokens."""
 
 import bisect
 import heapq

@@ -1,4 +1,4 @@
-"""Preferences as token ids: flat arrays, cheap at a million pairs."""
+"""Pair dataset: preferences as flat arrays of token ids, cheap at a million."""
 
 import array
 import dataclasses

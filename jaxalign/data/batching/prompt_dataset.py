@@ -1,4 +1,4 @@
-"""Prompts alone as token ids, padded on the left, for a policy to continue."""
+"""Prompt dataset: token ids padded on the left, for a policy to continue."""
 
 import array
 import dataclasses
@@ -127,7 +127,7 @@ def encode_prompts(
     records: read once; their responses are not looked at.
     tokenizer: from `load_tokenizer`.
     max_length: bound on a prompt, bos included, in tokens.
-    group_names: the groups that are told apart.
+    group_names: the groups that have numbers of their own.
     processes: who shares the work; ids come in with `PromptDataset.hold` then.
       None tokenises everything here.
 

@@ -1,4 +1,4 @@
-"""K-way rankings, best-of-n choices and rated responses as token ids."""
+"""Ranking dataset: K-way rankings, best-of-n choices and rated responses."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence

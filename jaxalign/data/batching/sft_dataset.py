@@ -1,4 +1,4 @@
-"""Prompts with one response each, packed into rows for language modelling."""
+"""SFT dataset: prompts with one response each, packed into rows."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator

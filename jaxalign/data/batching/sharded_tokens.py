@@ -1,4 +1,4 @@
-"""Token ids of which each process holds those that it shows, and no others.
+"""Sharded token ids: each process holds the rows that it will show, no others.
 
 Which rows a process shows depends on the lengths of all of them. So all records
 pass by twice: first each process tokenises every P-th chunk and keeps lengths

@@ -1,4 +1,4 @@
-"""Prompts with their responses as token ids: one flat array, also on disk."""
+"""Token store: prompts and responses as one flat array, also on disk."""
 
 import array
 import dataclasses

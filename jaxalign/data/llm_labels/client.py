@@ -1,4 +1,4 @@
-"""The only HTTP client of the library: JSON in, JSON out, and chat on top.
+"""HTTP client of the library: JSON in, JSON out, and chat completions on top.
 
 Every request is made until an answer comes or the attempts are used up, no
 faster and no more at a time than allowed. What was answered before is not asked

@@ -1,4 +1,4 @@
-"""A crowd of personas: who they are, what they are asked, what they answered.
+"""Personas of an LLM crowd: profiles, questions, and parsing of their votes.
 
 Every persona gives one of d labels to a response, and the population's own
 distribution is asked for once as the prior. What is not exactly in the form

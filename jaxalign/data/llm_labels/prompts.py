@@ -1,4 +1,4 @@
-"""Whom to ask and what: an endpoint's settings, questions and answers."""
+"""Endpoint settings and prompts for LLM judges and personas."""
 
 import dataclasses
 import hashlib

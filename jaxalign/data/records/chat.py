@@ -1,4 +1,4 @@
-"""Prompts and responses: plain text or chat turns, in any of TRL's forms."""
+"""Chat and plain-text prompts and responses, in any of TRL's forms."""
 
 import os.path
 from collections.abc import Mapping

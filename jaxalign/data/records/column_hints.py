@@ -1,4 +1,4 @@
-"""Unknown columns of a file: what they may stand for."""
+"""Unknown columns of a file, and which known column each may stand for."""
 
 import difflib
 from collections.abc import Collection

@@ -1,4 +1,4 @@
-"""One parser per kind of column: a JSON value in, a checked value out.
+"""Column parsers: a JSON value in, a checked value out, one per kind.
 
 Every parser takes the column's name and the value, and raises ValueError with
 what was got and what is allowed.

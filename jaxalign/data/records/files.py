@@ -1,4 +1,4 @@
-"""Rows of local files and hub data sets, each with the place it came from.
+"""File readers: rows of JSONL, CSV, parquet and hub data, with their place.
 
 Every function yields `(where, row)`: `where` is FILE:LINE (FILE:ROW for
 parquet and the hub) and `row` maps columns to JSON values, or is the ValueError
@@ -77,7 +77,7 @@ def read_csv(path: str) -> Iterator[tuple[str, Mapping[str, Any] | ValueError]]:
         raise
       except (csv.Error, ValueError) as error:
         if lines.number > first or lines.raw.count(b'"') % 2:
-          # Where a quote is open, no later line can be told from a cell.
+          # Behind an open quote, a later line may be part of a cell.
           raise BrokenFile(
             f"{path}:{first}: {error}; a quoted cell does not end here, so "
             "nothing behind it can be read"

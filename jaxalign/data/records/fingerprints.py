@@ -1,4 +1,4 @@
-"""Fingerprints of inputs by content, so that a moved file is the same one."""
+"""Fingerprints of inputs by content, so that a moved file keeps its own."""
 
 import hashlib
 import os

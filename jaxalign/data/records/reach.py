@@ -1,4 +1,4 @@
-"""Network or rights: why a hub or an object store was not reached."""
+"""Access errors of hubs and object stores: network or permissions."""
 
 import socket
 

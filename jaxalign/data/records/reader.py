@@ -1,4 +1,4 @@
-"""From the names of sources to records, all at once or one by one."""
+"""Record reader: names of sources to records, all at once or streamed."""
 
 import collections
 import dataclasses

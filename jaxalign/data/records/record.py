@@ -1,4 +1,4 @@
-"""One preference, whatever file it came from."""
+"""Preference record: the one form that every file is read into."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

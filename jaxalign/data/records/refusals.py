@@ -1,4 +1,4 @@
-"""Records that a tokenizer or its chat template refuses, found by their line.
+"""Records that a tokenizer or its chat template refuses, with file and line.
 
 A record is well formed before it meets a tokenizer, and may still be of no use
 to it: a chat template takes no system turn, a vocabulary without an unknown

@@ -1,4 +1,4 @@
-"""From the name of a source to its rows, in the same order every time."""
+"""Data sources: globs, hub and synthetic names to rows, in a fixed order."""
 
 import glob
 import json

@@ -1,4 +1,4 @@
-"""What training and held-out records may not share, and how to part them."""
+"""Train and held-out splits: what they may not share, and how to make them."""
 
 import hashlib
 from collections.abc import Iterable

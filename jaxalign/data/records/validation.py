@@ -1,4 +1,4 @@
-"""What columns of one record say together, and what would contradict."""
+"""Cross-field validation: columns of a record that contradict each other."""
 
 from collections.abc import Mapping
 from typing import Any

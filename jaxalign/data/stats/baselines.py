@@ -1,4 +1,4 @@
-"""What a reward model must beat: response length, and a bag of words."""
+"""Trivial baselines for a reward model: response length and a bag of words."""
 
 import collections
 import dataclasses

@@ -1,4 +1,4 @@
-"""Texts that occur twice, or almost: within a file, and across splits.
+"""Exact and near duplicates, within a file and across splits.
 
 Equality is judged after folding case and leaving out all but letters and
 digits. Near-equality is a Jaccard similarity of word triples, candidates for

@@ -1,4 +1,4 @@
-"""What a response looks like: its length and its most telling words."""
+"""Style statistics of responses: length and most telling words."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a set of preferences holds, counted: lengths, votes, people, sides."""
+"""Dataset summary: counts of lengths, votes, annotators and sides."""
 
 import collections
 from collections.abc import Mapping, Sequence

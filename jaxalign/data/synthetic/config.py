@@ -1,4 +1,4 @@
-"""The knobs of the synthetic crowd, checked before anyone votes."""
+"""Config of the synthetic crowd, checked before anyone votes."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""A synthetic crowd whose groups want different things, from a seed."""
+"""Synthetic annotator crowd whose groups want different things, from a seed."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ PRESETS: dict[str, CrowdConfig] = {
   # The majority of the last sitting no longer wants what it wanted at first.
   "drift": CrowdConfig(drift=1.0),
   "votes": CrowdConfig(votes_per_pair=10, aggregate=True),
-  # Two tastes that show in how one and the same response is labelled.
+  # Two groups that label one and the same response differently.
   "labels": CrowdConfig(
     shares=(0.6, 0.4), temperature=1.0, labels=True, label_votes=10
   ),
@@ -178,7 +178,7 @@ def draw_demonstrations(
   """Answers of every quality, good and bad alike, as a base policy has them.
 
   Nobody has chosen among them, so a policy trained on them knows the world's
-  language and none of the crowd's tastes.
+  language and none of the crowd's preferences.
 
   Args:
     config: the crowd, for its seed.

@@ -1,4 +1,4 @@
-"""Navigation on a small grid where every group wants to be somewhere else."""
+"""Gridworld navigation in which every group has a goal of its own."""
 
 from typing import NamedTuple
 

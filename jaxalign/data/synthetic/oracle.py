@@ -1,4 +1,4 @@
-"""What the best possible model would score on the synthetic crowd."""
+"""Oracle scores: the best any model can reach on the synthetic crowd."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Rewards of real text that need no model: how it feels, and how short it is.
+"""Rewards of real text that need no model: sentiment and conciseness.
 
 A policy config names them as its source, one output or both:
 `source.function="jaxalign.data.synthetic.text_rewards:sentiment_and_conciseness"`,

@@ -1,9 +1,9 @@
-"""A small world of household questions whose answers have known qualities.
+"""Synthetic texts: household questions and answers with known qualities.
 
 An answer may be warm (friendly phrases), short, and on topic (it names the
-thing that was asked about), in any combination, so that tastes for warmth and
-for brevity conflict while everyone agrees about the topic. The qualities are
-read off the text itself, so they are defined for any text, a model's included.
+thing that was asked about), in any combination, so that preferences for warmth
+and for brevity conflict while everyone agrees about the topic. The qualities
+are read off the text itself, so they are defined for any text, a model's too.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What members of the synthetic crowd think of responses, as numbers."""
+"""Simulated votes: what members of the synthetic crowd think of responses."""
 
 import numpy as np
 

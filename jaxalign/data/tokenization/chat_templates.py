@@ -1,4 +1,4 @@
-"""Chats as text: the dialogue form of HH-RLHF, in Python and in Jinja."""
+"""Chat templates: the dialogue form of HH-RLHF, in Python and in Jinja."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Long texts cut by characters before a tokenizer sees them.
+"""Clipping of long texts by characters, before a tokenizer sees them.
 
 A tokenizer needs up to 400 bytes and 10 microseconds for each character, and of
 a text of ten million all but the last thousand tokens are thrown away. What can

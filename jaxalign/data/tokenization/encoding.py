@@ -1,4 +1,4 @@
-"""Records as token ids, markers included, within a bound of tokens."""
+"""Encoding of records as token ids, with markers, within a length bound."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Tokenizers of `model/` folders from before they wrote their own markers.
+"""Older tokenizers: `model/` folders from before markers were written.
 
 Those models were trained on bos, text and eos whatever their tokenizer adds by
 itself. Here it is made to add just that, so that they are read as they were.

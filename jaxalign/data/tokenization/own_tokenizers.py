@@ -1,4 +1,4 @@
-"""Tokenizers made here: one token per byte, or byte-level BPE."""
+"""Own tokenizers: one token per byte, or byte-level BPE."""
 
 from collections.abc import Iterable
 

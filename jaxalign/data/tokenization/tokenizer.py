@@ -1,4 +1,4 @@
-"""Text to token ids, as the tokenizer's own files say."""
+"""Tokenizer: text to token ids, as its own files say."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Files of a tokenizer: damage ends in one line, and no byte is missing."""
+"""Tokenizer checks: damaged files end in one line, and no byte is missing."""
 
 import contextlib
 import json

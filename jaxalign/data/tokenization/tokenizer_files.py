@@ -1,4 +1,4 @@
-"""Tokenizers from folders, offline: ours, and any of Hugging Face layout."""
+"""Tokenizer loading from folders, offline: ours and Hugging Face layout."""
 
 import os
 from collections.abc import Iterable
@@ -75,7 +75,7 @@ def load_tokenizer(spec: str) -> Tokenizer:
     return byte_tokenizer()
   if not os.path.isdir(spec):
     raise ValueError(
-      f"tokenizer must be 'byte' or a folder, got {spec!r}, which is no folder"
+      f"tokenizer must be 'byte' or a folder, got {spec!r}, not a folder"
     )
   tokenizer_checks.check_files(spec)
   with tokenizer_checks.named(spec):

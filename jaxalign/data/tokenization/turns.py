@@ -1,4 +1,4 @@
-"""Turns of a chat: role, content, and what else a chat template may read."""
+"""Chat turns: role, content, and what else a chat template may read."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -172,7 +172,7 @@ def main(
       jax.process_count(),
     )
     with (
-      heartbeat.EndingTogether(values.host_silence),
+      heartbeat.FailFast(values.host_silence),
       preemption.leaving_at_once(),
       full_disk.named(workdir),
       workdir_lock.held(workdir, is_main=multihost.is_main()),

@@ -1,4 +1,4 @@
-"""Log lines about input: what was read, what was lost, how far the work is."""
+"""Log lines about input: rows read, rows lost, progress."""
 
 from collections.abc import Iterable, Mapping
 

@@ -115,13 +115,13 @@ def open_tokenizer(config: DataConfig, folder: str | None) -> Tokenizer:
   """As `tokenizers.open_tokenizer`, with the config's chat template.
 
   Raises:
-    ValueError: no tokenizer is given, or the template is no file.
+    ValueError: no tokenizer is given, or the template is not a file.
   """
   tokenizer = tokenizers.open_tokenizer(config, folder)
   if config.chat_template is not None:
     path = epath.Path(sources.expand_variables(config.chat_template))
     if not path.is_file():
-      raise ValueError(f"data.chat_template: {path} is no file")
+      raise ValueError(f"data.chat_template: {path} is not a file")
     return tokenizer.with_template(path.read_text("utf-8"))
   return tokenizer
 

@@ -1,4 +1,4 @@
-"""The `data` section of a config that reads prompts to be answered."""
+"""The `data` section of a config that reads prompts for a policy."""
 
 import dataclasses
 import logging
@@ -66,7 +66,7 @@ def load_prompts(
     config: length and the policy for bad records.
     files: sources, see `PromptConfig`.
     tokenizer: from `tokenizers.open_tokenizer`.
-    group_names: groups of prompts that are told apart.
+    group_names: groups of prompts that have numbers of their own.
     limit: number of prompts, spread evenly over the sources; None for all.
     noted: sees the prompts, or None.
     held_out: whether they are, for `noted`.

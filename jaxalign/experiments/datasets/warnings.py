@@ -1,4 +1,4 @@
-"""Data warnings: held-out rows that also train, no such rows, bare chats."""
+"""Data warnings: leaked or missing held-out rows, chats without a template."""
 
 import dataclasses
 import logging

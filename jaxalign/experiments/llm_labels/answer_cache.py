@@ -1,4 +1,4 @@
-"""Answers of an endpoint on a disk, so that a killed run asks nothing twice."""
+"""Answer cache on disk: a killed run asks an endpoint nothing twice."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""A chat model as the judge of two answers, asked in both orders.
+"""LLM judge: a chat model compares two answers, asked in both orders.
 
 A judge that prefers whatever comes first disagrees with itself when the answers
 change places, and that is counted as a tie.

@@ -1,4 +1,4 @@
-"""What a crowd of personas is asked about a response, and what it answered."""
+"""Persona votes: questions to an LLM crowd about responses, and answers."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""A policy's folder as something that answers prompts, as text."""
+"""Policy answers: a policy's folder as a function from prompts to texts."""
 
 import dataclasses
 from collections.abc import Sequence

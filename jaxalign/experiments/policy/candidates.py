@@ -1,4 +1,4 @@
-"""Several answers to each prompt, and what they are worth to whom."""
+"""Candidates: several answers to each prompt, with utilities per group."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

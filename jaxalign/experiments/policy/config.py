@@ -1,4 +1,4 @@
-"""The config of `train_policy`, whole and checked."""
+"""Config of `train_policy`, with checks across its sections."""
 
 import dataclasses
 

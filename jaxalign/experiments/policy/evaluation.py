@@ -1,4 +1,4 @@
-"""What a policy's answers to held-out prompts are worth to each group."""
+"""Policy evaluation: utility of held-out answers for each group."""
 
 from collections.abc import Callable
 from typing import Any

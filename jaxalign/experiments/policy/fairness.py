@@ -1,4 +1,4 @@
-"""Policies side by side: what each is worth to each group, at equal KL.
+"""Fairness of policies: utility of each group at equal KL, side by side.
 
 Each policy logged what its answers to held-out prompts were truly worth to
 every group while it moved away from the common start. A policy that went

@@ -1,4 +1,4 @@
-"""Folders that other networks of a policy run start from than the policy."""
+"""Initial checkpoints for reference and critic, where not the policy's own."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""How likely a policy finds the answers of packed texts."""
+"""Likelihood of packed texts' answers under a policy."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The networks of `train_policy`: policy, reference and critic on one decoder.
+"""Networks of `train_policy`: policy, reference and critic on one decoder.
 
 Without adapters the policy is trained as a whole and the reference is a frozen
 copy, or another policy of the same decoder. With adapters the frozen parameters
@@ -150,7 +150,7 @@ def make_networks(
   if rewarded and critic.num_atoms is not None:
     raise ValueError(
       "critic.num_atoms must be None where critic.init_from is a reward model, "
-      f"whose head predicts no law, got {critic.num_atoms}"
+      f"whose head predicts one number, got {critic.num_atoms}"
     )
   adapters = model_config.lora
   if reference is not None:

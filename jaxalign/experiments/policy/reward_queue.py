@@ -1,4 +1,4 @@
-"""Requests of many clients as batches of one reward source, within bounds."""
+"""Reward queue: requests of many clients as batches of one reward source."""
 
 import asyncio
 import collections

@@ -1,4 +1,4 @@
-"""The `source` section of a config: who scores texts, whoever it is."""
+"""Reward source of a run: the `source` section of a config, opened."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The host's part of an iteration: what was sampled, as texts, and scored."""
+"""Rollout on the host: sampled responses as texts, and their scores."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Rounds of a policy, each from the last: what it was worth after each.
+"""Rounds of policy training, each from the last: utility after every round.
 
 Every round logs what its answers to the same held-out prompts are truly worth
 to each group, and what the reward of that round says of them. Where the reward

@@ -1,4 +1,4 @@
-"""How a policy answers prompts, and how far its answers took it."""
+"""Sampling from a policy, with KL and divergence of its answers."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

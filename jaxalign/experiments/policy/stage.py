@@ -1,4 +1,4 @@
-"""The programs of a policy run, jitted and laid out over a mesh."""
+"""Programs of a policy run, jitted and laid out over a mesh."""
 
 import math
 from collections.abc import Callable

@@ -67,7 +67,7 @@ def summarise(
   dataset: pair_dataset.PairDataset,
   weights: Sequence[float] | None,
 ) -> dict[str, Any]:
-  """Scores of a model with K heads as a mixture of K tastes.
+  """Scores of a model with K heads as a mixture of K groups.
 
   Args:
     rewards: float32 [N, 2, K] of held-out pairs.
@@ -214,7 +214,7 @@ def _probs(gaps: np.ndarray) -> np.ndarray:
 
 
 def _right(probs: np.ndarray) -> np.ndarray:
-  """1 for a preference foreseen, a half for none, 0 for the opposite."""
+  """1 for a preference predicted, a half for none, 0 for the opposite."""
   right: np.ndarray = (np.sign(probs - 0.5) + 1) / 2
   return right
 

@@ -1,4 +1,4 @@
-"""Continuous batching: a row that has ended makes room for the next prompt."""
+"""Continuous batching: a finished row takes the next prompt at once."""
 
 import functools
 from collections.abc import Sequence

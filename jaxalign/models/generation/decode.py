@@ -1,4 +1,4 @@
-"""The decoder token by token: a cache per layer, and no scan over layers."""
+"""Token-by-token decoding: a cache per layer, and no scan over layers."""
 
 from typing import Any, NamedTuple
 

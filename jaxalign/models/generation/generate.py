@@ -1,4 +1,4 @@
-"""Prompts in, samples of a language model and their log-probabilities out."""
+"""Generation: prompts in, sampled responses and log-probabilities out."""
 
 import functools
 from collections.abc import Sequence

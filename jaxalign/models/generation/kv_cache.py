@@ -1,9 +1,9 @@
-"""Rows that are being generated: their caches, their tokens, one step for all.
+"""Decoding state with a ring KV cache: one step for rows at any position.
 
 The cache is a ring of slots, and all rows write the same slot at a step. A key
-knows its position, so it matters to nobody in which slot it lies: a row that
-begins while others are halfway has its prompt put into the slots just before
-the one to be written next, and no row waits for another.
+carries its position, so its slot does not matter. A row that begins while
+others are halfway has its prompt put into the slots just before the one to be
+written next, and no row waits for another.
 """
 
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ Params = Any  # nested dict of arrays, `layers` a tuple of trees
 
 
 class Slots(NamedTuple):
-  """B rows in the making, S slots of cache each.
+  """Decoding state of B rows with S cache slots each.
 
   Attributes:
     caches: keys and values of each layer, `blocks.Cache` of [B, S, K, d].

@@ -1,4 +1,4 @@
-"""One token from each row of logits, and what its probability was."""
+"""Token sampling: temperature, top-k, top-p, and the log-probability."""
 
 import dataclasses
 from collections.abc import Hashable

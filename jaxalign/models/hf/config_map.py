@@ -1,4 +1,4 @@
-"""config.json to DecoderConfig and back, as the family tables say."""
+"""Config mapping: config.json to DecoderConfig and back."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a checkpoint family consists of, and the rows that all families share.
+"""Checkpoint family: the tables of config fields and tensors that define one.
 
 A family is rows of config fields, rows of tensors, the values that its code
 hard-wires and the fields that do not touch the function.

@@ -1,4 +1,4 @@
-"""Checkpoint families with LayerNorm and biases: GPT-2, GPT-NeoX and OPT."""
+"""GPT families: GPT-2, GPT-NeoX and OPT, with LayerNorm and biases."""
 
 from jaxalign.models.hf.family import (
   ACTIVATIONS,

@@ -1,4 +1,4 @@
-"""Checkpoint families in the shape of Llama: RMSNorm, rotary, gated MLP."""
+"""Llama families: RMSNorm, rotary positions and a gated MLP."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""From tensors of a file to placed arrays, one layer in memory at a time."""
+"""Weight loader: checkpoint tensors to placed arrays, one layer at a time."""
 
 import functools
 import os
@@ -131,7 +131,7 @@ def read_parameter(
     of_layer = NamedSharding(sharding.mesh, PartitionSpec(*sharding.spec[1:]))
   whole = _zeros(part.shape, dtype, sharding)
   for layer, full in enumerate(part.names()):
-    # Waiting keeps the layers to come out of memory until this one has left.
+    # Waiting keeps later layers out of memory until this one has left.
     whole = jax.block_until_ready(
       _setter(sharding)(whole, placed(full, of_layer), jnp.int32(layer))
     )

@@ -1,4 +1,4 @@
-"""Which part of which checkpoint tensor holds each of our parameters."""
+"""Parameter mapping: which part of which checkpoint tensor holds each array."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""Adapters in the folder format of PEFT, both ways, score head inside."""
+"""PEFT adapters: its folder format, both ways, score head inside."""
 
 import os
 import pathlib

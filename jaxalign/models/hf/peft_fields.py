@@ -1,4 +1,4 @@
-"""What an adapter_config.json says, and what it may not say.
+"""Fields of PEFT's adapter_config.json: an allow-list with checks.
 
 PEFT has dozens of fields, and new ones every year, of which many change what an
 adapter computes. So the fields are an allow-list: one that is not in it ends

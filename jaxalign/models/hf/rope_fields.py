@@ -1,4 +1,4 @@
-"""How a config.json says that heads are rotated: two places, several words."""
+"""RoPE fields of a config.json: two places, several spellings."""
 
 import dataclasses
 import math

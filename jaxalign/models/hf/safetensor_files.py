@@ -1,4 +1,4 @@
-"""The safetensors files of a folder: found, checked, read tensor by tensor."""
+"""Safetensors files of a folder: found, checked, read tensor by tensor."""
 
 import json
 import os

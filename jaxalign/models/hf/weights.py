@@ -1,4 +1,4 @@
-"""Hugging Face folders in and out: safetensors, one parameter at a time.
+"""Hugging Face weights in and out: safetensors, one parameter at a time.
 
 Nothing is guessed: a tensor that is missing, left over or misshapen is an error
 that names the file and the tensor.

@@ -1,9 +1,9 @@
-"""Processes of one run end together, each with the reason.
+"""Heartbeat of processes: when one fails, all fail fast with its reason.
 
-When one process fails, the others wait for it inside a collective, for as long
-as JAX keeps silent. So every process says now and then, through the key-value
-store of `jax.distributed`, that it is alive, and a failing one says why. Who
-reads that another failed or has fallen silent ends with that reason.
+When one process fails, the others wait for it inside a collective until JAX
+gives up. So every process writes a heartbeat to the key-value store of
+`jax.distributed`, and a failing one writes its reason. A process that reads a
+failure, or misses a heartbeat, exits with that reason.
 """
 
 import contextlib
@@ -66,8 +66,8 @@ def shared_store() -> Store | None:
     ) from error
 
 
-class Watch:
-  """One process's look at the others, to be taken periodically.
+class Heartbeat:
+  """Heartbeat of one process, and its periodic check of the others'.
 
   Attributes:
     process: this one.
@@ -175,17 +175,17 @@ def _may_be_of_another(error: BaseException) -> bool:
 class _Thread(threading.Thread):
   """Looks at the others until told to stop."""
 
-  def __init__(self, watch: Watch, period_s: float):
-    super().__init__(name="watch", daemon=True)
-    self._watch = watch
+  def __init__(self, heartbeat: Heartbeat, period_s: float):
+    super().__init__(name="heartbeat", daemon=True)
+    self._heartbeat = heartbeat
     self._period_s = period_s
     self.stopped = threading.Event()
 
   def run(self) -> None:
     while not self.stopped.wait(self._period_s):
       try:
-        self._watch.beat()
-        failure, lost = self._watch.failure(), self._watch.lost()
+        self._heartbeat.beat()
+        failure, lost = self._heartbeat.failure(), self._heartbeat.lost()
       except jax.errors.JaxRuntimeError as error:
         if not self.stopped.is_set():
           _end(f"process 0 is gone: {error}", preemption.EXIT_STATUS)
@@ -196,20 +196,20 @@ class _Thread(threading.Thread):
         self._end(lost, preemption.EXIT_STATUS)
 
   def _end(self, reason: str, status: int) -> None:
-    if self._watch.process == 0:
+    if self._heartbeat.process == 0:
       # With it goes the store: the others would not learn who was lost.
       time.sleep(2 * self._period_s)
     _end(reason, status)
 
 
-class EndingTogether:
-  """A block in which no process outlives another by much.
+class FailFast:
+  """A block in which all processes exit soon after one fails.
 
-  An error in the block is told to the others, which end with it as their
-  reason; a process of which nothing is heard ends them with
-  `preemption.EXIT_STATUS`, as starting again may help. An error that may come
-  from another one's end, such as a broken connection, waits to see whether it
-  does. One process alone is left alone.
+  An error in the block is reported to the others, which exit with it as their
+  reason. A process without a heartbeat makes them exit with
+  `preemption.EXIT_STATUS`, as starting again may help. An error that another
+  process may have caused, such as a broken connection, waits to see whether it
+  did. A run of one process is left alone.
   """
 
   def __init__(self, timeout_s: float):
@@ -226,20 +226,20 @@ class EndingTogether:
       raise ValueError(f"timeout_s must be in (0, 100], got {timeout_s}")
     self._timeout_s = timeout_s
     self._period_s = timeout_s / 8
-    self._watch: Watch | None = None
+    self._heartbeat: Heartbeat | None = None
 
-  def __enter__(self) -> "EndingTogether":
-    """Begins to watch the others, if there are any."""
+  def __enter__(self) -> "FailFast":
+    """Starts the heartbeat, if there are other processes."""
     client = shared_store() if jax.process_count() > 1 else None
     if client is not None:
-      self._watch = Watch(
+      self._heartbeat = Heartbeat(
         client,
         process=jax.process_index(),
         num_processes=jax.process_count(),
         timeout_s=self._timeout_s,
       )
-      self._watch.beat()
-      self._thread = _Thread(self._watch, self._period_s)
+      self._heartbeat.beat()
+      self._thread = _Thread(self._heartbeat, self._period_s)
       self._thread.start()
     return self
 
@@ -250,7 +250,7 @@ class EndingTogether:
     trace: types.TracebackType | None,
   ) -> None:
     """Ends the process if there was an error and there are others."""
-    if self._watch is None:
+    if self._heartbeat is None:
       return
     if isinstance(error, Exception):
       # Shown by `_end`, whose line is all that a user error needs.
@@ -262,7 +262,7 @@ class EndingTogether:
         time.sleep(self._timeout_s + 2 * self._period_s)
       reason = f"{type(error).__name__}: {error}"
       with contextlib.suppress(jax.errors.JaxRuntimeError):
-        self._watch.fail(reason)
+        self._heartbeat.fail(reason)
       # Process 0 holds the store, so it waits until the others have read it.
       time.sleep(2 * self._period_s if jax.process_index() == 0 else 0)
       self._thread.stopped.set()

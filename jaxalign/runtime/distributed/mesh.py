@@ -1,4 +1,4 @@
-"""The one mesh, and the one table from logical axes to its axes.
+"""Device mesh, and the table from logical axes to mesh axes.
 
 Models name logical axes; this file alone decides what they mean on devices.
 `pmap`, the second, data-parallel mode, lives here and nowhere else.

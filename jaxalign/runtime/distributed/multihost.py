@@ -1,4 +1,4 @@
-"""Many processes, one run: start, barriers, and arrays that span hosts."""
+"""Multi-host runs: start, barriers, and arrays that span processes."""
 
 import logging
 from typing import Any
@@ -64,7 +64,7 @@ def initialize(
       f"{process_id}"
     )
   coordinator = with_port(coordinator)
-  rendezvous.roll_call(
+  rendezvous.wait_for_all(
     coordinator,
     num_processes=num_processes,
     process_id=process_id,

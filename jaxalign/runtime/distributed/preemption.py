@@ -1,4 +1,4 @@
-"""Leaving when asked to: save at the next step, then say "run me again".
+"""Preemption: save at the next step, then exit with "run me again".
 
 A machine that is taken away sends SIGTERM some seconds before. One process
 notices by itself; of several, JAX's preemption service tells all of them and

@@ -1,4 +1,4 @@
-"""Who has arrived: a head count before many processes join one run.
+"""Rendezvous: all processes check in by name before any joins the run.
 
 When a process is missing, `jax.distributed` ends every other one without saying
 which. So process 0 counts heads first, on the port that JAX uses a moment
@@ -185,10 +185,10 @@ def _report(
     time.sleep(_RETRY_S)
 
 
-def roll_call(
+def wait_for_all(
   coordinator: str, *, num_processes: int, process_id: int, timeout_s: float
 ) -> None:
-  """Returns on every process once all of them are there.
+  """Waits on every process until all of them have checked in.
 
   Args:
     coordinator: "HOST:PORT" of process 0.

@@ -1,4 +1,4 @@
-"""`WORKDIR/model/`: what one stage hands to the next, and to everyone else.
+"""Model artifact `WORKDIR/model/`: what a stage hands to the next.
 
 A Hugging Face folder (safetensors, config.json, tokenizer) that transformers,
 TRL and vLLM read, plus `jaxalign.json`: what those formats have no word for.

@@ -1,4 +1,4 @@
-"""Digests of a checkpoint's files: made while it is saved, checked in a stream.
+"""Checkpoint digests: made while a step is saved, checked in a stream.
 
 Every process sums up the arrays that it has written before the checkpoint
 counts; the main one joins these with its own and adds the rest.

@@ -1,4 +1,4 @@
-"""Files that are whole at any moment, on a disk or in an object store."""
+"""Atomic file writes and listings, on a disk or in an object store."""
 
 import atexit
 import contextlib

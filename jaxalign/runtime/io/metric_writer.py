@@ -1,8 +1,8 @@
-"""Metrics of a run: JSON lines, TensorBoard and a progress bar.
+"""Metric writer: JSON lines, TensorBoard and a progress bar.
 
 `metrics.jsonl` holds values that are a function of the run's inputs alone, so
-a run that was killed and resumed leaves the same bytes as one that was not.
-Whatever a clock or the machine has a hand in goes to `speed.jsonl`.
+it is bit-for-bit identical after a kill and a resume. Whatever depends on the
+clock or the machine goes to `speed.jsonl`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal a bar, elsewhere now and then a line."""
+"""Progress bars: on a terminal a bar, elsewhere a line from time to time."""
 
 import collections
 import contextlib

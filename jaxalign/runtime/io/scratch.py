@@ -1,4 +1,4 @@
-"""Temporary folders on the machine's disk that a kill does not leave for ever.
+"""Scratch folders on the local disk, cleaned up after killed runs.
 
 Each is locked by its process. Whoever makes one removes those that nobody locks
 any more, as copies of models and checkpoints are large.

@@ -1,4 +1,4 @@
-"""A guarded step: what stops a run, and what counts its compilations."""
+"""Step guard: stops at non-finite metrics and counts compilations."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Lock of a workdir: one run writes to it, and others are told whose it is.
+"""Workdir lock: one run writes, and others are told whose lock it is.
 
 On a disk it is a lock of the operating system on `.lock`, which ends with the
 process however that ends. An object store has no locks: there the owner

@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
   from matplotlib import axes, figure
 
-# Okabe and Ito's colours, told apart by every kind of colour vision.
+# Okabe and Ito's colours, distinct for every kind of colour vision.
 BLUE, ORANGE, GREEN, PURPLE, SKY = (
   "#0072B2",
   "#D55E00",

@@ -1,4 +1,4 @@
-"""What a compiled program costs: memory, operations, TPUs without a TPU."""
+"""Compiled programs: memory and operations, for TPUs without a TPU too."""
 
 import os
 import re

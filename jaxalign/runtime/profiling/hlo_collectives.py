@@ -1,4 +1,4 @@
-"""The communication in a compiled program, read from its text."""
+"""HLO collectives: the communication of a compiled program."""
 
 import collections
 import contextlib

@@ -1,4 +1,4 @@
-"""What the arrays of a program take on each device, by what they are for."""
+"""Memory per device of a program's arrays, by what they are for."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Where rewards come from: one call that takes texts, whoever answers it.
+"""Reward source protocol: one call that takes texts and gives rewards.
 
 A policy is trained towards what comes through this call alone, so a source has
 its own tokenizer, its own machine or its own language: texts are handed over.

@@ -1,4 +1,4 @@
-"""Rewards over HTTP: what is posted, what comes back, and a source that asks.
+"""Rewards over HTTP: the request, the response, and a client source.
 
   POST URL/rewards  {"prompts": [...], "responses": [...]}
   200               {"names": [K], "rewards": [B][K], "mixture_weights": [K]}

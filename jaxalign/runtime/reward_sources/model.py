@@ -1,4 +1,4 @@
-"""A reward model's folder as a reward source: tokenised, in buckets, compiled.
+"""Model reward source: a reward model's folder, batched into buckets.
 
 Texts are sorted by length and cut into batches, each padded to the bucket of
 its longest text, so that there are as few forward passes as batches and as few

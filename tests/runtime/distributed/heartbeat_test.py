@@ -28,13 +28,13 @@ class Store:
     return [(k, v) for k, v in self.values.items() if k.startswith(key)]
 
 
-class WatchTest(absltest.TestCase):
+class HeartbeatTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
     self.now = 0.0
     store = Store()
-    self.watches = [
-      heartbeat.Watch(
+    self.beats = [
+      heartbeat.Heartbeat(
         store,
         process=n,
         num_processes=3,
@@ -46,30 +46,30 @@ class WatchTest(absltest.TestCase):
 
   def test_those_who_speak_are_alive(self):
     for self.now in range(40):
-      for one in self.watches:
+      for one in self.beats:
         one.beat()
-      self.assertIsNone(self.watches[0].lost())
+      self.assertIsNone(self.beats[0].lost())
 
   def test_the_silent_one_is_named_with_its_host(self):
     for self.now in range(30):
-      for one in self.watches[: 3 if self.now < 5 else 2]:
+      for one in self.beats[: 3 if self.now < 5 else 2]:
         one.beat()
-      lost = self.watches[0].lost()
+      lost = self.beats[0].lost()
       self.assertEqual(lost is not None, self.now > 14, self.now)
     self.assertRegex(lost, r"for 10 s of process 2 on \S+: killed")
 
   def test_one_that_never_spoke_is_lost_too(self):
     self.now = 11.0
-    self.watches[0].beat()
-    self.assertIn("1 on an unknown host, 2 on", self.watches[0].lost())
+    self.beats[0].beat()
+    self.assertIn("1 on an unknown host, 2 on", self.beats[0].lost())
 
   def test_a_failure_is_told_to_the_others(self):
-    self.assertIsNone(self.watches[0].failure())
-    self.watches[1].fail("ValueError: bad row")
+    self.assertIsNone(self.beats[0].failure())
+    self.beats[1].fail("ValueError: bad row")
     self.assertRegex(
-      self.watches[0].failure(), r"process 1 on \S+: ValueError: bad row"
+      self.beats[0].failure(), r"process 1 on \S+: ValueError: bad row"
     )
-    self.assertIsNone(self.watches[1].failure())
+    self.assertIsNone(self.beats[1].failure())
 
 
 BROKEN = "UNKNOWN: Gloo AllGather failed: Connection closed by peer"
@@ -82,18 +82,18 @@ def scoring_fails():
     raise KeyError("no rewards") from None
 
 
-class EndingTogetherTest(parameterized.TestCase):
+class FailFastTest(parameterized.TestCase):
   def test_one_process_is_left_alone(self):
     with (
       self.assertRaisesRegex(KeyError, "mine"),
-      heartbeat.EndingTogether(1.0),
+      heartbeat.FailFast(1.0),
     ):
       raise KeyError("mine")
 
   def test_the_time_is_checked(self):
     with (
       self.assertRaisesRegex(ValueError, "got 101"),
-      heartbeat.EndingTogether(101.0),
+      heartbeat.FailFast(101.0),
     ):
       self.fail("entered")
 
@@ -115,12 +115,12 @@ class EndingTogetherTest(parameterized.TestCase):
 
   def test_a_jax_without_the_store_is_named_where_there_are_several(self):
     self.enter_context(mock.patch.object(jax._src, "distributed", None))
-    with heartbeat.EndingTogether(1.0):
+    with heartbeat.FailFast(1.0):
       pass  # one process needs none
     with (
       mock.patch.object(jax, "process_count", lambda: 2),
       self.assertRaisesRegex(RuntimeError, "global_state.client, by which"),
-      heartbeat.EndingTogether(1.0),
+      heartbeat.FailFast(1.0),
     ):
       self.fail("entered")
 
@@ -129,7 +129,7 @@ class EndingTogetherTest(parameterized.TestCase):
 
   def test_an_error_is_told_before_the_end(self):
     store, ended = self.many(process=1)
-    with self.assertRaises(SystemExit), heartbeat.EndingTogether(1.0):
+    with self.assertRaises(SystemExit), heartbeat.FailFast(1.0):
       raise KeyError("mine")
     ended.assert_called_once_with(heartbeat.FAILED)
     self.assertIn("KeyError: 'mine'", store.values[f"{heartbeat.FAILURES}1"])
@@ -137,8 +137,8 @@ class EndingTogetherTest(parameterized.TestCase):
   def test_a_user_error_is_one_line(self):
     store, ended = self.many(process=1)
     written = self.enter_context(contextlib.redirect_stderr(io.StringIO()))
-    with self.assertRaises(SystemExit), heartbeat.EndingTogether(1.0):
-      heartbeat.EndingTogether(0)  # refused on purpose
+    with self.assertRaises(SystemExit), heartbeat.FailFast(1.0):
+      heartbeat.FailFast(0)  # refused on purpose
     ended.assert_called_once_with(user_errors.EXIT_STATUS)
     self.assertIn(
       "ValueError: timeout_s", store.values[f"{heartbeat.FAILURES}1"]
@@ -154,17 +154,17 @@ class EndingTogetherTest(parameterized.TestCase):
   )
   def test_an_error_that_is_another_s_end_waits_for_it(self, error):
     store, ended = self.many(process=1)
-    with self.assertRaises(SystemExit), heartbeat.EndingTogether(0.5):
+    with self.assertRaises(SystemExit), heartbeat.FailFast(0.5):
       if callable(error):
         error()
       raise error
-    # The thread that watches has ended it, while the error was waiting.
+    # The heartbeat thread has ended it, while the error was waiting.
     self.assertEqual(ended.call_args_list[0].args, (preemption.EXIT_STATUS,))
     self.assertIn(f"{heartbeat.ALIVE}1", store.values)
 
   def test_leaving_in_order_is_no_failure(self):
     store, ended = self.many(process=1)
-    with self.assertRaises(SystemExit), heartbeat.EndingTogether(1.0):
+    with self.assertRaises(SystemExit), heartbeat.FailFast(1.0):
       raise SystemExit(75)
     ended.assert_not_called()
     self.assertNotIn(f"{heartbeat.FAILURES}1", store.values)

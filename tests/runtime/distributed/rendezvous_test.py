@@ -16,7 +16,7 @@ def free_port():
 
 def call(port, results, process_id, num_processes, timeout_s):
   try:
-    rendezvous.roll_call(
+    rendezvous.wait_for_all(
       f"127.0.0.1:{port}",
       num_processes=num_processes,
       process_id=process_id,
@@ -28,7 +28,7 @@ def call(port, results, process_id, num_processes, timeout_s):
 
 
 def call_together(calls):
-  """Runs roll calls (process_id, num_processes, timeout_s) in threads."""
+  """Runs rendezvous (process_id, num_processes, timeout_s) in threads."""
   port, results = free_port(), {}
   threads = [
     threading.Thread(
@@ -43,7 +43,7 @@ def call_together(calls):
   return [results[str(i)] for i in range(len(calls))]
 
 
-class RollCallTest(absltest.TestCase):
+class RendezvousTest(absltest.TestCase):
   def test_returns_everywhere_once_all_are_there(self):
     self.assertEqual(
       call_together([(1, 3, 20), (0, 3, 20), (2, 3, 20)]), [None] * 3
@@ -91,7 +91,9 @@ class RollCallTest(absltest.TestCase):
 
   def test_coordinator_needs_a_port(self):
     with self.assertRaisesRegex(ValueError, "HOST:PORT, got 'tpu-0'"):
-      rendezvous.roll_call("tpu-0", num_processes=2, process_id=0, timeout_s=1)
+      rendezvous.wait_for_all(
+        "tpu-0", num_processes=2, process_id=0, timeout_s=1
+      )
 
 
 if __name__ == "__main__":
