@@ -14,7 +14,7 @@ from jaxalign.ops import checks
 
 @dataclasses.dataclass(frozen=True)
 class PairLossConfig:
-  """How a pair becomes a loss.
+  """Loss of a pair: margin, smoothing, centring and the form of the label.
 
   Attributes:
     labels: "hard" takes every pair as decided; "votes" fits the share of votes

@@ -29,7 +29,7 @@ VIEWS = 2
 
 @dataclasses.dataclass(frozen=True)
 class ContrastiveConfig:
-  """Which contrastive loss, on what, and how much of it.
+  """Kind of contrastive loss, its instances and its weight.
 
   Attributes:
     name: of the recipe.
@@ -109,7 +109,7 @@ class AllRows(NamedTuple):
 
 
 class Contrast(NamedTuple):
-  """What the loss reads of the whole batch.
+  """Whole-batch values that the contrastive loss reads.
 
   Attributes:
     num_pairs: pairs that count, [].
@@ -319,7 +319,7 @@ def mean_cosines(
 
 
 class Prototypes(NamedTuple):
-  """What SwAV hands from step to step.
+  """SwAV state carried from step to step.
 
   Attributes:
     centres: unit vectors, [K, D].

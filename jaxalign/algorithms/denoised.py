@@ -18,7 +18,7 @@ FRACTION, SMOOTHING = 0.1, 0.2
 
 @dataclasses.dataclass(frozen=True)
 class DenoisedConfig:
-  """What is done to doubtful pairs.
+  """Treatment of pairs that an ensemble doubts.
 
   Attributes:
     name: of the recipe.
@@ -97,7 +97,7 @@ def targets(
 
 
 def kept(config: DenoisedConfig, strength: jax.Array) -> jax.Array:
-  """Which pairs of the training set are learned from.
+  """Mask of training pairs that are learned from.
 
   Args:
     config: the policy.

@@ -17,7 +17,7 @@ LOSSES = ("transport", "debiased", "line", "cross_entropy")
 
 @dataclasses.dataclass(frozen=True)
 class LabelsConfig:
-  """What a response can be called, and what that is worth.
+  """Labels a response can get, and their utilities.
 
   The defaults are the six labels of DPRM, helpful or not by harmless or not.
 
@@ -99,7 +99,7 @@ class LabelsConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DprmConfig:
-  """A distribution over labels per response.
+  """A reward model that predicts a distribution over labels per response.
 
   Attributes:
     name: of the recipe.

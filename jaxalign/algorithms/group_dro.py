@@ -49,7 +49,7 @@ def group_dro(
   *,
   dropout: bool,
 ) -> Objective:
-  """Pair losses by group, the worse a group fares the more it weighs.
+  """Pair losses by group; a group with a higher loss gets more weight.
 
     L = Σ_g w_g mean over pairs of g of l;  w_g ← w_g exp(η mean_g l) / Z
 

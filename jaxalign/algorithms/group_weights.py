@@ -26,7 +26,7 @@ _WITHOUT_SHARES = ("maxmin", "sample_min", "single")
 
 @dataclasses.dataclass(frozen=True)
 class WelfareConfig:
-  """How the groups' utilities become the groups' weights.
+  """Welfare function: how group utilities become group weights.
 
   Each iteration takes the mean reward of every group over the batch, u, and
   moves the policy towards the reward Σ_k λ_k r_k with
@@ -109,7 +109,7 @@ class WelfareConfig:
 
 
 class Combined(NamedTuple):
-  """One reward out of many.
+  """One reward per sample, combined from the groups' rewards.
 
   Attributes:
     rewards: of each sample, float [S].
@@ -186,7 +186,7 @@ def combine(
   where: jax.Array,
   axis_name: str | None = None,
 ) -> Combined:
-  """The reward of each sample, given what all groups make of all samples.
+  """One reward per sample from the rewards of all groups.
 
   Args:
     scores: calibrated reward of each sample to each group, float [S, K].

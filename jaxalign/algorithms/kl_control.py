@@ -10,7 +10,7 @@ from jaxalign.ops import checks
 
 @dataclasses.dataclass(frozen=True)
 class KLConfig:
-  """The pull towards the reference policy.
+  """KL penalty: where it enters, its estimator and its coefficient.
 
   Attributes:
     place: "reward" takes the penalty of each token off its reward, "loss" adds

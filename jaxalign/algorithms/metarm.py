@@ -29,7 +29,7 @@ PREFIX = "meta_"  # of the keys of a batch that hold fresh responses
 
 @dataclasses.dataclass(frozen=True)
 class MetaRmConfig:
-  """Which fresh responses, and the step that spreads their rewards.
+  """Fresh responses, and the ascent step that spreads their rewards.
 
   Attributes:
     name: of the recipe.

@@ -71,7 +71,7 @@ class MixtureConfig:
 
 
 class Membership(NamedTuple):
-  """What one E-step found, frozen until the next; the objective's carry.
+  """Result of an E-step, fixed until the next; the objective's carry.
 
   Attributes:
     responsibilities: posterior of each latent group per user, [U, K].
@@ -109,7 +109,7 @@ def start(responsibilities: jax.Array) -> Membership:
 def mixture(
   apply: bradley_terry.RewardApply, config: MixtureConfig, *, dropout: bool
 ) -> Objective:
-  """The M-step: each head on all pairs, as far as their users are its own.
+  """M-step: each head fits all pairs, weighted by its responsibility.
 
     L = mean over pairs n of Σ_k γ_u(n),k · −log σ(gap_nk)
 

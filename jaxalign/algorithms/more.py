@@ -22,7 +22,7 @@ from jaxalign.ops import checks, segment_count, segment_sum
 
 @dataclasses.dataclass(frozen=True)
 class MoreConfig:
-  """How the sources of a batch are weighted.
+  """Settings of MORE: how the sources of a batch are weighted.
 
   Attributes:
     name: of the recipe.

@@ -15,7 +15,7 @@ AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum", "max_length")
 
 @dataclasses.dataclass(frozen=True)
 class PolicyConfig:
-  """What is learned from the responses of an iteration, and how often.
+  """Policy update: algorithm, clipping, epochs and minibatches.
 
   Attributes:
     kind: "ppo" (advantages from a critic); "rloo", "grpo" or "dr_grpo"
@@ -76,7 +76,7 @@ class PolicyConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CriticConfig:
-  """Who predicts the return; all None but `kind` with "none".
+  """Critic: where it starts and what it predicts; None with kind "none".
 
   Attributes:
     kind: "separate" (a network of its own), "shared" (a head on the policy's
@@ -164,7 +164,7 @@ class CriticConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LearnerConfig:
-  """Everything a learner reads, once it all goes together.
+  """All settings of a policy learner, checked across sections.
 
   Attributes:
     policy: what is learned.

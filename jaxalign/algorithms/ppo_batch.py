@@ -43,7 +43,7 @@ def token_weights(
   *,
   axis_name: str | None = None,
 ) -> jax.Array:
-  """What a token of each response weighs in the loss of its minibatch.
+  """Weight of each response token in the loss of its minibatch.
 
   The mean over minibatches of their losses is the loss of the whole batch: a
   token weighs the same in whichever minibatch it lands.
@@ -166,7 +166,7 @@ Frozen = Any  # what the reference reads: parameters that are never trained
 
 
 class PolicyOutputs(NamedTuple):
-  """What a policy says of the N response tokens of R prompts, G each.
+  """Outputs of a policy for the N response tokens of R prompts, G each.
 
   Attributes:
     log_probs: of each token given those before it, at the temperature that

@@ -154,7 +154,7 @@ def shaped_scores(
   ended: jax.Array,
   config: RewardConfig,
 ) -> jax.Array:
-  """Scores less what missing ends, length and repetition cost.
+  """Scores minus penalties for missing ends, length and repetition.
 
   Args:
     scores: scaled, float [S].

@@ -11,7 +11,7 @@ LogProbs = Callable[[Params, Batch], jax.Array]
 
 
 def counted_targets(batch: Batch) -> jax.Array:
-  """Which tokens the loss is over: those of an answer, given what precedes.
+  """Mask of answer tokens, the only targets of the loss.
 
   Args:
     batch: `loss_mask` bool [B, T], True on the tokens of answers; `segment_ids`

@@ -165,7 +165,7 @@ def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 class BatchGradient(NamedTuple):
-  """What one batch gives, summed over micro-batches and devices.
+  """Gradient and metrics of one batch, summed over micro-batches and devices.
 
   Attributes:
     gradient: of the loss, like the parameters.
@@ -194,7 +194,7 @@ def make_gradient(
   accumulation: int = 1,
   axis_name: str | None = None,
 ) -> Gradient:
-  """The gradient of the whole batch's loss, however the batch is laid out.
+  """Gradient of the whole batch's loss, independent of how it is split.
 
   Args:
     objective: the two phases.
@@ -270,7 +270,7 @@ def at_the_parameters(
   state: TrainState,
   batch: Batch,
 ) -> BatchGradient:
-  """The gradient of the objective where the parameters are.
+  """Gradient of the objective at the current parameters.
 
   Args:
     gradient_of: gives an objective's gradient in the layout of the update.

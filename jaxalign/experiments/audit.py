@@ -29,7 +29,7 @@ from jaxalign.runtime.distributed import multihost
 
 @dataclasses.dataclass(frozen=True)
 class AuditConfig:
-  """What the audit asks.
+  """Options of the audit.
 
   Attributes:
     num_samples: permutations of the test for group structure.
@@ -183,7 +183,7 @@ def run(config: Config, workdir: epath.Path) -> None:
 def _comparisons(
   config: Config, pairs: Mapping[str, list[Record]]
 ) -> dict[str, Any]:
-  """What needs pairs: leakage, structure, resolution and baselines."""
+  """Findings that need pairs: leakage, structure, resolution, baselines."""
   held_out = [*pairs.values()][-1]
   result: dict[str, Any] = {
     "structure": group_structure.find(
@@ -211,7 +211,7 @@ def _comparisons(
 
 
 def _sources(found: reader.ReadReport) -> list[dict[str, Any]]:
-  """What became of the rows of each source."""
+  """Rows read and dropped, per source."""
   return [
     {
       "spec": source.spec,

@@ -72,7 +72,7 @@ class Config:
 def picked_by(
   proxy: np.ndarray, names: Sequence[str], pick_by: str
 ) -> np.ndarray:
-  """One number per answer, by which the best is picked.
+  """The proxy: one number per answer, by which the best is picked.
 
   Args:
     proxy: rewards, [..., K].
@@ -99,7 +99,7 @@ def picked_by(
 def best_record(
   scored: candidates.Scored, record: Record, order: np.ndarray
 ) -> Record:
-  """The record to tune on: the best answer, then the others, unranked.
+  """The SFT record: the best answer first, then the others, unranked.
 
   Each answer is there once, and an empty one only as the best: a reader drops
   records with two that are the same, or with an empty one.
@@ -134,7 +134,7 @@ def curves(
   oracle: np.ndarray,
   config: Config,
 ) -> dict[str, Any]:
-  """What the best of n is worth for every n, with 95 % intervals.
+  """Value of best-of-n for every n, with 95 % intervals.
 
   Args:
     proxy: [P, N, K].

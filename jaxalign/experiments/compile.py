@@ -158,7 +158,7 @@ def compile_program(
 
 
 def warnings(result: dict[str, Any]) -> list[str]:
-  """Sentences on what a program replicates, wanted by nobody.
+  """Warnings about arrays that a program replicates for no purpose.
 
   Args:
     result: of `compile_program`.

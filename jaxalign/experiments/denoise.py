@@ -30,7 +30,7 @@ from jaxalign.runtime.io import checkpoint, filesystem, progress_bar
 
 @dataclasses.dataclass(frozen=True)
 class EnsembleConfig:
-  """How many models judge, and what is shown of their judgement.
+  """Ensemble size, and how much of its judgement the page shows.
 
   Attributes:
     num_members: M, models that differ in the order of their data and in what

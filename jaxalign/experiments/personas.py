@@ -38,7 +38,7 @@ CHUNK = 64  # texts asked about at once, which bounds memory
 
 @dataclasses.dataclass(frozen=True)
 class PersonasConfig:
-  """Who votes, and what their votes are worth.
+  """Personas to ask, and how their votes become distributions.
 
   Attributes:
     file: persona file, see `data.personas.load_personas`.

@@ -70,7 +70,7 @@ class Golden(NamedTuple):
 
 
 def devices_per_host() -> list[dict[str, Any]]:
-  """What each process sees, on every process.
+  """Kind and number of devices of each process, on every process.
 
   Returns:
     Per process its number, `host`, number of `devices` and their `kind`.

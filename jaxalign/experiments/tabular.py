@@ -33,7 +33,7 @@ Objective = Callable[[jax.Array, jax.Array], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class GridConfig:
-  """The worlds.
+  """Gridworlds to solve.
 
   Attributes:
     size: cells per side.
@@ -59,7 +59,7 @@ class GridConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ClimbConfig:
-  """How policies are optimised.
+  """Gradient ascent on tabular policies.
 
   Attributes:
     num_steps: steps of Adam.
@@ -96,7 +96,7 @@ class Config:
 
 
 class Outcome(NamedTuple):
-  """What one policy is worth.
+  """Utilities, KL and objective of one policy.
 
   Attributes:
     utilities: mean reward of each group, [K].
@@ -179,7 +179,7 @@ def climb(
 
 
 def objectives(config: Config) -> dict[str, Objective]:
-  """What is optimised, by the name it has in tables.
+  """Objectives by the name that tables give them.
 
   Args:
     config: shares and beta.

@@ -36,7 +36,7 @@ TEXTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  """What is compared, and how exactly.
+  """Checkpoint to verify, and tolerances.
 
   Attributes:
     seed: of the random tokens.

@@ -20,7 +20,7 @@ from jaxalign.ops import checks
 
 
 class PreferenceStrength(NamedTuple):
-  """Margins of an ensemble, summed up per pair in reward units."""
+  """Mean and spread of an ensemble's margin per pair, in reward units."""
 
   mean: jax.Array  # μ, [N]
   std: jax.Array  # σ, population standard deviation over models, [N]
@@ -87,7 +87,7 @@ def ensemble_probability(margins: jax.Array) -> jax.Array:
 
 
 def flip_mask(strength: jax.Array, *, fraction: float) -> jax.Array:
-  """The weakest pairs, whose labels are taken to be wrong.
+  """Mask of the weakest pairs, whose labels are taken to be wrong.
 
   Args:
     strength: μ of each pair of the whole training set, float [N].

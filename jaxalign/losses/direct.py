@@ -70,7 +70,7 @@ def group_robust_dpo_loss(
   where: jax.Array | None = None,
   axis_name: AxisName = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """DPO against the groups' weights, and the group losses that move them.
+  """Group-robust DPO: weighted DPO loss, and the group losses behind weights.
 
     L_k = mean of `dpo_loss` over the counted pairs of group k
     L   = Σ_k λ_k L_k

@@ -88,7 +88,7 @@ def full_kl(log_probs: jax.Array, ref_log_probs: jax.Array) -> jax.Array:
 
 
 class LogProbMismatch(NamedTuple):
-  """How far a sampler is from the learner, over the counted tokens."""
+  """Difference between sampler and learner log-probabilities."""
 
   mean_abs: jax.Array  # mean absolute difference in nats, scalar
   kl: jax.Array  # k3 estimate of KL(sampler ‖ learner) in nats, scalar
@@ -157,7 +157,7 @@ def init_kl_controller(kl_coef: float) -> KLController:
 
 
 def fixed_kl_update(state: KLController) -> KLController:
-  """A coefficient that stays.
+  """Keeps the coefficient constant.
 
   Args:
     state: the state before the step, a scalar inside.

@@ -12,7 +12,7 @@ from jaxalign.ops import checks
 
 
 class LabelSet(NamedTuple):
-  """What labels are worth, and how far they are from each other."""
+  """Utilities of labels, and the distances between them."""
 
   utilities: jax.Array  # [d], in reward units
   cost: jax.Array  # [d, d], in reward units

@@ -16,7 +16,7 @@ Tree = Any
 
 
 def reward_spread(rewards: jax.Array) -> jax.Array:
-  """MetaRM's J: how far a reward tells responses to one prompt apart.
+  """MetaRM's J: how much the rewards of responses to one prompt differ.
 
     J = (2/k²) Σ_{i<j} σ(|r_i − r_j|),   in [(k−1)/(2k), (k−1)/k)
 

@@ -86,7 +86,7 @@ def policy_clipped(
   *,
   clip_eps: float = 0.2,
 ) -> jax.Array:
-  """Which tokens the clip has cut off from the gradient.
+  """Mask of tokens whose gradient the clip has removed.
 
   Args:
     log_probs: log-probability of each token now, float [...].
@@ -123,7 +123,7 @@ def clipped_value_loss(
   *,
   clip_eps: float = 0.2,
 ) -> jax.Array:
-  """Squared error of a value that may not leave its old one too fast.
+  """Squared error of a value, clipped to stay near the old value.
 
     l = ½ max((V − G)², (clip(V, V_old − ε, V_old + ε) − G)²)
 
@@ -201,7 +201,7 @@ def group_relative_advantages(
 def truncated_importance_weights(
   log_probs: jax.Array, sampler_log_probs: jax.Array, *, limit: float = 2.0
 ) -> jax.Array:
-  """Correction for tokens drawn by another program than the one that learns.
+  """Truncated importance weights between the sampler and the learner.
 
     w = min(π_learner(y_t) / π_sampler(y_t), C)
 

@@ -39,7 +39,7 @@ def mean_variance_loss(
   chosen_log_std: jax.Array,
   rejected_log_std: jax.Array,
 ) -> jax.Array:
-  """Likelihood loss of a pair whose rewards are independent normals, in nats.
+  """Negative log-likelihood of a pair under independent normal rewards.
 
     l = −log Φ((μ_c − μ_r) / sqrt(σ_c² + σ_r²)),   σ = exp(log_std)
 

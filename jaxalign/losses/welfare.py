@@ -122,7 +122,7 @@ def soft_min_weights(utilities: jax.Array, *, temperature: float) -> jax.Array:
 def exponentiated_weights(
   weights: jax.Array, utilities: jax.Array, *, step_size: float
 ) -> jax.Array:
-  """One step of the weights against the policy, by mirror descent.
+  """Exponentiated-gradient step of the weights against the policy.
 
     w'_k ∝ w_k exp(−η u_k)
 

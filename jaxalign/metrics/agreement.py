@@ -9,7 +9,7 @@ from jaxalign.ops import checks
 def reward_drift(
   source_rewards: jax.Array, shared_rewards: jax.Array
 ) -> jax.Array:
-  """How much each source's reward departs from the shared one, in its unit.
+  """Distance of each source's reward from the shared one, in its unit.
 
     drift_k = std over responses s of (source_ks − shared_s)
 

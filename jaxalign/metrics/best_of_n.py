@@ -38,7 +38,7 @@ def best_of_n_kl(n: jax.Array) -> jax.Array:
 def best_of_n_values(
   proxy: jax.Array, values: jax.Array, *, sizes: Sequence[int]
 ) -> jax.Array:
-  """Expected values of the sample that a proxy picks among n, per prompt.
+  """Expected value of the sample that a proxy picks among n, per prompt.
 
     v_n = Σ_i C(i − 1, n − 1) / C(N, n) values_(i)
 

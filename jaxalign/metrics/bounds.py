@@ -20,7 +20,7 @@ def _beta(beta: float) -> None:
 def optimal_policy(
   reference_probs: jax.Array, rewards: jax.Array, *, beta: float
 ) -> jax.Array:
-  """The policy that a KL-regularised reward is maximised by.
+  """The optimal policy of a KL-regularised reward.
 
     π* ∝ π_ref exp(r / β)
 
@@ -105,7 +105,7 @@ def alignment_gap(
   *,
   beta: float,
 ) -> jax.Array:
-  """What a group loses against the policy made for it alone, in reward units.
+  """Alignment gap: a group's loss against its own best policy, reward units.
 
     max F − F(π) = β KL(π ‖ π*),   π* ∝ π_ref exp(r / β)
 

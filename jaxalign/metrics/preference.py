@@ -10,7 +10,7 @@ from jaxalign.ops import checks
 
 
 class WorstGroup(NamedTuple):
-  """The group that does worst."""
+  """The worst-off group and its value."""
 
   index: jax.Array  # type: ignore[assignment]  # int32 [], −1 for no group
   value: jax.Array  # float [], NaN if no group is counted

@@ -10,7 +10,7 @@ from jaxalign.ops import checks
 
 
 class Structure(NamedTuple):
-  """How much of the variation lies between units, and how surprising that is.
+  """Between-unit share of the variation, with its p-value.
 
   `share` is observed, `expected` is what chance alone gives units of these
   sizes, `p_value` is the probability of a share this large by chance.

@@ -259,7 +259,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-  """One pre-norm layer, in the (carry, input) form that a scan wants."""
+  """One pre-norm transformer layer, in the (carry, input) form of a scan."""
 
   config: DecoderConfig
   keep_cache: bool = False  # a scan would stack what it returns

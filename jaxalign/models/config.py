@@ -72,7 +72,7 @@ class RopeScaling:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-  """Everything that decides a decoder's parameters and its function.
+  """All settings that decide a decoder's parameters and its function.
 
   Attributes:
     vocab_size: V, rows of the token embedding.

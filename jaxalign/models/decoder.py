@@ -14,7 +14,7 @@ __all__ = ["Decoder", "DecoderConfig"]
 
 
 class Decoder(nn.Module):
-  """Embedding, the scanned layers and the final norm; heads are subclasses."""
+  """Embedding, scanned layers and final norm; subclasses add heads."""
 
   config: DecoderConfig
 
@@ -105,7 +105,7 @@ class Decoder(nn.Module):
 def visible(
   config: DecoderConfig, mask: jax.Array, segment_ids: jax.Array | None = None
 ) -> jax.Array:
-  """What the attention of a config wants to know of padding and texts.
+  """Attention mask inputs: padding, texts of packed rows, window.
 
   Args:
     config: of the decoder.

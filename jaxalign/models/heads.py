@@ -16,7 +16,7 @@ Params = Any  # a nested dict of arrays
 
 
 class RewardOutput(NamedTuple):
-  """What a reward model says of each sequence.
+  """Output of a reward model per sequence.
 
   Attributes:
     rewards: [B, num_outputs], float32 or wider; 0 for a sequence without an
@@ -29,7 +29,7 @@ class RewardOutput(NamedTuple):
 
 
 class LanguageOutput(NamedTuple):
-  """What a language model says at each token.
+  """Output of a language model per token.
 
   Attributes:
     logits: of the next token, [B, T, V], float32 or wider.
@@ -45,7 +45,7 @@ class LanguageOutput(NamedTuple):
 
 
 class Model(NamedTuple):
-  """A network as two pure functions.
+  """A model as two pure functions, `init` and `apply`.
 
   Attributes:
     init: `(key, tokens [B, T], mask [B, T]) -> params`; only the shapes of
@@ -75,7 +75,7 @@ def last_attended(mask: jax.Array) -> jax.Array:
 
 
 class Head(nn.Module):
-  """A linear read-out without bias, computed in at least float32."""
+  """A linear head without bias, computed in at least float32."""
 
   config: DecoderConfig
   features: int

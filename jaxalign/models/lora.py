@@ -24,7 +24,7 @@ Adapters = Mapping[str, Any]  # module -> {"a": [L, in, r], "b": [L, r, out]}
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-  """What is adapted and how far.
+  """LoRA settings: adapted projections, rank and scale.
 
   Attributes:
     rank: r, rank of each difference.

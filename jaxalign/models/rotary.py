@@ -54,7 +54,7 @@ def _blend(rotary_dim: int, theta: float, scaling: RopeScaling) -> np.ndarray:
 
 
 def rotary_scale(scaling: RopeScaling | None) -> float:
-  """What cosines and sines are multiplied by.
+  """Scale of the cosines and sines.
 
   References:
     Peng et al., "YaRN: efficient context window extension of large language

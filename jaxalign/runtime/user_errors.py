@@ -11,7 +11,7 @@ _PACKAGE = os.fspath(pathlib.Path(__file__).parents[1]) + os.sep
 
 
 def is_users(error: BaseException) -> bool:
-  """Whether the text of an error says all that its reader needs.
+  """Whether an error is the user's: its text says all that is needed.
 
   So it is with what a machine refuses (OSError), and with what a `raise`
   statement of this package refuses. What any other line raises was not

@@ -13,7 +13,7 @@ Convert = Callable[[Mapping[str, Any]], dict[str, Any] | list[dict[str, Any]]]
 
 @dataclasses.dataclass(frozen=True)
 class Adapter:
-  """How one data set's rows become rows of the schema.
+  """Adapter: how one data set's rows become preference records.
 
   Attributes:
     ignore: columns left out; any other unknown column stays an error.

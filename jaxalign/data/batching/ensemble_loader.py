@@ -42,7 +42,7 @@ class MemberBatches:
     return len(self.members[0])
 
   def member_step(self, member: int, step: int) -> int:
-    """Which step of its own order a member takes at `step`."""
+    """Step of its own epoch plan that a member takes at `step`."""
     source = self.members[member]
     if source.mixing == "sequential":
       return step
@@ -54,7 +54,7 @@ class MemberBatches:
     return epoch * len(self) + int(own)
 
   def hold(self, steps: Iterable[int]) -> None:
-    """Brings in what this process shows in some steps; see `Batches.hold`."""
+    """Loads the rows this process shows in some steps; see `Batches.hold`."""
     steps = list(steps)
     for number, member in enumerate(self.members):
       if member.process_count > 1:

@@ -15,7 +15,7 @@ class Epoch:
   bucket: np.ndarray
 
   def mixed(self, rng: np.random.Generator) -> "Epoch":
-    """The same batches in random order."""
+    """The same batches, shuffled."""
     order = rng.permutation(len(self.rows))
     return Epoch(self.rows[order], self.bucket[order])
 
@@ -42,7 +42,7 @@ def in_order(bucket_of: np.ndarray, batch_size: int) -> Epoch:
 def proportional(
   bucket_of: np.ndarray, batch_size: int, rng: np.random.Generator
 ) -> Epoch:
-  """One permutation of all rows, so sources take part by their size.
+  """One permutation of all rows: sources appear in proportion to their size.
 
   What does not fill a batch of its bucket moves up to the next larger one; the
   N mod B rows at the end of the permutation are left out.

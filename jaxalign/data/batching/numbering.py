@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Numbering:
-  """Numbers labels as they come; in the end names are sorted.
+  """Assigns integers to labels as they come; names are sorted at the end.
 
   Attributes:
     what: what the labels name, for errors.

@@ -20,7 +20,7 @@ from jaxalign.data.tokenization.tokenizer import Tokenizer
 
 
 class Processes(NamedTuple):
-  """Who shares the work.
+  """Processes that share the tokenisation.
 
   Attributes:
     index: this process.
@@ -132,7 +132,7 @@ def encode_some(
   on_disk: bool = False,
   tokenise: Tokenise | None = None,
 ) -> token_store.Sequences:
-  """As `sequences.encode`, but that several processes share the work.
+  """Like `token_store.encode`, with the work shared by several processes.
 
   Args:
     passing: the records, read once.

@@ -288,7 +288,7 @@ def _answer(content: Any) -> Answer:
 
 
 def _tokens(said: Any) -> int:
-  """A number of tokens as the endpoint counts them."""
+  """Number of tokens that the endpoint reports."""
   number = int(said)
   if not 0 <= number <= MAX_TOKENS_SAID:
     raise ValueError("no number of tokens")

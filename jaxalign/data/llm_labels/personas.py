@@ -32,7 +32,7 @@ _REFUSALS = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-  """What a response can be called.
+  """A label that a persona can give.
 
   Attributes:
     name: shown to the model.
@@ -45,7 +45,7 @@ class Label:
 
 @dataclasses.dataclass(frozen=True)
 class Persona:
-  """Somebody to be asked as.
+  """A persona that an LLM answers as.
 
   Attributes:
     name: unique.
@@ -58,7 +58,7 @@ class Persona:
 
 @dataclasses.dataclass(frozen=True)
 class PersonaFile:
-  """A versioned crowd.
+  """A versioned file of personas and labels.
 
   Attributes:
     version: changes with anything in the file.

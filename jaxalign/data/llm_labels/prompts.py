@@ -16,7 +16,7 @@ VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclasses.dataclass(frozen=True)
 class ConnectionConfig:
-  """How politely a server is asked, and how stubbornly.
+  """Rate, retries and timeouts of requests to a server.
 
   Attributes:
     key_variable: environment variable that holds the key, None for no key.

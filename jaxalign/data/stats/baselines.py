@@ -120,7 +120,7 @@ class BagOfWords:
 
 
 def gap_matrix(records: Sequence[Record]) -> GapMatrix:
-  """The words of each pair's first response minus those of its second."""
+  """Word features of each pair's first response minus its second's."""
   index: dict[str, int] = {}
   sides = [
     [index.setdefault(text_of(text), len(index)) for text in record.responses]

@@ -11,7 +11,7 @@ TASTES = ("warmth", "brevity", "topic", "none")
 
 @dataclasses.dataclass(frozen=True)
 class CrowdConfig:
-  """Who votes on what.
+  """Config of a synthetic crowd: groups, preferences, people and noise.
 
   A member of group g prefers response a to b with probability
     (1 - label_noise) sigmoid((u_g(a) - u_g(b)) / temperature)
@@ -108,7 +108,7 @@ class CrowdConfig:
 
 
 def with_knobs(config: CrowdConfig, knobs: Sequence[str]) -> CrowdConfig:
-  """A crowd with some knobs turned.
+  """A crowd config with some fields replaced.
 
   Args:
     config: the crowd to begin with.

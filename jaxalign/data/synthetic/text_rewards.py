@@ -145,7 +145,7 @@ def _lexicon() -> dict[str, float]:
 
 @functools.cache
 def _reference() -> Scale:
-  """What is 0 and what is 1: the scores of the training snippets."""
+  """Mean and deviation of the reference snippets, the zero and the unit."""
   records = reader.RecordStream((f"{FOLDER}/snippets_train.jsonl.gz",))
   texts = [text_of(record.responses[0]) for record in records]
   scores = _scores(texts, _lexicon())

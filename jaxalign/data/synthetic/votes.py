@@ -62,7 +62,7 @@ def vote_probs(
 def label_probs(
   config: CrowdConfig, prompt: str, response: str, *, time: float = 1.0
 ) -> np.ndarray:
-  """How a member of each group labels a response by itself, float64 [K, 6].
+  """Label distribution of each group for a response, float64 [K, 6].
 
   Help is judged by the member's own utility u, harm by warmth and topic, which
   all groups see alike; with temperature T and scale s

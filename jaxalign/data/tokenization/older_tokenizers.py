@@ -30,7 +30,7 @@ Fast = transformers.PreTrainedTokenizerFast
 
 
 def is_older(folder: str, fast: Fast) -> bool:
-  """Whether this library wrote a folder before its tokenizers wrote markers."""
+  """Whether a `model/` folder was written before tokenizers wrote markers."""
   file = os.path.join(folder, DESCRIPTION)
   if not os.path.isfile(file):
     return _is_own(fast)

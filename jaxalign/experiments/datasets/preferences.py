@@ -27,7 +27,7 @@ log = logging.getLogger("jaxalign")
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-  """Where preferences come from and how they become tokens.
+  """Preference files, and how they become tokens and batches.
 
   Attributes:
     train_files: sources to learn from: globs, `hub:NAME[:subset][:split]` or

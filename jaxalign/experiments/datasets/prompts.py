@@ -17,7 +17,7 @@ log = logging.getLogger("jaxalign")
 
 @dataclasses.dataclass(frozen=True)
 class PromptConfig:
-  """Where prompts come from and how they are laid out.
+  """Prompt files, and how they become tokens and batches.
 
   Attributes:
     train_files: sources whose prompts are answered and learned from: globs,

@@ -20,7 +20,7 @@ log = logging.getLogger("jaxalign")
 
 @dataclasses.dataclass(frozen=True)
 class TextConfig:
-  """Where texts come from and how they are laid out.
+  """Files of prompts with answers, and how they become tokens and batches.
 
   Attributes:
     train_files: sources to learn from: globs, `hub:NAME[:subset][:split]` or

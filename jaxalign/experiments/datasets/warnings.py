@@ -17,7 +17,7 @@ NOT_HELD_OUT = (
 
 
 class Cautions:
-  """What is worth a warning, noted while records pass by: a hash of each."""
+  """Collects data warnings while records stream by: a hash of each."""
 
   def __init__(
     self,

@@ -55,7 +55,7 @@ class JudgeConfig(EndpointConfig):
 
 
 class Verdicts(NamedTuple):
-  """What a judge says of P pairs.
+  """Verdicts of a judge on P pairs.
 
   Attributes:
     outcomes: 1 where the first answer wins, 0 where it loses, 0.5 for a tie or

@@ -9,7 +9,7 @@ from jaxalign.data.llm_labels import personas, prompts
 
 
 class Text(NamedTuple):
-  """What is labelled: a response in the place it was given."""
+  """A response to be labelled, with its place in the file."""
 
   prompt: str
   response: str
@@ -26,7 +26,7 @@ def asked_about(
 
 
 class Labelled(NamedTuple):
-  """What the crowd said of one response.
+  """Label distribution and votes of the crowd for one response.
 
   Attributes:
     prior: the population's shares, None where there is no valid answer.

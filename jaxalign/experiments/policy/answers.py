@@ -19,7 +19,7 @@ from jaxalign.runtime.io import filesystem
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-  """How answers are drawn.
+  """Sampling options of answers: temperature, top-k, top-p, length.
 
   Attributes:
     max_prompt_length: tokens of a prompt; longer ones lose their beginning.
@@ -52,7 +52,7 @@ class SamplingConfig:
 
 
 class Answerer:
-  """A language model; its answer depends on prompt, key and number alone."""
+  """A language model that answers prompts; pure in prompt, key and number."""
 
   def __init__(self, folder: str, config: SamplingConfig, key: jax.Array):
     """Reads the folder.

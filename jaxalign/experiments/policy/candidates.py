@@ -33,7 +33,7 @@ class PromptsConfig:
 
 
 class Scored(NamedTuple):
-  """One prompt with its N answers and what they are worth.
+  """One prompt with its N answers and their rewards and utilities.
 
   Attributes:
     prompt: text or chat turns.

@@ -20,7 +20,7 @@ from jaxalign.runtime.distributed import mesh as meshes
 
 @dataclasses.dataclass(frozen=True)
 class IterationConfig:
-  """How long, how often, on how much.
+  """Iterations, batch size, evaluation and checkpoints of a policy run.
 
   Attributes:
     num_iterations: rounds of sampling, scoring and learning.

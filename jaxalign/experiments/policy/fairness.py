@@ -18,7 +18,7 @@ from jaxalign.runtime.io import metric_writer
 
 @dataclasses.dataclass(frozen=True)
 class FairnessConfig:
-  """Which policies are compared.
+  """Policy runs to compare.
 
   Attributes:
     policies: steps of stage `train_policy`.

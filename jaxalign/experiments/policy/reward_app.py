@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class ServeConfig:
-  """Where the server listens and how much it takes on.
+  """Address and limits of the reward server.
 
   Attributes:
     host: address to listen on; 127.0.0.1 is reached from this machine alone.

@@ -18,7 +18,7 @@ REWARD = "eval/mean_utility"  # what the round's own reward says
 
 @dataclasses.dataclass(frozen=True)
 class RoundsConfig:
-  """Which policies are rounds of one.
+  """Policy runs that are rounds of one training.
 
   Attributes:
     policies: steps of stage `train_policy`, each starting from the one before,

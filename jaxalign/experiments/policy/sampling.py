@@ -20,7 +20,7 @@ Tree = Any
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-  """How a policy answers.
+  """Sampling options of a policy's responses.
 
   Attributes:
     num_responses: G, responses to each prompt of an iteration.

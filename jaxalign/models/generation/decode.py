@@ -13,7 +13,7 @@ Params = Any  # nested dict of arrays, `layers` a tuple of trees
 
 
 class Prefilled(NamedTuple):
-  """What a prompt leaves behind.
+  """Caches and last output of a prompt.
 
   Attributes:
     logits: of the token after each row's last attended one, [B, V].

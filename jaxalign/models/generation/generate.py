@@ -156,7 +156,7 @@ def _generate(
 
 
 def finished(state: kv_cache.Slots) -> Generation:
-  """What the rows hold.
+  """Generated tokens and log-probabilities of all rows.
 
   Args:
     state: rows, ended or not.

@@ -12,7 +12,7 @@ from jaxalign.models.config import DecoderConfig
 
 @dataclasses.dataclass(frozen=True)
 class SamplingOptions:
-  """What decides the program of a sampler; numbers that do not are `Knobs`.
+  """Static sampling options: a change means a new compilation.
 
   Attributes:
     max_new_tokens: columns of the result.
@@ -37,7 +37,7 @@ class SamplingOptions:
 
 
 class Knobs(NamedTuple):
-  """Numbers that may change without a new program.
+  """Dynamic sampling options: a change needs no new compilation.
 
   Attributes:
     temperature: divides the logits, float32 scalar.
@@ -143,7 +143,7 @@ def shaped_logits(
   seen: jax.Array | None,
   count: jax.Array,
 ) -> jax.Array:
-  """The logits that are sampled from, in the order transformers applies them.
+  """Logits after penalty, temperature, top-k and top-p, as in transformers.
 
   Args:
     logits: of the model, float32 [B, V].

@@ -13,7 +13,7 @@ class Required:
 
 
 class Field(NamedTuple):
-  """One config field under both names.
+  """One config field under both names, ours and the checkpoint's.
 
   Attributes:
     theirs: name in config.json.

@@ -103,7 +103,7 @@ class Heartbeat:
     }
 
   def beat(self) -> None:
-    """Says that this process is alive."""
+    """Writes this process's heartbeat."""
     self._beats += 1
     self._store.key_value_set(
       f"{ALIVE}{self.process}",
@@ -112,7 +112,7 @@ class Heartbeat:
     )
 
   def fail(self, reason: str) -> None:
-    """Says that this process ends, and why."""
+    """Reports that this process ends, and why."""
     self._store.key_value_set(
       f"{FAILURES}{self.process}",
       f"process {self.process} on {self._host}: {reason}",
@@ -127,7 +127,7 @@ class Heartbeat:
     return None
 
   def lost(self) -> str | None:
-    """A sentence on the processes that have fallen silent, or None."""
+    """A sentence that names the processes without a heartbeat, or None."""
     now = self._clock()
     for key, value in self._store.key_value_dir_get(ALIVE):
       number = int(key.rpartition("/")[2])
@@ -173,7 +173,7 @@ def _may_be_of_another(error: BaseException) -> bool:
 
 
 class _Thread(threading.Thread):
-  """Looks at the others until told to stop."""
+  """Writes and checks heartbeats until it is stopped."""
 
   def __init__(self, heartbeat: Heartbeat, period_s: float):
     super().__init__(name="heartbeat", daemon=True)

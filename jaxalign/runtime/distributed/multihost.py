@@ -94,7 +94,7 @@ def is_main() -> bool:
 
 
 def barrier(name: str) -> None:
-  """Returns once every process has come here.
+  """Waits until every process has reached this call.
 
   Args:
     name: the same on all processes; a difference is an error on all of them.
@@ -133,7 +133,7 @@ def all_hosts_sum(array: np.ndarray) -> np.ndarray:
 
 
 def check_same(what: str, content: bytes) -> None:
-  """Refuses processes that do not hold the same.
+  """Raises an error if the processes hold different values.
 
   Args:
     what: name of it, for the error.

@@ -84,7 +84,7 @@ def leaving_at_once() -> Iterator[None]:
 
 
 class Preemption:
-  """Whether a loop is to save and leave after a step.
+  """Preemption notice: whether to save and exit after a step.
 
   with preemption.Preemption() as preempted:
     for step in ...:
@@ -124,7 +124,7 @@ class Preemption:
     self._asked = True
 
   def due(self, step: int) -> bool:
-    """Whether to save after `step` and leave; the same on all processes.
+    """Whether to save after `step` and exit; the same on all processes.
 
     Call it once per step, on every process, with rising numbers.
 

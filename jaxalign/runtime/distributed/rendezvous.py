@@ -21,7 +21,7 @@ def _send(connection: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _receive(connection: socket.socket, seconds: float) -> dict[str, Any]:
-  """One message; empty if the other side went, waited or was no peer."""
+  """One message; empty if the peer closed, timed out or spoke nonsense."""
   connection.settimeout(seconds)
   try:
     with connection.makefile("rb") as lines:
@@ -32,7 +32,7 @@ def _receive(connection: socket.socket, seconds: float) -> dict[str, Any]:
 
 
 def _is_report(message: dict[str, Any]) -> bool:
-  """Whether a message is a process reporting, not a stranger talking."""
+  """Whether a message is the report of a process."""
   kinds = {"process_id": int, "num_processes": int, "host": str}
   return all(isinstance(message.get(key), kinds[key]) for key in kinds)
 
@@ -58,7 +58,7 @@ def _dismiss(connection: socket.socket, verdict: dict[str, Any]) -> None:
 
 
 class _Register:
-  """The processes that are here, each with its host and connection."""
+  """Processes that have checked in, with host and connection."""
 
   def __init__(self, num_processes: int):
     self._num_processes = num_processes
@@ -66,7 +66,7 @@ class _Register:
     self.connections: dict[int, socket.socket] = {}
 
   def add(self, connection: socket.socket, report: dict[str, Any]) -> None:
-    """Takes in a process; raises ValueError if two reports contradict."""
+    """Registers a process; raises ValueError if two reports contradict."""
     number, total, host = (
       report["process_id"],
       report["num_processes"],
@@ -87,7 +87,7 @@ class _Register:
     self.connections[number] = connection
 
   def strike_out(self) -> None:
-    """Forgets the processes that have gone since they reported."""
+    """Removes processes that have disconnected since they reported."""
     for number, connection in list(self.connections.items()):
       if _is_gone(connection):
         connection.close()
@@ -99,7 +99,7 @@ class _Register:
     return [n for n in range(self._num_processes) if n not in self._hosts]
 
   def absence(self, timeout_s: float) -> str:
-    """A sentence on who is not there, and who is."""
+    """A sentence that names the missing and the present processes."""
     missing = ", ".join(map(str, self.missing()))
     present = ", ".join(f"{n} on {h}" for n, h in sorted(self._hosts.items()))
     return (

@@ -13,12 +13,12 @@ _WORDS = ("No space left on device", "Disk quota exceeded")
 
 
 class FullDisk(OSError):
-  """There is no room for a file."""
+  """The disk is full."""
 
 
 @contextlib.contextmanager
 def named(path: os.PathLike[str] | str) -> Iterator[None]:
-  """A block whose error for want of room names the disk and the file.
+  """A block in which a full disk raises an error with the disk and the file.
 
   Args:
     path: what is written in the block, a file or a folder.
@@ -40,7 +40,7 @@ def named(path: os.PathLike[str] | str) -> Iterator[None]:
 
 
 def _is_full(error: BaseException | None) -> bool:
-  """Whether an error, or one that it came from, is for want of room."""
+  """Whether an error, or one that it came from, means a full disk."""
   while error is not None:
     if isinstance(error, OSError) and error.errno in _NUMBERS:
       return True

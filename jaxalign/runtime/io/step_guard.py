@@ -53,7 +53,7 @@ class StepGuard:
     metrics: Mapping[str, jax.Array],
     batch_ids: Sequence[int],
   ) -> tuple[int, dict[str, float]] | None:
-    """Takes in step `step`, gives out the step before it.
+    """Takes metrics of step `step`, returns those of the step before.
 
     Args:
       step: number of the step just dispatched.
@@ -71,7 +71,7 @@ class StepGuard:
     return previous
 
   def flush(self) -> tuple[int, dict[str, float]] | None:
-    """Gives out the step that is still held, waiting for it."""
+    """Waits for and returns the metrics of the last step."""
     if self._pending is None:
       return None
     (step, metrics, batch_ids), self._pending = self._pending, None

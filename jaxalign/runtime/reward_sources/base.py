@@ -23,7 +23,7 @@ Score = Callable[[Sequence[Prompt], Sequence[str]], Any]
 
 
 class RewardError(Exception):
-  """A source gave no rewards after all attempts; what was asked is unharmed."""
+  """A reward source failed in every attempt; it may answer later."""
 
 
 class RewardSource(Protocol):
@@ -102,7 +102,7 @@ def check_texts(prompts: Sequence[Prompt], responses: Sequence[str]) -> None:
 def from_main(
   ask: Callable[[], np.ndarray], shape: tuple[int, ...]
 ) -> np.ndarray:
-  """What process 0 alone has asked for, on every process.
+  """Result of a call on process 0, shared with every process.
 
   Args:
     ask: gives finite float32 of `shape`; called on process 0.
@@ -131,7 +131,7 @@ def from_main(
 def retried(
   call: Callable[[], Any], *, max_attempts: int, backoff_s: float, origin: str
 ) -> Any:
-  """A call that is made again when it fails for a reason that may pass.
+  """Retries a call that fails for a reason that may pass.
 
   Args:
     call: an OSError (so a time-out or a lost connection) means "later".

@@ -161,7 +161,7 @@ def parameter_places(
   mesh: jax.sharding.Mesh,
   rules: tuple[tuple[str, str | None], ...] = (),
 ) -> Any:
-  """Where a reward model's parameters lie.
+  """Shardings of a reward model's parameters.
 
   Args:
     network: its description.
