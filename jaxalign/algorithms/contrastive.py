@@ -3,6 +3,9 @@
 The contrastive loss couples all rows, so it is taken once, on a statistic: the
 features of all rows. A micro-batch adds <features, gradient of that loss>,
 whose gradient in the parameters is the chain rule's, to the last digit.
+
+SwAV's prototypes are unit vectors beside the network, with their own Adam.
+`mean_cosines` measures how alike the two views are.
 """
 
 import dataclasses
@@ -286,9 +289,6 @@ def _loss(
   )
 
 
-# How alike the two views of an instance are, and different instances.
-
-
 def mean_cosines(
   views: tuple[jax.Array, jax.Array], where: jax.Array
 ) -> dict[str, jax.Array]:
@@ -313,9 +313,6 @@ def mean_cosines(
     "train/view_cosine": alike / jnp.maximum(count, 1),
     "train/instance_cosine": (everything - alike) / others,
   }
-
-
-# SwAV's prototypes: unit vectors beside the network, and how they move.
 
 
 class Prototypes(NamedTuple):

@@ -115,10 +115,10 @@ class DprmConfig:
     prior: shares expected before any vote, where a record has no `label_prior`;
       None for equal ones.
     prior_strength: >= 0, votes that the prior is worth. At 0 votes speak for
-      themselves: a prior that nobody stated would keep any crowd of the usual
+      themselves: a default prior would keep any crowd of the usual
       size from being certain.
     new_votes: sources of later `label_votes` on the same responses, the oldest
-      first; see `experiments.rewards.label_targets`.
+      first; see `experiments.reward_model.label_targets`.
     decay: what older votes keep of their weight per source of new ones, [0, 1].
     smoothing: certainty above 1 − `smoothing` goes to the runner-up, [0, 0.5].
     risk: what of the prediction is the reward: its "mean" utility, "cvar" (that

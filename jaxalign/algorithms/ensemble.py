@@ -2,7 +2,7 @@
 
 The members' states are stacked along a first axis and one update is mapped over
 it, so that every matrix product of M small models is one product of M. Large
-ones take turns: beside each other they would hold M times the activations.
+ones take turns: side by side they would hold M times the activations.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def make_ensemble_update(
   Args:
     update: of one member, not reducing over any mapped axis.
     num_members: M.
-    at_once: members beside each other, a divisor of M; changes memory and time,
+    at_once: members side by side, a divisor of M; changes memory and time,
       not results.
 
   Returns:
@@ -87,7 +87,7 @@ def make_ensemble_score(
 
   Args:
     apply: reward model with one output.
-    at_once: members beside each other.
+    at_once: members trained side by side.
 
   Returns:
     `(params, batch) -> rewards [B, N, M]` for stacked parameters [M, ...] and

@@ -120,7 +120,7 @@ def lookahead(
     optimizer: b2 and eps of the optimiser whose second moment "adam" reads.
 
   Returns:
-    What `contract.make_update` takes as `take`. Reported: `train/spread`, J
+    What `update.make_update` takes as `take`. Reported: `train/spread`, J
     at θ; `train/step_ahead`, ‖θ' − θ‖; the objective's metrics at θ' under
     their names with `_ahead`; with `measure` also `train/spread_ahead` and
     those metrics at θ, under their own names.

@@ -122,8 +122,8 @@ def mixture(
     dropout: whether training drops out activations.
 
   Returns:
-    The objective. Batches hold `annotator` int [B]; a pair by nobody counts
-    for every head with the mixture weights. The pair metrics are means
+    The objective. Batches hold `annotator` int [B]; a pair without one
+    counts for every head with the mixture weights. The pair metrics are means
     weighted by γ, so `train/nll` is the loss.
   """
 

@@ -34,7 +34,7 @@ def expectation(
   Args:
     gaps: reward of chosen minus reward of rejected under each head for all
       training pairs, float [N, K].
-    user: who stated each preference, int [N], −1 for nobody.
+    user: who stated each preference, int [N], −1 if unknown.
     membership: from the last E-step.
     config: kind of assignment and of weights.
     reseed: whether empty components get users; False after the last M-step.

@@ -1,8 +1,8 @@
-"""Proximal policy optimisation (PPO) and its kin, one iteration in one program.
+"""PPO, RLOO, GRPO and online DPO: one iteration of learning in one program.
 
 An iteration is: sample (elsewhere), score (on the host), learn. `make_learn`
 is the last of these: advantages of the whole batch, then epochs of minibatches
-in one scan, each an update of `contract`.
+in one scan, each a two-phase update.
 """
 
 from collections.abc import Callable, Mapping
@@ -103,7 +103,7 @@ def make_learn(
 
   Returns:
     `learn(state, frozen, batch, key) -> (state, metrics)`, pure; the batch is
-    that of `experience.prepare`, and `key` orders its prompts into minibatches.
+    that of `ppo_batch.prepare`, and `key` orders its prompts into minibatches.
   """
   policy = config.policy
 

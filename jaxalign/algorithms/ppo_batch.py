@@ -33,8 +33,6 @@ from jaxalign.ops.segments import segment_sum
 
 Scalars = dict[str, jax.Array]
 
-# How much better than expected each token was, and what it weighs.
-
 
 def token_weights(
   counted: jax.Array,

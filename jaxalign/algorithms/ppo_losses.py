@@ -21,7 +21,7 @@ def policy_objective(
     l_t = clip loss(A_t) + β kl_t − c_H H_t + c_V value loss_t
 
   β is 0 where the KL is in the reward. The loss of a minibatch is Σ w_t l_t
-  with the weights of `advantages.token_weights`.
+  with the weights of `ppo_batch.token_weights`.
 
   Args:
     forward: `(params, batch) -> PolicyOutputs`.

@@ -4,7 +4,8 @@ Everything that couples examples (a mean's denominator, a source's gradient, a
 group's utility) is a *statistic*: summed over micro-batches and devices before
 any loss is taken. The loss of a micro-batch then reads the finished statistics
 and its gradient is simply added up, so accumulation, device count and padding
-cannot change a result.
+cannot change a result. `micro_batches`, `sum_over` and `map_over` split a batch
+that memory does not hold at once.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,8 +19,6 @@ from jaxalign.algorithms import train_state
 from jaxalign.algorithms.train_state import TrainState
 
 Batch = Mapping[str, jax.Array]
-
-# A batch in parts, for when memory does not hold it at once.
 
 
 def micro_batches(batch: Batch, number: int) -> Batch:

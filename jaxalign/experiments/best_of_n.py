@@ -40,7 +40,7 @@ class Config:
     source: the proxy, by which the best is picked.
     pick_by: "mean" or "min" over the proxy's outputs, or the name of one.
     oracle: what the picked answers are truly worth; None has the records'
-      `ratings` say it if they are there, else nobody.
+      `ratings` say it if they are there, else none.
     chunk: prompts between two writes to the disk.
     num_resamples: of the bootstrap over prompts.
     mesh: devices of the sources' models.

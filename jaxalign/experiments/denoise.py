@@ -39,7 +39,7 @@ class EnsembleConfig:
     fraction: share of the weakest pairs that are compared with a second judge,
       in (0, 1].
     num_shown: pairs of each kind on the page.
-    at_once: members beside each other in a program, a divisor of num_members;
+    at_once: members side by side in a program, a divisor of num_members;
       None for all. Fewer hold less memory, and results are the same.
   """
 
@@ -64,7 +64,7 @@ class EnsembleConfig:
 
   @property
   def together(self) -> int:
-    """Members beside each other."""
+    """Members trained side by side."""
     return self.num_members if self.at_once is None else self.at_once
 
 

@@ -92,7 +92,7 @@ def same_curve(straight: epath.Path, killed: epath.Path) -> dict[str, Any]:
   """Two runs' metrics, row by row.
 
   Args:
-    straight: workdir of the run that was left alone.
+    straight: workdir of the uninterrupted run.
     killed: workdir of the other.
 
   Returns:

@@ -70,7 +70,7 @@ def mixture_log_likelihood(
     gaps: reward of chosen minus reward of rejected under each component,
       float [N, K].
     user: who stated each preference, int [N]; a row with an index outside
-      [0, num_users) belongs to nobody and is dropped.
+      [0, num_users) belongs to no user and is dropped.
     num_users: U, a Python int.
     mixture_weights: π on the simplex, float [K]. A weight of exactly 0 takes
       its component out, gradient included.
@@ -114,7 +114,7 @@ def user_responsibilities(
     gaps: reward of chosen minus reward of rejected under each component,
       float [N, K].
     user: who stated each preference, int [N]; a row with an index outside
-      [0, num_users) belongs to nobody and is dropped.
+      [0, num_users) belongs to no user and is dropped.
     num_users: U, a Python int.
     mixture_weights: π on the simplex, float [K].
     where: bool [N], True counts, all by default.

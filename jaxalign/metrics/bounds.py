@@ -135,7 +135,7 @@ def alignment_gap(
 
 
 def distinctiveness(diversity: jax.Array, *, group: int) -> jax.Array:
-  """How much farther a group is from its opposite than anybody else is.
+  """How much farther a group is from its opposite than any other group is.
 
     ε_u = d(u, j) − max_{k ≠ u} d(k, j),   j = the group farthest from u
 

@@ -120,7 +120,7 @@ class DecoderConfig:
       goes by the mask; kept for the checkpoint.
     bos_id: first token of a text.
     eos_id: token or tokens that end a text.
-    family: row of `families.FAMILIES` by which checkpoints are written.
+    family: row of `FAMILIES` by which checkpoints are written.
 
   Raises:
     TypeError: a field has the wrong type.
@@ -287,7 +287,7 @@ def _positive(name: str, value: object) -> None:
 
 
 def available_dtype(field: str, name: str) -> jnp.dtype:
-  """The dtype, if JAX would not quietly narrow it.
+  """The dtype; ValueError if JAX would silently narrow it.
 
   Args:
     field: the config field that asks for it, for the error.

@@ -1,4 +1,9 @@
-"""Pre-norm decoder: token ids and a mask in, the residual stream out."""
+"""Pre-norm decoder: token ids and a mask in, the residual stream out.
+
+Training scans over the layers, so their parameters lie in one array. Decoding
+runs through them one by one, and a layer cut from the middle of an array would
+be copied at every token. `unstack_layers` and `stack_layers` convert.
+"""
 
 from typing import Any
 
@@ -125,14 +130,6 @@ def visible(
     lowest = jnp.min(segment_ids)
     texts = jnp.where(mask, segment_ids - lowest + 1, 0).astype(jnp.int32)
   return texts
-
-
-# Parameters of all layers in one array, or each layer by itself.
-#
-# Training scans over the layers, so their parameters lie in one array; decoding
-# runs through them one by one, and a layer cut from the middle of an array
-# would be copied at every token. This file alone converts the one form to the
-# other.
 
 
 Params = Any  # a nested dict of arrays

@@ -1,4 +1,8 @@
-"""Reward and language models: pure `init` and `apply` over nested dicts."""
+"""Reward and language models: pure `init` and `apply` over nested dicts.
+
+`token_log_probs` computes logits for a slice of the vocabulary at a time, as
+the logits of a long batch are the largest array of a language model.
+"""
 
 import functools
 from collections.abc import Callable
@@ -254,12 +258,6 @@ def model_of(config: DecoderConfig) -> Model:
   )
 
 
-# Log-probabilities of given tokens, a slice of the vocabulary at a time.
-#
-# Logits of a long batch are the largest array of a language model. Here no more
-# than one slice of them exists, forwards or backwards.
-
-
 SLICE = 8192  # tokens of the vocabulary at a time
 
 
@@ -276,7 +274,7 @@ def token_log_probs(
     log p = z[token] - log sum_v exp z[v]
 
   For the tokens of a text, pass `hidden[:, :-1]` and `tokens[:, 1:]`. Logits
-  that nobody reads are not computed, so `apply(...).hidden` is all it takes.
+  that are not read are not computed, so `apply(...).hidden` is all it takes.
 
   Args:
     config: of a language model.

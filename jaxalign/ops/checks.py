@@ -21,7 +21,7 @@ def floating(**arrays: jax.Array) -> list[jax.Array]:
 
   Raises:
     TypeError: an array is not floating point; a reward held in integers would
-      be truncated without a word.
+      be truncated silently.
   """
   for name, array in arrays.items():
     if not jnp.issubdtype(jnp.result_type(array), jnp.floating):

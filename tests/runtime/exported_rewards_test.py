@@ -60,7 +60,7 @@ TOKENIZERS = {
 
 
 def saved(tokenizer, *, rows=None, family="llama") -> str:
-  """A random reward model with this tokenizer, by `artefact.save`."""
+  """A random reward model with this tokenizer, by `artifact.save`."""
   network = config_map.scratch_config(
     family,
     vocab_size=tokenizer.vocab_size if rows is None else rows,

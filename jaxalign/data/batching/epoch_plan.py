@@ -1,4 +1,7 @@
-"""Seeded epoch plan: which rows form which batch, and in which order."""
+"""Seeded epoch plan: which rows form which batch, and in which order.
+
+`epoch_size` counts the steps of an epoch, or names the numbers that do not fit.
+"""
 
 import dataclasses
 
@@ -142,9 +145,6 @@ def _by_bucket(
     buckets.append(np.full(len(rows[-1]), bucket))
     carried = ready[full:]
   return Epoch(np.concatenate(rows), np.concatenate(buckets)).mixed(rng)
-
-
-# How many steps an epoch has, or the numbers that do not fit.
 
 
 def epoch_size(

@@ -1,4 +1,7 @@
-"""Batch loader: batches as a pure function of (seed, step, process)."""
+"""Batch loader: batches as a pure function of (seed, step, process).
+
+`Selection` is a dataset of some rows of another, without copying a token.
+"""
 
 import dataclasses
 import threading
@@ -269,9 +272,6 @@ def batch_iterator(
     num_threads=min(prefetch, PREFETCH_THREADS), prefetch_buffer_size=prefetch
   )
   return iter(steps.map(batches.__getitem__).to_iter_dataset(options))
-
-
-# Some rows of a dataset in place of all of them, without copying a token.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

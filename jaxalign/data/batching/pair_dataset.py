@@ -157,7 +157,7 @@ def encode_pairs(
   on_disk: bool = False,
   processes: sharded_tokens.Processes | None = None,
 ) -> PairDataset:
-  """Tokenises pairs; `sequences.encode` says how.
+  """Tokenises pairs; `token_store.encode` says how.
 
   Args:
     records: pairs, read once, or again and again by several processes; rankings

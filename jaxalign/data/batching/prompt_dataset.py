@@ -176,7 +176,7 @@ def encode_prompts(
 def _tokenised(
   records: Sequence[Record], tokenizer: Tokenizer, max_length: int, start: int
 ) -> Iterator[Tokenised]:
-  """The prompts of some records; see `tokenising.Tokenise`."""
+  """The prompts of some records; see `token_store.Tokenise`."""
   texts = []
   chats = [not isinstance(record.prompt, str) for record in records]
   places = [record.place(i) for i, record in enumerate(records, start)]

@@ -181,7 +181,7 @@ def encode_responses(
   on_disk: bool = False,
   processes: sharded_tokens.Processes | None = None,
 ) -> ResponseDataset:
-  """Tokenises records of any number of responses; see `sequences.encode`.
+  """Tokenises records of any number of responses; see `token_store.encode`.
 
   Args:
     records: read once, or again and again by several processes.

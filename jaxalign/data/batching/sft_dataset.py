@@ -100,7 +100,7 @@ def pack_records(
     records: read once, or again and again by several processes; the first
       response is the preferred one.
     tokenizer: from `load_tokenizer`.
-    length: tokens per row; longer texts lose tokens as in `sequences.encode`.
+    length: tokens per row; longer texts lose tokens as in `token_store.encode`.
     layout: of `packing.pack`.
     on_disk: keep the ids in a temporary file.
     processes: who shares the work; ids come in with `PackedDataset.hold` then.

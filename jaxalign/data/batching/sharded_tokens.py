@@ -138,10 +138,10 @@ def encode_some(
     passing: the records, read once.
     records: the same, to be read again where the work is shared.
     tokenizer: from `load_tokenizer`.
-    processes: who shares the work, all of whom must call this; None for nobody.
+    processes: that share the work, all of which must call this; None for one.
     max_length: bound on a sequence, markers included, in tokens.
     on_disk: keep the ids in a temporary file instead of memory.
-    tokenise: as of `sequences.encode`.
+    tokenise: as of `token_store.encode`.
 
   Returns:
     All sequences; or, where the work is shared, their lengths and no ids yet.

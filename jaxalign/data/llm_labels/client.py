@@ -31,7 +31,7 @@ from jaxalign.data.llm_labels.prompts import (
 TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 MAX_ANSWER_BYTES = 32 * 2**20  # unpacked; what is longer is no answer
 MAX_TOKENS_SAID = 10**9  # of a question or an answer, by the endpoint's count
-# What reading somebody else's JSON can raise.
+# Errors that malformed JSON of a server can raise.
 GARBAGE = (
   ValueError,
   LookupError,
@@ -132,7 +132,7 @@ def post_all(
 
   Args:
     url: the address.
-    config: how politely and how stubbornly.
+    config: rate, retries and timeouts.
     bodies: what to post, by any key.
     parse: `(key, JSON of the answer)` to a result; one of `GARBAGE` means
       garbage, which is asked for again, as is what exceeds MAX_ANSWER_BYTES.

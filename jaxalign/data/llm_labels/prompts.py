@@ -53,7 +53,7 @@ class ConnectionConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EndpointConfig(ConnectionConfig):
-  """Whom to ask, and how politely.
+  """Chat endpoint: address, model and sampling.
 
   Attributes:
     url: address up to and with the version, such as http://localhost:8000/v1.

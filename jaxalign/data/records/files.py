@@ -19,9 +19,6 @@ from etils import epath
 
 from jaxalign.data.records import column_hints, reach
 
-# Rows of CSV files: text cells, some of which hold JSON values.
-
-
 # CSV cells are text; these columns hold JSON values.
 JSON_COLUMNS = (
   "responses",
@@ -254,9 +251,6 @@ _READERS: dict[str, Callable[[str], Iterator[Row]]] = {
   ".csv.gz": read_csv,
   ".parquet": read_parquet,
 }
-
-
-# Lines of text files, and the JSON in them.
 
 
 class Lines:

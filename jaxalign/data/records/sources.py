@@ -119,7 +119,7 @@ def _file_beside(path: str, name: str) -> str:
     pattern = os.path.join(glob.escape(folder), f"{stem}.*")
     for found in matching(pattern):
       return found
-  raise ValueError(f"{path} needs a file {name} beside it, there is none")
+  raise ValueError(f"{path} needs a file {name} beside it, which is missing")
 
 
 def _whole(path: str) -> list[Mapping[str, Any]]:

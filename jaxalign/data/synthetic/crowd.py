@@ -1,4 +1,8 @@
-"""Synthetic annotator crowd whose groups want different things, from a seed."""
+"""Synthetic annotator crowd whose groups want different things, from a seed.
+
+Records can also come as unlabelled candidates, with a second judge who knows
+the truth, or with a label distribution per response.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -231,17 +235,14 @@ def _counted(
   )
 
 
-# Unlabelled responses in the synthetic crowd, as a base policy gives them.
-
-
 PROMPTS, RESPONSES = 512, 5
 
 
 def draw_candidates(seed: int, split: str) -> list[Record]:
   """Prompts with different responses of every quality, in no order.
 
-  Nobody has compared them: they are for what learns without labels, such as the
-  meta step of MetaRM, and would be false rankings to anything else.
+  They have not been compared. They are for what learns without labels, such as
+  the meta step of MetaRM, and would be false rankings to anything else.
 
   Args:
     seed: of the crowd.
@@ -264,9 +265,6 @@ def draw_candidates(seed: int, split: str) -> list[Record]:
       )
     )
   return records
-
-
-# A second judge of the synthetic crowd's records, who knows the truth.
 
 
 def with_judge(
@@ -295,9 +293,6 @@ def with_judge(
       prob = float(probs[config.groups.index(record.group)])
     found.append(dataclasses.replace(record, judge_prob=prob))
   return found
-
-
-# Label distributions for the records of the synthetic crowd.
 
 
 def with_labels(

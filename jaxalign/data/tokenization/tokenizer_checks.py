@@ -96,7 +96,7 @@ def check_bytes(
 ) -> None:
   """Checks that a tokenizer made here still knows every byte.
 
-  One that is missing would be left out of every text without a word. Those of
+  One that is missing would silently be left out of every text. Those of
   others may lack bytes by design, and are read as transformers reads them.
 
   Args:

@@ -26,7 +26,7 @@ def watched(
   Args:
     records: to be read once by one process, again and again by several, which
       then get them as they are.
-    total: how many there are, None where nobody knows.
+    total: how many there are, None if unknown.
     what: what is done with them.
   """
   if jax.process_count() > 1:

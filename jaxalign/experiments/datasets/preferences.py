@@ -112,7 +112,7 @@ class Pairs(NamedTuple):
 
 
 def open_tokenizer(config: DataConfig, folder: str | None) -> Tokenizer:
-  """As `tokenizers.open_tokenizer`, with the config's chat template.
+  """As `tokenizer.open_tokenizer`, with the config's chat template.
 
   Raises:
     ValueError: no tokenizer is given, or the template is not a file.

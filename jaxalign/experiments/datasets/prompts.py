@@ -65,7 +65,7 @@ def load_prompts(
   Args:
     config: length and the policy for bad records.
     files: sources, see `PromptConfig`.
-    tokenizer: from `tokenizers.open_tokenizer`.
+    tokenizer: from `tokenizer.open_tokenizer`.
     group_names: groups of prompts that have numbers of their own.
     limit: number of prompts, spread evenly over the sources; None for all.
     noted: sees the prompts, or None.

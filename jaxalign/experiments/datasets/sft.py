@@ -66,7 +66,7 @@ def load_texts(
   Args:
     config: length and the policy for bad records.
     files: sources, see `TextConfig`.
-    tokenizer: from `tokenizers.open_tokenizer`.
+    tokenizer: from `tokenizer.open_tokenizer`.
     noted: sees the records pass, or None.
     held_out: whether they are, for `noted`.
 

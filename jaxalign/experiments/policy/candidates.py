@@ -39,7 +39,7 @@ class Scored(NamedTuple):
     prompt: text or chat turns.
     responses: N answers.
     proxy: [N, K] rewards by which the best is picked.
-    oracle: [N, J] what they are truly worth, J = 0 where nobody knows.
+    oracle: [N, J] their true utility, J = 0 where it is unknown.
   """
 
   prompt: chat.Text

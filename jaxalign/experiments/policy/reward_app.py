@@ -34,7 +34,7 @@ class ServeConfig:
     max_bytes: of a request's body.
     max_waiting: texts that may wait or be scored at a time; beyond them
       requests are sent away with status 503.
-    linger_ms: how long the first request of a batch waits for company.
+    linger_ms: how long the first request of a batch waits for others.
     shutdown_s: seconds from SIGTERM or SIGINT to the end of the process; until
       shortly before, requests under way are answered.
     max_waiting_bytes: of the bodies of all requests under way; beyond them

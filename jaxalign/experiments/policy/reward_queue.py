@@ -66,7 +66,7 @@ class RewardQueue:
       batch_size: texts that are given to the source at a time.
       max_waiting: texts that may wait or be scored at a time.
       max_waiting_bytes: of the bodies of requests, at a time.
-      linger_s: how long the first request of a batch waits for company.
+      linger_s: how long the first request of a batch waits for others.
     """
     self.waiting = self.waiting_bytes = 0
     self.scoring = False

@@ -1,4 +1,7 @@
-"""Generation: prompts in, sampled responses and log-probabilities out."""
+"""Generation: prompts in, sampled responses and log-probabilities out.
+
+`Sampler` is the protocol behind which another engine may take its place.
+"""
 
 import functools
 from collections.abc import Sequence
@@ -167,9 +170,6 @@ def finished(state: kv_cache.Slots) -> Generation:
   columns = jnp.arange(state.tokens.shape[1], dtype=jnp.int32)
   mask = columns[None] < state.count[:, None]
   return Generation(state.tokens, mask, state.log_probs)
-
-
-# Who generates: this library, or an engine outside that takes its place.
 
 
 class Sampler(Protocol):

@@ -1,4 +1,8 @@
-"""Config mapping: config.json to DecoderConfig and back."""
+"""Config mapping: config.json to DecoderConfig and back.
+
+`FAMILIES` has one table per checkpoint family, read in both directions. Code
+here and in `param_map` reads the tables and knows no family by name.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +22,7 @@ def family_of(config: DecoderConfig) -> Family:
     config: any config.
 
   Returns:
-    Its row of `families.FAMILIES`.
+    Its row of `FAMILIES`.
 
   Raises:
     ValueError: the family is unknown, or a field has a value that the family
@@ -42,7 +46,7 @@ def scratch_config(family: str, **fields: Any) -> DecoderConfig:
   """A config of a family for a model that starts from nothing.
 
   Args:
-    family: a key of `families.FAMILIES`, such as "llama" or "gpt2".
+    family: a key of `FAMILIES`, such as "llama" or "gpt2".
     **fields: fields of DecoderConfig; those that the family hard-wires are set
       for you.
 
@@ -71,7 +75,7 @@ def family_defaults(family: str) -> dict[str, Any]:
   """What a config.json of a family means where it is silent.
 
   Args:
-    family: a key of `families.FAMILIES`.
+    family: a key of `FAMILIES`.
 
   Returns:
     Fields of DecoderConfig, without those that follow from other fields.
@@ -286,12 +290,6 @@ def _num_outputs(
     f"{where}: architectures must be [{family.language!r}] or "
     f"[{family.reward!r}], got {architectures!r}"
   )
-
-
-# All checkpoint families, a table each, read in both directions.
-#
-# A new family is one more table; `translate` reads the config rows and `layout`
-# the tensor rows, and neither knows a family by name.
 
 
 FAMILIES = {

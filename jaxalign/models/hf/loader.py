@@ -32,7 +32,7 @@ def match_tensors(
 
   Args:
     files: the checkpoint.
-    parts: where the parameters lie, from `layout.parts`.
+    parts: where the parameters lie, from `param_map.parts`.
     config: what they belong to.
     path: the folder, for errors.
     may_draw: whether a score or value head may be missing.

@@ -106,7 +106,7 @@ def read(folder: pathlib.Path) -> Adapter:
   """The config of an adapter folder.
 
   Args:
-    folder: what PEFT, or `peft_files.save_adapters`, wrote.
+    folder: what PEFT, or `peft.save_adapters`, wrote.
 
   Returns:
     What decides the adapters' function.

@@ -124,7 +124,7 @@ def _read_base(
 def _check_unread(
   read: Mapping[str, Any], theirs: Mapping[str, Any], place: str, where: str
 ) -> None:
-  """What lies in the other place, and would be lost, must be no news."""
+  """Raises ValueError if the place that is not read says something else."""
   other = ROPE_PLACES[1 - ROPE_PLACES.index(place)]
   unread = _checked(theirs.get(other), other, where)
   for key, ours in (

@@ -1,7 +1,8 @@
 """Device mesh, and the table from logical axes to mesh axes.
 
 Models name logical axes; this file alone decides what they mean on devices.
-`pmap`, the second, data-parallel mode, lives here and nowhere else.
+`pmap`, the second, data-parallel mode, lives here and nowhere else. Lowering
+and restoring take abstract shapes with shardings from `with_shardings`.
 """
 
 import dataclasses
@@ -297,9 +298,6 @@ def data_parallel(
     return mapped(state, rows, key)
 
   return step
-
-
-# Shapes with shardings: what a lowering or a restore takes for arrays.
 
 
 def with_shardings(shapes: Any, shardings: Any) -> Any:

@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 _RETRY_S = 0.2
-_SPEAK_S = 5.0  # a connection that has not reported by then is a stranger
+_SPEAK_S = 5.0  # a connection that has not reported by then is ignored
 _GRACE_S = 10.0
 _MAX_BYTES = 65536
 

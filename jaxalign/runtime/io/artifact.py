@@ -1,7 +1,7 @@
 """Model artifact `WORKDIR/model/`: what a stage hands to the next.
 
 A Hugging Face folder (safetensors, config.json, tokenizer) that transformers,
-TRL and vLLM read, plus `jaxalign.json`: what those formats have no word for.
+TRL and vLLM read, plus `jaxalign.json` for fields that those formats lack.
 """
 
 import dataclasses

@@ -1,4 +1,8 @@
-"""Orbax checkpoints of a train state: asynchronous, kept by age and score."""
+"""Orbax checkpoints of a train state: asynchronous, kept by age and score.
+
+`Mirror` keeps checkpoints in a store that Orbax cannot write to, by way of the
+local disk.
+"""
 
 import json
 import os
@@ -19,9 +23,6 @@ from jaxalign.runtime.io import (
   full_disk,
   scratch,
 )
-
-# Checkpoints in a store that Orbax cannot write to, by way of the disk.
-
 
 INDEX = "index.json"
 _AT_A_TIME = 16  # files on their way

@@ -42,7 +42,7 @@ def check(
 
 
 def _check_lengths(content: Mapping[str, Any], file: str) -> None:
-  """Checks that what is said of each head is said of all."""
+  """Checks that lists with one entry per head have equal lengths."""
   heads = content["heads"]
   rewards = len(heads) if _reads_rewards(content) else 1
   fit, cost = content["calibration"] or {}, content.get("label_cost")
@@ -67,7 +67,7 @@ def _reads_rewards(content: Mapping[str, Any]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-  """A finite number; a huge integer is none that a float can hold."""
+  """Whether a value is a finite number that a float can hold."""
   if isinstance(value, bool) or not isinstance(value, (int, float)):
     return False
   return abs(value) < 1e300 and math.isfinite(value)

@@ -1,4 +1,7 @@
-"""Atomic file writes and listings, on a disk or in an object store."""
+"""Atomic file writes and listings, on a disk or in an object store.
+
+Whole folders are opened, filled and fetched here too.
+"""
 
 import atexit
 import contextlib
@@ -154,9 +157,6 @@ class AppendedFile:
     if not self._file.closed:
       self.flush()
       self._file.close()
-
-
-# Whole folders, on a disk or in an object store: opened, filled, fetched.
 
 
 # The packages that reach a store, of the extra `cloud`.

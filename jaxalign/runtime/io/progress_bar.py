@@ -48,7 +48,7 @@ def watched(items: Iterable[T], *, total: int | None, what: str) -> Iterator[T]:
 
   Args:
     items: of a pass over data.
-    total: how many there are, None where nobody knows.
+    total: how many there are, None if unknown.
     what: what is done, such as "scoring pairs".
 
   Yields:
@@ -68,7 +68,7 @@ def counted(*, total: int | None, what: str) -> Iterator[Callable[[], None]]:
   pass that is over soon leaves no line where there is no terminal.
 
   Args:
-    total: how many items there are, None where nobody knows.
+    total: how many items there are, None if unknown.
     what: what is done, such as "asking the judge".
 
   Yields:
@@ -106,7 +106,7 @@ class Progress:
 
     Args:
       start_step: steps done before.
-      num_steps: steps in all, None where nobody knows.
+      num_steps: steps in all, None if unknown.
       description: what the run is doing.
       show: True draws a bar, False prints plain lines, None draws the bar if
         the console is a terminal.

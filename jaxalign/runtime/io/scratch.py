@@ -1,7 +1,7 @@
 """Scratch folders on the local disk, cleaned up after killed runs.
 
-Each is locked by its process. Whoever makes one removes those that nobody locks
-any more, as copies of models and checkpoints are large.
+Each is locked by its process. Making one removes those whose process has ended,
+as copies of models and checkpoints are large.
 """
 
 import contextlib

@@ -3,7 +3,8 @@
 On a disk it is a lock of the operating system on `.lock`, which ends with the
 process however that ends. An object store has no locks: there the owner
 rewrites the object `owner.json` now and then, its heartbeat, and who finds one
-that is not rewritten any more takes its place.
+that is not rewritten any more takes its place. Whoever holds the lock removes
+the half-written files of killed runs.
 """
 
 import contextlib
@@ -26,9 +27,6 @@ import fsspec
 from etils import epath
 
 from jaxalign.runtime.io import filesystem
-
-# Leftovers of killed runs: half-written files that nobody will finish.
-
 
 # As `storage`, `safetensor_files` and Orbax name what is not complete yet.
 _FILES = ("*.partial", ".*.tmp")

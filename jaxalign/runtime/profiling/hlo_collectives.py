@@ -1,4 +1,9 @@
-"""HLO collectives: the communication of a compiled program."""
+"""HLO collectives: the communication of a compiled program.
+
+`collectives` reads them from the program's text. `involuntary` reads which
+tensors the partitioner copied whole to every device to change their layout: XLA
+says so in a warning while it compiles, and nowhere else.
+"""
 
 import collections
 import contextlib
@@ -294,12 +299,6 @@ def collectives(compiled_text: str) -> list[Collective]:
   return sorted(found, key=lambda c: (-c.bytes * c.count, c))
 
 
-# Tensors that the partitioner had to copy whole to every device to lay anew.
-#
-# XLA says so in a warning while it compiles, and nowhere else: neither the
-# program nor its memory tells such a copy from one that was asked for.
-
-
 _WARNING = re.compile(
   r"Involuntary full rematerialization\..*? from sharding (\{.*?\}) to "
   r"(\{.*?\}) (?:efficiently|without).*?%?[\w.\-]+ = ([a-z]\w*\[[\d,]*\])"
@@ -344,7 +343,7 @@ def compiler_log() -> Iterator[list[str]]:
   """Collects what compilers write to standard error inside the block.
 
   They write to the descriptor and not to `sys.stderr`. libtpu writes warnings
-  there if it was loaded by `inspect.tpu_topology`.
+  there if it was loaded by `compiled.tpu_topology`.
 
   Yields:
     A list that holds the text once the block is left. An error passes the text

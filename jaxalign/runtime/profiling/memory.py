@@ -42,7 +42,7 @@ class Program(NamedTuple):
 def batch_flops(
   config: compiled.DecoderShape, batch: Mapping[str, Any], passes: Passes
 ) -> float:
-  """`inspect.decoder_flops` of everything that is done with a batch.
+  """`compiled.decoder_flops` of everything that is done with a batch.
 
   Args:
     config: the decoder's description, with `num_outputs`.

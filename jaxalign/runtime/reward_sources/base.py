@@ -121,7 +121,7 @@ def from_main(
     if multihost.is_main():
       rewards = ask()
   finally:
-    # Also after an error, or the others would wait for ever.
+    # Also after an error, or the others would wait forever.
     rewards = multihost.all_hosts_gather(rewards)[0]
   if np.isnan(rewards).any():
     raise RewardError("process 0 got no rewards; its log says why")

@@ -159,7 +159,7 @@ class EndpointSource:
 
     Args:
       url: address up to and with the version, http://localhost:8000/v1.
-      connection: how politely and how stubbornly it is asked.
+      connection: rate, retries and timeouts of requests.
       batch_size: texts per request.
 
     Raises:

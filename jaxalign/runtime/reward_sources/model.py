@@ -284,7 +284,7 @@ def load_source(
 def _description(
   folder: str, network: DecoderConfig, *, calibrated: bool
 ) -> artifact.Description:
-  """What a folder says of itself, or what there is to say of another's."""
+  """The folder's jaxalign.json, or a default for a folder without one."""
   if calibrated or (epath.Path(folder) / artifact.DESCRIPTION).exists():
     return artifact.load_description(folder)
   number = network.num_outputs or 0
