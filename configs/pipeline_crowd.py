@@ -4,8 +4,8 @@ r"""Does a policy that is fair to the worst-off group come out of raw pairs?
       --workdir=runs/pipeline_crowd --config.crowd_seed=0
 
 The whole way on the synthetic crowd, whose majority likes warm answers and
-whose minority likes short ones: tune a policy on the answers, learn one reward
-for everybody and a mixture of two from people whose group nobody names, then
+whose minority likes short ones: fine-tune a policy on the answers, learn a
+single pooled reward model and a mixture of two from unlabelled groups, then
 move the same policy towards each, and towards the groups' true utilities as the
 best that could be done. The page compares them at equal KL: what each is truly
 worth to each group, and the share of the worst-off group's attainable gain.

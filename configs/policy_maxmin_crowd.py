@@ -7,7 +7,7 @@ r"""Does moving towards the worst-off group leave no group behind?
 It starts from the policy that `configs/sft_crowd.py` leaves in `runs/sft_crowd`
 and takes what each group of the synthetic crowd truly thinks as its reward, so
 that whatever goes wrong is the policy's doing. `--config.welfare.kind=mean`
-(with `shares`) is what one reward model for everybody aims at. `:smoke` runs
+(with `shares`) is what a single pooled reward model aims at. `:smoke` runs
 three iterations of a model from scratch.
 
   for seed in 0 1 2; do for variant in kl_target kl_fixed critic_law; do
@@ -26,7 +26,7 @@ that no longer moves would hold any KL. Claimed before the runs, after one pilot
 with another seed that set the horizon: over the last 30 of 90 iterations the
 mean KL is within 20 % of the target in every seed. The mean KL of 64 responses
 has a standard error of about 0.15, that of 30 iterations one of 0.03, so that
-0.1 is told from none.
+0.1 is significant.
 
 `:critic_law` is `:kl_fixed` with a critic that predicts the law of the return
 over 51 atoms in place of its mean. Claimed before the runs: it explains more of

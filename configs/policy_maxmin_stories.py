@@ -10,8 +10,8 @@ weights ends the sentence that one of its own openings has begun, and two
 functions of `jaxalign.data.synthetic.text_rewards` judge what it adds: VADER's
 lexicon, and minus its characters, both in deviations from the mean of sentences
 that people wrote. A fifth of the 902 openings is held out. The full config
-moves towards whoever is worse off, `:mean` towards a crowd of whom four in five
-want it happy, as one reward for everybody would, `:single` towards these alone.
+moves towards the worst-off group, `:mean` towards a crowd of whom four in five
+want it happy, as a single pooled reward would, `:single` towards these alone.
 `:smoke` runs three iterations.
 
 Claimed: MaxMin brings the worse-off group up where one reward leaves the
@@ -21,8 +21,8 @@ difference of 0.1. Control: `:single`, which nothing keeps from length.
 
 Measured: after 40 iterations the worse of the two stands at 1.27 (full),
 1.29 (`:mean`) and 1.16 (`:single`), from −0.05 before, means of three
-seeds at 11 to 13 nats: better than sentiment alone, not told apart from the
-mean. 66 s of one core, commit ceac5ae; docs/results.md has the table.
+seeds at 11 to 13 nats: better than sentiment alone; against the mean not
+significant. 66 s of one core, commit ceac5ae; docs/results.md has the table.
 """
 
 import ml_collections

@@ -8,12 +8,12 @@ in opposite directions. The default starts from scratch with the shape of the
 260k-parameter story model; `:pretrained` starts from that model, `:smoke` runs
 20 steps on the synthetic crowd. Beside it: chance 0.500 and, on helpful /
 harmless, always-longer 0.602 / 0.462 and a bag of words 0.604 / 0.638. At 635
-held-out pairs the standard error of an accuracy near 0.6 is 0.019, so two runs
-that differ by less than 0.054 are not told apart.
+held-out pairs the standard error of an accuracy near 0.6 is 0.019, so a
+difference of two runs below 0.054 is not significant.
 
 Measured over seeds 0, 1, 2 (mean ± sample standard deviation): accuracy
 0.495 ± 0.021 from scratch and 0.515 ± 0.014 pretrained: half an epoch teaches
-this network nothing that can be told from chance. About 215 s a run on two CPU
+this network nothing significant over chance. About 215 s a run on two CPU
 cores, commit acbc4be; sources and intervals are in docs/results.md.
 """
 

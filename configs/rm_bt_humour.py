@@ -8,7 +8,7 @@ votes. The default starts from scratch with the shape of the 260k-parameter
 story model; `:pretrained` starts from that model, `:smoke` runs 20 steps on the
 synthetic crowd. Beside it: chance 0.500, always-longer 0.643, a bag of words
 0.744. At 2,165 held-out pairs the standard error of an accuracy near 0.74 is
-0.009, so two runs that differ by less than 0.026 are not told apart.
+0.009, so a difference of two runs below 0.026 is not significant.
 
 Measured over seeds 0, 1, 2 (mean ± sample standard deviation): accuracy
 0.685 ± 0.009, NLL 0.595 ± 0.004, ECE 0.022 ± 0.006 from scratch and 0.692 ±

@@ -10,8 +10,8 @@ prototypes and a queue in its place; `:smoke` runs 20 steps of a smaller model.
 
 Claimed before the first run: a mean effect on held-out accuracy over plain
 training on the same two views, which is `--config.recipe.weight=0.0`. Over
-three paired seeds a difference below 0.015 is not told from none, as 4.3
-standard errors of a difference whose deviation is 0.006 between seeds.
+three paired seeds a difference below 0.015 is not significant, as 4.3 standard
+errors of a difference whose deviation is 0.006 between seeds.
 
 Measured: over three seeds SimCSE changes the accuracy by -0.033 ± 0.024, to
 0.722 ± 0.006 from 0.755 ± 0.006: it harms here. `:swav` is not yet run.

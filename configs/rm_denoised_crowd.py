@@ -16,8 +16,8 @@ on 10 % of pairs a test of 2,000 shows 2.0 points at 80 % power. Control: on
 noise-free labels flipping must change the accuracy by no more than that.
 
 Measured: over three seeds flipping a tenth changes the accuracy by +0.004
-± 0.021, of 0.964 with plain training and 0.994 on noise-free labels: no effect
-told from none. `smooth_margin` raises it by 0.007 ± 0.002. Control: flipping
+± 0.021, of 0.964 with plain training and 0.994 on noise-free labels: not
+significant. `smooth_margin` raises it by 0.007 ± 0.002. Control: flipping
 costs 0.014 ± 0.012. docs/results.md has the table.
 """
 

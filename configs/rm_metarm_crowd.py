@@ -11,11 +11,11 @@ smaller model.
 
 Claimed before the first run: an effect on held-out accuracy over plain training
 with the same pairs, which `--config.recipe.step_size=0.0` is bit for bit. Over
-three paired seeds a difference below 0.015 is not told from none, as 4.3
-standard errors of a difference whose deviation is 0.006 between seeds.
+three paired seeds a difference below 0.015 is not significant, as 4.3 standard
+errors of a difference whose deviation is 0.006 between seeds.
 
 Measured: over three seeds the accuracy changes by -0.010 ± 0.032, from 0.748
-± 0.008: not told from none, with an ECE of 0.103 against 0.038. docs/results.md
+± 0.008: not significant, with an ECE of 0.103 against 0.038. docs/results.md
 has the table.
 """
 

@@ -1,4 +1,4 @@
-r"""Does expectation maximisation find tastes that nobody named?
+r"""Does expectation maximisation find latent annotator groups?
 
   python -m jaxalign.experiments.train_reward \
       --config=configs/rm_mixture_crowd.py --workdir=runs/rm_mixture_crowd
@@ -7,13 +7,13 @@ The crowd of rm_bt_crowd.py, whose majority likes warm answers and whose
 minority likes short ones, 20 pairs a person; the groups are used for scoring
 only. Two heads on one backbone, soft assignment of people, five rounds.
 
-What is claimed, written before it was run: the training people are told apart
-(share in their own group, 0.8 by naming everybody "warm"); and people the model
-has not met, placed by 10 of their pairs, are foreseen on their other 10 nearly
+What is claimed, written before it was run: the training people are separated
+(share in their own group, 0.8 by calling all of them "warm"); and new people,
+assigned by 10 of their pairs, are predicted on their other 10 nearly
 as well as by a model that knows their group (0.878 in all and 0.890 in the
 minority on new votes, `jaxalign.data.synthetic.oracle`), where plain
 Bradley-Terry gets the minority's preferences wrong. With 500 such pairs, 100 of
-them the minority's, differences of 0.06 and 0.13 can be told from none (80 %
+them the minority's, differences of 0.06 and 0.13 can be detected (80 %
 power at 5 %, unpaired); nothing smaller is claimed.
 
 Bounds and controls are variants: `:oracle` (known groups), `:group_dro`,
@@ -22,7 +22,7 @@ where placing people must gain nothing; `:noise_group`, where a fifth of the
 people vote by coin and must stay at 0.5. `:smoke` runs 20 steps.
 
 Measured over seeds 0, 1, 2 (mean ± sample standard deviation), commit 89b718f:
-everybody is in their own group (1.000, training and new people); ten pairs of a
+all are in their own group (1.000, training and new people); ten pairs of a
 new person give 0.850 ± 0.005 on the others, 0.807 ± 0.038 in the minority, with
 known groups 0.867 ± 0.020 and 0.833 ± 0.006; plain Bradley-Terry has 0.348 ±
 0.014 in the minority. `:one_taste`: 0.887 with ten pairs or none.

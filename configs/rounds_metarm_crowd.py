@@ -29,7 +29,7 @@ an unpaired difference).
 Measured: seed 0 alone, both variants, commit ab302f4. After three rounds the
 mean of the groups' true utilities is -0.03 with MetaRM, 4.0 nats from the
 start, and 0.12 with `:plain`, 12.6 nats from it: what was claimed is not seen,
-and a difference of 0.16 is less than can be told from none. docs/results.md has
+and a difference of 0.16 is not significant. docs/results.md has
 the rounds.
 """
 

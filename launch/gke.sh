@@ -13,7 +13,7 @@ usage: launch/gke.sh COMMAND --name=NAME [OPTION...] [-- STAGE ARGUMENT...]
   run       create and wait
   status    the JobSet, its pods, and the TPU nodes, which cost money
   logs      the last lines of every host
-  delete    end it; a node pool that scales down gives its machines back
+  delete    end it; a node pool that scales down deletes its machines
 
 The cluster restarts the run when its machines are taken away or it exits with
 75; any other failure ends it. Needs kubectl with the cluster's credentials, a

@@ -7,10 +7,10 @@ usage() {
   cat <<'TEXT'
 usage: launch/local.sh [--python VERSION] [--dry_run] [--config.KEY=VALUE...]
 
-Tunes a policy on the answers of a synthetic crowd, learns one reward for
-everybody and a mixture for groups that nobody names, and moves the policy
-towards each, on a GPU where one is visible. The report compares what they are
-worth to each group. Running it again resumes. All else goes to the pipeline:
+Fine-tunes a policy on the answers of a synthetic crowd, learns a single pooled
+reward model and a mixture for latent annotator groups, and trains the policy
+towards each, on a GPU where one is visible. The report compares the utility of
+every group. Running it again resumes. Other arguments go to the pipeline:
 launch/local.sh --config.crowd_seed=1
 
   --python VERSION  3.11 or 3.12; the default is the first one found

@@ -40,7 +40,7 @@ pack() {
   local file
   git -C "$root" ls-files -z --cached --others --exclude-standard \
     >"$scratch/listed" || die \
-    "$root is no git checkout, so its files cannot be told from results"
+    "$root is not a git checkout, so its files cannot be separated from results"
   while IFS= read -r -d '' file; do
     if [[ -e $root/$file ]]; then printf '%s\0' "$file"; fi
   done <"$scratch/listed" >"$scratch/files"

@@ -126,7 +126,7 @@ request() {
   [[ $state == absent ]] || return 0
   if grep -qi 'quota\|RESOURCE_EXHAUSTED' "$scratch/request"; then
     die "the project has no quota for $accelerator in $zone: ask for it in the" \
-      "console, or take another zone, topology or price (--spot); nothing was" \
+      "console, or use another zone, topology or price (--spot); nothing was" \
       "created"
   fi
   die "the request for $name was refused; nothing was created"
@@ -163,7 +163,7 @@ check_kind() {
     --format='value(tpu.nodeSpec[0].node.acceleratorType)') || return 0
   [[ -z $kind || $kind == "$accelerator" ]] || die \
     "$name is there already as $kind, and $topology is $accelerator: delete it" \
-    "or take another --name"
+    "or use another --name"
 }
 
 # Fails if the slice was taken away before it could be used.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A run on a Cloud TPU slice: asked for, set up, watched, restarted, given back.
+# A run on a Cloud TPU slice: created, set up, watched, restarted, deleted.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/remote.sh"
 
@@ -16,7 +16,7 @@ usage: launch/tpu_vm.sh COMMAND --project=ID --zone=ZONE [--name=NAME] [OPTION..
   logs       the last lines of the run's log, of every host
   stop       let the run on all hosts save and end
   status     everything in the zone that costs money, and how to delete it
-  delete     give the slice back
+  delete     delete the slice
 
 Every command may be repeated: what is there already is used as it is. The slice
 is paid for from create to delete, whatever runs on it; a command that ends

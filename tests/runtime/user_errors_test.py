@@ -1,4 +1,4 @@
-"""A user's mistake is told from a defect."""
+"""A user's mistake is distinguished from a defect."""
 
 import contextlib
 import io
@@ -24,7 +24,7 @@ class UserErrorsTest(parameterized.TestCase):
     (lambda: checks.one_of(("a", "b"), kind="c"), True),
     (lambda: filesystem.open_workdir("ftp://a"), True),
     (lambda: open("no such file"), True),  # noqa: SIM115
-    # Foreseen by nobody: bad values of the library, or code of one's own.
+    # Not expected: bad values of the library, or code of one's own.
     (lambda: checks.one_of(None, kind="c"), False),
     (lambda: int("three"), False),
     (lambda: {}["key"], False),

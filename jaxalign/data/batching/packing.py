@@ -84,24 +84,24 @@ def pack(
 def _best_fit(pieces: list[Piece], capacity: int) -> list[Row]:
   """Best-fit decreasing; of rows that are equally full, the first."""
   rows: list[Row] = []
-  rooms: list[int] = []  # sorted, those that some row has left
+  spaces: list[int] = []  # sorted, those that some row has left
   rows_with: dict[int, list[int]] = {}
   for piece in sorted(pieces, key=lambda p: p.start - p.stop):
     length = piece.stop - piece.start
-    at = bisect.bisect_left(rooms, length)
-    if at == len(rooms):
+    at = bisect.bisect_left(spaces, length)
+    if at == len(spaces):
       room, row = capacity, len(rows)
       rows.append([])
     else:
-      room = rooms[at]
+      room = spaces[at]
       row = heapq.heappop(rows_with[room])
       if not rows_with[room]:
-        del rooms[at]
+        del spaces[at]
     rows[row].append(piece)
     left = room - length
     if left:
       if not rows_with.setdefault(left, []):
-        bisect.insort(rooms, left)
+        bisect.insort(spaces, left)
       heapq.heappush(rows_with[left], row)
   return rows
 

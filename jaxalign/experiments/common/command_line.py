@@ -159,7 +159,7 @@ def config_file(argv: Sequence[str]) -> tuple[str | None, str]:
 
 
 def check_file(path: str | None) -> None:
-  """Raises ValueError, with near names, for a config that is no file."""
+  """Raises ValueError, with near names, for a config that is not a file."""
   if path is None or os.path.isfile(path):
     return
   folder = os.path.dirname(path)
