@@ -18,12 +18,7 @@ from jaxalign.data.stats import baselines, duplicates
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import preferences
-from jaxalign.experiments.reports import (
-  audit,
-  audit_numbers,
-  findings,
-  group_structure,
-)
+from jaxalign.experiments.reports import audit, audit_numbers, group_structure
 from jaxalign.runtime.distributed import multihost
 
 
@@ -164,7 +159,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     )
   if pairs:
     result |= _comparisons(config, pairs)
-  result["findings"] = findings.in_words(result)
+  result["findings"] = [one.text for one in audit.verdicts(result)]
   if multihost.is_main():
     configuration.write_json(workdir / "eval.json", result)
     audit.write(workdir, result, pairs)

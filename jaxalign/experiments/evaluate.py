@@ -165,7 +165,12 @@ def write_evaluation(
   if multihost.is_main():
     configuration.write_json(workdir / "eval.json", result)
     reward_model.write(
-      workdir, result, rewards, config.num_bins, [*sections, *more]
+      workdir,
+      result,
+      rewards,
+      config.num_bins,
+      [*sections, *more],
+      pairs.records,
     )
     summary.say(reward_model.findings(result), report=workdir / "report.html")
 

@@ -43,6 +43,7 @@ from jaxalign.experiments.reports import pipeline
 from jaxalign.ops import checks
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import workdir_lock
+from jaxalign.runtime.plots import html_report
 
 log = logging.getLogger("jaxalign")
 
@@ -234,6 +235,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     with (
       workdir_lock.held(folder, is_main=multihost.is_main()),
       summary.as_a_step(),
+      html_report.part_of("whole pipeline", workdir),
     ):
       stage = STAGES[step.stage]
       if multihost.is_main():

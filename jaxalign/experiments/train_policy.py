@@ -162,7 +162,15 @@ def run(config: Config, workdir: epath.Path) -> None:
     )
     judge = None if config.judge is None else open_source(config.judge)
     measure = evaluation.make_measure(
-      config, stage, held_out, tokenizer, source, judge, frozen, keys["eval"]
+      config,
+      stage,
+      held_out,
+      tokenizer,
+      source,
+      judge,
+      frozen,
+      keys["eval"],
+      workdir,
     )
   warnings = noted.found(holds_out=bool(config.data.eval_files))
   with checkpoint.Checkpoints(
@@ -247,7 +255,7 @@ def _train(
     ) as report,
   ):
     if measure is not None and start == 0:
-      scores = measure(state)
+      scores = measure(state, 0)
       report.write(0, scores)
     for step, batch in enumerate(stream, start + 1):
       try:
@@ -275,7 +283,7 @@ def _train(
       last, leaving = step == train.num_iterations, preempted.due(step)
       score_due = last or training.every(step, train.eval_every)
       if measure is not None and score_due:
-        scores = measure(state)
+        scores = measure(state, step)
         report.write(step, scores)
       if last or leaving or training.every(step, train.checkpoint_every):
         report.flush()
@@ -283,7 +291,7 @@ def _train(
       if leaving:
         preempted.leave(step)
   if measure is not None and scores is None:  # resumed after the last step
-    scores = measure(state)
+    scores = measure(state, train.num_iterations)
   return state, scores
 
 

@@ -21,23 +21,11 @@ from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.llm_labels import answer_cache, llm_judge
 from jaxalign.experiments.policy import reward_source
+from jaxalign.experiments.reports import win_rates
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import progress_bar
-from jaxalign.runtime.plots import html_report
 
 CHUNK = 1024  # answers scored at a time, for the bar
-
-COLUMNS = (
-  "win",
-  "tie",
-  "loss",
-  "score",
-  "low",
-  "high",
-  "gap",
-  "gap_low",
-  "gap_high",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,12 +105,15 @@ def summarise(
   """
   judged = ~np.isnan(outcomes)
   found: dict[str, Any] = {"num_pairs": int(judged.sum())}
-  found |= dict.fromkeys(COLUMNS)
+  found |= dict.fromkeys(win_rates.COLUMNS)
   if not judged.any():
     return found
   for value, name in ((1.0, "win"), (0.5, "tie"), (0.0, "loss")):
     found[name] = float(np.mean(outcomes[judged] == value))
-  for rows, names in ((outcomes, COLUMNS[3:6]), (gaps, COLUMNS[6:])):
+  for rows, names in (
+    (outcomes, win_rates.COLUMNS[3:6]),
+    (gaps, win_rates.COLUMNS[6:]),
+  ):
     if rows is None:
       continue
     interval = _interval(
@@ -209,7 +200,12 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
     for name, outcomes in found.items()
   }
   configuration.write_json(workdir / "eval.json", result)
-  _write_page(workdir, result["rates"])
+  win_rates.write(
+    workdir,
+    result["rates"],
+    list(zip(map(chat.text_of, prompts), ours, theirs, strict=True)),
+    [*config.first, *config.second],
+  )
   summary.say(
     [
       f"{name}: the first file scores {100 * one['score']:.1f} % "
@@ -219,28 +215,6 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
       if (one := rates["all"])["num_pairs"]
     ],
     report=workdir / "report.html",
-  )
-
-
-def _write_page(workdir: epath.Path, rates: dict[str, Any]) -> None:
-  rows = [
-    [name, kind, *(values[column] for column in ("num_pairs", *COLUMNS))]
-    for name, kinds in rates.items()
-    for kind, values in kinds.items()
-  ]
-  html_report.write_report(
-    workdir / "report.html",
-    title="Win rates of the first file against the second",
-    summary="",
-    sections=[
-      html_report.Table(
-        "Per judge and kind of prompt",
-        ("judge", "prompts", "pairs", *COLUMNS),
-        rows,
-        "The score counts ties as half, the gap is the mean difference of the "
-        "rewards; low and high are 95 % intervals over prompts.",
-      )
-    ],
   )
 
 

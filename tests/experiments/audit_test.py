@@ -55,21 +55,21 @@ class CrowdTest(parameterized.TestCase):
     for name in ("always_longer", "bag_of_words"):
       self.assertAlmostEqual(result["baselines"][name], known[name], places=12)
     for heading in (
-      "Rows", "Lengths", "Length and position bias", "Votes", "Annotators",
-      "Pairs per annotator", "Duplicates and leakage",
-      "Is there more than one taste?",
+      "Verdicts and next steps", "Rows read", "Length and position bias",
+      "Votes", "Annotators", "Sample pairs", "Duplicates and leakage",
+      "Do annotators, groups or sources differ?",
       "The smallest differences these pairs can show",
       "Accuracy without a reward model",
     ):  # fmt: skip
       self.assertIn(f"<h2>{heading}</h2>", page)
-    self.assertIn("do not share one taste", page)
+    self.assertIn("do not share one preference", page)
 
   def test_the_control_shows_no_structure(self):
     result, page = run(("synthetic:one_taste",))
     for test in result["structure"]:
       self.assertGreater(test["p_value"], 0.05)
       self.assertAlmostEqual(test["share"], test["expected"], delta=0.02)
-    self.assertIn("No sign that", page)
+    self.assertIn("200 annotators are not significant", page)
     self.assertIsNone(result["leakage"])
 
   def test_counted_votes(self):

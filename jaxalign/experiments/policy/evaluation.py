@@ -1,23 +1,28 @@
 """Policy evaluation: utility of held-out answers for each group."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 
 from jaxalign.algorithms.ppo_batch import PolicyState
 from jaxalign.data.batching import loader, prompt_dataset
+from jaxalign.data.records import chat
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.datasets import prompts
 from jaxalign.experiments.policy import config as policy_config
 from jaxalign.experiments.policy import rollout
 from jaxalign.experiments.policy import stage as policy_programs
 from jaxalign.runtime.distributed import multihost
-from jaxalign.runtime.io import progress_bar
+from jaxalign.runtime.io import filesystem, progress_bar
 from jaxalign.runtime.reward_sources import base
 
-Measure = Callable[[PolicyState], dict[str, float]]
+Measure = Callable[[PolicyState, int], dict[str, float]]
+ANSWERS = "answers.json"  # of the first held-out prompts, at start and end
+NUM_SHOWN = 3
 
 
 def make_measure(
@@ -29,8 +34,9 @@ def make_measure(
   judge: base.RewardSource | None,
   frozen: Any,
   key: jax.Array,
+  workdir: epath.Path,
 ) -> Measure:
-  """`state -> metrics` on held-out prompts, answered with the same keys always.
+  """`(state, iteration) -> metrics` on held-out prompts, with the same keys.
 
   Args:
     config: number of prompts per batch, and of tokens.
@@ -41,6 +47,8 @@ def make_measure(
     judge: says what they are worth in truth, or None.
     frozen: the reference's parameters.
     key: of all samples.
+    workdir: gets answers.json, for the page: the answers to the first prompts
+      at the start and at the last evaluation.
 
   Returns:
     The function. It gives `eval/utility/NAME` per output, their least and mean,
@@ -58,8 +66,9 @@ def make_measure(
   rollout_of = rollout.make_rollout(stage, held_out, tokenizer, source)
   names = config.source.names
 
-  def measure(state: PolicyState) -> dict[str, float]:
+  def measure(state: PolicyState, iteration: int) -> dict[str, float]:
     scores, judged, kls, lengths, ended = [], [], [], [], []
+    texts: list[tuple[str, str]] = []
     stream = loader.batch_iterator(
       source_of, start_step=0, num_steps=len(source_of), prefetch=0
     )
@@ -84,6 +93,8 @@ def make_measure(
         truth = judge(found.prompts, found.responses)
         truth = truth.reshape(*found.scores.shape[:2], -1)[found.where]
         judged.append(truth.reshape(-1, len(judge.names)))
+      if len(texts) < NUM_SHOWN:
+        texts += _first_answers(found)
       kls.append(kl[found.where].reshape(-1))
       lengths.append(mask[found.where].sum(axis=-1).reshape(-1))
       ended.append(ends[found.where].reshape(-1))
@@ -94,6 +105,11 @@ def make_measure(
     truths = {}
     if judge is not None:
       truths = dict(zip(judge.names, columns(judged), strict=True))
+    if multihost.is_main():
+      rewards = np.concatenate(scores), names
+      truth = None if judge is None else (np.concatenate(judged), judge.names)
+      about = _about(texts[:NUM_SHOWN], rewards, truth, len(held_out))
+      _keep(workdir / ANSWERS, iteration, about)
     mean = lambda parts: float(np.concatenate(parts).astype(np.float64).mean())
     return {
       **{
@@ -109,3 +125,85 @@ def make_measure(
     }
 
   return measure
+
+
+def _first_answers(found: rollout.Rollout) -> list[tuple[str, str]]:
+  """Each prompt of a batch that counts, with the first of its answers."""
+  per_prompt = len(found.responses) // len(found.where)
+  return [
+    (
+      chat.text_of(found.prompts[i * per_prompt]),
+      found.responses[i * per_prompt],
+    )
+    for i in np.flatnonzero(found.where)
+  ]
+
+
+def _about(
+  texts: Sequence[tuple[str, str]],
+  rewards: tuple[np.ndarray, Sequence[str]],
+  truth: tuple[np.ndarray, Sequence[str]] | None,
+  num_prompts: int,
+) -> dict[str, Any]:
+  """Sample answers with what they are worth, and how sure the means are.
+
+  Args:
+    texts: the first prompts and answers.
+    rewards: of all answers, [P * N, K], and their K names.
+    truth: the same from the judge, or None.
+    num_prompts: P.
+
+  Returns:
+    `prompts`, `answers` and `utilities` of the texts; `standard_error` of each
+    mean utility over prompts; and in `closest` the judge's output that each
+    output of another name correlates with most.
+  """
+  values, names = rewards if truth is None else truth
+  per_prompt = values.reshape(num_prompts, -1, len(names)).mean(axis=1)
+  error = per_prompt.std(axis=0) / np.sqrt(max(num_prompts - 1, 1))
+  step = len(values) // num_prompts
+  return {
+    "num_prompts": num_prompts,
+    "prompts": [prompt for prompt, _ in texts],
+    "answers": [answer for _, answer in texts],
+    "utilities": [
+      dict(zip(names, map(float, values[i * step]), strict=True))
+      for i in range(len(texts))
+    ],
+    "standard_error": dict(zip(names, map(float, error), strict=True)),
+    "closest": {} if truth is None else _closest(rewards, truth),
+  }
+
+
+def _closest(
+  rewards: tuple[np.ndarray, Sequence[str]],
+  truth: tuple[np.ndarray, Sequence[str]],
+) -> dict[str, dict[str, Any]]:
+  """Per output of the source the judge's output that it correlates with most.
+
+  Outputs that go by a name of the judge's, and constant ones, are left out.
+  """
+  names, known = rewards[1], truth[1]
+  moving = truth[0].std(axis=0) > 0
+  found = {}
+  for k, name in enumerate(names):
+    column = rewards[0][:, k]
+    if name in known or len(names) < 2 or not column.std() or not moving.any():
+      continue
+    r = [
+      float(np.corrcoef(column, truth[0][:, g])[0, 1]) if moving[g] else -1.0
+      for g in range(len(known))
+    ]
+    best = int(np.argmax(r))
+    found[name] = {"group": known[best], "correlation": r[best]}
+  return found
+
+
+def _keep(path: epath.Path, iteration: int, about: Mapping[str, Any]) -> None:
+  """Writes what the answers are at the end, and at the start if it is that."""
+  now = {"iteration": iteration, **about}
+  kept = {"start": now} if not iteration else {}
+  if iteration and path.exists():
+    kept = {k: v for k, v in json.loads(path.read_text()).items() if k != "end"}
+  kept["end"] = now
+  filesystem.write_atomically(path, json.dumps(kept, indent=2).encode())

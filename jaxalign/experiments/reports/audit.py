@@ -1,15 +1,190 @@
-"""What the audit found: tables and pictures on one page."""
+"""Data audit report: verdicts with the next command, tables and figures."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
+from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record
 from jaxalign.data.stats import summary
-from jaxalign.experiments.reports.findings import percent
-from jaxalign.runtime.plots import data, html_report
+from jaxalign.runtime.plots import figures, html_report
+from jaxalign.runtime.plots.html_report import (
+  decimal,
+  percent,
+  percent_interval,
+  word,
+)
+
+LEVEL = 0.05
+LEAKS = {
+  "prompts": "held-out pairs have a prompt of the training pairs",
+  "near_prompts": "held-out pairs have almost a prompt of the training pairs",
+  "responses": "held-out pairs hold a response of the training pairs",
+  "pairs": "held-out pairs are training pairs",
+  "annotators": "held-out pairs were judged by someone who judged training "
+  "pairs",
+  "ids": "held-out pairs have the id of a training pair",
+}
+SPLIT = "--config.data.split_by=prompt --config.data.eval_fraction=0.1"
+POOLED = "train_reward --config=configs/rm_bt_crowd.py"
+MIXTURE = "train_reward --config=configs/rm_mixture_crowd.py"
+NUM_SHOWN = 3  # pairs on the page
+
+
+class Verdict(NamedTuple):
+  """One finding and what to do about it.
+
+  Attributes:
+    text: a sentence.
+    then: stage and flags of the next command, or "" where there is nothing to
+      do.
+  """
+
+  text: str
+  then: str = ""
+
+  @property
+  def command(self) -> str:
+    """The next command, or ""."""
+    return self.then and f"python -m jaxalign.experiments.{self.then}"
+
+
+def verdicts(result: Mapping[str, Any]) -> list[Verdict]:
+  """What to know before training, the most serious first.
+
+  Args:
+    result: content of eval.json.
+  """
+  said = _leakage(result)
+  for name, split in result["splits"].items():
+    if split["rated"] is not None:
+      number = split["rated"]["responses"]
+      said.append(Verdict(f"{name}: {number:,} responses were judged alone."))
+    if "pairs" in split:
+      said += _of_split(name, split)
+  said += map(_structure_verdict, result["structure"])
+  if not result["resolution"]:
+    return [*said, Verdict("There are no pairs, so nothing to compare.")]
+  if not result["structure"]:
+    said.append(
+      Verdict(
+        "Group structure cannot be tested: no annotator, group or source takes "
+        "two values.",
+        POOLED,
+      )
+    )
+  return [*said, *(_shown(n, r) for n, r in result["resolution"].items())]
+
+
+def _leakage(result: Mapping[str, Any]) -> list[Verdict]:
+  leaked = result["leakage"]
+  if leaked is None:
+    return []
+  number = result["splits"]["eval"]["pairs"]
+  said = [
+    Verdict(f"Leakage: {count:,} of {number:,} {LEAKS[name]}.",
+            f"audit --config=configs/audit.py {SPLIT}")
+    for name, count in leaked.items()
+    if count
+  ]  # fmt: skip
+  return said or [Verdict("No leakage between the splits was found.")]
+
+
+def _of_split(name: str, split: Mapping[str, Any]) -> list[Verdict]:
+  said = []
+  repeats = split["repeats"]
+  if repeats["contradicted"]:
+    said.append(
+      Verdict(
+        f"{name}: {repeats['contradicted']:,} pairs contradict an earlier one.",
+        "denoise --config=configs/denoise_crowd.py",
+      )
+    )
+  for share, which, more in (
+    (split["longer_wins"]["all"], "longer response",
+     "; report always-longer beside every model"),
+    (split["first_wins"], "response shown first", ""),
+  ):  # fmt: skip
+    low, high = share["low"], share["high"]
+    if share["value"] is not None and not low <= 0.5 <= high:
+      chosen = f"was chosen in {percent_interval(share)}"
+      said.append(Verdict(f"{name}: the {which} {chosen}{more}."))
+  if split["longer_than_max_length"]:
+    longest = int(sum(split["tokens"][k]["max"] for k in ("prompt", "chosen")))
+    said.append(
+      Verdict(
+        f"{name}: {split['longer_than_max_length']:,} of {split['pairs']:,} "
+        "pairs exceed max_length and lose the beginning of their prompt.",
+        f"audit --config=configs/audit.py --config.data.max_length={longest}",
+      )
+    )
+  busiest = split["annotators"]["busiest_share"]
+  if split["annotators"]["named"] > 5 and busiest > 0.1:
+    share = percent(busiest, 0)
+    said.append(Verdict(f"{name}: one annotator judged {share} of pairs."))
+  return said
+
+
+def _structure_verdict(test: Mapping[str, Any]) -> Verdict:
+  named = f"{test['units']:,} {test['label']}s"
+  p = f"p = {test['p_value']:.2g}"
+  if test["p_value"] <= LEVEL:
+    text = f"Latent groups: {named} do not share one preference ({p})."
+    return Verdict(text, MIXTURE)
+  text = f"Latent groups: differences of {named} are not significant ({p})."
+  return Verdict(text, POOLED)
+
+
+def _shown(name: str, found: Mapping[str, float]) -> Verdict:
+  values = [
+    "more than these can show"
+    if np.isnan(found[key])
+    else f"{100 * found[key]:.1f} points"
+    for key in ("accuracy_difference", "ece_difference")
+  ]
+  return Verdict(
+    f"Smallest difference that {found['n']:,} independent {name} show: "
+    f"accuracy {values[0]}, ECE {values[1]}."
+  )
+
+
+def headline(result: Mapping[str, Any]) -> str:
+  """How many pairs there are, whether groups differ, what a model must beat.
+
+  Args:
+    result: content of eval.json.
+  """
+  splits = result["splits"]
+  sizes = ", ".join(
+    f"{split['pairs']:,} pairs to {'train on' if name == 'train' else 'test'}"
+    for name, split in splits.items()
+    if "pairs" in split
+  )
+  if not sizes:
+    return "There are no pairs to train on."
+  found = [t for t in result["structure"] if t["p_value"] <= LEVEL]
+  if found:
+    groups = (
+      f"{word(found[0]['label']).capitalize()}s do not share one preference "
+      f"(p = {found[0]['p_value']:.2g}): train a mixture beside the pooled "
+      "model."
+    )
+  elif result["structure"]:
+    groups = "No significant difference between annotators, groups or sources."
+  else:
+    groups = "Whether groups differ cannot be tested: nobody is named."
+  beat = " and ".join(
+    f"{percent(share)} ({word(name)})"
+    for name, share in result["baselines"].items()
+  )
+  leaks = sum(v.text.startswith("Leakage") for v in _leakage(result))
+  clean = "The splits leak; see below." if leaks else ""
+  return (
+    f"{sizes}. {groups} {clean}\n\nA reward model must beat an accuracy of "
+    f"{beat}."
+  )
 
 
 def write(
@@ -24,261 +199,256 @@ def write(
     result: content of eval.json.
     pairs: of each split that has any.
   """
-  sections: list[html_report.Table | html_report.Figure | html_report.Text] = [
-    _rows(result["splits"]),
-    *_rated(result["splits"]),
+  specs = {
+    name: tuple(source["spec"] for source in split["sources"])
+    for name, split in result["splits"].items()
+  }
+  given = " ".join(
+    f'--config.data.{name}_files="{spec}"' for name, spec in specs.items()
+  )
+  given += " --workdir=..."
+  sections = [
+    html_report.Texts(
+      "Verdicts and next steps",
+      [
+        (one.text, {"next": f"{one.command} {given}"} if one.then else {})
+        for one in verdicts(result)
+      ],
+      "Groups that differ are served by a mixture; train the pooled model too, "
+      "to compare.",
+      code=True,
+    ),
+    *(_of_pairs(result, pairs) if pairs else ()),
+    *_sources(result["splits"]),
   ]
-  if pairs:
-    splits = {name: result["splits"][name] for name in pairs}
-    first = next(iter(pairs.values()))
-    sections += [
-      _lengths(splits),
-      *_length_bias(splits, first),
-      *_votes(splits, first),
-      _people(splits),
-      *_busy(first),
-      _repeats(splits, result["leakage"]),
-      _structure(result["structure"]),
-      _resolution(result["resolution"]),
-      _baselines(result["baselines"]),
-    ]
   html_report.write_report(
-    workdir / "report.html",
-    title="Preferences before training",
-    summary="\n\n".join(result["findings"]),
+    workdir / html_report.NAME,
+    title="Data audit",
+    headline=headline(result),
     sections=sections,
+    basis="95 % intervals by Wilson's score; p-values by permutation.",
   )
 
 
-def _rows(splits: Mapping[str, Any]) -> html_report.Table:
+def _of_pairs(
+  result: Mapping[str, Any], pairs: Mapping[str, Sequence[Record]]
+) -> list[html_report.Section]:
+  splits = {name: result["splits"][name] for name in pairs}
+  first = next(iter(pairs.values()))
+  return [
+    _structure(result["structure"]),
+    html_report.Texts(
+      "Sample pairs",
+      [
+        (
+          text_of(record.prompt),
+          dict(
+            zip(("chosen", "rejected"), map(text_of, record.responses),
+                strict=True)
+          ),
+        )
+        for record in first[:NUM_SHOWN]
+      ],
+    ),
+    html_report.Table(
+      "Accuracy without a reward model",
+      ["chance", *map(word, result["baselines"])],
+      [["0.500", *map(decimal, result["baselines"].values())]],
+      "On held-out pairs; the bag of words learns from the training pairs.",
+    ),
+    *_length_bias(splits, first),
+    *_votes(splits, first),
+    *_people(splits, first),
+    _repeats(splits, result["leakage"]),
+    _resolution(result["resolution"]),
+    _lengths(splits),
+  ]  # fmt: skip
+
+
+def _sources(splits: Mapping[str, Any]) -> list[html_report.Section]:
+  """What was read, as pairs and as responses judged alone."""
   rows = []
   for name, split in splits.items():
     for source in split["sources"]:
-      lost = [
-        f"{v:,} {k.replace('_', ' ')}"
-        for k, v in source["dropped"].items()
-        if v
-      ]
-      rows.append(
-        [name, source["spec"], source["read"], source["kept"],
-         source["skipped"], ", ".join(lost) or "none"]
-      )  # fmt: skip
-  return html_report.Table(
-    title="Rows",
-    columns=["split", "source", "read", "kept", "in error", "dropped"],
-    rows=rows,
-    note="Pairs after expanding rankings: "
-    + ", ".join(
-      f"{name} {split.get('pairs', 0):,}" for name, split in splits.items()
-    )
-    + ".",
-  )
-
-
-def _rated(splits: Mapping[str, Any]) -> list[html_report.Table]:
-  given = {n: s["rated"] for n, s in splits.items() if s["rated"] is not None}
-  if not given:
-    return []
-  columns = next(iter(given.values()))
-  return [
+      dropped = source["dropped"].items()
+      lost = ", ".join(f"{v:,} {word(k)}" for k, v in dropped if v) or "none"
+      counts = (source[key] for key in ("read", "kept", "skipped"))
+      rows.append([name, source["spec"], *counts, lost])
+  numbers = ", ".join(f"{n} {s.get('pairs', 0):,}" for n, s in splits.items())
+  rated = {n: s["rated"] for n, s in splits.items() if s["rated"] is not None}
+  tables: list[html_report.Section] = [
     html_report.Table(
-      title="Responses judged alone",
-      columns=["split", *(name.replace("_", " ") for name in columns)],
-      rows=[[name, *values.values()] for name, values in given.items()],
-      note="Entropy and agreement of the votes for labels, where they are "
-      "known and of the same classes throughout.",
+      "Rows read",
+      ["split", "source", "read", "kept", "in error", "dropped"],
+      rows,
+      f"Pairs after expanding rankings: {numbers}.",
     )
   ]
+  if rated:
+    columns = next(iter(rated.values()))
+    tables.append(
+      html_report.Table(
+        "Responses judged alone",
+        ["split", *map(word, columns)],
+        [[name, *values.values()] for name, values in rated.items()],
+        "Entropy and agreement of the votes for labels, where they are known "
+        "and of the same classes throughout.",
+      )
+    )
+  return tables
 
 
-def _lengths(splits: Mapping[str, Any]) -> html_report.Table:
+def _lengths(splits: Mapping[str, Any]) -> html_report.Section:
   rows = [
     [name, part, unit, *(float(round(v, 1)) for v in quantiles.values())]
     for name, split in splits.items()
     for unit in ("characters", "tokens")
     for part, quantiles in split[unit].items()
   ]
-  return html_report.Table(
-    title="Lengths",
-    columns=["split", "part", "unit", "min", "10 %", "median", "90 %", "max",
-             "mean"],
-    rows=rows,
-    note="Tokens of each part alone, uncut, without markers.",
-  )  # fmt: skip
+  columns = ["min", "10 %", "median", "90 %", "max", "mean"]
+  note = "Tokens of each part alone, uncut, without markers."
+  head = ["split", "part", "unit", *columns]
+  return html_report.Table("Lengths", head, rows, note, folded=True)
 
 
 def _length_bias(
   splits: Mapping[str, Any], pairs: Sequence[Record]
-) -> list[html_report.Table | html_report.Figure]:
-  rows = [
-    [name, source, share["count"], percent(share)]
+) -> list[html_report.Section]:
+  shares = [
+    (name, source, share)
     for name, split in splits.items()
-    for source, share in split["longer_wins"].items()
+    for source, share in (
+      *split["longer_wins"].items(),
+      ("shown first", split["first_wins"]),
+    )
   ]
-  rows += [
-    [name, "shown first", split["first_wins"]["count"],
-     percent(split["first_wins"])]
-    for name, split in splits.items()
-  ]  # fmt: skip
   sizes = summary.characters(pairs)
   longer = np.maximum(sizes["chosen"], sizes["rejected"])
   shorter = np.maximum(np.minimum(sizes["chosen"], sizes["rejected"]), 1)
-  table = html_report.Table(
-    title="Length and position bias",
-    columns=["split", "of", "pairs", "the longer, or the first, was chosen"],
-    rows=rows,
-    note="95 % intervals by Wilson's score; equal lengths count half. Position "
-    "is known where the data have a column for it.",
-  )
+  sides = {name: sizes[name] for name in ("chosen", "rejected")}
   return [
-    table,
-    html_report.Figure(
-      "Lengths of responses",
-      data.spread(
-        {name: sizes[name] for name in ("chosen", "rejected")},
-        label="characters",
-      ),
+    html_report.Table(
+      "Length and position bias",
+      ["split", "of", "pairs", "the longer, or the first, was chosen"],
+      [[n, of, s["count"], percent_interval(s)] for n, of, s in shares],
+      "Equal lengths count half. Position is known where the data have a "
+      "column for it.",
     ),
     html_report.Figure(
-      "Choice of the longer response",
-      data.win_rates(longer / shorter, summary.longer_wins(pairs)),
-      "Bins of equally many pairs; bars are sampling noise.",
+      "Lengths of responses, and choice of the longer one",
+      [
+        figures.lengths(sides, label="characters"),
+        figures.longer_wins(longer / shorter, summary.longer_wins(pairs)),
+      ],
+      "Right: bins of equally many pairs; bars are 95 % intervals.",
     ),
   ]
 
 
 def _votes(
   splits: Mapping[str, Any], pairs: Sequence[Record]
-) -> list[html_report.Table | html_report.Figure | html_report.Text]:
+) -> list[html_report.Section]:
   given = {n: s["votes"] for n, s in splits.items() if s["votes"] is not None}
   ties = ", ".join(f"{n} {s['ties']:,}" for n, s in splits.items())
-  if not given:
-    return [
-      html_report.Text(
-        "Votes",
-        f"Each pair was judged once or the votes are not given. Ties: {ties}.",
-      )
-    ]
-  columns = list(next(iter(given.values())))
   counts = summary.vote_counts(pairs)
-  drawn = []
+  columns = list(next(iter(given.values()), ()))
+  none = "Each pair was judged once or the votes are not given. "
+  made: list[html_report.Section] = [
+    html_report.Table(
+      "Votes",
+      ["split", *map(word, columns)],
+      [[name, *votes.values()] for name, votes in given.items()],
+      f"{'' if given else none}Entropy over chosen, rejected and tie. Tied "
+      f"records: {ties}.",
+    )
+  ]
   if len(counts):
     shares = (counts[:, 0] + counts[:, 2] / 2) / counts.sum(axis=1)
-    drawn = [
+    made.append(
       html_report.Figure(
         "Votes for the chosen response",
-        data.vote_shares(shares),
+        figures.vote_shares(shares),
         "Ties count half. Pairs at one half teach nothing; counted votes below "
         "it are recorded the wrong way round.",
       )
-    ]
-  return [
-    html_report.Table(
-      title="Votes",
-      columns=["split", *(name.replace("_", " ") for name in columns)],
-      rows=[[name, *votes.values()] for name, votes in given.items()],
-      note=f"Entropy over chosen, rejected and tie. Tied records: {ties}.",
-    ),
-    *drawn,
-  ]
+    )
+  return made
 
 
-def _people(splits: Mapping[str, Any]) -> html_report.Table:
+def _people(
+  splits: Mapping[str, Any], pairs: Sequence[Record]
+) -> list[html_report.Section]:
   rows = []
   for name, split in splits.items():
     people = split["annotators"]
-    each = people["pairs_each"]
-    shown = (
-      [None] * 3
-      if each is None
-      else [each[k] for k in ("min", "median", "max")]
-    )
+    each = people["pairs_each"] or {}
+    counts = (each.get(k) for k in ("min", "median", "max"))
+    groups = len(split["pairs_by_group"])
     rows.append(
-      [name, people["named"], people["pairs_without"], *shown,
-       len(split["pairs_by_group"])]
-    )  # fmt: skip
-  return html_report.Table(
-    title="Annotators",
-    columns=["split", "named", "pairs without a name", "fewest pairs",
-             "median", "most", "groups"],
-    rows=rows,
-  )  # fmt: skip
-
-
-def _busy(pairs: Sequence[Record]) -> list[html_report.Figure]:
-  people = summary.pairs_per_annotator(pairs)
-  if len(people) < 2:
-    return []
-  return [
-    html_report.Figure(
-      "Pairs per annotator",
-      data.ranked_counts(
-        [*people.values()], label="annotators, busiest first", unit="pairs"
-      ),
+      [name, people["named"], people["pairs_without"], *counts, groups]
     )
-  ]
+  busy = summary.pairs_per_annotator(pairs)
+  made: list[html_report.Section] = [
+    html_report.Table(
+      "Annotators",
+      ["split", "named", "pairs without a name", "fewest pairs", "median",
+       "most", "groups"],
+      rows,
+    )
+  ]  # fmt: skip
+  if len(busy) > 1:
+    drawn = figures.ranked_counts(
+      [*busy.values()], label="annotators, busiest first", unit="pairs"
+    )
+    made.append(html_report.Figure("Pairs per annotator", drawn, folded=True))
+  return made
 
 
 def _repeats(
   splits: Mapping[str, Any], leakage: Mapping[str, int] | None
-) -> html_report.Table:
-  rows: list[list[Any]] = [
-    [name, split["pairs"], *split["repeats"].values()]
-    for name, split in splits.items()
-  ]
+) -> html_report.Section:
   note = (
     "Equal up to case and punctuation; near is 80 % of word triples or more."
   )
   if leakage is not None:
-    shared = ", ".join(
-      f"{k.replace('_', ' ')} {v:,}" for k, v in leakage.items()
-    )
+    shared = ", ".join(f"{word(k)} {v:,}" for k, v in leakage.items())
     note += f" Held-out pairs that share with training: {shared}."
   return html_report.Table(
-    title="Duplicates and leakage",
-    columns=["split", "pairs", "distinct prompts", "repeated", "contradicting",
-             "near repeats"],
-    rows=rows,
-    note=note,
+    "Duplicates and leakage",
+    ["split", "pairs", "distinct prompts", "repeated", "contradicting",
+     "near repeats"],
+    [[n, s["pairs"], *s["repeats"].values()] for n, s in splits.items()],
+    note,
   )  # fmt: skip
 
 
-def _structure(tests: Sequence[Mapping[str, Any]]) -> html_report.Table:
+def _structure(tests: Sequence[Mapping[str, Any]]) -> html_report.Section:
   return html_report.Table(
-    title="Is there more than one taste?",
-    columns=["units", "number", "rows", "variation between", "by chance",
-             "p-value"],
-    rows=[
-      [test["label"], test["units"], test["rows"],
-       f"{100 * test['share']:.2f} %", f"{100 * test['expected']:.2f} %",
-       f"{test['p_value']:.3f}"]
+    "Do annotators, groups or sources differ?",
+    ["units", "number", "rows", "variation between", "by chance", "p-value"],
+    [
+      [test["label"], test["units"], test["rows"], percent(test["share"], 2),
+       percent(test["expected"], 2), decimal(test["p_value"])]
       for test in tests
     ],
-    note="Permutation tests against one taste shared by all, in the length and "
-    "words of responses. A taste that shows in neither goes unseen.",
+    "Permutation tests against one preference shared by all, in the length and "
+    "words of responses. A preference that shows in neither goes unseen.",
   )  # fmt: skip
 
 
-def _resolution(found: Mapping[str, Mapping[str, float]]) -> html_report.Table:
+def _resolution(
+  found: Mapping[str, Mapping[str, float]],
+) -> html_report.Section:
+  keys = ("accuracy_over_chance", "accuracy_difference", "ece_difference")
+  rows = []
+  for name, values in found.items():
+    least = (None if np.isnan(values[k]) else values[k] for k in keys)
+    rows.append([name, int(values["n"]), *(decimal(v, 4) for v in least)])
   return html_report.Table(
-    title="The smallest differences these pairs can show",
-    columns=["independent", "n", "accuracy over chance",
-             "accuracy of two models", "ECE of two models"],
-    rows=[
-      [name, int(values["n"]),
-       *(None if np.isnan(v) else f"{v:.4f}" for k, v in values.items()
-         if k != "n")]
-      for name, values in found.items()
-    ],
-    note="Two-sided tests at 5 % with power 80 %. Where the pairs of a prompt "
+    "The smallest differences these pairs can show",
+    ["independent", "n", "accuracy over chance", "accuracy of two models",
+     "ECE of two models"],
+    rows,
+    "Two-sided tests at 5 % with power 80 %. Where the pairs of a prompt "
     "stand or fall together, the number of prompts is what counts.",
   )  # fmt: skip
-
-
-def _baselines(scores: Mapping[str, float]) -> html_report.Table:
-  return html_report.Table(
-    title="Accuracy without a reward model",
-    columns=["chance", *(name.replace("_", " ") for name in scores)],
-    rows=[["0.500", *(f"{value:.3f}" for value in scores.values())]],
-    note="On held-out pairs; the bag of words learns from the training pairs.",
-  )

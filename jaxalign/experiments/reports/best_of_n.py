@@ -1,4 +1,4 @@
-"""Samples on the disk while they are made, and the page about them."""
+"""Best-of-n report, and the file that keeps samples while they are made."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -6,9 +6,12 @@ from typing import Any
 
 from etils import epath
 
+from jaxalign.experiments.reports import policy
 from jaxalign.runtime.io import filesystem
-from jaxalign.runtime.plots import groups as group_plots
 from jaxalign.runtime.plots import html_report
+from jaxalign.runtime.plots.html_report import decimal, interval
+
+KEYS = ("value", "low", "high")
 
 
 class SampleFile:
@@ -52,6 +55,34 @@ class SampleFile:
     file.close()
 
 
+def headline(result: Mapping[str, Any], pick_by: str) -> str:
+  """What the best of the most samples gains over a single one.
+
+  Args:
+    result: content of eval.json.
+    pick_by: by what the best was picked.
+  """
+  part, names = ("oracle", result["oracle_names"])
+  if not names:
+    part, names = ("proxy", result["names"])
+  single, best = (
+    [
+      dict(zip(("value", "low", "high"), ends, strict=True))
+      for ends in zip(*(result[part][k][i] for k in KEYS), strict=True)
+    ]
+    for i in (0, -1)
+  )
+  gains = ", ".join(
+    f"{name} {interval(after)} against {decimal(before['value'])}"
+    for name, before, after in zip(names, single, best, strict=True)
+  )
+  ruler = "True utility" if part == "oracle" else "Reward"
+  return (
+    f"{ruler} of the best of {result['sizes'][-1]} samples by {pick_by}, "
+    f"against that of {result['sizes'][0]}: {gains}."
+  )
+
+
 def write(
   workdir: epath.Path, result: Mapping[str, Any], prompts: int, pick_by: str
 ) -> None:
@@ -68,49 +99,39 @@ def write(
   rows = []
   for i, (n, kl) in enumerate(zip(result["sizes"], result["kl"], strict=True)):
     cells = [
-      f"{value:.3f} [{low:.3f}, {high:.3f}]"
+      interval(dict(zip(KEYS, ends, strict=True)))
       for part in ("proxy", "oracle")
-      for value, low, high in zip(
-        *(result[part][key][i] for key in ("value", "low", "high")), strict=True
-      )
+      for ends in zip(*(result[part][key][i] for key in KEYS), strict=True)
     ]
     rows.append([n, f"{kl:.3f}", *cells])
-  sections: list[html_report.Table | html_report.Figure] = [
-    html_report.Table(
-      f"Best of n by {pick_by}, {prompts} prompts",
-      ("n", "KL, nats", *names),
-      rows,
-      "Means over prompts and over all subsets of n samples, with 95 % "
-      "intervals over prompts. KL is log n - (n - 1) / n, an upper bound where "
-      "samples tie.",
-    )
-  ]
   column = lambda part, k: [row[k] for row in result[part]["value"]]
   picked = column("picked_by", 0)
+  known = {name: k for k, name in enumerate(result["names"])}
   groups = {
     name: {
-      "proxy": column("proxy", result["names"].index(name))
-      if name in result["names"]
-      else picked,
+      "proxy": column("proxy", known[name]) if name in known else picked,
       "oracle": column("oracle", k),
     }
     for k, name in enumerate(result["oracle_names"])
   }
-  sections.append(
-    html_report.Figure(
-      "How far the proxy can be trusted",
-      group_plots.rewards_against_kl(
-        result["kl"],
-        groups if groups else {pick_by: {"proxy": picked}},
-        label="reward",
-      ),
-      "Stars are the highest points: past the oracle's, more of the proxy does "
-      "harm.",
-    )
-  )
   html_report.write_report(
-    workdir / "report.html",
+    workdir / html_report.NAME,
     title=f"Best of n by {pick_by}",
-    summary="",
-    sections=sections,
+    headline=headline(result, pick_by),
+    basis=f"95 % intervals over {prompts:,} prompts. {html_report.ONE_SEED}",
+    sections=[
+      html_report.Figure(
+        "How far the proxy can be trusted",
+        policy.against_kl(result["kl"], groups or {pick_by: {"proxy": picked}}),
+        "Proxy is the reward that picks, oracle the true utility. Stars are "
+        "the highest points: past the oracle's, more of the proxy does harm.",
+      ),
+      html_report.Table(
+        "Rewards by number of samples",
+        ("n", "KL, nats", *names),
+        rows,
+        "Means over prompts and over all subsets of n samples. KL is "
+        "log n - (n - 1) / n, an upper bound where samples tie.",
+      ),
+    ],
   )

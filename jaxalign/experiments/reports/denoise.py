@@ -1,4 +1,4 @@
-"""What the denoise stage found: numbers, pictures and pairs to look at."""
+"""Denoising report: how many labels an ensemble contradicts, and which."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,9 +9,8 @@ from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.reports.denoise_numbers import Split
 from jaxalign.runtime.io import metric_writer
-from jaxalign.runtime.plots import curves, html_report, rewards
-
-MAX_CHARACTERS = 600  # of a prompt's end and of a response's beginning
+from jaxalign.runtime.plots import figures, html_report
+from jaxalign.runtime.plots.html_report import decimal, percent
 
 TITLES = {
   "suspicious": (
@@ -45,25 +44,41 @@ def in_words(name: str, result: Mapping[str, Any]) -> str:
   accuracy = result["accuracy"]
   members = accuracy["members"]
   words = (
-    f"{name}: {result['pairs']:,} pairs, {100 * result['below_0']:.1f} % with "
+    f"{name}: {result['pairs']:,} pairs, {percent(result['below_0'])} with "
     f"strength below 0, mean strength {result['mean']:.3f}; members rank "
-    f"{100 * min(members):.1f} to {100 * max(members):.1f} % as labelled, "
-    f"together {100 * accuracy['ensemble']:.1f} %"
+    f"{100 * min(members):.1f} to {percent(max(members))} as labelled, "
+    f"together {percent(accuracy['ensemble'])}"
   )
   judge = result["judge"]
   if judge is None:
     return words
   return (
-    f"{words}; a second judge contradicts {100 * judge['contradicted']:.1f} % "
-    f"of {judge['judged']:,} labels, AUC of low strength "
-    f"{_decimal(judge['auc'])}, among the weakest {100 * judge['fraction']:g} "
-    f"% precision {_decimal(judge['precision'])}, recall "
-    f"{_decimal(judge['recall'])}"
+    f"{words}; a second judge contradicts {percent(judge['contradicted'])} of "
+    f"{judge['judged']:,} labels, AUC of low strength {decimal(judge['auc'])}, "
+    f"among the weakest {100 * judge['fraction']:g} % precision "
+    f"{decimal(judge['precision'])}, recall {decimal(judge['recall'])}"
   )
 
 
-def _decimal(value: float | None) -> str:
-  return "–" if value is None else f"{value:.3f}"
+def headline(results: Mapping[str, Mapping[str, Any]]) -> str:
+  """How many training labels look wrong, and what a second judge says of it.
+
+  Args:
+    results: content of eval.json.
+  """
+  one = results["train"]
+  said = (
+    f"{percent(one['below_0'])} of {one['pairs']:,} training labels are "
+    f"contradicted by an ensemble of {len(one['accuracy']['members'])} models."
+  )
+  judge = one["judge"]
+  if judge is None:
+    return f"{said} No second judge says whether it is right."
+  return (
+    f"{said} Of the {100 * judge['fraction']:g} % it trusts least, a second "
+    f"judge contradicts {percent(judge['precision'])}, of all labels "
+    f"{percent(judge['contradicted'])}."
+  )
 
 
 def write(
@@ -82,121 +97,103 @@ def write(
     shown: training pairs by kind, see `TITLES`.
     warnings: what to mind about the data.
   """
-  sections: list[html_report.Table | html_report.Figure | html_report.Text] = [
-    _quantiles(results),
-    *_judged(results),
-  ]
-  for name, split in splits.items():
-    groups = results[name]["groups"]
-    sections += [
-      html_report.Figure(
-        f"Strengths, {name}",
-        rewards.gap_histogram(split.strength),
-        "Mean reward gap over members, in favour of the label.",
-      ),
-      html_report.Figure(
-        f"Spread over members by strength, {name}",
-        rewards.against_strength(
-          [group["strength"] for group in groups],
-          [group["std"] for group in groups],
-          label="standard deviation",
-        ),
-        f"Means of {len(groups)} groups of equally many pairs.",
-      ),
-    ]
-  sections += [_pairs(kind, pairs) for kind, pairs in shown.items()]
   history = workdir / "metrics.jsonl"
   rows = metric_writer.read_rows(history) if history.exists() else []
-  if rows:
-    sections.append(
-      html_report.Figure(
-        "Training", curves.training_curves(rows), "Means over members."
-      )
-    )
+  training = html_report.Figure(
+    "Training", figures.training_curves(rows), "Means over members."
+  )
+  judged = {n: r["judge"] for n, r in results.items() if r["judge"] is not None}
   html_report.write_report(
-    workdir / "report.html",
+    workdir / html_report.NAME,
     title="Strength of preferences under an ensemble",
-    summary="\n\n".join(in_words(*item) + "." for item in results.items()),
-    sections=sections,
+    headline=headline(results),
+    basis=html_report.ONE_SEED,
+    sections=[
+      *([_judged(judged)] if judged else ()),
+      _quantiles(results),
+      *(_figure(n, s, results[n]) for n, s in splits.items()),
+      *(_pairs(kind, pairs) for kind, pairs in shown.items()),
+      *([training] if rows else ()),
+    ],
     warnings=warnings,
   )
 
 
-def _quantiles(results: Mapping[str, Mapping[str, Any]]) -> html_report.Table:
+def _quantiles(results: Mapping[str, Mapping[str, Any]]) -> html_report.Section:
   columns = [*next(iter(results.values()))["quantiles"]]
+  rows = []
+  for name, one in results.items():
+    cells = (*one["quantiles"].values(), one["mean_std"])
+    below = percent(one["below_0"])
+    rows.append([name, one["pairs"], below, *map(decimal, cells)])
   return html_report.Table(
-    title="Strength, in reward units",
-    columns=["split", "pairs", "below 0", *columns, "mean spread"],
-    rows=[
-      [name, one["pairs"], f"{100 * one['below_0']:.1f} %",
-       *(f"{value:.3f}" for value in one["quantiles"].values()),
-       f"{one['mean_std']:.3f}"]
-      for name, one in results.items()
+    "Strength, in reward units",
+    ["split", "pairs", "below 0", *columns, "mean spread"],
+    rows,
+    "Strength below 0 contradicts the label. The unit is that of the members' "
+    "rewards, e-folds of odds.",
+  )
+
+
+def _judged(given: Mapping[str, Mapping[str, Any]]) -> html_report.Section:
+  return html_report.Table(
+    "Does low strength find the labels that a second judge contradicts?",
+    ["split", "judged", "contradicted", "AUC", "weakest taken", "precision",
+     "recall"],
+    [
+      [name, one["judged"], percent(one["contradicted"]), decimal(one["auc"]),
+       f"{100 * one['fraction']:g} %", decimal(one["precision"]),
+       decimal(one["recall"])]
+      for name, one in given.items()
     ],
-    note="Strength below 0 contradicts the label. The unit is that of the "
-    "members' rewards, e-folds of odds.",
+    "AUC: probability that a contradicted label is weaker than another; 0.5 is "
+    "chance. Precision: share of the weakest labels that are contradicted; "
+    "recall: share of contradicted labels among them.",
   )  # fmt: skip
 
 
-def _judged(
-  results: Mapping[str, Mapping[str, Any]],
-) -> list[html_report.Table | html_report.Figure]:
-  given = {n: r["judge"] for n, r in results.items() if r["judge"] is not None}
-  if not given:
-    return []
-  table = html_report.Table(
-    title="Does low strength find the labels that a second judge contradicts?",
-    columns=["split", "judged", "contradicted", "AUC", "weakest taken",
-             "precision", "recall"],
-    rows=[
-      [name, one["judged"], f"{100 * one['contradicted']:.1f} %",
-       _decimal(one["auc"]), f"{100 * one['fraction']:g} %",
-       _decimal(one["precision"]), _decimal(one["recall"])]
-      for name, one in given.items()
-    ],
-    note="AUC: probability that a contradicted label is weaker than another; "
-    "0.5 is chance. Precision: share of the weakest labels that are "
-    "contradicted; recall: share of contradicted labels among them.",
-  )  # fmt: skip
-  return [
-    table,
-    *(
-      html_report.Figure(
-        f"Agreement with the second judge, {name}",
-        rewards.against_strength(
-          [group["strength"] for group in one["groups"]],
-          [group["agrees"] for group in one["groups"]],
-          label="share of labels it shares",
-          level=0.5,
-        ),
-        f"Means of {len(one['groups'])} groups of equally many pairs.",
-      )
-      for name, one in given.items()
+def _figure(
+  name: str, split: Split, result: Mapping[str, Any]
+) -> html_report.Section:
+  """How strengths are spread, and what goes with low ones."""
+  column = lambda groups, key: [group[key] for group in groups]
+  groups, judge = result["groups"], result["judge"]
+  drawn = [
+    figures.gap_histogram(split.strength),
+    figures.against_strength(
+      column(groups, "strength"),
+      column(groups, "std"),
+      label="standard deviation over members",
     ),
   ]
+  if judge is not None:
+    drawn.append(
+      figures.against_strength(
+        column(judge["groups"], "strength"),
+        column(judge["groups"], "agrees"),
+        label="share that a second judge confirms",
+        level=0.5,
+      )
+    )
+  return html_report.Figure(
+    f"Strengths, {name}",
+    drawn,
+    "Strength is the mean reward gap over members, in favour of the label. "
+    "Curves are means of groups of equally many pairs.",
+  )
 
 
-def _pairs(kind: str, pairs: Sequence[Shown]) -> html_report.Table:
+def _pairs(kind: str, pairs: Sequence[Shown]) -> html_report.Section:
   title, note = TITLES[kind]
-  return html_report.Table(
-    title=f"{title} training pairs",
-    columns=["strength", "spread", "prompt", "chosen", "rejected", "where"],
-    rows=[
-      [f"{one.strength:.3f}", f"{one.std:.3f}",
-       _ending(text_of(one.record.prompt)),
-       *(_beginning(text_of(text)) for text in one.record.responses),
-       ", ".join(filter(None, (one.record.source, one.record.id)))]
-      for one in pairs
-    ],
-    note=note,
-  )  # fmt: skip
-
-
-def _beginning(text: str) -> str:
-  cut = len(text) > MAX_CHARACTERS
-  return f"{text[:MAX_CHARACTERS]} …" if cut else text
-
-
-def _ending(text: str) -> str:
-  cut = len(text) > MAX_CHARACTERS
-  return f"… {text[-MAX_CHARACTERS:]}" if cut else text
+  samples = []
+  for one in pairs:
+    chosen, rejected = map(text_of, one.record.responses)
+    where = filter(None, (one.record.source, one.record.id))
+    texts = {
+      "chosen": chosen,
+      "rejected": rejected,
+      "strength": f"{one.strength:.3f}, spread {one.std:.3f}",
+      "where": ", ".join(where),
+    }
+    samples.append((text_of(one.record.prompt), texts))
+  return html_report.Texts(f"{title} training pairs", samples, note)

@@ -1,4 +1,4 @@
-"""How near predicted label distributions are to what the crowd says."""
+"""Label distribution scores: predicted shares against the crowd's."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -9,10 +9,10 @@ import numpy as np
 
 from jaxalign import metrics, ops
 from jaxalign.data.records.record import Record
-from jaxalign.experiments.reports import reward_model
 from jaxalign.experiments.reward_model import label_targets, pair_scores
 from jaxalign.runtime.io import artifact
-from jaxalign.runtime.plots import html_report, rewards
+from jaxalign.runtime.plots import figures, html_report
+from jaxalign.runtime.plots.html_report import interval
 
 SCORES = {
   "nll": "NLL, nats",
@@ -43,36 +43,30 @@ class Scores(NamedTuple):
   predicted: np.ndarray
   crowd: np.ndarray
 
-  def sections(self, name: str) -> list[html_report.Table | html_report.Figure]:
+  def sections(self, name: str) -> list[html_report.Section]:
     """What a page says of the model called `name`."""
-    rows = [
-      [
-        heading,
-        reward_model.interval(self.result[score]),
-        self.result["constant"][score],
-      ]
-      for score, heading in SCORES.items()
-    ]
     entropy = self.result["entropy"]
     return [
       html_report.Table(
-        title=f"Labels predicted by {name}",
-        columns=["score", "model", "same for all"],
-        rows=rows,
-        note=f"Over {self.result['num_responses']:,} held-out responses, with "
-        "95 % bootstrap intervals over pairs, against the labels of their "
-        f"records, whose entropy of {entropy:.3f} nats is the least NLL. The "
-        "last column predicts their mean for every response. Transport and "
+        f"Labels predicted by {name}",
+        ["score", "model", "same for all"],
+        [
+          [heading, interval(self.result[key]), self.result["constant"][key]]
+          for key, heading in SCORES.items()
+        ],
+        f"Over {self.result['num_responses']:,} held-out responses, with 95 % "
+        "bootstrap intervals over pairs, against the labels of their records, "
+        f"whose entropy of {entropy:.3f} nats is the least NLL. The last "
+        "column predicts their mean for every response. Transport and "
         "utilities are in reward units.",
       ),
       html_report.Figure(
         f"Label shares of {name}",
-        rewards.label_shares(
+        figures.label_shares(
           self.curve, self.labels, self.predicted, self.crowd
         ),
         "Left: predicted share against the crowd's, all labels together, in "
-        "bins of the prediction; the area says how many a bin holds. Right: "
-        "mean share of each label.",
+        "bins of the prediction. Right: mean share of each label.",
       ),
     ]
 

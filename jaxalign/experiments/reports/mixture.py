@@ -1,15 +1,56 @@
-"""What an evaluation shows of a mixture: heads by groups, people by heads."""
+"""Report sections on a mixture: latent groups, heads, and new people."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from jaxalign.runtime.plots import heatmaps, html_report
+from jaxalign.runtime.plots import html_report, panels
+from jaxalign.runtime.plots.html_report import decimal, percent
 
-Section = html_report.Table | html_report.Figure | html_report.Text
+Section = html_report.Section
+
+
+def headline(scores: Mapping[str, Any]) -> str:
+  """The latent groups found, and how well new people are predicted.
+
+  Args:
+    scores: of one mixture, as `mixture_scores.summarise` gives them.
+
+  Returns:
+    A sentence or two; the baseline is the mixture before it knows a person.
+  """
+  shares = sorted(scores["weights"], reverse=True)
+  sizes = " / ".join(percent(share, 0) for share in shares)
+  said = f"{len(shares)} latent groups fitted, {sizes} of the people."
+  lines = scores.get("new_users")
+  if not lines:
+    pooled = percent(scores["pooled"]["accuracy"])
+    return f"{said} Without knowing who asks, {pooled} of pairs are predicted."
+  before, after = lines[0], lines[-1]
+  return (
+    f"{said} New people are predicted at {percent(after['accuracy'])} after "
+    f"{after['pairs_seen']} of their pairs, at {percent(before['accuracy'])} "
+    "before the first."
+  )
+
+
+def head_names(scores: Mapping[str, Any]) -> list[str]:
+  """Each head by its number and the known group that it predicts best."""
+  heads = scores["heads"]
+  known = [
+    (group, row)
+    for group, row in zip(heads["groups"], heads["accuracy"], strict=True)
+    if row is not None
+  ]
+  names = []
+  for k in range(len(scores["weights"])):
+    best = max(known, key=lambda pair: pair[1][k], default=None)
+    says = "" if best is None or len(known) < 2 else f", best on {best[0]}"
+    names.append(f"head {k}{says}")
+  return names
 
 
 def sections(mixtures: Mapping[str, Any]) -> list[Section]:
-  """Tables and pictures of every mixture.
+  """Tables and figures of every mixture.
 
   Args:
     mixtures: scores by model name, as `mixture_scores.of_models` gives them.
@@ -19,75 +60,67 @@ def sections(mixtures: Mapping[str, Any]) -> list[Section]:
   """
   found: list[Section] = []
   for name, scores in mixtures.items():
-    found += [_heads(name, scores), _diversity(name, scores)]
-    if "users" in scores:
-      found += [_users(name, scores)]
-      if scores["users"]["confusion"] is not None:
-        found += [_confusion(name, scores)]
     if scores.get("new_users"):
-      found += [_new_users(name, scores)]
+      found += _new_users(name, scores)
+    found.append(_heads(name, scores))
+    if "users" in scores:
+      if scores["users"]["confusion"] is not None:
+        found.append(_confusion(name, scores))
+      found.append(_users(name, scores))
+    found.append(_diversity(name, scores))
   return found
 
 
-def _names(scores: Mapping[str, Any]) -> list[str]:
-  return [f"head {k}" for k in range(len(scores["weights"]))]
-
-
-def _heads(name: str, scores: Mapping[str, Any]) -> html_report.Table:
+def _heads(name: str, scores: Mapping[str, Any]) -> Section:
   heads, pooled = scores["heads"], scores["pooled"]
-  rows = [["share of users", None, *scores["weights"]]]
-  rows += [
-    [f"accuracy, {group}", number, *(accuracy or [None] * len(rows[0][2:]))]
-    for group, number, accuracy in zip(
-      heads["groups"], heads["num_pairs"], heads["accuracy"], strict=True
-    )
-  ]
-  rows.append(["accuracy, all", sum(heads["num_pairs"]) or None, *heads["all"]])
+  empty = [None] * len(scores["weights"])
+  groups = zip(
+    heads["groups"], heads["num_pairs"], heads["accuracy"], strict=True
+  )
   return html_report.Table(
-    f"Heads of {name} by group",
-    ["", "pairs", *_names(scores)],
-    rows,
+    f"Heads of {name} by known group",
+    ["", "pairs", *head_names(scores)],
+    [
+      ["share of users", None, *scores["weights"]],
+      *([f"accuracy, {g}", n, *(row or empty)] for g, n, row in groups),
+      ["accuracy, all", sum(heads["num_pairs"]) or None, *heads["all"]],
+    ],
     "Each head alone on each group's held-out pairs. What a random member of "
-    f"the mixture prefers is right on {pooled['accuracy']:.3f} of all pairs, "
-    f"with {pooled['nll']:.3f} nats.",
+    f"the mixture prefers is right on {decimal(pooled['accuracy'])} of all "
+    f"pairs, with {decimal(pooled['nll'])} nats.",
   )
 
 
-def _diversity(name: str, scores: Mapping[str, Any]) -> html_report.Figure:
+def _diversity(name: str, scores: Mapping[str, Any]) -> Section:
+  names = head_names(scores)
   return html_report.Figure(
     f"Distance between heads of {name}",
-    heatmaps.heat_map(
-      scores["diversity"],
-      _names(scores),
-      _names(scores),
-      label="total variation",
-    ),
+    panels.HeatMap(scores["diversity"], names, names, label="total variation"),
     "Total variation between what two heads say of the held-out pairs: 0 for "
     "heads that agree, 1 for opposites that are sure of it.",
+    folded=True,
   )
 
 
-def _users(name: str, scores: Mapping[str, Any]) -> html_report.Figure:
+def _users(name: str, scores: Mapping[str, Any]) -> Section:
   users = scores["users"]
-  home = users["groups"]
-  rows = users["responsibilities"]
+  home, rows = users["groups"], users["responsibilities"]
   order = sorted(
     range(len(rows)), key=lambda u: (home[u], [-r for r in rows[u]])
   )
   groups = [*scores["heads"]["groups"], "no group"]
-  labels = [groups[home[u]] for u in order]
   return html_report.Figure(
     f"Held-out people by head of {name}",
-    heatmaps.heat_map(
+    panels.HeatMap(
       [rows[u] for u in order],
-      _runs(labels),
-      _names(scores),
+      _runs([groups[home[u]] for u in order]),
+      head_names(scores),
       label="responsibility",
       numbers=False,
     ),
     "One line per person, by known group: the probability of each head given "
     "all pairs of this person, whom training has not seen. Negative "
-    f"log-likelihood {scores['user_nll']:.3f} nats per pair.",
+    f"log-likelihood {decimal(scores['user_nll'])} nats per pair.",
   )
 
 
@@ -102,44 +135,55 @@ def _runs(labels: list[str]) -> list[str]:
   return shown
 
 
-def _confusion(name: str, scores: Mapping[str, Any]) -> html_report.Table:
+def _confusion(name: str, scores: Mapping[str, Any]) -> Section:
   users = scores["users"]
+  groups = zip(scores["heads"]["groups"], users["confusion"], strict=True)
   return html_report.Table(
     f"Held-out people of {name}: known group against most likely head",
-    ["group", *_names(scores)],
-    [
-      [group, *counts]
-      for group, counts in zip(
-        scores["heads"]["groups"], users["confusion"], strict=True
-      )
-    ],
+    ["group", *head_names(scores)],
+    [[group, *counts] for group, counts in groups],
     "Under the best one-to-one naming of heads "
-    f"{users['group_accuracy']:.3f} of these people are in their own group.",
+    f"{decimal(users['group_accuracy'])} of these people are in their own "
+    "group.",
   )
 
 
-def _new_users(name: str, scores: Mapping[str, Any]) -> html_report.Table:
-  groups = [*scores["new_users"][0]["groups"]]
-  return html_report.Table(
-    f"New people of {name}, known by their first pairs",
-    [
-      "pairs seen",
-      "accuracy after",
-      "standard error over people",
-      "NLL, nats",
-      *groups,
-    ],
-    [
+def _new_users(name: str, scores: Mapping[str, Any]) -> list[Section]:
+  lines = scores["new_users"]
+  groups = [*lines[0]["groups"]]
+  errors = [1.96 * (one["standard_error"] or 0.0) for one in lines]
+  seen = [one["pairs_seen"] for one in lines]
+  curves = [
+    panels.Line("all people", seen, [one["accuracy"] for one in lines],
+                error=errors),
+    *(
+      panels.Line(group, seen, [one["groups"][group] for one in lines],
+                  dashed=True)
+      for group in groups
+    ),
+  ]  # fmt: skip
+  first = lines[0]
+  return [
+    html_report.Figure(
+      f"Accuracy on new people of {name}",
+      panels.Panel(
+        "pairs seen of a person", "accuracy on later pairs", curves,
+        levels={"chance": 0.5},
+      ),
+      "Bars are 95 % intervals over people.",
+    ),
+    html_report.Table(
+      f"New people of {name}, known by their first pairs",
+      ["pairs seen", "accuracy after", "standard error over people",
+       "NLL, nats", *groups],
       [
-        line["pairs_seen"],
-        line["accuracy"],
-        line["standard_error"],
-        line["nll"],
-        *(line["groups"][group] for group in groups),
-      ]
-      for line in scores["new_users"]
-    ],
-    f"All lines are about the same {scores['new_users'][0]['num_pairs']} later "
-    f"pairs of {scores['new_users'][0]['num_users']} people; 0 is what their "
-    "share of the mixture alone says.",
-  )
+        [one["pairs_seen"], one["accuracy"], one["standard_error"],
+         one["nll"], *(one["groups"][group] for group in groups)]
+        for one in lines
+      ],
+      f"All lines are about the same {first['num_pairs']} later pairs of "
+      f"{first['num_users']} people; 0 is what their share of the mixture "
+      "alone says.",
+      folded=True,
+    ),
+  ]  # fmt: skip

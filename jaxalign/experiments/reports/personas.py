@@ -1,4 +1,4 @@
-"""What a crowd of personas said, counted, and a page about it."""
+"""Persona vote report: labels, agreement and failed answers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,8 @@ from etils import epath
 from jaxalign import metrics
 from jaxalign.data.llm_labels import personas
 from jaxalign.experiments.llm_labels.persona_votes import Labelled
-from jaxalign.runtime.plots import data, html_report
+from jaxalign.runtime.plots import html_report, panels
+from jaxalign.runtime.plots.html_report import decimal, percent, word
 
 
 def summarise(
@@ -78,6 +79,27 @@ def in_words(result: Mapping[str, Any]) -> str:
   )
 
 
+def headline(result: Mapping[str, Any]) -> str:
+  """How many responses got labels, and how far the personas agree.
+
+  Args:
+    result: of `summarise`.
+  """
+  said = (
+    f"{result['labelled']:,} of {result['responses']:,} responses were "
+    f"labelled by {result['votes']['valid']:,} valid votes of "
+    f"{len(result['personas']):,} personas."
+  )
+  cast = sum(result["label_votes"].values())
+  if result["two_agree"] is None or not cast:
+    return said
+  chance = sum((n / cast) ** 2 for n in result["label_votes"].values())
+  return (
+    f"{said} Two personas agree on {percent(result['two_agree'])}; votes drawn "
+    f"by the labels' shares alone agree on {percent(chance)}."
+  )
+
+
 def write(
   workdir: epath.Path, crowd: personas.PersonaFile, result: Mapping[str, Any]
 ) -> None:
@@ -88,65 +110,52 @@ def write(
     crowd: who was asked.
     result: of `summarise`.
   """
-  kinds = personas.OUTCOMES
-  cast = sum(result["label_votes"].values())
-  busiest = max(result["votes"].values(), default=0)
-  sections: list[html_report.Table | html_report.Figure | html_report.Text] = [
-    html_report.Table(
-      title="Labels",
-      columns=["label", "utility", "votes", "share"],
-      rows=[
-        [label.name, label.utility, result["label_votes"][label.name],
-         f"{100 * result['label_votes'][label.name] / max(cast, 1):.1f} %"]
-        for label in crowd.labels
-      ],
-    ),
-    html_report.Table(
-      title="Who answered what",
-      columns=["persona", *kinds, "mean utility"],
-      rows=[
-        ["(population prior)", *(result["priors"][k] for k in kinds), None],
-        *(
-          [name, *(one[k] for k in kinds), one["mean_utility"]]
-          for name, one in result["personas"].items()
-        ),
-      ],
-      note="A vote counts only in exactly the form asked for.",
-    ),
-    html_report.Table(
-      title="The endpoint",
-      columns=["count", "number"],
-      rows=[[k.replace("_", " "), v] for k, v in result["endpoint"].items()],
-      note="Attempts that failed are counted by their kind.",
-    ),
-  ]  # fmt: skip
-  if busiest:
-    sections.append(
+  kinds, votes = personas.OUTCOMES, result["label_votes"]
+  cast = max(sum(votes.values()), 1)
+  lost = result["records_without_labels"].items()
+  without = ", ".join(f"{name} {n:,}" for name, n in lost)
+  counts = lambda one: [one[kind] for kind in kinds]
+  html_report.write_report(
+    workdir / html_report.NAME,
+    title=f"Votes of personas, version {result['version']}",
+    headline=headline(result),
+    basis=f"Mean entropy of the votes {decimal(result['entropy_bits'])} bits. "
+    f"Records without labels: {without}.",
+    sections=[
+      html_report.Table(
+        "Labels",
+        ["label", "utility", "votes", "share"],
+        [
+          [label.name, label.utility, votes[label.name],
+           percent(votes[label.name] / cast)]
+          for label in crowd.labels
+        ],
+      ),
       html_report.Figure(
         "Votes per label",
-        data.ranked_counts(
-          [n for n in result["label_votes"].values() if n],
-          label="labels, most voted first",
-          unit="votes",
+        panels.Panel(
+          "votes", "", [panels.Intervals("", [*votes.values()])],
+          rows=[*votes], xlim=(0, 1.05 * max(*votes.values(), 1)),
         ),
-      )
-    )
-  shown = [
-    f"{name}: {value:.3f}."
-    for name, value in (
-      ("Mean entropy of the votes in bits", result["entropy_bits"]),
-      ("Two personas agree", result["two_agree"]),
-    )
-    if value is not None
-  ]
-  without = ", ".join(
-    f"{name} {n:,}" for name, n in result["records_without_labels"].items()
-  )
-  html_report.write_report(
-    workdir / "report.html",
-    title=f"Votes of personas, version {result['version']}",
-    summary="\n\n".join(
-      [in_words(result) + ".", *shown, f"Records without labels: {without}."]
-    ),
-    sections=sections,
-  )
+      ),
+      html_report.Table(
+        "Who answered what",
+        ["persona", *kinds, "mean utility"],
+        [
+          ["(population prior)", *counts(result["priors"]), None],
+          *(
+            [name, *counts(one), one["mean_utility"]]
+            for name, one in result["personas"].items()
+          ),
+        ],
+        "A vote counts only in exactly the form asked for.",
+      ),
+      html_report.Table(
+        "The endpoint",
+        ["count", "number"],
+        [[word(k), v] for k, v in result["endpoint"].items()],
+        "Attempts that failed are counted by their kind.",
+        folded=True,
+      ),
+    ],
+  )  # fmt: skip

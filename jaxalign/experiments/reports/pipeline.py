@@ -1,4 +1,4 @@
-"""The page of a whole pipeline: its steps, and whom its policies serve."""
+"""Pipeline report: which policy serves the worst-off group, and every step."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxalign.experiments.policy import fairness
-from jaxalign.experiments.reports import policy_rounds
-from jaxalign.runtime.plots import html_report, style
-
-MAX_SCORES = 12  # numbers of one step that the table of steps shows
+from jaxalign.experiments.policy import evaluation, fairness
+from jaxalign.experiments.reports import policy
+from jaxalign.runtime.plots import figures, html_report, panels
+from jaxalign.runtime.plots.html_report import decimal, percent, word
 
 
 def write(
@@ -30,37 +29,38 @@ def write(
     found: of `fairness.compare`, or None.
     rounds: of `policy_rounds.trace`, or None.
   """
-  sections: list[html_report.Table | html_report.Figure | html_report.Text] = []
-  summary = (
-    f"{len(steps)} steps in {_minutes(sum(filter(None, seconds.values())))}."
-  )
+  sections: list[html_report.Section] = []
+  said = []
   if found is not None:
-    sections += _policies(found)
-    summary += " " + _in_words(found)
+    answers = {name: read_answers(workdir / name) for name in found["policies"]}
+    sections += policy_sections(found, answers)
+    said.append(policy_headline(found, answers))
   if rounds is not None:
-    sections += policy_rounds.sections_of(rounds)
-    summary += " " + policy_rounds.in_words(rounds)
+    sections += round_sections(rounds)
+    said.append(round_headline(rounds))
+  groups = groups_headline(_evaluations(workdir, steps))
+  took = _minutes(sum(filter(None, seconds.values())))
+  rows = []
+  for step in steps:
+    link = html_report.links_to(workdir, [workdir / step.name])
+    time = _minutes(seconds[step.name] or 0.0)
+    results = _results(workdir / step.name)
+    rows.append([link[0] if link else step.name, step.stage, time, results])
   sections.append(
     html_report.Table(
-      title="Steps",
-      columns=["step", "stage", "time", "results"],
-      rows=[
-        [
-          step.name,
-          step.stage,
-          _minutes(seconds[step.name] or 0.0),
-          _results(workdir / step.name),
-        ]
-        for step in steps
-      ],
-      note="Each folder has its own config.json, metrics and, where it "
-      "evaluated, its own report.html.",
+      "Steps",
+      ["step", "stage", "time", "results"],
+      rows,
+      "Each folder has its own config.json, metrics and, where it evaluated, "
+      "its own page.",
     )
   )
   html_report.write_report(
-    workdir / "report.html",
+    workdir / html_report.NAME,
     title="From preferences to a policy",
-    summary=summary,
+    headline="\n\n".join(filter(None, (*said, groups)))
+    or f"{len(steps)} steps are finished, in {took}.",
+    basis=f"{len(steps)} steps in {took}. {html_report.ONE_SEED}",
     sections=sections,
   )
 
@@ -69,30 +69,80 @@ def _minutes(seconds: float) -> str:
   return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"
 
 
+def read_answers(folder: epath.Path) -> Mapping[str, Any]:
+  """The sample answers that a policy run has left, empty without any."""
+  file = folder / evaluation.ANSWERS
+  return json.loads(file.read_text()) if file.exists() else {}
+
+
+def _evaluations(
+  workdir: epath.Path, steps: Sequence[Any]
+) -> dict[str, dict[str, Any]]:
+  files = {step.name: workdir / step.name / "eval.json" for step in steps}
+  return {
+    name: json.loads(file.read_text())
+    for name, file in files.items()
+    if file.exists()
+  }
+
+
+def groups_headline(results: Mapping[str, Mapping[str, Any]]) -> str:
+  """The latent groups and how well new people are predicted, or "".
+
+  Args:
+    results: content of eval.json by step.
+  """
+  pooled = {
+    name: next(iter(result["models"].values()))["all"]["accuracy"]["value"]
+    for name, result in results.items()
+    if result.get("models") and not result.get("mixtures")
+  }
+  for result in results.values():
+    for scores in result.get("mixtures", {}).values():
+      lines = scores.get("new_users")
+      if not lines or "weights" not in scores:
+        continue
+      shares = sorted(scores["weights"], reverse=True)
+      sizes = " / ".join(percent(share, 0) for share in shares)
+      beside = "".join(
+        f", a single pooled model ({name}) at {percent(value)}"
+        for name, value in pooled.items()
+      )
+      return (
+        f"{len(shares)} latent groups fitted, {sizes} of the people; new "
+        f"people are predicted at {percent(lines[-1]['accuracy'])} after "
+        f"{lines[-1]['pairs_seen']} of their pairs{beside}."
+      )
+  return ""
+
+
 def _results(folder: epath.Path) -> str:
   """The numbers of a step's eval.json, as far as they are flat."""
   file = folder / "eval.json"
   if not file.exists():
     return ""
   content = json.loads(file.read_text())
-  for found in content.get("mixtures", {}).values():
-    if found.get("new_users"):
-      last = found["new_users"][-1]
-      return (
-        f"accuracy {last['accuracy']:.3f} after {last['pairs_seen']} pairs of "
-        "a new person"
-      )
+  lines = [
+    line
+    for scores in content.get("mixtures", {}).values()
+    for line in scores.get("new_users", ())
+  ]
+  if lines:
+    last = lines[-1]
+    return (
+      f"accuracy {last['accuracy']:.3f} after {last['pairs_seen']} pairs of a "
+      "new person"
+    )
   if "models" in content:
     scores = next(iter(content["models"].values()))["all"]
     return ", ".join(
       f"{name} {scores[name]['value']:.3f}" for name in ("accuracy", "nll")
     )
   if "rates" in content:
-    scores = {name: rates["all"] for name, rates in content["rates"].items()}
     return ", ".join(
       f"{name} wins {one['score']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
-      for name, one in scores.items()
-      if one["num_pairs"]
+      for name, rates in content["rates"].items()
+      if (one := rates["all"])["num_pairs"]
     )
   if "oracle_names" in content:
     values = content["oracle"]["value"]
@@ -102,106 +152,194 @@ def _results(folder: epath.Path) -> str:
       for k, name in enumerate(content["oracle_names"])
     )
   flat = {k: v for k, v in content.items() if isinstance(v, float)}
-  return ", ".join(
-    f"{k.removeprefix('eval/')} {v:.3f}"
-    for k, v in [*flat.items()][:MAX_SCORES]
+  if any(key.startswith("eval/judge/") for key in flat):
+    kept = ("eval/judge/", "eval/kl")  # what it is worth, at which distance
+    flat = {k: v for k, v in flat.items() if k.startswith(kept)}
+  named = {
+    k.removeprefix("eval/").replace("judge/", "true utility "): v
+    for k, v in flat.items()
+  }
+  return ", ".join(f"{word(k)} {v:.3f}" for k, v in [*named.items()][:12])
+
+
+def policy_headline(
+  found: Mapping[str, Any], answers: Mapping[str, Mapping[str, Any]]
+) -> str:
+  """What the worst-off group gets from each policy, the start beside it.
+
+  Args:
+    found: of `fairness.compare`.
+    answers: content of answers.json by policy.
+  """
+  worst = lambda one: one["at_equal_kl"]["worst"]
+  worth = {name: worst(one) for name, one in found["policies"].items()}
+  best, errors = found["best"], interval_lengths(found, answers)
+  leads, *others = sorted(
+    worth, key=lambda name: (name != best, worth[name]), reverse=True
   )
-
-
-def _in_words(found: Mapping[str, Any]) -> str:
-  """What a reader wants to know first."""
-  parts = [
-    f"{name} {one['at_equal_kl']['worst']:.2f}"
-    + ("" if one["share"] is None else f" ({one['share']:.2f} of the gain)")
-    for name, one in found["policies"].items()
-  ]
+  said = [f"{min(found['start'].values()):.2f} at the start"]
+  for name in others:
+    gap = worth[leads] - worth[name]
+    spread = np.hypot(*(max(errors.get(n, [0.0])) for n in (leads, name)))
+    same = ", not significant" if abs(gap) <= spread else ""
+    said.append(f"{worth[name]:.2f} with {name}{same}")
+  share = found["policies"][leads]["share"]
+  reached = (
+    f" {leads} reaches {percent(share, 0)} of the gain of {best}, which knows "
+    "the groups."
+    if share is not None and leads != best
+    else ""
+  )
   return (
-    f"Utility of the worst-off group at a KL of {found['kl']:.2f} nats per "
-    f"response, {min(found['start'].values()):.2f} at the start: "
-    + ", ".join(parts)
-    + "."
+    f"At equal KL ({decimal(found['kl'], 1)} nats per response) the worst-off "
+    f"group gets a utility of {worth[leads]:.2f} with {leads}: "
+    f"{'; '.join(said)}."
+    f"{reached}"
   )
 
 
-def _policies(
-  found: Mapping[str, Any],
-) -> list[html_report.Table | html_report.Figure]:
+def interval_lengths(
+  found: Mapping[str, Any], answers: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[float]]:
+  """Half of the 95 % interval of each group's utility over prompts."""
   groups = found["groups"]
+  ends = {name: one["end"] for name, one in answers.items() if one}
+  return {
+    name: [1.96 * end["standard_error"][group] for group in groups]
+    for name, end in ends.items()
+    if {*groups} <= {*end["standard_error"]}
+  }
+
+
+def policy_sections(
+  found: Mapping[str, Any], answers: Mapping[str, Mapping[str, Any]]
+) -> list[html_report.Section]:
+  """Utilities of every policy to every group, and sample answers.
+
+  Args:
+    found: of `fairness.compare`.
+    answers: content of answers.json by policy.
+  """
+  groups, policies = found["groups"], found["policies"]
+  ends = {name: one.get("end") for name, one in answers.items()}
+  errors = interval_lengths(found, answers)
+  curves = {
+    group: {name: one["curve"][group] for name, one in policies.items()}
+    for group in groups
+  }
+  curves["worst-off"] = {
+    name: np.min([one["curve"][g] for g in groups], axis=0)
+    for name, one in policies.items()
+  }
+  start = next((one.get("start") for one in answers.values()), None)
   return [
-    html_report.Table(
-      title="What each policy is worth to each group",
-      columns=["policy", "last KL", *groups, "worst-off", "share of the gain"],
-      rows=fairness.rows_of(found),
-      note=f"True utilities of answers to held-out prompts, all policies at a "
-      f"KL of {found['kl']:.2f} nats from the common start. The share is the "
-      f"gain of the worst-off group over that of {found['best']}, which knows "
-      "the groups.",
-    ),
     html_report.Figure(
       "Utility of each group",
-      group_bars(found),
-      "At equal KL; the dotted lines are the start.",
+      figures.group_bars(
+        {"start": [[found["start"][g] for g in groups]]}
+        | {n: [[one["at_equal_kl"][g] for g in groups]]
+           for n, one in policies.items()},
+        groups,
+        label="true utility at equal KL",
+        errors=errors,
+      ),
+      "Error bars are 95 % intervals over held-out prompts."
+      if errors
+      else "",
     ),
+    html_report.Table(
+      "What each policy is worth to each group",
+      ["policy", "last KL", *groups, "worst-off", "share of the gain"],
+      fairness.rows_of(found),
+      f"True utilities of answers to held-out prompts, all policies at a KL of "
+      f"{decimal(found['kl'], 2)} nats from the common start. The share is "
+      f"the gain of the worst-off group over that of {found['best']}, which "
+      "knows the groups.",
+    ),
+    *policy.samples({"start": start} | ends),
     html_report.Figure(
       "Utility against distance from the start",
-      utility_curves(found),
-      "One panel per group and one for whichever group is worst off; the grey "
-      "line is the KL at which policies are compared.",
+      panels.alike(
+        [
+          panels.Panel(
+            "KL from the start, nats", "utility",
+            [panels.Line(name, policies[name]["curve"]["kl"], values)
+             for name, values in lines.items()],
+            title=group, uprights={"equal KL": found["kl"]},
+          )
+          for group, lines in curves.items()
+        ],
+        "xy",
+      ),
+      "One panel per group and one for whichever group is worst off, on the "
+      "same axes.",
     ),
-  ]
+  ]  # fmt: skip
 
 
-def group_bars(found: Mapping[str, Any]) -> bytes:
-  """Bars of every policy's utility per group, a PNG file."""
-  groups, policies = found["groups"], found["policies"]
-  drawn, panels = style.new(1.6 + 1.4 * len(policies), 3.2)
-  panel = panels[0, 0]
-  width = 0.8 / len(groups)
-  at = np.arange(len(policies))
-  for number, group in enumerate(groups):
-    colour = style.COLOURS[number % len(style.COLOURS)]
-    panel.bar(
-      at + (number - (len(groups) - 1) / 2) * width,
-      [one["at_equal_kl"][group] for one in policies.values()],
-      width * 0.92,
-      color=colour,
-      label=group,
-    )
-    panel.axhline(
-      found["start"][group], color=colour, linestyle=":", linewidth=1.2
-    )
-  panel.axhline(0.0, color=style.GREY, linewidth=0.8)
-  panel.set_xticks(at, [*policies], parse_math=False)
-  panel.set(ylabel="utility")
-  style.legend(panel)
-  return style.to_png(drawn)
-
-
-def utility_curves(found: Mapping[str, Any]) -> bytes:
-  """Utilities over KL, a panel per group and one of the worst, a PNG file."""
-  groups, policies = found["groups"], found["policies"]
-  drawn, panels = style.new(
-    3.4 * (len(groups) + 1), 3.0, 1, len(groups) + 1, sharey=True
+def round_headline(found: Mapping[str, Any]) -> str:
+  """The worst-off group's utility round by round, of `rounds.trace`."""
+  rounds = found["rounds"]
+  ends = ", ".join(
+    f"{one['end']['worst']:.2f} (KL {one['end']['kl']:.1f})" for one in rounds
   )
-  for panel, group in zip(panels[0], [*groups, "worst-off"], strict=True):
-    for number, (name, one) in enumerate(policies.items()):
-      curve = one["curve"]
-      values = (
-        np.min([curve[g] for g in groups], axis=0)
-        if group == "worst-off"
-        else curve[group]
-      )
-      panel.plot(
-        curve["kl"],
-        values,
-        color=style.COLOURS[number % len(style.COLOURS)],
-        marker="o",
-        markersize=3,
-        linewidth=1.4,
-        label=name,
-      )
-    panel.axvline(found["kl"], color=style.GREY, linewidth=0.8)
-    panel.set(xlabel="KL from the start, nats", title=group)
-  panels[0, 0].set(ylabel="utility")
-  style.legend(panels[0, 0])
-  return style.to_png(drawn)
+  return (
+    f"Utility of the worst-off group: {rounds[0]['start']['worst']:.2f} at the "
+    f"start, then round by round {ends}."
+  )
+
+
+def round_sections(found: Mapping[str, Any]) -> list[html_report.Section]:
+  """A table of the rounds and their curves.
+
+  Args:
+    found: of `rounds.trace`.
+  """
+  groups, rounds = found["groups"], found["rounds"]
+  cells = lambda at: [*(at["utilities"][g] for g in groups), at["worst"]]
+  first = rounds[0]["start"]
+  rows = [["start", first["kl"], *cells(first), None, None, None]]
+  lines: dict[str, list[panels.Line]] = {}
+  for one in rounds:
+    start, end, curve = one["start"], one["end"], one["curve"]
+    gains = [end["utilities"][g] - start["utilities"][g] for g in groups]
+    gain = end["worst"] - start["worst"]
+    reward = end["reward"] - start["reward"]
+    mean = float(np.mean(gains))
+    rows.append([one["policy"], end["kl"], *cells(end), gain, mean, reward])
+    worst = np.min([*curve["utilities"].values()], axis=0)
+    for title, values in (curve["utilities"] | {"worst-off": worst}).items():
+      drawn = panels.Line(one["policy"], curve["kl"], values)
+      lines.setdefault(title, []).append(drawn)
+  distance = "KL from the reference, nats"
+  rewards = [
+    panels.Line(one["policy"], one["curve"]["kl"], one["curve"]["reward"])
+    for one in rounds
+  ]
+  utilities = [
+    panels.Panel(distance, "utility", drawn, title=title)
+    for title, drawn in lines.items()
+  ]
+  return [
+    html_report.Table(
+      "What the policy is worth after each round",
+      ["round", "KL", *groups, "worst-off", "gain of the worst-off",
+       "gain, mean of groups", "gain by its own reward"],
+      rows,
+      "True utilities of answers to the same held-out prompts; KL from the "
+      "reference in nats per response. Gains are those of one round. Where its "
+      "own reward gains and the groups do not, the policy exploits errors of "
+      "the reward.",
+    ),
+    html_report.Figure(
+      "Rounds by distance from the reference",
+      [
+        *panels.alike(utilities, "xy"),
+        panels.Panel(distance, "reward, deviations", rewards,
+                     title="its own reward"),
+      ],
+      "One line per round, from where the last one ended. Utilities share "
+      "their axes; each round's reward is in its own deviations, so its lines "
+      "do not join.",
+    ),
+  ]  # fmt: skip

@@ -1,18 +1,22 @@
-"""The page of a policy run: whom it serves, how far it went, where time went.
+"""Policy report: what each group gained, at which KL, and sample answers.
 
-It shows what `metrics.jsonl` and `speed.jsonl` hold and nothing else, so that
-it can be written anew at any time, also of a run that was killed and resumed.
+It shows what `metrics.jsonl`, `speed.jsonl` and `answers.json` hold and nothing
+else, so that it can be written anew at any time, also of a run that was killed
+and resumed.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
 from jaxalign.experiments.policy import config as policy_config
+from jaxalign.experiments.policy import evaluation
 from jaxalign.runtime.io import metric_writer
-from jaxalign.runtime.plots import curves, groups, html_report, style
+from jaxalign.runtime.plots import figures, html_report, panels, style
+from jaxalign.runtime.plots.html_report import decimal
 
 PARTS = ("sampling", "scoring", "learning")
 HEALTH = (  # what says whether learning is sound, in this order
@@ -23,7 +27,7 @@ HEALTH = (  # what says whether learning is sound, in this order
   "approx_kl",
   "clip_fraction",
 )
-Section = html_report.Table | html_report.Figure | html_report.Text
+Rows = Sequence[Mapping[str, float]]
 
 
 class Run(NamedTuple):
@@ -35,28 +39,86 @@ class Run(NamedTuple):
       the iterations themselves.
     proxy: what comes before a group's name in `points`.
     groups: names of the source's outputs.
-    judged: names of the judge's outputs, none without a judge.
+    judged: names of the oracle's outputs, none without an oracle.
+    answers: content of answers.json, empty without evaluations.
   """
 
-  rows: Sequence[Mapping[str, float]]
-  points: Sequence[Mapping[str, float]]
+  rows: Rows
+  points: Rows
   proxy: str
   groups: Sequence[str]
   judged: Sequence[str]
-
-  def column(self, key: str) -> list[float]:
-    """A metric at all points."""
-    return [point[key] for point in self.points]
+  answers: Mapping[str, Any]
 
   @property
-  def worst(self) -> list[float]:
-    """Proxy utility of whichever group is worst off, at all points."""
-    return [min(p[self.proxy + g] for g in self.groups) for p in self.points]
+  def trained(self) -> Rows:
+    """The iterations."""
+    return [row for row in self.rows if "train/kl" in row]
+
+  @property
+  def keys(self) -> dict[str, str]:
+    """Utilities of the groups by how they are called: proxy, then oracle."""
+    named = {f"proxy, {self.name(g)}": self.proxy + g for g in self.groups}
+    return named | {f"oracle, {g}": f"eval/judge/{g}" for g in self.judged}
+
+  def name(self, group: str) -> str:
+    """A head of the source by the group whose oracle it follows most."""
+    close = self.answers.get("end", {}).get("closest", {}).get(group)
+    return group if close is None else f"{group} (follows {close['group']})"
+
+  def worst(self, judged: bool) -> list[float]:
+    """Utility of whichever group is worst off, at all points."""
+    prefix, names = (
+      ("eval/judge/", self.judged) if judged else (self.proxy, self.groups)
+    )
+    return [min(point[prefix + g] for g in names) for point in self.points]
 
   @property
   def distance(self) -> list[float]:
     """KL per response to the reference, nats, at all points."""
-    return self.column(self.proxy.partition("/")[0] + "/kl")
+    key = self.proxy.partition("/")[0] + "/kl"
+    return [point[key] for point in self.points]
+
+
+def read(workdir: epath.Path, config: policy_config.Config) -> Run:
+  """What a run has logged so far."""
+  rows = metric_writer.read_rows(workdir / "metrics.jsonl")
+  points = [row for row in rows if "eval/kl" in row]
+  file = workdir / evaluation.ANSWERS
+  return Run(
+    rows,
+    points or [row for row in rows if "train/kl" in row],
+    "eval/utility/" if points else "train/utility/",
+    config.source.names,
+    () if config.judge is None or not points else config.judge.names,
+    json.loads(file.read_text()) if file.exists() else {},
+  )
+
+
+def headline(run: Run) -> str:
+  """What the worst-off group gained over the start, and at which KL."""
+  where = "held-out prompts" if "eval/" in run.proxy else "its own prompts"
+  judged = bool(run.judged)
+  first, *_, last = (*run.worst(judged), *run.worst(judged)[-1:])
+  names, prefix = (
+    (run.judged, "eval/judge/") if judged else (run.groups, run.proxy)
+  )
+  who = min(names, key=lambda g: run.points[-1][prefix + g])
+  shown = who if judged else run.name(who)
+  ruler = "true utility" if judged else "utility to its own reward"
+  text = (
+    f"{len(run.trained)} iterations moved the worst-off group from {first:.3f} "
+    f"to {last:.3f} in {ruler} on {where}, at a KL of "
+    f"{decimal(run.distance[-1], 2)} nats per response. Worst "
+    f"off at the end: {shown}."
+  )
+  if judged:
+    before, after = run.worst(False)[0], run.worst(False)[-1]
+    text += (
+      f"\n\nTo the reward that it learned from, the worst-off group went from "
+      f"{before:.3f} to {after:.3f}."
+    )
+  return text
 
 
 def write(
@@ -74,215 +136,240 @@ def write(
   Returns:
     What came out, in words.
   """
-  rows = metric_writer.read_rows(workdir / "metrics.jsonl")
+  run = read(workdir, config)
   times = metric_writer.read_rows(workdir / "speed.jsonl")
-  trained = [row for row in rows if "train/kl" in row]
-  points = [row for row in rows if "eval/kl" in row]
-  judged = () if config.judge is None or not points else config.judge.names
-  run = Run(
-    rows,
-    points or trained,
-    "eval/utility/" if points else "train/utility/",
-    config.source.names,
-    judged,
+  end = run.answers.get("end")
+  basis = html_report.ONE_SEED
+  if end is not None:
+    basis = f"Means over {end['num_prompts']:,} held-out prompts. {basis}"
+  html_report.write_report(
+    workdir / html_report.NAME,
+    title="Policy",
+    headline=headline(run),
+    basis=basis,
+    sections=sections(run, times, config.kl.target),
+    warnings=warnings,
+    links=html_report.links_to(workdir, config.source.models),
   )
-  sections: list[Section] = [
+  return headline(run).replace("\n\n", " ")
+
+
+def sections(
+  run: Run, times: Rows, target: float | None
+) -> list[html_report.Section]:
+  """Everything below the headline.
+
+  Args:
+    run: what there is to show.
+    times: of speed.jsonl.
+    target: KL that was aimed at, or None.
+  """
+  health = [f"train/{k}" for k in HEALTH if f"train/{k}" in run.trained[-1]]
+  rate = "speed/response_tokens_per_second"
+  later = times[1:] or times
+  return [
     _stations(run),
     html_report.Figure(
-      "Groups, distance and answers by iteration",
-      curves.over_steps(_panels(run, config.kl.target)),
-      "Lines are of the answers that were learned from, dashes of those to "
-      "held-out prompts. A group's KL is that on its own prompts, where there "
-      "are any.",
-    ),
-    html_report.Figure(
       "Utility against distance from the start",
-      groups.rewards_against_kl(
-        run.distance, _against_kl(run), label="utility", root=True
-      ),
-      "Proxy is what the policy was moved towards, oracle what the judge says "
-      "of the same answers. Stars are the highest points: past the oracle's, "
-      "more of the proxy does harm.",
+      against_kl(run.distance, curves_of(run)),
+      "Proxy is the reward that the policy learns from, oracle the true "
+      "utility of the same answers. Stars are the highest points: past the "
+      "oracle's, more of the proxy does harm.",
+    ),
+    *samples(run.answers),
+    html_report.Figure(
+      "Groups, distance and answers by iteration",
+      _panels(run, target),
+      "Solid lines are the answers that were learned from, dashed ones those "
+      "to held-out prompts. A group's KL is that on its own prompts, where "
+      "there are any.",
     ),
     html_report.Figure(
       "Learning",
-      curves.training_curves(
-        trained,
-        keys=[f"train/{k}" for k in HEALTH if f"train/{k}" in trained[-1]],
-        columns=3,
-      ),
-      "Means over the optimiser steps of an iteration.",
+      figures.training_curves(run.trained, health),
+      "Means over the optimizer steps of an iteration.",
+      folded=True,
     ),
     _split(times),
     html_report.Figure(
-      "Time of an iteration", curves.over_steps(_speed_panels(times))
+      "Time of an iteration",
+      [
+        panels.Panel(
+          "iteration",
+          "seconds",
+          [figures.line(later, f"speed/{p}_seconds", p) for p in PARTS],
+        ),
+        panels.Panel(
+          "iteration",
+          "response tokens/s",
+          [figures.line(later, rate, "all parts", style.GREY)],
+        ),
+      ],
+      folded=True,
     ),
   ]
-  summary = _in_words(run, len(trained))
-  html_report.write_report(
-    workdir / "report.html",
-    title="From rewards to a policy",
-    summary=summary,
-    sections=sections,
-    warnings=warnings,
-  )
-  return summary
 
 
-def _in_words(run: Run, iterations: int) -> str:
-  """What a reader wants to know first."""
-  where = "held-out prompts" if "eval/" in run.proxy else "its own prompts"
-  text = (
-    f"{iterations} iterations. On {where} the utility of the worst-off group "
-    f"went from {run.worst[0]:.3f} to {run.worst[-1]:.3f}, at a KL of "
-    f"{run.distance[-1]:.2f} nats per response."
-  )
-  if run.judged:
-    first, last = (
-      min(point[f"eval/judge/{name}"] for name in run.judged)
-      for point in (run.points[0], run.points[-1])
-    )
-    text += f" To the judge it went from {first:.3f} to {last:.3f}."
-  return text
+def samples(
+  answers: Mapping[str, Mapping[str, Any] | None],
+) -> list[html_report.Section]:
+  """The first held-out prompts with the answers of several policies.
 
+  Args:
+    answers: by the policy's name, `start` or `end` of its answers.json, or None
+      where there are none.
 
-def _stations(run: Run) -> html_report.Table:
-  """Utilities at the start, at the end, and where they were best."""
-  keys = {f"proxy, {g}": run.proxy + g for g in run.groups}
-  keys |= {f"oracle, {g}": f"eval/judge/{g}" for g in run.judged}
-  at = {"start": 0, "best for the proxy's worst-off": int(np.argmax(run.worst))}
-  if run.judged:
-    judged = [[p[f"eval/judge/{g}"] for g in run.judged] for p in run.points]
-    at["best for the oracle's worst-off"] = int(
-      np.argmax(np.min(judged, axis=1))
-    )
-  at["end"] = len(run.points) - 1
-  return html_report.Table(
-    title="What answers are worth to each group",
-    columns=["", "iteration", "KL, nats", *keys],
-    rows=[
+  Returns:
+    A section; nothing unless they answer the same prompts.
+  """
+  given = {name: one for name, one in answers.items() if one is not None}
+  if not given or len({tuple(one["prompts"]) for one in given.values()}) > 1:
+    return []
+  prompts = next(iter(given.values()))["prompts"]
+  worth = lambda values: ", ".join(f"{k} {v:.2f}" for k, v in values.items())
+  return [
+    html_report.Texts(
+      f"The same {len(prompts)} prompts, answered by {', '.join(given)}",
       [
-        name,
-        int(run.points[i]["step"]),
-        run.distance[i],
-        *(run.points[i][key] for key in keys.values()),
-      ]
+        (
+          prompt,
+          {
+            f"{name} ({worth(one['utilities'][row])})": one["answers"][row]
+            for name, one in given.items()
+          },
+        )
+        for row, prompt in enumerate(prompts)
+      ],
+      "The first held-out prompts, not chosen; in brackets what the answer is "
+      "worth to each group.",
+    )
+  ]
+
+
+def _stations(run: Run) -> html_report.Section:
+  """Utilities at the start, at the end, and where they were best."""
+  best = lambda judged: int(np.argmax(run.worst(judged)))
+  at = {"start": 0, "best for the proxy's worst-off": best(False)}
+  if run.judged:
+    at["best for the oracle's worst-off"] = best(True)
+  at["end"] = len(run.points) - 1
+  errors = run.answers.get("end", {}).get("standard_error", {})
+  bars = ", ".join(f"{k} ± {1.96 * v:.3f}" for k, v in errors.items())
+  return html_report.Table(
+    "What answers are worth to each group",
+    ["", "iteration", "KL, nats", *run.keys],
+    [
+      [name, int(run.points[i]["step"]), run.distance[i],
+       *(run.points[i][key] for key in run.keys.values())]
       for name, i in at.items()
     ],
-    note="Proxy is the source that the policy is moved towards, oracle the "
-    "judge, which evaluations alone ask.",
-  )
+    "Proxy is the reward that the policy learns from, oracle the true utility, "
+    "which evaluations alone ask."
+    + (f" 95 % over prompts at the end: {bars}." if bars else ""),
+  )  # fmt: skip
 
 
-def _panels(run: Run, target: float | None) -> list[curves.Panel]:
-  """Everything that is logged by iteration, a colour per group."""
-  colour = lambda k: style.COLOURS[k % len(style.COLOURS)]
-  line = lambda key, label, colour, dashed=False: curves.line(
-    run.rows, key, label, colour, dashed=dashed
-  )
-
-  def of_groups(noun: str) -> list[curves.Line]:
-    return [
-      line(f"train/{noun}/{group}", group, colour(k))
-      for k, group in enumerate(run.groups)
-      if any(f"train/{noun}/{group}" in row for row in run.rows)
-    ]
-
-  def held_out(key: str, label: str, colour: str) -> list[curves.Line]:
-    present = any(key in row for row in run.rows)
-    return [line(key, label, colour, True)] if present else []
-
-  def both(noun: str) -> list[curves.Line]:
-    return [
-      line(f"train/{noun}", "training", style.BLUE),
-      *held_out(f"eval/{noun}", "held-out", style.BLUE),
-    ]
-
-  utilities = of_groups("utility")
-  for k, group in enumerate(run.groups):
-    utilities += held_out(
-      f"eval/utility/{group}", f"{group}, held-out", colour(k)
-    )
-  return [
-    curves.Panel("utility to the source", utilities),
-    curves.Panel("group weight", of_groups("group_weight")),
-    curves.Panel(
-      "KL, nats per response",
-      [
-        *of_groups("kl"),
-        line("train/kl", "all", style.GREY),
-        *held_out("eval/kl", "all, held-out", style.GREY),
-      ],
-      target,
-    ),
-    curves.Panel(
-      "KL coefficient", [line("train/kl_coef", "training", style.BLUE)]
-    ),
-    curves.Panel(
-      "reward",
-      [
-        line("train/score", "weighted over groups", style.BLUE),
-        line("train/shaped_score", "scaled and shaped", style.ORANGE),
-      ],
-    ),
-    curves.Panel("tokens of a response", both("response_tokens")),
-    curves.Panel("share of responses that ended", both("ended")),
-  ]
-
-
-def _against_kl(run: Run) -> dict[str, dict[str, list[float]]]:
+def curves_of(run: Run) -> dict[str, dict[str, list[float]]]:
   """Proxy and oracle of each group, at the points."""
   found: dict[str, dict[str, list[float]]] = {}
-  for group in run.groups:
-    found.setdefault(group, {})["proxy"] = run.column(run.proxy + group)
-  for group in run.judged:
-    found.setdefault(group, {})["oracle"] = run.column(f"eval/judge/{group}")
+  for key, metric in run.keys.items():
+    reward, _, group = key.partition(", ")
+    column = [point[metric] for point in run.points]
+    found.setdefault(group, {})[reward] = column
   return found
 
 
-def _split(times: Sequence[Mapping[str, float]]) -> html_report.Table:
+def against_kl(
+  kl: Sequence[float], curves: Mapping[str, Mapping[str, Sequence[float]]]
+) -> list[panels.Panel]:
+  """Where optimizing a proxy stops to help: one panel per group.
+
+  Args:
+    kl: to the reference, in nats, [N], in the order of optimization.
+    curves: per group and per reward, such as "proxy" and "oracle", its mean at
+      each point, [N].
+
+  Returns:
+    Panels; those of the same rewards share a vertical axis. The highest point
+    of each curve is marked.
+  """
+  made: dict[tuple[str, ...], list[panels.Panel]] = {}
+  for group, lines in curves.items():
+    marks = [
+      # Where two rewards agree, both are to be seen.
+      panels.Line(name, kl, values, dashed=name != "proxy", star=True)
+      for name, values in lines.items()
+    ]
+    one = panels.Panel("KL from the start, nats", "utility", marks, title=group)
+    made.setdefault((*lines,), []).append(one)
+  return [panel for alike in made.values() for panel in panels.alike(alike)]
+
+
+def _panels(run: Run, target: float | None) -> list[panels.Panel]:
+  """Everything that is logged by iteration, a colour per group."""
+
+  def lines(key: str, label: str, number: int) -> list[panels.Line]:
+    """A metric in training, and on held-out prompts."""
+    colour = style.colour(number)
+    return [
+      figures.line(
+        run.rows, f"{split}/{key}", label + more, colour, dashed=bool(more)
+      )
+      for split, more in (("train", ""), ("eval", ", held-out"))
+      if any(f"{split}/{key}" in row for row in run.rows)
+    ]
+
+  def groups(noun: str) -> list[panels.Line]:
+    return [
+      line
+      for k, group in enumerate(run.groups)
+      for line in lines(f"{noun}/{group}", run.name(group), k)
+    ]
+
+  everybody = len(run.groups)
+  aim = {} if target is None else {"target": target}
+  return [
+    panels.Panel("iteration", "utility, proxy", groups("utility")),
+    panels.Panel("iteration", "group weight", groups("group_weight")),
+    panels.Panel(
+      "iteration", "KL, nats per response",
+      [*groups("kl"), *lines("kl", "all", everybody)], levels=aim,
+    ),
+    panels.Panel("iteration", "KL coefficient", lines("kl_coef", "", 0)),
+    panels.Panel(
+      "iteration", "reward",
+      [*lines("score", "weighted over groups", 0),
+       *lines("shaped_score", "scaled and shaped", 1)],
+    ),
+    panels.Panel(
+      "iteration", "tokens of a response", lines("response_tokens", "all", 0)
+    ),
+    panels.Panel(
+      "iteration", "share of responses that ended", lines("ended", "all", 0)
+    ),
+  ]  # fmt: skip
+
+
+def _split(times: Rows) -> html_report.Section:
   """Medians over iterations but the first, which waits for compilation."""
   later = times[1:] or times
-  seconds = {
-    part: float(np.median([row[f"speed/{part}_seconds"] for row in later]))
-    for part in PARTS
-  }
-  rate = np.median([row["speed/response_tokens_per_second"] for row in later])
+  median = lambda key: float(np.median([row[f"speed/{key}"] for row in later]))
+  seconds = {part: median(f"{part}_seconds") for part in PARTS}
   memory = "".join(
     f" {name} memory {times[-1][f'speed/{key}_memory_bytes'] / 2**30:.2f} GiB."
     for name, key in (("Host", "host"), ("Device", "device"))
     if f"speed/{key}_memory_bytes" in times[-1]
   )
   return html_report.Table(
-    title="Where the time of an iteration goes",
-    columns=["part", "median, s", "share of these", "first iteration, s"],
-    rows=[
-      [
-        part,
-        value,
-        f"{value / sum(seconds.values()):.0%}",
-        times[0][f"speed/{part}_seconds"],
-      ]
+    "Where the time of an iteration goes",
+    ["part", "median, s", "share of these", "first iteration, s"],
+    [
+      [part, value, f"{value / sum(seconds.values()):.0%}",
+       times[0][f"speed/{part}_seconds"]]
       for part, value in seconds.items()
     ],
-    note=f"{rate:,.0f} response tokens per second over all three. Medians of "
-    f"{len(later)} iterations, evaluations and checkpoints aside.{memory}",
-  )
-
-
-def _speed_panels(times: Sequence[Mapping[str, float]]) -> list[curves.Panel]:
-  """Seconds of the parts and response tokens per second, by iteration."""
-  later = times[1:] or times
-  rate = "speed/response_tokens_per_second"
-  return [
-    curves.Panel(
-      "seconds",
-      [
-        curves.line(later, f"speed/{part}_seconds", part, style.COLOURS[k])
-        for k, part in enumerate(PARTS)
-      ],
-    ),
-    curves.Panel(
-      "response tokens/s", [curves.line(later, rate, "all parts", style.GREY)]
-    ),
-  ]
+    f"{median('response_tokens_per_second'):,.0f} response tokens per second "
+    f"over all three. Medians of {len(later)} iterations, evaluations and "
+    f"checkpoints aside.{memory}",
+    folded=True,
+  )  # fmt: skip

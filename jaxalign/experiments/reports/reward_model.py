@@ -1,6 +1,6 @@
-"""What an evaluation looks like: tables and pictures on one page."""
+"""Reward model report: accuracy against baselines, errors, calibration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,10 +8,18 @@ import numpy as np
 from etils import epath
 
 from jaxalign import metrics
+from jaxalign.data.records.chat import text_of
+from jaxalign.data.records.record import Record
 from jaxalign.experiments.reports import group_metrics, mixture
 from jaxalign.runtime.io import metric_writer
-from jaxalign.runtime.plots import curves, html_report
-from jaxalign.runtime.plots import rewards as reward_plots
+from jaxalign.runtime.plots import figures, html_report, panels
+from jaxalign.runtime.plots.html_report import (
+  decimal,
+  interval,
+  percent,
+  percent_interval,
+  word,
+)
 
 HEADINGS = {
   "accuracy": "accuracy",
@@ -19,19 +27,7 @@ HEADINGS = {
   "brier": "Brier score",
   "ece": "ECE",
 }
-
-
-def interval(score: Mapping[str, float]) -> str:
-  """A score with its 95 % interval."""
-  return f"{score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-
-
-def in_words(scores: Mapping[str, Any]) -> str:
-  """All scores of one model on one line."""
-  parts = [f"{name} {interval(scores[name])}" for name in HEADINGS]
-  floor = scores["ece"]["noise_floor"]
-  parts[-1] += f" (noise floor {floor['mean']:.3f}, up to {floor['high']:.3f})"
-  return f"{scores['num_pairs']} pairs: " + ", ".join(parts)
+NUM_WRONG = 10  # pairs shown of those that are ranked wrong
 
 
 def findings(result: Mapping[str, Any]) -> list[str]:
@@ -41,7 +37,7 @@ def findings(result: Mapping[str, Any]) -> list[str]:
     result: content of eval.json.
   """
   beside = ", ".join(
-    f"{name.replace('_', ' ')} {accuracy:.3f}"
+    f"{word(name)} {accuracy:.3f}"
     for name, accuracy in result["baselines"]["all"].items()
   )
   said = []
@@ -66,12 +62,41 @@ def findings(result: Mapping[str, Any]) -> list[str]:
   return said
 
 
+def headline(result: Mapping[str, Any]) -> str:
+  """Whom the best model predicts how well, against what needs no model.
+
+  Args:
+    result: content of eval.json.
+  """
+  models = result["models"]
+  beside = ", ".join(
+    f"{word(name)} {percent(share)}"
+    for name, share in result["baselines"]["all"].items()
+  )
+  if result["mixtures"]:
+    said = [mixture.headline(scores) for scores in result["mixtures"].values()]
+    return "\n\n".join([*said, f"Without a model, on all pairs: {beside}."])
+  best = max(models, key=lambda name: models[name]["all"]["accuracy"]["value"])
+  who = "The model" if len(models) == 1 else f"{best}, the best model,"
+  scores = models[best]["all"]
+  worst = ", ".join(
+    f"{one['name']} at {percent(one['accuracy'])}"
+    for one in result["breakdown"]["models"][best]["worst"].values()
+  )
+  return (
+    f"{who} ranks {percent_interval(scores['accuracy'])} of "
+    f"{scores['num_pairs']:,} held-out pairs as people did; {beside}."
+    + (f"\n\nWorst served: {worst}." if worst else "")
+  )
+
+
 def write(
   workdir: epath.Path,
   result: Mapping[str, Any],
   rewards: Mapping[str, np.ndarray],
   num_bins: int,
-  further: Sequence[html_report.Table | html_report.Figure] = (),
+  further: Sequence[html_report.Section] = (),
+  records: Iterable[Record] = (),
 ) -> None:
   """Writes report.html, with the training curves if there was training.
 
@@ -81,14 +106,15 @@ def write(
     rewards: float32 [N, 2, H] per model name.
     num_bins: bins of the reliability diagram.
     further: sections before that of training.
+    records: the N pairs, to show those that are ranked most wrong.
   """
-  sections: list[html_report.Table | html_report.Figure | html_report.Text] = [
-    _scores(result),
-    _baselines(result),
-    *group_metrics.sections(result["breakdown"]),
+  sections: list[html_report.Section] = [
+    *_accuracies(result),
     *mixture.sections(result["mixtures"]),
+    *group_metrics.sections(result["breakdown"]),
+    *_most_wrong(rewards, records),
   ]
-  for name, values in rewards.items():
+  for number, (name, values) in enumerate(rewards.items()):
     chosen, rejected = values[:, 0, 0], values[:, 1, 0]
     gaps = chosen - rejected
     curve = jax.device_get(
@@ -99,32 +125,30 @@ def write(
     sections += [
       html_report.Figure(
         f"Reliability of {name}",
-        reward_plots.reliability_diagram(curve),
+        figures.reliability(curve),
         "Predicted against observed share of pairs in which one response beats "
         "the other, each pair counted in both orders. The band holds 95 of 100 "
         "perfectly calibrated models of this sample size.",
+        folded=number > 0,
       ),
       html_report.Figure(
         f"Rewards of {name}",
-        reward_plots.reward_histograms(chosen, rejected),
+        [
+          figures.reward_histograms(chosen, rejected),
+          figures.gap_histogram(gaps),
+        ],
         "Only differences within a prompt mean anything; the level is "
-        "arbitrary.",
-      ),
-      html_report.Figure(
-        f"Reward gaps of {name}",
-        reward_plots.gap_histogram(gaps),
-        "Chosen minus rejected; a long wrong side is confident error.",
+        "arbitrary. A long wrong side is confident error.",
+        folded=number > 0,
       ),
     ]
-  sections += [*further, *_training(workdir)]
   html_report.write_report(
-    workdir / "report.html",
-    title="Reward model evaluation",
-    summary="\n\n".join(
-      f"{name}: {in_words(scores['all'])}"
-      for name, scores in result["models"].items()
-    ),
-    sections=sections,
+    workdir / html_report.NAME,
+    title="Reward model",
+    headline=headline(result),
+    basis="95 % bootstrap intervals over pairs, one evaluation set. "
+    + html_report.ONE_SEED,
+    sections=[*sections, *further, *_training(workdir)],
     warnings=result["warnings"],
   )
 
@@ -137,61 +161,105 @@ def write_unevaluated(workdir: epath.Path, warnings: Sequence[str]) -> None:
     warnings: what to mind.
   """
   html_report.write_report(
-    workdir / "report.html",
-    title="Reward model, not evaluated",
-    summary="",
+    workdir / html_report.NAME,
+    title="Reward model",
+    headline="Trained, not evaluated: no held-out pairs were given.",
     sections=_training(workdir),
     warnings=warnings,
   )
 
 
-def _training(workdir: epath.Path) -> list[html_report.Figure]:
+def _training(workdir: epath.Path) -> list[html_report.Section]:
   """The curves of the training that a workdir holds, if it does."""
   history = workdir / "metrics.jsonl"
   rows = metric_writer.read_rows(history) if history.exists() else []
   if not rows:
     return []
   note = (
-    f"Per step; from {curves.SMOOTHED} steps on a running mean, with the steps "
+    f"Per step; from {panels.SMOOTHED} steps on a running mean, with the steps "
     "pale behind it."
   )
-  return [html_report.Figure("Training", curves.training_curves(rows), note)]
+  drawn = figures.training_curves(rows)
+  return [html_report.Figure("Training", drawn, note)]
 
 
-def _scores(result: Mapping[str, Any]) -> html_report.Table:
+def _accuracies(result: Mapping[str, Any]) -> list[html_report.Section]:
+  """The models beside the baselines, as a figure, and all their scores."""
+  models = result["models"]
+  shown = [by_source["all"]["accuracy"] for by_source in models.values()]
+  names = list(next(iter(result["baselines"].values())))
+  beside = [result["baselines"]["all"][name] for name in names]
+  ends = lambda key: [*(one[key] for one in shown), *beside]
+  figure = html_report.Figure(
+    "Accuracy against baselines",
+    panels.Panel(
+      "accuracy on held-out pairs",
+      "",
+      [panels.Intervals("", ends("value"), ends("low"), ends("high"))],
+      rows=[*models, *map(word, names)],
+    ),
+    "Lines are 95 % intervals.",
+  )
   rows = []
-  for name, by_source in result["models"].items():
+  for name, by_source in models.items():
     for source, scores in by_source.items():
       floor = scores["ece"]["noise_floor"]
-      rows.append(
-        [
-          name,
-          source,
-          scores["num_pairs"],
-          *(interval(scores[key]) for key in HEADINGS),
-          f"{floor['mean']:.3f} [{floor['low']:.3f}, {floor['high']:.3f}]",
-        ]
-      )
-  return html_report.Table(
-    title="Held-out scores with 95 % bootstrap intervals",
-    columns=["model", "source", "pairs", *HEADINGS.values(), "ECE noise floor"],
-    rows=rows,
-    note="The noise floor is the ECE that a perfectly calibrated model with "
-    "these confidences shows at this sample size: mean and 5–95 % range. An "
-    "ECE inside it says nothing against the model.",
-  )
-
-
-def _baselines(result: Mapping[str, Any]) -> html_report.Table:
-  names = list(next(iter(result["baselines"].values())))
-  rows = [
-    [source, *(f"{scores[name]:.3f}" for name in names)]
-    for source, scores in result["baselines"].items()
-  ]
+      lowest = f"{floor['mean']:.3f} [{floor['low']:.3f}, {floor['high']:.3f}]"
+      cells = (interval(scores[key]) for key in HEADINGS)
+      rows.append([name, source, scores["num_pairs"], *cells, lowest])
   lost = ", ".join(f"{k} {v}" for k, v in result["lost"].items())
-  return html_report.Table(
-    title="Accuracy without a reward model",
-    columns=["source", *(name.replace("_", " ") for name in names)],
-    rows=rows,
-    note=f"Held-out pairs lost or cut while reading: {lost or 'none'}.",
-  )
+  return [
+    figure,
+    html_report.Table(
+      "Held-out scores with 95 % bootstrap intervals",
+      ["model", "source", "pairs", *HEADINGS.values(), "ECE noise floor"],
+      rows,
+      "The noise floor is the ECE that a perfectly calibrated model with these "
+      "confidences shows at this sample size: mean and 5–95 % range. An ECE "
+      "inside it says nothing against the model.",
+    ),
+    html_report.Table(
+      "Accuracy without a reward model",
+      ["source", *map(word, names)],
+      [
+        [source, *(decimal(scores[name]) for name in names)]
+        for source, scores in result["baselines"].items()
+      ],
+      f"Held-out pairs lost or cut while reading: {lost or 'none'}.",
+    ),
+  ]
+
+
+def _most_wrong(
+  rewards: Mapping[str, np.ndarray], records: Iterable[Record]
+) -> list[html_report.Section]:
+  """The pairs that every model, or every head, is surest of and wrong."""
+  gaps = np.stack([v[:, 0, 0] - v[:, 1, 0] for v in rewards.values()])
+  least = gaps.max(axis=0)
+  order = np.argsort(least, kind="stable")[:NUM_WRONG]
+  order = order[least[order] < 0]
+  picked = {int(row) for row in order}
+  found = {i: record for i, record in enumerate(records) if i in picked}
+  samples = []
+  for row in filter(found.__contains__, map(int, order)):
+    record = found[row]
+    chosen, rejected = map(text_of, record.responses[:2])
+    where = filter(None, (record.group, record.source, record.id))
+    texts = {
+      "people chose": chosen,
+      f"the model, by {-least[row]:.2f}": rejected,
+      "where": ", ".join(dict.fromkeys(map(str, where))) or "–",
+    }
+    samples.append((text_of(record.prompt), texts))
+  if not samples:
+    return []
+  who = "the model" if len(rewards) == 1 else f"all {len(rewards)} models"
+  return [
+    html_report.Texts(
+      "Most confidently wrong pairs",
+      samples,
+      f"Held-out pairs that {who} rank against the vote by the widest gap, in "
+      "reward units. Read them before trusting either side: some are mistakes "
+      "of the label.",
+    )
+  ]

@@ -1,4 +1,4 @@
-"""What the tabular check looks like: a table and a picture on one page."""
+"""Tabular report: what each objective is worth to each group."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jaxalign.runtime.plots import groups as group_plots
-from jaxalign.runtime.plots import html_report
+from jaxalign.runtime.plots import figures, html_report
+from jaxalign.runtime.plots.html_report import percent
 
 World = Mapping[str, Mapping[str, Any]]
 
@@ -40,6 +40,23 @@ def utilities(result: Mapping[str, World]) -> dict[str, np.ndarray]:
   }
 
 
+def headline(result: Mapping[str, World]) -> str:
+  """What the worst-off group gets from each objective, on the mean of worlds.
+
+  Args:
+    result: content of eval.json.
+  """
+  worst = {k: v.min(axis=1).mean() for k, v in utilities(result).items()}
+  best = max(worst, key=worst.__getitem__)
+  rest = ", ".join(f"{k} {v:.3f}" for k, v in worst.items() if k != best)
+  return (
+    f"The worst-off group is best served by {best}: utility {worst[best]:.3f}; "
+    f"{rest}. Each objective reaches at least "
+    f"{percent(min(w[n]['share'] for w in result.values() for n in w))} of "
+    "what can be gained over the random walk."
+  )
+
+
 def write(
   workdir: epath.Path, result: Mapping[str, World], shares: Sequence[float]
 ) -> None:
@@ -54,42 +71,30 @@ def write(
   rows = []
   for name, values in found.items():
     worlds = [world[name] for world in result.values()]
-    reached = np.array([world["share"] for world in worlds])
-    rows.append(
-      [
-        name,
-        *values.mean(axis=0),
-        values.min(axis=1).mean(),
-        np.mean([world["kl"] for world in worlds]),
-        f"{100 * reached.min():.2f} %",
-      ]
-    )
-  groups = [f"{100 * share:.0f} % of the crowd" for share in shares]
-  picture = group_plots.group_bars(
-    found, groups, label="share of steps in its goal"
-  )
-  (workdir / "utilities.png").write_bytes(picture)
+    kl = np.mean([world["kl"] for world in worlds])
+    reached = percent(min(world["share"] for world in worlds), 2)
+    worst = values.min(axis=1).mean()
+    rows.append([name, *values.mean(axis=0), worst, kl, reached])
+  groups = [f"{percent(share, 0)} of the crowd" for share in shares]
+  bars = figures.group_bars(found, groups, label="share of steps in its goal")
+  (workdir / "utilities.png").write_bytes(bars.png())
   html_report.write_report(
-    workdir / "report.html",
-    title="One policy for groups that want to be elsewhere",
-    summary="",
+    workdir / html_report.NAME,
+    title="One policy for groups that want to be in different places",
+    headline=headline(result),
+    basis=f"Exact utilities in {len(result)} worlds, one seed each.",
     sections=[
+      html_report.Figure(
+        "Utility of each group", bars, "Means as bars, worlds as dots."
+      ),
       html_report.Table(
         f"Means over {len(result)} worlds",
-        (
-          "objective",
-          *groups,
-          "worst-off group",
-          "KL, nats per path",
-          "gain reached, at least",
-        ),
+        ("objective", *groups, "worst-off group", "KL, nats per path",
+         "gain reached, at least"),
         rows,
         "Utility is the share of steps in a group's goal. The gain is of the "
         "objective over the random walk, in parts of what the convex dual over "
         "all paths says can be gained; the least of all worlds is shown.",
       ),
-      html_report.Figure(
-        "Utility of each group", picture, "Means as bars, worlds as points."
-      ),
     ],
-  )
+  )  # fmt: skip

@@ -19,7 +19,7 @@ from jaxalign.models import activations, heads
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import progress_bar
-from jaxalign.runtime.plots import html_report, rewards
+from jaxalign.runtime.plots import figures, html_report
 
 START = "features_start.json"
 NUM_PAIRS = 500
@@ -157,7 +157,7 @@ def section(workdir: epath.Path, after: Plane) -> html_report.Figure:
   before = Plane(np.array(saved["points"]), np.array(saved["shares"]))
   return html_report.Figure(
     "Features before and after training",
-    rewards.feature_planes({"before": before, "after": after}),
+    figures.feature_planes({"before": before, "after": after}),
     "What the reward head reads of held-out responses, on the two axes of "
     "largest variance. Axes are chosen for each panel anew and differ in "
     "scale; crosses are means.",

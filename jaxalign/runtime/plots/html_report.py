@@ -1,33 +1,53 @@
-"""One HTML page that holds everything it shows: tables, figures, text.
+"""HTML report: a headline, then tables, figures and sample texts on one page.
 
-The page loads nothing from anywhere, so it can be mailed, archived and read
-without a network. Text is escaped, whatever it contains.
+A stage gives data, the writer draws and formats it. The page loads nothing from
+anywhere, so it can be mailed, archived and read without a network. Text is
+escaped, whatever it contains.
 """
 
 import base64
+import collections
+import contextlib
+import contextvars
 import dataclasses
 import numbers
+import os
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jinja2
 import numpy as np
 from etils import epath
 
 from jaxalign.runtime.io import filesystem
-from jaxalign.runtime.plots.curves import training_curves as training_curves
-from jaxalign.runtime.plots.rewards import gap_histogram as gap_histogram
-from jaxalign.runtime.plots.rewards import group_intervals as group_intervals
-from jaxalign.runtime.plots.rewards import (
-  reliability_diagram as reliability_diagram,
+from jaxalign.runtime.plots import panels as plots
+
+NAME = "report.html"
+ONE_SEED = (
+  "One seed: another one moves these numbers by more than the intervals say."
 )
-from jaxalign.runtime.plots.rewards import (
-  reward_histograms as reward_histograms,
+MAX_CHARACTERS = 600  # of a sample text
+_LONG = 40  # characters from which a cell may not be squeezed
+_PIXELS = 1.44  # of a picture per pixel of the page: sharp, and two abreast
+_NUMERIC = re.compile(r"[-–\d][-–\d.,\s%[\]]*")  # also with an interval
+_PNG = b"\x89PNG\r\n\x1a\n"
+# The page that a stage's page belongs to, as a link's text and folder.
+_whole: contextvars.ContextVar[tuple[str, epath.Path] | None] = (
+  contextvars.ContextVar("whole", default=None)
 )
 
-_LONG = 40  # characters from which a cell may not be squeezed
-_PNG = b"\x89PNG\r\n\x1a\n"
+
+class Link(NamedTuple):
+  """A cell or a line at the top that leads to another page.
+
+  Attributes:
+    text: what is shown.
+    href: where to, relative to the page.
+  """
+
+  text: str
+  href: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +61,14 @@ class Table:
       whole numbers, counts with thousands separators, None as a dash; for
       another form pass a string.
     note: a sentence below the table, or "".
+    folded: whether it is detail that a reader unfolds.
   """
 
   title: str
   columns: Sequence[str]
   rows: Sequence[Sequence[Any]]
   note: str = ""
+  folded: bool = False
 
   def __post_init__(self) -> None:
     """Raises ValueError where a row does not fit the columns."""
@@ -60,35 +82,116 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-  """A picture.
+  """Pictures, beside each other where there is room.
 
   Attributes:
-    title: what it shows.
-    png: the PNG file's bytes, as the drawing functions return them.
-    caption: how to read it, or "".
+    title: what they show.
+    pictures: panels, or PNG files as bytes.
+    caption: how to read them, or "".
+    folded: whether they are detail that a reader unfolds.
   """
 
   title: str
-  png: bytes
+  pictures: plots.Picture | bytes | Sequence[plots.Picture | bytes]
   caption: str = ""
+  folded: bool = False
 
-  def __post_init__(self) -> None:
-    """Raises ValueError where the bytes are no PNG."""
-    if not self.png.startswith(_PNG):
-      raise ValueError(f"figure {self.title!r}: the bytes are not a PNG file")
+  def files(self) -> list[bytes]:
+    """The PNG files.
+
+    Raises:
+      ValueError: bytes that are no PNG.
+    """
+    given = self.pictures
+    several = given if isinstance(given, list | tuple) else [given]
+    files = [p if isinstance(p, bytes) else p.png() for p in several]
+    for png in files:
+      if not png.startswith(_PNG):
+        raise ValueError(f"figure {self.title!r}: the bytes are not a PNG file")
+    return files
 
 
 @dataclasses.dataclass(frozen=True)
-class Text:
-  """Paragraphs, separated by empty lines.
+class Texts:
+  """Sample texts: what was asked, and what each side answered.
 
   Attributes:
-    title: the heading.
-    body: plain text; line breaks are kept, markup is shown as it is.
+    title: what the samples are.
+    samples: per sample the prompt, or "", and the texts by their label.
+    note: a sentence below them, or "".
+    folded: whether they are detail that a reader unfolds.
+    code: whether they are commands.
   """
 
   title: str
-  body: str
+  samples: Sequence[tuple[str, Mapping[str, str]]]
+  note: str = ""
+  folded: bool = False
+  code: bool = False
+
+
+Section = Table | Figure | Texts
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+  """A share in per cent; a dash for None."""
+  return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+  """A number; a dash for None, and no minus before a zero."""
+  return "–" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def interval(score: Mapping[str, Any], digits: int = 3) -> str:
+  """A score with its 95 % interval: `value`, `low` and `high`."""
+  low, high = decimal(score["low"], digits), decimal(score["high"], digits)
+  return f"{decimal(score['value'], digits)} [{low}, {high}]"
+
+
+def percent_interval(share: Mapping[str, Any]) -> str:
+  """A share with its 95 % interval, in per cent; a dash without a value."""
+  if share["value"] is None:
+    return "–"
+  low, high = 100 * share["low"], 100 * share["high"]
+  return f"{percent(share['value'])} [{low:.1f}, {high:.1f}]"
+
+
+def word(key: str) -> str:
+  """The name of a JSON key on a page."""
+  return key.replace("_", " ")
+
+
+@contextlib.contextmanager
+def part_of(title: str, folder: epath.Path) -> Iterator[None]:
+  """Within the block every page links to the page in `folder`, by `title`."""
+  token = _whole.set((title, folder))
+  try:
+    yield
+  finally:
+    _whole.reset(token)
+
+
+def links_to(
+  workdir: epath.Path, folders: Iterable[str | os.PathLike[str]]
+) -> list[Link]:
+  """Links from the page in `workdir` to the pages that folders hold.
+
+  Args:
+    workdir: of the page.
+    folders: of runs, or `model/` folders in them; those without a page are left
+      out.
+
+  Returns:
+    The links, by the runs' names.
+  """
+  found = {}
+  for folder in map(epath.Path, folders):
+    run = folder.parent if folder.name == "model" else folder
+    if (run / NAME).exists():
+      href = os.path.relpath(os.fspath(run / NAME), os.fspath(workdir))
+      found[href] = Link(run.name, href)
+  return [*found.values()]
 
 
 def _is_number(value: Any) -> bool:
@@ -98,6 +201,8 @@ def _is_number(value: Any) -> bool:
 def _cell(value: Any) -> str:
   if value is None:
     return "–"
+  if isinstance(value, Link):
+    return value.text
   if isinstance(value, bool | np.bool_):
     return "yes" if value else "no"
   if isinstance(value, numbers.Integral):
@@ -112,7 +217,7 @@ def _cell(value: Any) -> str:
 def _align(values: Sequence[Any]) -> str:
   """How the cells of one column are set."""
   given = [value for value in values if value is not None]
-  if given and all(_is_number(value) for value in given):
+  if given and all(_is_number(v) or _NUMERIC.fullmatch(str(v)) for v in given):
     return "number"
   return "long" if any(len(_cell(v)) > _LONG for v in given) else ""
 
@@ -121,39 +226,57 @@ def _paragraphs(text: str) -> list[str]:
   return [p.strip() for p in re.split(r"\n\s*\n", text) if p.strip()]
 
 
-def _section(section: Table | Figure | Text) -> dict[str, Any]:
+def beginning(text: str) -> str:
+  """The first characters of a text, for a sample."""
+  cut = len(text) > MAX_CHARACTERS
+  return f"{text[:MAX_CHARACTERS]} …" if cut else text
+
+
+def ending(text: str) -> str:
+  """The last characters of a prompt, for a sample."""
+  cut = len(text) > MAX_CHARACTERS
+  return f"… {text[-MAX_CHARACTERS:]}" if cut else text
+
+
+def _content(section: Section) -> dict[str, Any]:
   """What the template needs to know of one section."""
   match section:
     case Table():
-      aligned = [
-        _align([row[i] for row in section.rows])
-        for i in range(len(section.columns))
+      columns = range(len(section.columns))
+      aligned = [_align([row[i] for row in section.rows]) for i in columns]
+      cells = lambda row: [
+        (_cell(value), kind, value.href if isinstance(value, Link) else None)
+        for value, kind in zip(row, aligned, strict=True)
       ]
       return {
         "kind": "table",
-        "title": section.title,
         "head": list(zip(map(str, section.columns), aligned, strict=True)),
-        "rows": [
-          list(zip(map(_cell, row), aligned, strict=True))
-          for row in section.rows
-        ],
+        "rows": [cells(row) for row in section.rows],
         "note": section.note,
       }
     case Figure():
+      images = [
+        # A PNG's width stands at a fixed place of its header.
+        (
+          base64.b64encode(png).decode(),
+          round(int.from_bytes(png[16:20]) / _PIXELS),
+        )
+        for png in section.files()
+      ]
+      return {"kind": "figure", "images": images, "note": section.caption}
+    case Texts():
+      samples = [
+        (ending(prompt), [(k, beginning(v)) for k, v in texts.items()])
+        for prompt, texts in section.samples
+      ]
       return {
-        "kind": "figure",
-        "title": section.title,
-        "image": base64.b64encode(section.png).decode(),
-        "note": section.caption,
-      }
-    case Text():
-      return {
-        "kind": "text",
-        "title": section.title,
-        "paragraphs": _paragraphs(section.body),
+        "kind": "texts",
+        "samples": samples,
+        "note": section.note,
+        "code": section.code,
       }
   raise TypeError(
-    f"sections must be Table, Figure or Text, got {type(section).__name__}"
+    f"sections must be Table, Figure or Texts, got {type(section).__name__}"
   )
 
 
@@ -161,34 +284,54 @@ def write_report(
   path: epath.PathLike,
   *,
   title: str,
-  summary: str,
-  sections: Sequence[Table | Figure | Text],
+  headline: str,
+  sections: Sequence[Section],
+  basis: str = "",
   warnings: Sequence[str] = (),
+  links: Sequence[Link] = (),
 ) -> None:
   """Writes the page; a reader sees the old one or the whole new one.
 
   Args:
     path: the HTML file; its folder must exist.
     title: the page's heading.
-    summary: what a reader in a hurry must know; paragraphs are separated by
-      empty lines.
+    headline: the answer against its baseline in a sentence or two; further
+      paragraphs, separated by empty lines, are set smaller.
     sections: the rest, in order.
+    basis: what the numbers rest on, such as how many prompts and seeds.
     warnings: what to mind before believing it, above everything else.
+    links: to other pages.
 
   Raises:
     TypeError: a section is none of the three kinds.
+    ValueError: two sections have one title.
   """
+  contents = [_content(section) for section in sections]
+  counts = collections.Counter(section.title for section in sections)
+  twice = [name for name, count in counts.items() if count > 1]
+  if twice:
+    raise ValueError(f"sections need titles of their own, got twice: {twice}")
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader("jaxalign.runtime", "."),
     autoescape=True,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
   )
+  whole, above = _whole.get(), []
+  if whole is not None:
+    folder = os.fspath(epath.Path(path).parent)
+    href = os.path.relpath(os.fspath(whole[1] / NAME), folder)
+    above = [Link(whole[0], href)]
   page = environment.get_template("report.html.jinja").render(
     title=title,
-    summary=_paragraphs(summary),
+    headline=_paragraphs(headline),
+    basis=basis,
     warnings=warnings,
-    sections=[_section(section) for section in sections],
+    links=[*above, *links],
+    sections=[
+      {"title": section.title, "folded": section.folded, **content}
+      for section, content in zip(sections, contents, strict=True)
+    ],
   )
   # Lone surrogates, which broken text may hold, have no UTF-8.
   filesystem.write_atomically(path, page.encode("utf-8", "replace"))

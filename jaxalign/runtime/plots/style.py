@@ -1,4 +1,4 @@
-"""The canvas of every picture: size, colours, axes, PNG bytes.
+"""Figure style: size, colours, axes, PNG bytes.
 
 Matplotlib's object interface only: no global figure list, no display. It is
 imported with the first picture, as a run that draws none need not wait for it.
@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
   from matplotlib import axes, figure
 
-# Okabe and Ito's colours, distinct for every kind of colour vision.
+# Okabe and Ito's colours, distinct under every kind of colour vision.
 BLUE, ORANGE, GREEN, PURPLE, SKY = (
   "#0072B2",
   "#D55E00",
@@ -23,6 +23,11 @@ BLUE, ORANGE, GREEN, PURPLE, SKY = (
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY)
 GREY, SOFT = "#4a4f57", "#e3e6ea"
 _DPI = 144
+
+
+def colour(number: int) -> str:
+  """The colour of the line with this number, again from the first on."""
+  return COLOURS[number % len(COLOURS)]
 
 
 def new(
@@ -52,9 +57,14 @@ def to_png(drawn: "figure.Figure") -> bytes:
   return buffer.getvalue()
 
 
-def legend(panel: "axes.Axes") -> None:
-  """A legend that stays readable over the data."""
-  panel.legend(fontsize=9, framealpha=0.85, edgecolor="none")
+def legend(panel: "axes.Axes", aside: bool = False) -> None:
+  """A legend, over the data or above the axes; names are plain text."""
+  above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3}
+  made = panel.legend(
+    fontsize=9, framealpha=0.85, edgecolor="none", **(above if aside else {})
+  )
+  for text in made.get_texts():
+    text.set_parse_math(False)
 
 
 def say_empty(panel: "axes.Axes") -> None:

@@ -65,10 +65,27 @@ class FairnessTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, "no row with eval/kl and eval/jud"):
       fairness.compare(self.workdir, config)
 
-  def test_pictures(self):
+  def test_the_page_compares_at_equal_kl(self):
     found = fairness.compare(self.workdir, self.config)
-    for draw in (pipeline.group_bars, pipeline.utility_curves):
-      self.assertTrue(draw(found).startswith(b"\x89PNG"))
+    end = {
+      "standard_error": {"brief": 0.01, "warm": 0.5},
+      "prompts": ["Q1", "Q2"],
+      "answers": ["short", "sure"],
+      "utilities": [{"warm": 1.0}, {"warm": 0.5}],
+    }
+    answers = {name: {"start": end, "end": end} for name in found["policies"]}
+    bars, table, texts, curves = pipeline.policy_sections(found, answers)
+    self.assertEqual(
+      [m.label for m in bars.pictures.marks], ["start", *answers]
+    )
+    self.assertEqual(bars.pictures.marks[1].error, [1.96 * 0.01, 1.96 * 0.5])
+    self.assertLen(table.rows, 1 + len(answers))
+    (prompt, first), _ = texts.samples
+    self.assertEqual(prompt, "Q1")
+    self.assertEqual([*first][0], "start (warm 1.00)")
+    self.assertLen(first, 1 + len(answers))
+    self.assertLen({panel.ylim for panel in curves.pictures}, 1)
+    self.assertLen(pipeline.policy_sections(found, {}), 3)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from jaxalign.data.synthetic import crowd
 from jaxalign.experiments import pipeline
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.policy import rounds as policy_rounds
-from jaxalign.experiments.reports import policy_rounds as policy_rounds_page
+from jaxalign.experiments.reports import pipeline as page
 from tests import checkout
 
 KINDS = ("answers", "reward", "policy")
@@ -66,7 +66,7 @@ class TraceTest(absltest.TestCase):
 
   def test_the_page_has_a_row_a_round_and_its_gains(self):
     found = policy_rounds.trace(self.workdir, self.config)
-    table, figure = policy_rounds_page.sections_of(found)
+    table, figure = page.round_sections(found)
     self.assertEqual(
       table.columns[:5], ["round", "KL", "brief", "warm", "worst-off"]
     )
@@ -79,10 +79,14 @@ class TraceTest(absltest.TestCase):
         ["two", 4, 0, 1, 0, 1, 0, 2],
       ],
     )
-    self.assertStartsWith(figure.png, b"\x89PNG")
+    brief, warm, worst, reward = figure.pictures
+    self.assertEqual([line.label for line in worst.marks], ["one", "two"])
+    self.assertEqual([*worst.marks[0].y], [0, 0, -1])
+    self.assertEqual(brief.ylim, warm.ylim)
+    self.assertIsNone(reward.ylim)
     self.assertIn(
       "0.00 at the start, then round by round -1.00 (KL 3.0), 0.00 (KL 4.0).",
-      policy_rounds_page.in_words(found),
+      page.round_headline(found),
     )
 
   def test_refuses(self):

@@ -2,14 +2,11 @@
 
 import json
 import tempfile
-from unittest import mock
 
 from absl.testing import absltest
 from etils import epath
 
 from jaxalign.experiments.reports import policy
-from jaxalign.runtime.plots import curves
-from jaxalign.runtime.plots import groups as group_plots
 from tests.experiments import train_policy_test
 
 GROUPS = ("warm", "brief")
@@ -74,49 +71,39 @@ TIMES = [timed(1, 30.0, 60.0), timed(2, 0.5, 1.0), timed(3, 9.0, 99.0),
 
 
 class PolicyPageTest(absltest.TestCase):
-  def written(self, rows, config, pictures=True):
-    """Text of the page, and what was drawn over steps and over KL."""
+  def written(self, rows, config, answers=None):
+    """Text of the page, and its sections by title."""
     workdir = epath.Path(tempfile.mkdtemp())
     for name, lines in (("metrics", rows), ("speed", TIMES)):
       text = "".join(f"{json.dumps(line)}\n" for line in lines)
       (workdir / f"{name}.jsonl").write_text(text)
-    draw = {"over_steps": curves.over_steps,
-            "rewards_against_kl": group_plots.rewards_against_kl}  # fmt: skip
-    empty = curves.over_steps([])
-    side = lambda name: draw[name] if pictures else lambda *a, **k: empty
-    with (
-      mock.patch.object(
-        curves, "over_steps", side_effect=side("over_steps")
-      ) as steps,
-      mock.patch.object(
-        group_plots,
-        "rewards_against_kl",
-        side_effect=side("rewards_against_kl"),
-      ) as kl,
-    ):
-      policy.write(workdir, config)
-      page = (workdir / "report.html").read_bytes()
-      if not pictures:
-        policy.write(workdir, config)
-        self.assertEqual((workdir / "report.html").read_bytes(), page)
-    panels = {
-      panel.label: panel
-      for call in steps.call_args_list
-      for panel in call[0][0]
-    }
-    return page.decode(), panels, kl.call_args[0]
+    if answers is not None:
+      (workdir / "answers.json").write_text(json.dumps(answers))
+    policy.write(workdir, config)
+    page = (workdir / "report.html").read_bytes()
+    policy.write(workdir, config)
+    self.assertEqual((workdir / "report.html").read_bytes(), page)
+    sections = policy.sections(
+      policy.read(workdir, config), TIMES, config.kl.target
+    )
+    return page.decode(), {section.title: section for section in sections}
+
+  def curves(self, sections):
+    """Values by panel and line of what is shown by iteration."""
+    figure = sections["Groups, distance and answers by iteration"]
+    return {
+      panel.y: {line.label: [*line.y] for line in panel.marks}
+      for panel in figure.pictures
+    }, {panel.y: panel for panel in figure.pictures}
 
   def test_everything_that_was_logged_is_shown(self):
     config = train_policy_test.smoke_config(
       kl__controller="adaptive", kl__target=0.7, kl__horizon=100.0
     )
-    page, panels, (kl, groups) = self.written(ROWS, config)
-    lines = {
-      name: {line.label: [*line.values] for line in panel.lines}
-      for name, panel in panels.items()
-    }
+    page, sections = self.written(ROWS, config)
+    lines, panels = self.curves(sections)
     self.assertEqual(
-      lines["utility to the source"],
+      lines["utility, proxy"],
       {
         "warm": [0.0, 1.0, 2.0],
         "brief": [0.5, 0.5, 0.5],
@@ -127,58 +114,63 @@ class PolicyPageTest(absltest.TestCase):
     self.assertEqual(
       lines["group weight"], {"warm": [1, 0, 0], "brief": [0, 1, 1]}
     )
-    distance = panels["KL, nats per response"]
-    self.assertEqual(distance.target, 0.7)
-    self.assertEqual(lines[distance.label]["all"], [0.5, 1.0, 1.5])
-    self.assertEqual(panels["KL coefficient"].target, None)
+    distance = "KL, nats per response"
+    self.assertEqual(panels[distance].levels, {"target": 0.7})
+    self.assertEqual(lines[distance]["all"], [0.5, 1.0, 1.5])
+    self.assertEmpty(panels["KL coefficient"].levels)
     self.assertEqual(lines["reward"]["weighted over groups"], [0.0, 0.5, 0.5])
-    self.assertEqual(lines["tokens of a response"]["training"], [7, 6, 5])
-    self.assertLen(lines["share of responses that ended"]["held-out"], 3)
+    self.assertEqual(lines["tokens of a response"]["all"], [7, 6, 5])
+    self.assertLen(lines["share of responses that ended"]["all, held-out"], 3)
     # One colour for a group in every panel, dashes for what was held out.
     styles = {
       line.label: (line.colour, line.dashed)
-      for line in panels["utility to the source"].lines
+      for line in panels["utility, proxy"].marks
     }
     self.assertEqual(styles["warm"][0], styles["warm, held-out"][0])
-    self.assertEqual(styles["warm"][0], panels["group weight"].lines[0].colour)
+    self.assertEqual(styles["warm"][0], panels["group weight"].marks[0].colour)
     self.assertEqual(styles["warm, held-out"][1], True)
     # Past the oracle's top, at step 2, more of the proxy does harm.
-    self.assertEqual(kl, [0.0, 1.2, 1.7999999999999998])
-    self.assertEqual(
-      groups["warm"], {"proxy": [-1.0, 1.0, 2.0], "oracle": [-1.0, 0.9, 0.3]}
-    )
-    self.assertIn("went from -1.000 to 0.800, at a KL of 1.80 nats", page)
-    self.assertIn("To the judge it went from -1.000 to 0.300", page)
+    against = sections["Utility against distance from the start"].pictures
+    warm, brief = against
+    self.assertEqual(warm.ylim, brief.ylim)
+    for line, values in zip(
+      warm.marks, ([-1.0, 1.0, 2.0], [-1.0, 0.9, 0.3]), strict=True
+    ):
+      self.assertEqual(line.x, [0.0, 1.2, 1.7999999999999998])
+      self.assertEqual(line.y, values)
+      self.assertTrue(line.star)
+    self.assertIn("from -1.000 to 0.300 in true utility", page)
+    self.assertIn("at a KL of 1.80 nats", page)
+    self.assertIn("went from -1.000 to 0.800", page)
 
   def test_time_is_split_without_what_compiles(self):
     config = train_policy_test.smoke_config()
-    page, panels, _ = self.written(ROWS, config, pictures=False)
-    table = page[page.index("Where the time") :]
-    cells = [
-      cell.split("<")[0] for cell in table.split("</table>")[0].split("<td")[1:]
-    ]
-    values = [cell.partition(">")[2] for cell in cells]
+    _, sections = self.written(ROWS, config)
+    table = sections["Where the time of an iteration goes"]
     self.assertEqual(
-      values,
-      ["sampling", "0.5", "25%", "30", "scoring", "0.5", "25%", "0.5",
-       "learning", "1", "50%", "60"],
-    )  # fmt: skip
-    self.assertIn("300 response tokens per second", table)
-    self.assertIn("Host memory 1.00 GiB", table)
-    seconds = panels["seconds"].lines
-    self.assertEqual([*seconds[0].values], [0.5, 9.0, 0.5])
+      table.rows,
+      [
+        ["sampling", 0.5, "25%", 30.0],
+        ["scoring", 0.5, "25%", 0.5],
+        ["learning", 1.0, "50%", 60.0],
+      ],
+    )
+    self.assertIn("300 response tokens per second", table.note)
+    self.assertIn("Host memory 1.00 GiB", table.note)
+    seconds = sections["Time of an iteration"].pictures[0].marks
+    self.assertEqual([*seconds[0].y], [0.5, 9.0, 0.5])
 
   def test_without_evaluations_the_iterations_are_shown(self):
     config = train_policy_test.smoke_config(data__eval_files=())
     rows = [row for row in ROWS if "train/kl" in row]
-    page, panels, (kl, groups) = self.written(rows, config, pictures=False)
-    self.assertEqual(kl, [0.5, 1.0, 1.5])
-    self.assertEqual({*groups["warm"]}, {"proxy"})
-    labels = [line.label for line in panels["utility to the source"].lines]
-    self.assertEqual(labels, [*GROUPS])
+    page, sections = self.written(rows, config)
+    warm, _ = sections["Utility against distance from the start"].pictures
+    self.assertEqual(warm.marks[0].x, [0.5, 1.0, 1.5])
+    self.assertEqual([line.label for line in warm.marks], ["proxy"])
+    self.assertEqual([*self.curves(sections)[0]["utility, proxy"]], [*GROUPS])
     self.assertIn("its own prompts", page)
 
-  def test_a_judge_with_other_names_has_panels_of_its_own(self):
+  def test_heads_go_by_the_group_whose_oracle_they_follow(self):
     config = train_policy_test.smoke_config()
     judge = config.judge.__class__(**vars(config.judge) | {"names": ("true",)})
     config = config.__class__(**vars(config) | {"judge": judge})
@@ -186,9 +178,40 @@ class PolicyPageTest(absltest.TestCase):
       {k.replace("judge/warm", "judge/true"): v for k, v in row.items()}
       for row in ROWS
     ]
-    _, _, (_, groups) = self.written(rows, config, pictures=False)
-    self.assertEqual({*groups["warm"]}, {"proxy"})
-    self.assertEqual(groups["true"], {"oracle": [-1.0, 0.9, 0.3]})
+    side = {
+      "num_prompts": 7,
+      "prompts": ["Why <b>?"],
+      "answers": ["Because."],
+      "utilities": [{"true": 0.25}],
+      "standard_error": {"true": 0.1},
+      "closest": {"warm": {"group": "true", "correlation": 0.8}},
+    }
+    answers = {"start": side, "end": side | {"answers": ["So <i>."]}}
+    page, sections = self.written(rows, config, answers)
+    against = sections["Utility against distance from the start"].pictures
+    shown = {panel.title: [line.label for line in panel.marks]
+             for panel in against}  # fmt: skip
+    self.assertEqual(
+      shown,
+      {
+        "warm (follows true)": ["proxy"],
+        "brief": ["proxy"],
+        "true": ["oracle"],
+      },
+    )
+    texts = sections["The same 1 prompts, answered by start, end"]
+    self.assertEqual(
+      texts.samples,
+      [
+        (
+          "Why <b>?",
+          {"start (true 0.25)": "Because.", "end (true 0.25)": "So <i>."},
+        )
+      ],
+    )
+    self.assertIn("So &lt;i&gt;.", page)
+    self.assertIn("95 % over prompts at the end: true ± 0.196", page)
+    self.assertIn("Means over 7 held-out prompts.", page)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ class BreakdownTest(parameterized.TestCase):
         "Accuracy by group",
         "Accuracy by source",
         "Accuracy by annotator",
-        "Calibration at other numbers of bins",
+        "Calibration errors of three kinds and bin counts",
         "Reward gaps and their outliers",
       ],
       titles,

@@ -162,7 +162,7 @@ class ScoresTest(absltest.TestCase):
       scores = mixture_scores.summarise(rewards(), dataset(named), None)
       sections = mixture.sections({"model": scores})
       path = epath.Path(tempfile.mkdtemp()) / "page.html"
-      html_report.write_report(path, title="t", summary="s", sections=sections)
+      html_report.write_report(path, title="t", headline="h", sections=sections)
       self.assertEqual("New people" in path.read_text(), named)
 
 

@@ -11,9 +11,10 @@ from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
+from etils import epath
 from matplotlib import image
 
-from jaxalign.runtime.plots import html_report
+from jaxalign.runtime.plots import figures, html_report
 
 VOID = {"meta", "img", "link", "input", "br", "hr"}
 HOSTILE = "</title><script>alert('x')</script>\" onerror=\"a & <b>"
@@ -55,18 +56,18 @@ class ReportTest(parameterized.TestCase):
     folder = self.enter_context(tempfile.TemporaryDirectory())
     self.path = pathlib.Path(folder) / "report.html"
 
-  def write(self, *sections, title="Rewards", summary="All well.", **more):
+  def write(self, *sections, title="Rewards", headline="All well.", **more):
     html_report.write_report(
-      self.path, title=title, summary=summary, sections=sections, **more
+      self.path, title=title, headline=headline, sections=sections, **more
     )
     return self.path.read_text(encoding="utf-8")
 
   def test_page_is_valid_and_loads_nothing(self):
     text = self.write(
-      html_report.Text("Data", "One.\n\nTwo."),
+      html_report.Texts("Data", [("One.", {"chosen": "Two."})], folded=True),
       html_report.Table("Groups", ["group", "pairs"], [["a", 3]], note="Few."),
       html_report.Figure(
-        "Gaps", html_report.gap_histogram([1.0, -1.0]), "Two pairs."
+        "Gaps", figures.gap_histogram([1.0, -1.0]), "Two pairs."
       ),
     )
     page = Page(text)
@@ -91,7 +92,7 @@ class ReportTest(parameterized.TestCase):
     self.assertNotIn("Warning", "".join(Page(self.write()).text))
 
   def test_images_come_back(self):
-    png = html_report.reward_histograms([1.0, 2.0], [0.0, 1.0])
+    png = figures.reward_histograms([1.0, 2.0], [0.0, 1.0]).png()
     text = self.write(
       html_report.Figure("A", png), html_report.Figure("B", png)
     )
@@ -104,28 +105,93 @@ class ReportTest(parameterized.TestCase):
       self.assertGreater(pixels.std(), 0.05)  # not one blank sheet
 
   def test_hostile_text_stays_text_everywhere(self):
-    png = html_report.gap_histogram([1.0])
+    png = figures.gap_histogram([1.0]).png()
     text = self.write(
-      html_report.Text(HOSTILE, HOSTILE),
-      html_report.Table(HOSTILE, [HOSTILE], [[HOSTILE]], note=HOSTILE),
-      html_report.Figure(HOSTILE, png, HOSTILE),
+      html_report.Texts(HOSTILE, [(HOSTILE, {HOSTILE: HOSTILE})], HOSTILE),
+      html_report.Table(HOSTILE + "2", [HOSTILE], [[HOSTILE]], note=HOSTILE),
+      html_report.Figure(HOSTILE + "3", png, HOSTILE),
       title=HOSTILE,
-      summary=HOSTILE,
+      headline=HOSTILE,
+      basis=HOSTILE,
+      links=[html_report.Link(HOSTILE, HOSTILE)],
       warnings=[HOSTILE],
     )
     page = Page(text)
     self.assertNoCommonElements([tag for tag, _ in page.tags], ["script", "b"])
     for _, attributes in page.tags:
       self.assertNotIn("onerror", attributes)
-    # title, h1, summary; text twice; table title, head, cell, note; figure
-    # title and caption.
-    self.assertEqual(page.text.count(HOSTILE), 11)
+    # title, h1, headline, basis, link; texts' title, prompt, label, answer and
+    # note; table head, cell, note; caption.
+    self.assertEqual(page.text.count(HOSTILE), 14)
     self.assertIn(f"Warning: {HOSTILE}.", page.text)
+    self.assertIn(HOSTILE + "2", page.text)
     (alt,) = [a["alt"] for tag, a in page.tags if tag == "img"]
-    self.assertEqual(alt, HOSTILE)
+    self.assertEqual(alt, HOSTILE + "3")
+    (href,) = [a["href"] for tag, a in page.tags if tag == "a"]
+    self.assertEqual(href, HOSTILE)
+
+  def test_a_long_sample_is_cut_where_it_matters_least(self):
+    samples = [("x" * 700 + "?", {"chosen": "!" + "y" * 700})]
+    text = "".join(Page(self.write(html_report.Texts("T", samples))).text)
+    self.assertIn("… " + "x" * 599 + "?", text)
+    self.assertIn("!" + "y" * 599 + " …", text)
+
+  def test_no_section_is_there_twice(self):
+    table = html_report.Table("T", ["c"], [[1]])
+    text = html_report.Texts("T", [])
+    with self.assertRaisesRegex(
+      ValueError, r"of their own, got twice: \['T'\]"
+    ):
+      self.write(table, text)
+    self.assertFalse(self.path.exists())
+
+  def test_detail_is_folded(self):
+    table = html_report.Table("Five kinds", ["c"], [[1]], folded=True)
+    page = self.write(table)
+    self.assertRegex(page, r"<details>\s*<summary>Five kinds</summary>")
+    self.assertNotIn("<h2>", page)
+
+  def test_pages_of_a_pipeline_lead_to_each_other(self):
+    whole = epath.Path(self.path.parent)
+    step = whole / "reward"
+    step.mkdir()
+    self.assertEmpty(html_report.links_to(whole, [step]))
+    with html_report.part_of("whole pipeline", whole):
+      html_report.write_report(
+        step / "report.html", title="R", headline="Well.", sections=[]
+      )
+    hrefs = lambda text: [
+      (a["href"], text) for tag, a in Page(text).tags if tag == "a"
+    ]
+    ((up, text),) = hrefs((step / "report.html").read_text())
+    self.assertEqual(up, "../report.html")
+    self.assertIn("whole pipeline", text)
+    for folder in (step, step / "model"):
+      (link,) = html_report.links_to(whole, [folder])
+      self.assertEqual(link, ("reward", "reward/report.html"))
+    table = html_report.Table("T", ["step"], [[link]])
+    ((down, _),) = hrefs(self.write(table))
+    self.assertEqual(down, "reward/report.html")
+
+  @parameterized.parameters(
+    (html_report.percent(0.1234), "12.3 %"),
+    (html_report.percent(None), "–"),
+    (html_report.decimal(-0.0001), "0.000"),
+    (html_report.decimal(None), "–"),
+    (
+      html_report.interval({"value": 0.5, "low": 0.25, "high": 1}, 2),
+      "0.50 [0.25, 1.00]",
+    ),
+    (
+      html_report.percent_interval({"value": 0.5, "low": 0.25, "high": 1}),
+      "50.0 % [25.0, 100.0]",
+    ),
+  )
+  def test_numbers_in_sentences(self, got, expected):
+    self.assertEqual(got, expected)
 
   def test_broken_unicode_does_not_stop_the_report(self):
-    self.assertIn("caf", self.write(html_report.Text("caf\udce9 ☃", "x")))
+    self.assertIn("caf", self.write(html_report.Texts("caf\udce9 ☃", [])))
 
   @parameterized.parameters(
     (0.123456, "0.1235"),
@@ -158,19 +224,19 @@ class ReportTest(parameterized.TestCase):
     self.assertIn("prefers-color-scheme: dark", self.write())
 
   def test_failure_leaves_the_old_page_whole(self):
-    before = self.write(html_report.Text("A", "first"))
+    before = self.write(html_report.Texts("A", [("first", {})]))
     with (
       mock.patch.object(os, "replace", side_effect=KeyboardInterrupt),
       self.assertRaises(KeyboardInterrupt),
     ):
-      self.write(html_report.Text("A", "second"))
+      self.write(html_report.Texts("A", [("second", {})]))
     self.assertEqual(self.path.read_text(encoding="utf-8"), before)
 
   def test_wrong_sections_are_named(self):
     with self.assertRaisesRegex(ValueError, "'T': row 1 has 1 cells for 2"):
       html_report.Table("T", ["a", "b"], [[1, 2], [1]])
     with self.assertRaisesRegex(ValueError, "'F': the bytes are not a PNG"):
-      html_report.Figure("F", b"GIF89a")
+      html_report.Figure("F", b"GIF89a").files()
     with self.assertRaisesRegex(TypeError, "got str"):
       self.write("text")
 

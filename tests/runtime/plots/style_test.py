@@ -6,7 +6,7 @@ import io
 from absl.testing import absltest
 from matplotlib import image
 
-from jaxalign.runtime.plots import curves, rewards, style
+from jaxalign.runtime.plots import figures, panels, style
 
 
 def drawing(value):
@@ -30,7 +30,7 @@ class CanvasTest(absltest.TestCase):
 
   def test_no_global_figures(self):
     # Not sys.modules: another test's libraries may load pyplot.
-    for module in (style, curves, rewards):
+    for module in (style, figures, panels):
       self.assertNotIn("pyplot", inspect.getsource(module))
 
   def test_colours_differ(self):
