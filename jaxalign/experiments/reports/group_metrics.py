@@ -12,8 +12,9 @@ Section = html_report.Section
 def sections(found: Mapping[str, Any]) -> list[Section]:
   """Tables and figures of `reward_model.group_metrics.of_models`."""
   models = found["models"]
-  kinds = sorted({k for scores in models.values() for k in scores["worst"]})
-  made: list[Section] = [_by_part(models, kind) for kind in kinds]
+  kinds = {kind for scores in models.values() for kind in scores["worst"]}
+  kinds -= {"source"}  # the table of all scores has a row for each
+  made: list[Section] = [_by_part(models, kind) for kind in sorted(kinds)]
   if any(scores["annotators"] for scores in models.values()):
     made.append(_annotators(models))
   made += [_calibration(models), _gaps(models)]

@@ -281,7 +281,8 @@ def round_headline(found: Mapping[str, Any]) -> str:
   """The worst-off group's utility round by round, of `rounds.trace`."""
   rounds = found["rounds"]
   ends = ", ".join(
-    f"{one['end']['worst']:.2f} (KL {one['end']['kl']:.1f})" for one in rounds
+    f"{one['end']['worst']:.2f} (KL {decimal(one['end']['kl'], 1)})"
+    for one in rounds
   )
   return (
     f"Utility of the worst-off group: {rounds[0]['start']['worst']:.2f} at the "

@@ -68,10 +68,9 @@ def headline(result: Mapping[str, Any]) -> str:
   Args:
     result: content of eval.json.
   """
-  models = result["models"]
+  models, baselines = result["models"], result["baselines"]["all"]
   beside = ", ".join(
-    f"{word(name)} {percent(share)}"
-    for name, share in result["baselines"]["all"].items()
+    f"{word(name)} {percent(share)}" for name, share in baselines.items()
   )
   if result["mixtures"]:
     said = [mixture.headline(scores) for scores in result["mixtures"].values()]
@@ -79,13 +78,17 @@ def headline(result: Mapping[str, Any]) -> str:
   best = max(models, key=lambda name: models[name]["all"]["accuracy"]["value"])
   who = "The model" if len(models) == 1 else f"{best}, the best model,"
   scores = models[best]["all"]
+  accuracy, bar = scores["accuracy"], max(baselines.values())
+  verdict = "not significantly different from"
+  if accuracy["low"] > bar or accuracy["high"] < bar:
+    verdict = "above" if accuracy["low"] > bar else "below"
   worst = ", ".join(
     f"{one['name']} at {percent(one['accuracy'])}"
     for one in result["breakdown"]["models"][best]["worst"].values()
   )
   return (
-    f"{who} ranks {percent_interval(scores['accuracy'])} of "
-    f"{scores['num_pairs']:,} held-out pairs as people did; {beside}."
+    f"{who} ranks {percent_interval(accuracy)} of {scores['num_pairs']:,} "
+    f"held-out pairs as people did, {verdict} the best baseline: {beside}."
     + (f"\n\nWorst served: {worst}." if worst else "")
   )
 

@@ -82,13 +82,13 @@ def write(
     workdir / html_report.NAME,
     title="One policy for groups that want to be in different places",
     headline=headline(result),
-    basis=f"Exact utilities in {len(result)} worlds, one seed each.",
+    basis=f"Exact utilities, one seed per world, worlds: {len(result)}.",
     sections=[
       html_report.Figure(
         "Utility of each group", bars, "Means as bars, worlds as dots."
       ),
       html_report.Table(
-        f"Means over {len(result)} worlds",
+        "Means over worlds",
         ("objective", *groups, "worst-off group", "KL, nats per path",
          "gain reached, at least"),
         rows,

@@ -266,7 +266,10 @@ def _content(section: Section) -> dict[str, Any]:
       return {"kind": "figure", "images": images, "note": section.caption}
     case Texts():
       samples = [
-        (ending(prompt), [(k, beginning(v)) for k, v in texts.items()])
+        (
+          ending(prompt.strip()),
+          [(k, beginning(v.strip())) for k, v in texts.items()],
+        )
         for prompt, texts in section.samples
       ]
       return {

@@ -102,7 +102,6 @@ class BreakdownTest(parameterized.TestCase):
     self.assertContainsSubset(
       [
         "Accuracy by group",
-        "Accuracy by source",
         "Accuracy by annotator",
         "Calibration errors of three kinds and bin counts",
         "Reward gaps and their outliers",
