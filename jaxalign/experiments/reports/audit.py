@@ -27,28 +27,17 @@ LEAKS = {
   "pairs",
   "ids": "held-out pairs have the id of a training pair",
 }
-SPLIT = "--config.data.split_by=prompt --config.data.eval_fraction=0.1"
+AUDIT = "audit --config=configs/audit.py"
 POOLED = "train_reward --config=configs/rm_bt_crowd.py"
 MIXTURE = "train_reward --config=configs/rm_mixture_crowd.py"
 NUM_SHOWN = 3  # pairs on the page
 
 
 class Verdict(NamedTuple):
-  """One finding and what to do about it.
+  """One finding and what to do about it."""
 
-  Attributes:
-    text: a sentence.
-    then: stage and flags of the next command, or "" where there is nothing to
-      do.
-  """
-
-  text: str
-  then: str = ""
-
-  @property
-  def command(self) -> str:
-    """The next command, or ""."""
-    return self.then and f"python -m jaxalign.experiments.{self.then}"
+  text: str  # a sentence
+  then: str = ""  # stage and flags of the next command, "" where there is none
 
 
 def verdicts(result: Mapping[str, Any]) -> list[Verdict]:
@@ -83,12 +72,13 @@ def _leakage(result: Mapping[str, Any]) -> list[Verdict]:
   if leaked is None:
     return []
   number = result["splits"]["eval"]["pairs"]
-  said = [
-    Verdict(f"Leakage: {count:,} of {number:,} {LEAKS[name]}.",
-            f"audit --config=configs/audit.py {SPLIT}")
-    for name, count in leaked.items()
-    if count
-  ]  # fmt: skip
+  said = []
+  for name, count in leaked.items():
+    column = "annotator" if name == "annotators" else "prompt"
+    text = f"Leakage: {count:,} of {number:,} {LEAKS[name]}."
+    again = f"{AUDIT} --config.data.split_by={column}"
+    if count:
+      said.append(Verdict(text, f"{again} --config.data.eval_fraction=0.1"))
   return said or [Verdict("No leakage between the splits was found.")]
 
 
@@ -112,12 +102,14 @@ def _of_split(name: str, split: Mapping[str, Any]) -> list[Verdict]:
       chosen = f"was chosen in {percent_interval(share)}"
       said.append(Verdict(f"{name}: the {which} {chosen}{more}."))
   if split["longer_than_max_length"]:
-    longest = int(sum(split["tokens"][k]["max"] for k in ("prompt", "chosen")))
+    most = {part: found["max"] for part, found in split["tokens"].items()}
+    tokens = int(most["prompt"] + max(most["chosen"], most["rejected"]))
+    room = 64 * (tokens // 64 + 1)  # markers too
     said.append(
       Verdict(
         f"{name}: {split['longer_than_max_length']:,} of {split['pairs']:,} "
         "pairs exceed max_length and lose the beginning of their prompt.",
-        f"audit --config=configs/audit.py --config.data.max_length={longest}",
+        f"{AUDIT} --config.data.max_length={room}",
       )
     )
   busiest = split["annotators"]["busiest_share"]
@@ -174,7 +166,10 @@ def headline(result: Mapping[str, Any]) -> str:
   elif result["structure"]:
     groups = "No significant difference between annotators, groups or sources."
   else:
-    groups = "Whether groups differ cannot be tested: nobody is named."
+    groups = (
+      "Whether groups differ cannot be tested: annotators, groups and sources "
+      "are not given."
+    )
   beat = " and ".join(
     f"{percent(share)} ({word(name)})"
     for name, share in result["baselines"].items()
@@ -199,19 +194,11 @@ def write(
     result: content of eval.json.
     pairs: of each split that has any.
   """
-  specs = {
-    name: tuple(source["spec"] for source in split["sources"])
-    for name, split in result["splits"].items()
-  }
-  given = " ".join(
-    f'--config.data.{name}_files="{spec}"' for name, spec in specs.items()
-  )
-  given += " --workdir=..."
   sections = [
     html_report.Texts(
       "Verdicts and next steps",
       [
-        (one.text, {"next": f"{one.command} {given}"} if one.then else {})
+        (one.text, {"next": _command(one, result)} if one.then else {})
         for one in verdicts(result)
       ],
       "Groups that differ are served by a mixture; train the pooled model too, "
@@ -228,6 +215,21 @@ def write(
     sections=sections,
     basis="95 % intervals by Wilson's score; p-values by permutation.",
   )
+
+
+def _command(verdict: Verdict, result: Mapping[str, Any]) -> str:
+  """The whole command, on the sources that were audited."""
+  specs = {
+    name: tuple(source["spec"] for source in split["sources"])
+    for name, split in result["splits"].items()
+  }
+  if "split_by" in verdict.then and "train" in specs:
+    specs["eval"] = ()  # it is drawn from the training pairs
+  files = " ".join(
+    f'--config.data.{name}_files="{spec}"' for name, spec in specs.items()
+  )
+  command = f"python -m jaxalign.experiments.{verdict.then}"
+  return f"{command} {files} --workdir=..."
 
 
 def _of_pairs(

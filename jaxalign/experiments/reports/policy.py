@@ -31,24 +31,14 @@ Rows = Sequence[Mapping[str, float]]
 
 
 class Run(NamedTuple):
-  """What there is to show.
+  """What there is to show."""
 
-  Attributes:
-    rows: of metrics.jsonl, training and evaluations.
-    points: those with a KL and the utilities at it: evaluations, or without any
-      the iterations themselves.
-    proxy: what comes before a group's name in `points`.
-    groups: names of the source's outputs.
-    judged: names of the oracle's outputs, none without an oracle.
-    answers: content of answers.json, empty without evaluations.
-  """
-
-  rows: Rows
-  points: Rows
-  proxy: str
-  groups: Sequence[str]
-  judged: Sequence[str]
-  answers: Mapping[str, Any]
+  rows: Rows  # of metrics.jsonl, training and evaluations
+  points: Rows  # evaluations, or without any the iterations themselves
+  proxy: str  # what comes before a group's name in `points`
+  groups: Sequence[str]  # names of the source's outputs
+  judged: Sequence[str]  # names of the oracle's outputs, none without one
+  answers: Mapping[str, Any]  # of answers.json, empty without evaluations
 
   @property
   def trained(self) -> Rows:

@@ -160,5 +160,5 @@ def section(workdir: epath.Path, after: Plane) -> html_report.Figure:
     figures.feature_planes({"before": before, "after": after}),
     "What the reward head reads of held-out responses, on the two axes of "
     "largest variance. Axes are chosen for each panel anew and differ in "
-    "scale; crosses are means.",
+    "scale; stars are means.",
   )

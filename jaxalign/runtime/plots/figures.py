@@ -45,18 +45,10 @@ def line(
 def training_curves(
   rows: Sequence[Mapping[str, float]], keys: Sequence[str] | None = None
 ) -> list[Panel]:
-  """Metrics over steps, one panel per metric, its splits or parts together.
+  """Metrics over steps, one panel per noun, its splits or parts together.
 
-  Args:
-    rows: dicts with "step" and metrics called `split/noun` or
-      `split/noun/part`; a metric may be absent from a row.
-    keys: which metrics, in this order; all by default, sorted.
-
-  Returns:
-    The panels.
-
-  Raises:
-    ValueError: a key is in no row.
+  Metrics are called `split/noun` or `split/noun/part`. `keys` says which ones,
+  in this order; one that is in no row raises ValueError.
   """
   present = sorted({key for row in rows for key in row} - {"step"})
   for key in keys or ():
@@ -93,16 +85,7 @@ def _name(key: str) -> tuple[str, str, str]:
 
 
 def lengths(series: Mapping[str, Any], *, label: str, bins: int = 40) -> Panel:
-  """How positive quantities are spread, on a logarithmic axis.
-
-  Args:
-    series: name -> values, [...]; zeros are drawn as ones.
-    label: what is measured, with its unit.
-    bins: number of bins, common to all.
-
-  Returns:
-    A panel with each median in the legend.
-  """
+  """Positive quantities on a logarithmic axis; a 0 is drawn as a 1."""
   values = {name: np.maximum(_finite(v), 1.0) for name, v in series.items()}
   every = np.concatenate([*values.values(), np.empty(0)])
   low, high = (every.min(), every.max()) if every.size else (1.0, 10.0)
@@ -123,16 +106,8 @@ def lengths(series: Mapping[str, Any], *, label: str, bins: int = 40) -> Panel:
 def longer_wins(ratio: Any, wins: Any, *, num_bins: int = 10) -> Panel:
   """How often the longer response wins, by how much longer it is.
 
-  Args:
-    ratio: of the longer length to the shorter, >= 1, [N].
-    wins: whether the longer was chosen, one half for a tie, [N].
-    num_bins: bins of equally many pairs.
-
-  Returns:
-    A panel with 95 % intervals.
-
-  Raises:
-    ValueError: the lengths differ.
+  `ratio` of the longer length to the shorter, >= 1, and `wins`, one half for a
+  tie, are [N]; bins hold equally many pairs and have 95 % intervals.
   """
   ratio, wins = (np.asarray(part, np.float64).ravel() for part in (ratio, wins))
   if ratio.shape != wins.shape:
@@ -186,14 +161,8 @@ def reliability(curve: Sequence[Any]) -> list[Panel]:
   of the bin and n its count. Bars show the gap between the two rates.
 
   Args:
-    curve: `edges` [num_bins + 1], `confidence`, `accuracy`, `count`
-      [num_bins], in this order, as `metrics.reliability_curve` gives them.
-
-  Returns:
-    Two panels. Bins without predictions are left out.
-
-  Raises:
-    ValueError: the four arrays do not fit together.
+    curve: of `metrics.reliability_curve`: `edges` [num_bins + 1], `confidence`,
+      `accuracy`, `count` [num_bins].
   """
   edges, confidence, accuracy, count = (
     np.asarray(part, np.float64) for part in curve
@@ -226,16 +195,7 @@ def reliability(curve: Sequence[Any]) -> list[Panel]:
 
 
 def reward_histograms(chosen: Any, rejected: Any, *, bins: int = 40) -> Panel:
-  """How the rewards of chosen and of rejected responses are spread.
-
-  Args:
-    chosen: rewards of preferred responses, [...]; NaN and Inf are left out.
-    rejected: rewards of the others, [...].
-    bins: number of bins, common to both.
-
-  Returns:
-    A panel with both means marked.
-  """
+  """How the rewards of chosen and of rejected responses are spread."""
   values = {"chosen": _finite(chosen), "rejected": _finite(rejected)}
   every = np.concatenate([*values.values()])
   edges = np.histogram_bin_edges(every, bins) if every.size else (0.0, 1.0)
@@ -250,13 +210,8 @@ def reward_histograms(chosen: Any, rejected: Any, *, bins: int = 40) -> Panel:
 def gap_histogram(gaps: Any, *, bins: int = 40) -> Panel:
   """How far apart the rewards of a pair are, and how often the wrong way.
 
-  Args:
-    gaps: reward of chosen minus rejected, [...]; NaN and Inf are left out.
-    bins: number of bins on the longer side of zero; no bin straddles zero.
-
-  Returns:
-    A panel; pairs ranked the wrong way are drawn in another colour, ties are
-    not drawn but stated.
+  `bins` lie on the longer side of zero, and none straddles it. NaN and Inf are
+  left out; ties are not drawn but stated.
   """
   values = _finite(gaps)
   marks: list[Any] = []
@@ -286,18 +241,8 @@ def label_shares(
 ) -> list[Panel]:
   """Calibration of predicted shares, and the mean share of each label.
 
-  Args:
-    curve: edges [num_bins + 1], mean predicted share, mean share of the crowd
-      and number of predictions [num_bins].
-    labels: names, from the top down.
-    predicted: mean predicted share of each label, [d].
-    crowd: mean share of the crowd, [d].
-
-  Returns:
-    Two panels. Bins without predictions are left out.
-
-  Raises:
-    ValueError: shares and labels are not as many.
+  `curve` holds edges, the mean predicted share, the mean share of the crowd and
+  the number of predictions by bin; `predicted` and `crowd` are mean shares [d].
   """
   _, confidence, observed, count = (np.asarray(x, float) for x in curve)
   shares = {"predicted": np.asarray(predicted), "crowd": np.asarray(crowd)}
@@ -321,17 +266,7 @@ def label_shares(
 def against_strength(
   strength: Any, values: Any, *, label: str, level: float | None = None
 ) -> Panel:
-  """A quantity of groups of pairs by the mean strength of their preference.
-
-  Args:
-    strength: in reward units, ascending, [G].
-    values: the quantity, [G].
-    label: what it is, with its unit.
-    level: drawn as a horizontal line, None for none.
-
-  Returns:
-    A panel that begins at 0.
-  """
+  """A quantity of groups of pairs by mean strength, ascending, both [G]."""
   top = 1.08 * max([level or 0.0, *np.ravel(values).tolist()])
   return Panel(
     "strength, reward units",
@@ -346,13 +281,9 @@ def against_strength(
 def feature_planes(planes: Mapping[str, tuple[Any, Any]]) -> list[Panel]:
   """Chosen and rejected responses on two axes, one panel per state.
 
-  Args:
-    planes: per state, such as "before" and "after", the points [N, 2, 2]
-      (chosen first, then the two coordinates) and the share of the variance
-      that each axis holds, [2].
-
-  Returns:
-    The panels. Crosses mark the means; pairs with NaN or Inf are left out.
+  A state, such as "before", has points [N, 2, 2] (chosen first, then the two
+  coordinates) and the share of the variance that each axis holds, [2]. Stars
+  mark the means; pairs with NaN or Inf are left out.
   """
   drawn = []
   for name, (points, shares) in planes.items():
@@ -388,19 +319,10 @@ def group_bars(
   label: str,
   errors: Mapping[str, Any] | None = None,
 ) -> Panel:
-  """What each policy is worth to each group: bars, and runs as dots.
+  """What each policy is worth to each group: a cluster of bars per group.
 
-  Args:
-    values: per policy [R, K] of R runs.
-    groups: names of the K groups.
-    label: what is measured, with its unit.
-    errors: half length of error bars per policy, [K], where they are known.
-
-  Returns:
-    A panel with a cluster of bars per group.
-
-  Raises:
-    ValueError: a policy has another number of groups.
+  `values` are [R, K] of R runs, which are dots where there are several;
+  `errors` half lengths of error bars, [K], where they are known.
   """
   arrays = {k: np.asarray(v, np.float64) for k, v in values.items()}
   for name, array in arrays.items():

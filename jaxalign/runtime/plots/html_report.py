@@ -39,36 +39,26 @@ _whole: contextvars.ContextVar[tuple[str, epath.Path] | None] = (
 
 
 class Link(NamedTuple):
-  """A cell or a line at the top that leads to another page.
-
-  Attributes:
-    text: what is shown.
-    href: where to, relative to the page.
-  """
+  """A cell, or a line at the top, that leads to another page."""
 
   text: str
-  href: str
+  href: str  # relative to the page
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
   """Rows under named columns.
 
-  Attributes:
-    title: what the table shows, with its unit.
-    columns: one heading per column.
-    rows: cells. Floats are shown with four significant digits, large ones as
-      whole numbers, counts with thousands separators, None as a dash; for
-      another form pass a string.
-    note: a sentence below the table, or "".
-    folded: whether it is detail that a reader unfolds.
+  Floats are shown with four significant digits, large ones as whole numbers,
+  counts with thousands separators, None as a dash; for another form pass a
+  string.
   """
 
-  title: str
+  title: str  # what the table shows, with its unit
   columns: Sequence[str]
   rows: Sequence[Sequence[Any]]
-  note: str = ""
-  folded: bool = False
+  note: str = ""  # below it
+  folded: bool = False  # detail that a reader unfolds
 
   def __post_init__(self) -> None:
     """Raises ValueError where a row does not fit the columns."""
@@ -82,26 +72,15 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-  """Pictures, beside each other where there is room.
-
-  Attributes:
-    title: what they show.
-    pictures: panels, or PNG files as bytes.
-    caption: how to read them, or "".
-    folded: whether they are detail that a reader unfolds.
-  """
+  """Pictures, beside each other where there is room: panels, or PNG bytes."""
 
   title: str
   pictures: plots.Picture | bytes | Sequence[plots.Picture | bytes]
-  caption: str = ""
+  caption: str = ""  # how to read them
   folded: bool = False
 
   def files(self) -> list[bytes]:
-    """The PNG files.
-
-    Raises:
-      ValueError: bytes that are no PNG.
-    """
+    """The PNG files; raises ValueError for bytes that are none."""
     given = self.pictures
     several = given if isinstance(given, list | tuple) else [given]
     files = [p if isinstance(p, bytes) else p.png() for p in several]
@@ -113,21 +92,13 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-  """Sample texts: what was asked, and what each side answered.
-
-  Attributes:
-    title: what the samples are.
-    samples: per sample the prompt, or "", and the texts by their label.
-    note: a sentence below them, or "".
-    folded: whether they are detail that a reader unfolds.
-    code: whether they are commands.
-  """
+  """Sample texts: what was asked, and what each side answered."""
 
   title: str
-  samples: Sequence[tuple[str, Mapping[str, str]]]
+  samples: Sequence[tuple[str, Mapping[str, str]]]  # prompt, texts by label
   note: str = ""
   folded: bool = False
-  code: bool = False
+  code: bool = False  # whether the texts are commands
 
 
 Section = Table | Figure | Texts

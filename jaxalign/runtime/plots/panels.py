@@ -24,79 +24,48 @@ Limits = tuple[float, float] | None
 
 
 class Line(NamedTuple):
-  """One curve, or its points alone.
+  """One curve, or its points alone; non-finite values leave a break."""
 
-  Attributes:
-    label: what the legend calls it, "" for nothing.
-    x: where it has values, [N].
-    y: [N]; a non-finite one leaves a break in the line.
-    colour: None for the next one of the panel.
-    dashed: whether it is dashed, with a mark at each value.
-    joined: whether the points are joined.
-    error: half length of the error bars, [N], or None.
-    star: whether the highest point is marked.
-  """
-
-  label: str
-  x: Any
-  y: Any
-  colour: str | None = None
-  dashed: bool = False
+  label: str  # in the legend, "" for none
+  x: Any  # [N]
+  y: Any  # [N]
+  colour: str | None = None  # None for the next one of the panel
+  dashed: bool = False  # with a mark at each value
   joined: bool = True
-  error: Any = None
-  star: bool = False
+  error: Any = None  # half length of the error bars, [N]
+  star: bool = False  # marks the highest point
 
 
 class Bars(NamedTuple):
-  """Bars from `bottom` on, with error bars or the runs they are means of.
-
-  Attributes:
-    label: what the legend calls them.
-    x: middle of each, [N].
-    heights: [N].
-    width: of a bar, a number or [N].
-    colour: None for the next one of the panel.
-    bottom: where they begin, a number or [N].
-    error: half length of the error bars, [N], or None.
-    runs: one row of heights per run, [R, N], drawn as dots, or None.
-  """
+  """Bars from `bottom` on, with error bars or the runs they are means of."""
 
   label: str
-  x: Any
-  heights: Any
-  width: Any = 0.8
+  x: Any  # middle of each, [N]
+  heights: Any  # [N]
+  width: Any = 0.8  # a number or [N]
   colour: str | None = None
-  bottom: Any = 0.0
-  error: Any = None
-  runs: Any = None
+  bottom: Any = 0.0  # a number or [N]
+  error: Any = None  # half length of the error bars, [N]
+  runs: Any = None  # heights of each run, [R, N], drawn as dots
 
 
 class Histogram(NamedTuple):
-  """How often values fall between edges; `mean` marks their mean."""
+  """How often values fall between edges."""
 
   label: str
   values: Any
   edges: Any
   colour: str | None = None
-  mean: bool = False
+  mean: bool = False  # marks it
 
 
 class Intervals(NamedTuple):
-  """A value with its interval in each row of a panel with names.
-
-  Attributes:
-    label: what the legend calls them.
-    values: one per row from the top down, [K]; NaN where there is none.
-    low: lower ends, [K], or None for no intervals.
-    high: upper ends, [K].
-    worst: whether the lowest value is marked.
-  """
+  """A value with its interval in each row of a panel with names."""
 
   label: str
-  values: Any
-  low: Any = None
+  values: Any  # one per row from the top down, [K]; NaN where there is none
+  low: Any = None  # lower ends, [K], or None for no intervals
   high: Any = None
-  worst: bool = False
 
 
 class Band(NamedTuple):
@@ -113,38 +82,22 @@ Mark = Line | Bars | Histogram | Intervals | Band
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-  """A pair of axes and what is drawn in it.
+  """A pair of axes and what is drawn in it."""
 
-  Attributes:
-    x: what the horizontal axis measures, with its unit.
-    y: what the vertical axis measures, with its unit.
-    marks: what is drawn, in this order.
-    title: heading, or "".
-    levels: horizontal dotted lines by label; a label that starts with "_" is
-      left out of the legend.
-    uprights: vertical dotted lines, likewise.
-    columns: names below the places 0, 1, ... of the horizontal axis.
-    rows: names beside the rows of `Intervals`, from the top down.
-    log: axes with a logarithmic scale, such as "x" or "xy".
-    xlim: ends of the horizontal axis, None to fit.
-    ylim: ends of the vertical axis, None to fit.
-    size: in inches, None for a usual one.
-    aside: whether the legend stands above the axes and not in them.
-  """
-
-  x: str
+  x: str  # what the horizontal axis measures, with its unit
   y: str
   marks: Sequence[Mark]
   title: str = ""
+  # Dotted lines by label, across and upright; "_" hides a label.
   levels: Mapping[str, float] = dataclasses.field(default_factory=dict)
   uprights: Mapping[str, float] = dataclasses.field(default_factory=dict)
-  columns: Sequence[str] = ()
-  rows: Sequence[str] = ()
-  log: str = ""
-  xlim: Limits = None
+  columns: Sequence[str] = ()  # names below the places 0, 1, ...
+  rows: Sequence[str] = ()  # names beside `Intervals`, from the top down
+  log: str = ""  # axes with a logarithmic scale, such as "x" or "xy"
+  xlim: Limits = None  # None to fit
   ylim: Limits = None
-  size: tuple[float, float] | None = None
-  aside: bool = False
+  size: tuple[float, float] | None = None  # in inches, None for a usual one
+  aside: bool = False  # whether the legend stands above the axes
 
   def figure(self) -> Any:
     """The matplotlib figure."""
@@ -297,39 +250,22 @@ def _draw_line(at: "axes.Axes", line: Line, colour: str) -> bool:
 def _draw_intervals(at: "axes.Axes", mark: Intervals, colour: str) -> bool:
   values = _floats(mark.values)
   rows = np.arange(values.size)
-  shown = np.isfinite(values)
-  colours = [colour] * values.size
-  if mark.worst and shown.any():
-    worst = int(np.nanargmin(values))
-    colours[worst] = style.ORANGE
-    at.axvline(values[worst], color=style.ORANGE, linestyle=":", linewidth=1)
   if mark.low is not None:
     ends = _floats(mark.low), _floats(mark.high)
-    at.hlines(rows, *ends, colors=colours, linewidth=2)
-  at.scatter(values, rows, c=colours, s=32, zorder=3, label=mark.label or None)
-  return bool(shown.any())
+    at.hlines(rows, *ends, colors=colour, linewidth=2)
+  label = mark.label or None
+  at.scatter(values, rows, color=colour, s=32, zorder=3, label=label)
+  return bool(np.isfinite(values).any())
 
 
 @dataclasses.dataclass(frozen=True)
 class HeatMap:
-  """A matrix as colours, and as numbers where they fit.
+  """A matrix from 0, pale, to 1, dark, with numbers where they fit."""
 
-  Attributes:
-    values: [R, C]; NaN leaves a cell empty.
-    rows: name of each row, from the top down; an empty one shows nothing.
-    columns: name of each column.
-    label: what is shown, with its unit.
-    low: value of the palest colour.
-    high: value of the darkest colour.
-    numbers: whether cells show their values; never in more than MAX_NUMBERS.
-  """
-
-  values: Any
-  rows: Sequence[str]
+  values: Any  # [R, C]; NaN leaves a cell empty
+  rows: Sequence[str]  # names from the top down; an empty one shows nothing
   columns: Sequence[str]
-  label: str
-  low: float = 0.0
-  high: float = 1.0
+  label: str  # what is shown, with its unit
   numbers: bool = True
 
   def __post_init__(self) -> None:
@@ -355,8 +291,8 @@ class HeatMap:
       cells,
       aspect="auto",
       cmap="Blues",
-      vmin=self.low,
-      vmax=self.high,
+      vmin=0.0,
+      vmax=1.0,
       interpolation="nearest",
     )
     shown = [i for i, name in enumerate(self.rows) if name]
@@ -366,7 +302,6 @@ class HeatMap:
     panel.set_xticks(range(len(columns)), columns, parse_math=False)
     panel.tick_params(length=0)
     if self.numbers and cells.size <= MAX_NUMBERS:
-      middle = (self.low + self.high) / 2
       for (row, column), value in np.ndenumerate(cells):
         if np.isfinite(value):
           panel.text(
@@ -376,7 +311,7 @@ class HeatMap:
             ha="center",
             va="center",
             fontsize=9,
-            color="white" if value > middle else style.GREY,
+            color="white" if value > 0.5 else style.GREY,
           )
     bar = drawn.colorbar(image, ax=panel)
     bar.outline.set_visible(False)
@@ -395,15 +330,7 @@ Picture = Panel | HeatMap
 
 
 def alike(panels: Sequence[Panel], axes: str = "y") -> list[Panel]:
-  """Panels that share the ends of their axes, so that they can be compared.
-
-  Args:
-    panels: of lines, bars and levels on axes without a logarithm.
-    axes: which ends they share, such as "y" or "xy".
-
-  Returns:
-    The panels, with limits.
-  """
+  """Panels that share the ends of these axes, so that they can be compared."""
   limits = {}
   for name in axes:
     ends = np.array([_ends(panel, name) for panel in panels])
@@ -428,14 +355,9 @@ def _floats(values: Any) -> np.ndarray:
 
 
 def running_mean(values: np.ndarray, width: int) -> np.ndarray:
-  """Means over a window about each value, smaller at both ends.
+  """Means of [N] over a window about each value, smaller at both ends.
 
-  Args:
-    values: [N]; NaN counts in no mean and stays NaN.
-    width: values of the window; an even one counts as the next odd one.
-
-  Returns:
-    float64 [N].
+  NaN counts in no mean and stays NaN; an even width counts as the next odd one.
   """
   half = width // 2
   there = np.isfinite(values)

@@ -69,12 +69,5 @@ def legend(panel: "axes.Axes", aside: bool = False) -> None:
 
 def say_empty(panel: "axes.Axes") -> None:
   """A sentence in place of data."""
-  panel.text(
-    0.5,
-    0.5,
-    "nothing to show",
-    ha="center",
-    va="center",
-    color=GREY,
-    transform=panel.transAxes,
-  )
+  middle = {"ha": "center", "va": "center", "transform": panel.transAxes}
+  panel.text(0.5, 0.5, "nothing to show", color=GREY, **middle)

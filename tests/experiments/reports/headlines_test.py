@@ -261,10 +261,10 @@ class HeadlinesTest(parameterized.TestCase):
 
   def test_every_verdict_that_asks_for_something_has_its_command(self):
     leak, annotators, groups, _ = audit.verdicts(AUDIT)
-    self.assertIn("split_by=prompt", leak.command)
-    self.assertIn("configs/rm_mixture_crowd.py", annotators.command)
+    self.assertIn("split_by=prompt", leak.then)
+    self.assertIn("configs/rm_mixture_crowd.py", annotators.then)
     self.assertIn("are not significant (p = 0.4)", groups.text)
-    self.assertIn("configs/rm_bt_crowd.py", groups.command)
+    self.assertIn("configs/rm_bt_crowd.py", groups.then)
 
 
 if __name__ == "__main__":
