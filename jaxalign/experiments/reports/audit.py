@@ -28,6 +28,7 @@ LEAKS = {
   "ids": "held-out pairs have the id of a training pair",
 }
 AUDIT = "audit --config=configs/audit.py"
+DIVIDED = " --config.data.split_by=prompt --config.data.eval_fraction=0.1"
 POOLED = "train_reward --config=configs/rm_bt_crowd.py"
 MIXTURE = "train_reward --config=configs/rm_mixture_crowd.py"
 NUM_SHOWN = 3  # pairs on the page
@@ -76,9 +77,9 @@ def _leakage(result: Mapping[str, Any]) -> list[Verdict]:
   for name, count in leaked.items():
     column = "annotator" if name == "annotators" else "prompt"
     text = f"Leakage: {count:,} of {number:,} {LEAKS[name]}."
-    again = f"{AUDIT} --config.data.split_by={column}"
+    again = AUDIT + DIVIDED.replace("prompt", column)
     if count:
-      said.append(Verdict(text, f"{again} --config.data.eval_fraction=0.1"))
+      said.append(Verdict(text, again))
   return said or [Verdict("No leakage between the splits was found.")]
 
 
@@ -223,13 +224,15 @@ def _command(verdict: Verdict, result: Mapping[str, Any]) -> str:
     name: tuple(source["spec"] for source in split["sources"])
     for name, split in result["splits"].items()
   }
-  if "split_by" in verdict.then and "train" in specs:
-    specs["eval"] = ()  # it is drawn from the training pairs
+  then = verdict.then
+  if "train" in specs and specs.get("eval") == specs["train"]:  # was divided
+    then += "" if "split_by" in then else DIVIDED
+  if "split_by" in then:
+    specs = {"train": specs.get("train", ()), "eval": ()}
   files = " ".join(
     f'--config.data.{name}_files="{spec}"' for name, spec in specs.items()
   )
-  command = f"python -m jaxalign.experiments.{verdict.then}"
-  return f"{command} {files} --workdir=..."
+  return f"python -m jaxalign.experiments.{then} {files} --workdir=..."
 
 
 def _of_pairs(
