@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses, metrics
+from jaxalign.algorithms import row_loss
+from jaxalign.algorithms.denoised import DenoiseConfig
 from jaxalign.algorithms.update import Batch, Metrics, Objective, Params
 from jaxalign.ops import checks
 
@@ -22,12 +24,16 @@ class PairLossConfig:
     flip_rate: assumed share of mislabelled pairs, [0, 0.5); "hard" only.
     margin: None, or "column" for the record's margin in reward units.
     centering: weight of (r_chosen + r_rejected)², 0 for none.
+    denoise: labels and margins by the pairs' strengths, which the denoise stage
+      writes; None for labels and margins as they are recorded. `labels` says
+      where the labels begin.
   """
 
   labels: str
   flip_rate: float
   margin: str | None
   centering: float
+  denoise: DenoiseConfig | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
@@ -43,6 +49,34 @@ class PairLossConfig:
       )
     if self.centering < 0:
       raise ValueError(f"centering must be >= 0, got {self.centering}")
+    if self.denoise and (self.flip_rate != 0 or self.margin is not None):
+      raise ValueError(
+        "denoise sets labels and margins by its policy: flip_rate must be 0 "
+        f"and margin None beside it, got {self.flip_rate} and {self.margin!r}"
+      )
+
+  @property
+  def has_margin(self) -> bool:
+    """Whether a pair's margin is read."""
+    return self.margin is not None or self.denoise is not None
+
+  def label(self, chosen_prob: jax.Array) -> jax.Array | None:
+    """What a pair is taught of recorded or denoised shares of votes.
+
+    Args:
+      chosen_prob: share of votes for the chosen response, any shape.
+
+    Returns:
+      p of −p log σ(d) − (1 − p) log σ(−d), the same shape; None for 1.
+    """
+    if self.labels == "votes" or self.denoise is not None:
+      return chosen_prob
+    if self.flip_rate:
+      return jnp.full_like(chosen_prob, 1 - self.flip_rate)
+    return None
+
+
+PLAIN = PairLossConfig("hard", 0.0, None, 0.0)
 
 
 class RewardApply(Protocol):
@@ -137,10 +171,9 @@ def pair_forward(
   return forward
 
 
-def count_pairs(outputs: Any, batch: Batch) -> jax.Array:
-  """The statistic of a plain mean: how many pairs of a batch count."""
-  del outputs
-  return jnp.sum(batch["where"], dtype=jnp.float32)
+def count_pairs(batch: Batch) -> jax.Array:
+  """One term per pair that counts, [B]."""
+  return batch["where"]
 
 
 def pair_losses(
@@ -158,8 +191,8 @@ def pair_losses(
     Losses, [B].
   """
   dtype = chosen.dtype
-  margin = batch["margin"].astype(dtype) if config.margin else 0.0
-  if config.labels == "votes":
+  margin = batch["margin"].astype(dtype) if config.has_margin else 0.0
+  if config.labels == "votes" or config.denoise is not None:
     per_pair = losses.soft_preference_loss(
       chosen,
       rejected,
@@ -204,6 +237,30 @@ def pair_metrics(
   }
 
 
+def pair_rows(config: PairLossConfig) -> row_loss.RowLoss:
+  """Pairs of one reward: each costs its configured loss.
+
+  Args:
+    config: labels, margin, smoothing, centering and denoising.
+
+  Returns:
+    The rows. Metrics are means over pairs, the plain (margin-free, unsmoothed)
+    `train/nll` and `train/accuracy` among them.
+  """
+
+  def of_pair(outputs: PairOutputs, batch: Batch) -> jax.Array:
+    return pair_losses(
+      outputs.chosen[:, 0], outputs.rejected[:, 0], batch, config
+    )
+
+  def measured(outputs: PairOutputs, batch: Batch) -> Metrics:
+    return pair_metrics(
+      outputs.chosen[:, 0], outputs.rejected[:, 0], batch["where"]
+    )
+
+  return row_loss.RowLoss(of_pair, count_pairs, measured)
+
+
 def bradley_terry(
   apply: RewardApply, config: PairLossConfig, *, dropout: bool
 ) -> Objective:
@@ -211,29 +268,16 @@ def bradley_terry(
 
   Args:
     apply: reward model with one output.
-    config: labels, margin, smoothing and centering.
+    config: labels, margin, smoothing, centering and denoising.
     dropout: whether training drops out activations.
 
   Returns:
-    The objective. The statistic is the number of pairs that count; metrics are
-    means over those pairs, the plain (margin-free, unsmoothed) `train/nll` and
-    `train/accuracy` among them.
+    The objective, with the metrics of `pair_rows`.
   """
-
-  def loss(
-    outputs: PairOutputs, batch: Batch, num_pairs: jax.Array
-  ) -> tuple[jax.Array, Metrics]:
-    chosen, rejected, where = (
-      outputs.chosen[:, 0],
-      outputs.rejected[:, 0],
-      batch["where"],
-    )
-    per_pair = pair_losses(chosen, rejected, batch, config)
-    total = jnp.sum(per_pair, where=where)
-    count = jnp.maximum(num_pairs.astype(chosen.dtype), 1)
-    return total / count, pair_metrics(chosen, rejected, where)
-
-  return Objective(pair_forward(apply, dropout=dropout), count_pairs, loss)
+  rows = pair_rows(config)
+  return row_loss.couple(
+    pair_forward(apply, dropout=dropout), rows, row_loss.mean(rows)
+  )
 
 
 def make_score(

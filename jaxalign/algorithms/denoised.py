@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses
-from jaxalign.algorithms.bradley_terry import PairLossConfig
 from jaxalign.ops import checks
 
 SELECTS = ("flip", "flip_margin", "drop")
@@ -17,11 +16,10 @@ FRACTION, SMOOTHING = 0.1, 0.2
 
 
 @dataclasses.dataclass(frozen=True)
-class DenoisedConfig:
-  """Treatment of pairs that an ensemble doubts.
+class DenoiseConfig:
+  """What is done to doubtful pairs, of any recipe that learns from pairs.
 
   Attributes:
-    name: of the recipe.
     policy: "flip" swaps the weakest pairs, "drop" leaves them out, "smooth"
       softens labels that the ensemble contradicts, "margin" asks every pair for
       its own strength; "flip_margin" and "smooth_margin" do both.
@@ -31,7 +29,6 @@ class DenoisedConfig:
       "smooth" and "smooth_margin" alone.
   """
 
-  name: Literal["denoised"]
   policy: str
   fraction: float = FRACTION
   smoothing: float = SMOOTHING
@@ -55,8 +52,33 @@ class DenoisedConfig:
       )
 
 
+@dataclasses.dataclass(frozen=True)
+class DenoisedConfig:
+  """Bradley-Terry with `loss.denoise`, under its first name.
+
+  Attributes:
+    name: of the recipe.
+    policy: see `DenoiseConfig`, as the two below.
+    fraction: share of pairs that are the weakest.
+    smoothing: probability that a softened label is wrong.
+  """
+
+  name: Literal["denoised"]
+  policy: str
+  fraction: float = FRACTION
+  smoothing: float = SMOOTHING
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for values that do not go together."""
+    self.denoise()
+
+  def denoise(self) -> DenoiseConfig:
+    """The same policy as the `loss` section has it."""
+    return DenoiseConfig(self.policy, self.fraction, self.smoothing)
+
+
 def targets(
-  config: DenoisedConfig, strength: jax.Array, *, chosen_prob: jax.Array
+  config: DenoiseConfig, strength: jax.Array, *, chosen_prob: jax.Array
 ) -> losses.PreferenceTargets:
   """Label and margin of every pair of the training set.
 
@@ -96,8 +118,8 @@ def targets(
   return swap(strength, flipped=flipped, chosen_prob=chosen_prob)
 
 
-def kept(config: DenoisedConfig, strength: jax.Array) -> jax.Array:
-  """Mask of training pairs that are learned from.
+def kept(config: DenoiseConfig, strength: jax.Array) -> jax.Array:
+  """Which pairs of the training set are learned from.
 
   Args:
     config: the policy.
@@ -108,24 +130,3 @@ def kept(config: DenoisedConfig, strength: jax.Array) -> jax.Array:
   """
   fraction = config.fraction if config.policy == "drop" else 0.0
   return ~losses.flip_mask(strength, fraction=fraction)
-
-
-def pair_loss(loss: PairLossConfig) -> PairLossConfig:
-  """The pair loss that reads targets: soft labels, margin in both terms.
-
-  Args:
-    loss: of the config; "votes" says that labels begin as shares of votes.
-
-  Returns:
-    What the objective is built with.
-
-  Raises:
-    ValueError: the config asks for a flip rate or a margin of its own.
-  """
-  if loss.flip_rate != 0 or loss.margin is not None:
-    raise ValueError(
-      "recipe 'denoised' sets labels and margins by its policy: "
-      "loss.flip_rate must be 0 and loss.margin None, got "
-      f"{loss.flip_rate} and {loss.margin!r}"
-    )
-  return PairLossConfig("votes", 0.0, "column", loss.centering)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses
-from jaxalign.algorithms import bradley_terry, reward_readout
+from jaxalign.algorithms import bradley_terry, reward_readout, row_loss
 from jaxalign.algorithms.update import Batch, Metrics, Objective
 from jaxalign.ops import checks
 
@@ -215,25 +215,26 @@ def label_losses(
   return distance + config.cross_entropy_weight * extra
 
 
-def dprm(
-  apply: bradley_terry.RewardApply, config: DprmConfig, *, dropout: bool
-) -> Objective:
-  """The distance of predicted labels from the crowd's, response by response.
+def label_rows(config: DprmConfig) -> row_loss.RowLoss:
+  """Labelled responses: the distance of predicted labels from the crowd's.
+
+  A row has a term for each of its labelled responses, none, one or two, and
+  costs their sum. Under a plain mean that is the mean over all labelled
+  responses of a batch; under a coupling the loss of a source, or of a group, is
+  the mean over its labelled responses.
 
   Args:
-    apply: reward model with one output per label.
     config: loss, label set and readout.
-    dropout: whether training drops out activations.
 
   Returns:
-    The objective, a mean over the labelled responses of the whole batch, which
-    holds `labels` float [B, 2, d] and `labelled` bool [B, 2] beside the pairs.
-    What `labels` holds for other responses does not matter. Metrics:
-    `train/nll` and `train/accuracy` take the reward of the readout as a plain
-    one on pairs; `train/label_nll` is the cross-entropy in nats, `train/top1`
-    the share of responses whose likeliest label is the crowd's,
-    `train/utility_error` the mean distance from the crowd's expected utility,
-    `train/labelled` the share of responses that have labels.
+    The rows, of models with one output per label. Batches hold `labels` float
+    [B, 2, d] and `labelled` bool [B, 2] beside the pairs. What `labels` holds
+    for other responses does not matter. Metrics: `train/nll` and
+    `train/accuracy` take the reward of the readout as a plain one on pairs;
+    `train/label_nll` is the cross-entropy in nats, `train/top1` the share of
+    responses whose likeliest label is the crowd's, `train/utility_error` the
+    mean distance from the crowd's expected utility, `train/labelled` the share
+    of responses that have labels.
 
   References:
     Li et al., "Aligning crowd feedback via distributional preference reward
@@ -244,38 +245,45 @@ def dprm(
   def counted(batch: Batch) -> jax.Array:
     return batch["labelled"] & jnp.expand_dims(batch["where"], 1)
 
-  def statistics(outputs: bradley_terry.PairOutputs, batch: Batch) -> jax.Array:
-    del outputs
-    return jnp.sum(counted(batch), dtype=jnp.float32)
-
-  def loss(
-    outputs: bradley_terry.PairOutputs, batch: Batch, num_labelled: jax.Array
-  ) -> tuple[jax.Array, Metrics]:
+  def seen(
+    outputs: bradley_terry.PairOutputs, batch: Batch
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Logits and shares [B, 2, d], harmless where unlabelled, and where."""
     logits = jnp.stack([outputs.chosen, outputs.rejected], axis=1)
     where = counted(batch)
     given = jnp.expand_dims(where, 2)
     # Before any loss: what stands for a missing label may be NaN.
     even = 1 / logits.shape[-1]
     target = jnp.where(given, batch["labels"].astype(logits.dtype), even)
-    seen = jnp.where(given, logits, 0.0)
-    total = jnp.sum(label_losses(seen, target, config), where=where)
+    return jnp.where(given, logits, 0.0), target, where
+
+  def of_row(outputs: bradley_terry.PairOutputs, batch: Batch) -> jax.Array:
+    logits, target, where = seen(outputs, batch)
+    each = label_losses(logits, target, config)
+    return jnp.sum(each, axis=1, where=where)
+
+  def counts(batch: Batch) -> jax.Array:
+    return jnp.sum(counted(batch), axis=1, dtype=jnp.float32)
+
+  def measured(outputs: bradley_terry.PairOutputs, batch: Batch) -> Metrics:
+    logits, target, where = seen(outputs, batch)
     count = jnp.sum(where, dtype=logits.dtype)
 
     def mean_of(x: jax.Array) -> tuple[jax.Array, jax.Array]:
       return jnp.sum(x, where=where), count
 
-    rewards = read(logits)[..., 0]
+    rewards = read(jnp.stack([outputs.chosen, outputs.rejected], axis=1))
     metrics = bradley_terry.pair_metrics(
-      rewards[:, 0], rewards[:, 1], batch["where"]
+      rewards[:, 0, 0], rewards[:, 1, 0], batch["where"]
     )
     utilities = config.labels.label_set().utilities.astype(logits.dtype)
     expected = [
       losses.expected_utility(shares, utilities)
-      for shares in (jax.nn.softmax(seen), target)
+      for shares in (jax.nn.softmax(logits), target)
     ]
-    agree = jnp.argmax(seen, axis=-1) == jnp.argmax(target, axis=-1)
-    metrics |= {
-      "train/label_nll": mean_of(losses.label_cross_entropy(seen, target)),
+    agree = jnp.argmax(logits, axis=-1) == jnp.argmax(target, axis=-1)
+    return metrics | {
+      "train/label_nll": mean_of(losses.label_cross_entropy(logits, target)),
       "train/top1": mean_of(agree.astype(logits.dtype)),
       "train/utility_error": mean_of(jnp.abs(expected[0] - expected[1])),
       "train/labelled": (
@@ -283,8 +291,26 @@ def dprm(
         where.shape[1] * jnp.sum(batch["where"], dtype=count.dtype),
       ),
     }
-    return total / jnp.maximum(num_labelled.astype(total.dtype), 1), metrics
 
-  return Objective(
-    bradley_terry.pair_forward(apply, dropout=dropout), statistics, loss
+  return row_loss.RowLoss(of_row, counts, measured, len(config.labels.names))
+
+
+def dprm(
+  apply: bradley_terry.RewardApply, config: DprmConfig, *, dropout: bool
+) -> Objective:
+  """`label_rows`, averaged over the labelled responses of the whole batch.
+
+  Args:
+    apply: reward model with one output per label.
+    config: loss, label set and readout.
+    dropout: whether training drops out activations.
+
+  Returns:
+    The objective.
+  """
+  rows = label_rows(config)
+  return row_loss.couple(
+    bradley_terry.pair_forward(apply, dropout=dropout),
+    rows,
+    row_loss.mean(rows),
   )

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses
-from jaxalign.algorithms import bradley_terry
-from jaxalign.algorithms.update import Batch, Metrics, Objective, Scalars
-from jaxalign.ops import checks, segment_count, segment_sum
+from jaxalign.algorithms import bradley_terry, row_loss
+from jaxalign.algorithms.update import Batch, Objective, Outputs, Scalars
+from jaxalign.ops import checks, segment_sum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,35 +34,36 @@ class GroupDroConfig:
     if not self.step_size >= 0:
       raise ValueError(f"step_size must be >= 0, got {self.step_size}")
 
+  def couple(
+    self, rows: row_loss.RowLoss, *, batch_size: int, num_features: int
+  ) -> row_loss.Coupling:
+    """Rows weighed by group; see `weighted_groups`."""
+    del batch_size, num_features
+    return weighted_groups(rows, self)
+
 
 class GroupSums(NamedTuple):
-  """The statistics: summed losses in nats and numbers of pairs, [G] each."""
+  """The statistics: summed losses and numbers of terms, [G] each."""
 
   losses: jax.Array
   counts: jax.Array
 
 
-def group_dro(
-  apply: bradley_terry.RewardApply,
-  config: GroupDroConfig,
-  loss_config: bradley_terry.PairLossConfig,
-  *,
-  dropout: bool,
-) -> Objective:
-  """Pair losses by group; a group with a higher loss gets more weight.
+def weighted_groups(
+  rows: row_loss.RowLoss, config: GroupDroConfig
+) -> row_loss.Coupling:
+  """Losses by group, the worse a group fares the more it weighs.
 
-    L = Σ_g w_g mean over pairs of g of l;  w_g ← w_g exp(η mean_g l) / Z
+    L = Σ_g w_g mean over terms of g of l;  w_g ← w_g exp(η mean_g l) / Z
 
   The weights are updated before they are used.
 
   Args:
-    apply: reward model with one output.
+    rows: what each row costs, in any unit.
     config: number of groups and step of the weights.
-    loss_config: the loss of a pair.
-    dropout: whether training drops out activations.
 
   Returns:
-    The objective. Batches hold `group` int [B]; a pair of no group counts for
+    The coupling. Batches hold `group` int [B]; a row of no group counts for
     nothing, and a group absent from a batch adds no loss and is not weighed up.
     The weights are in the carry and reported.
 
@@ -72,16 +73,17 @@ def group_dro(
   """
   groups = checks.known(num_groups=config.num_groups)
 
-  def statistics(outputs: bradley_terry.PairOutputs, batch: Batch) -> GroupSums:
-    per_pair = bradley_terry.pair_losses(
-      outputs.chosen[:, 0], outputs.rejected[:, 0], batch, loss_config
+  def statistics(outputs: Outputs, batch: Batch) -> GroupSums:
+    per_row = rows.losses(outputs, batch)
+
+    def total(x: jax.Array) -> jax.Array:
+      return segment_sum(
+        x, segment=batch["group"], num_segments=groups, where=batch["where"]
+      )
+
+    return GroupSums(
+      total(per_row), total(rows.counts(batch).astype(per_row.dtype))
     )
-    group, where = batch["group"], batch["where"]
-    total = segment_sum(
-      per_pair, segment=group, num_segments=groups, where=where
-    )
-    counts = segment_count(group, num_segments=groups, where=where)
-    return GroupSums(total, counts.astype(per_pair.dtype))
 
   def context(
     sums: GroupSums, carry: jax.Array
@@ -93,23 +95,38 @@ def group_dro(
     scalars = {f"train/group_weight/{g}": weights[g] for g in range(groups)}
     for g in range(groups):
       scalars[f"train/group_loss/{g}"] = sums.losses[g] / counts[g]
-    return (weights, counts), weights, scalars
+    return weights / counts, weights, scalars
 
-  def loss(
-    outputs: bradley_terry.PairOutputs, batch: Batch, context: Any
-  ) -> tuple[jax.Array, Metrics]:
-    weights, counts = context
-    chosen, rejected = outputs.chosen[:, 0], outputs.rejected[:, 0]
-    per_pair = bradley_terry.pair_losses(chosen, rejected, batch, loss_config)
+  def shares(context: jax.Array, batch: Batch) -> jax.Array:
     group = batch["group"]
-    share = (weights / counts)[jnp.maximum(group, 0)].astype(per_pair.dtype)
-    total = jnp.sum(share * per_pair, where=batch["where"] & (group >= 0))
-    return total, bradley_terry.pair_metrics(chosen, rejected, batch["where"])
+    return jnp.where(group >= 0, context[jnp.maximum(group, 0)], 0.0)
 
-  return Objective(
+  return row_loss.Coupling(
+    statistics, context, shares, jnp.full(groups, 1 / groups)
+  )
+
+
+def group_dro(
+  apply: bradley_terry.RewardApply,
+  config: GroupDroConfig,
+  loss_config: bradley_terry.PairLossConfig,
+  *,
+  dropout: bool,
+) -> Objective:
+  """`weighted_groups` of pairs.
+
+  Args:
+    apply: reward model with one output.
+    config: number of groups and step of the weights.
+    loss_config: the loss of a pair.
+    dropout: whether training drops out activations.
+
+  Returns:
+    The objective.
+  """
+  rows = bradley_terry.pair_rows(loss_config)
+  return row_loss.couple(
     bradley_terry.pair_forward(apply, dropout=dropout),
-    statistics,
-    loss,
-    context,
-    jnp.full(groups, 1 / groups),
+    rows,
+    weighted_groups(rows, config),
   )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses
-from jaxalign.algorithms import bradley_terry
+from jaxalign.algorithms import bradley_terry, row_loss
 from jaxalign.algorithms.update import Batch, Metrics, Objective
 
 OUTPUTS = ("mean", "log_std")
@@ -32,20 +32,16 @@ class MeanVarianceConfig:
       raise ValueError(f"anchor must be > 0, got {self.anchor}")
 
 
-def mean_variance(
-  apply: bradley_terry.RewardApply, config: MeanVarianceConfig, *, dropout: bool
-) -> Objective:
-  """The likelihood of pairs under independent normal rewards.
+def normal_rows(config: MeanVarianceConfig) -> row_loss.RowLoss:
+  """Pairs of independent normal rewards.
 
     l = −log Φ((μ_c − μ_r) / sqrt(σ_c² + σ_r²)) + anchor · Σ (log σ)²
 
   Args:
-    apply: reward model with the two outputs of `OUTPUTS`.
     config: the anchor.
-    dropout: whether training drops out activations.
 
   Returns:
-    The objective, a mean over the pairs of the whole batch. `train/nll` and
+    The rows, of models with the two outputs of `OUTPUTS`. `train/nll` and
     `train/accuracy` are those of the means as plain rewards; `train/log_std` is
     the mean over both responses.
 
@@ -54,27 +50,49 @@ def mean_variance(
     and accounting for hidden context in RLHF", 2023, section 4.
   """
 
-  def loss(
-    outputs: bradley_terry.PairOutputs, batch: Batch, num_pairs: jax.Array
-  ) -> tuple[jax.Array, Metrics]:
-    where = batch["where"]
+  def of_pair(outputs: bradley_terry.PairOutputs, batch: Batch) -> jax.Array:
+    del batch
     log_std = outputs.chosen[:, 1], outputs.rejected[:, 1]
-    means = outputs.chosen[:, 0], outputs.rejected[:, 0]
-    per_pair = losses.mean_variance_loss(*means, *log_std)
-    per_pair += config.anchor * (
+    per_pair = losses.mean_variance_loss(
+      outputs.chosen[:, 0], outputs.rejected[:, 0], *log_std
+    )
+    return per_pair + config.anchor * (
       jnp.square(log_std[0]) + jnp.square(log_std[1])
     )
-    total = jnp.sum(per_pair, where=where)
-    count = jnp.sum(where, dtype=total.dtype)
-    metrics = bradley_terry.pair_metrics(*means, where)
-    metrics["train/log_std"] = (
-      jnp.sum((log_std[0] + log_std[1]) / 2, where=where),
-      count,
-    )
-    return total / jnp.maximum(num_pairs.astype(total.dtype), 1), metrics
 
-  return Objective(
+  def measured(outputs: bradley_terry.PairOutputs, batch: Batch) -> Metrics:
+    where = batch["where"]
+    metrics = bradley_terry.pair_metrics(
+      outputs.chosen[:, 0], outputs.rejected[:, 0], where
+    )
+    level = (outputs.chosen[:, 1] + outputs.rejected[:, 1]) / 2
+    metrics["train/log_std"] = (
+      jnp.sum(level, where=where),
+      jnp.sum(where, dtype=level.dtype),
+    )
+    return metrics
+
+  return row_loss.RowLoss(
+    of_pair, bradley_terry.count_pairs, measured, len(OUTPUTS)
+  )
+
+
+def mean_variance(
+  apply: bradley_terry.RewardApply, config: MeanVarianceConfig, *, dropout: bool
+) -> Objective:
+  """`normal_rows`, averaged over the pairs of the whole batch.
+
+  Args:
+    apply: reward model with the two outputs of `OUTPUTS`.
+    config: the anchor.
+    dropout: whether training drops out activations.
+
+  Returns:
+    The objective.
+  """
+  rows = normal_rows(config)
+  return row_loss.couple(
     bradley_terry.pair_forward(apply, dropout=dropout),
-    bradley_terry.count_pairs,
-    loss,
+    rows,
+    row_loss.mean(rows),
   )

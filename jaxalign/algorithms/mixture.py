@@ -1,20 +1,20 @@
-"""Mixture of K reward models for latent annotator groups, fitted by EM."""
+"""Mixture of K rewards for latent annotator groups: the M-step of EM."""
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxalign import losses
-from jaxalign.algorithms import bradley_terry
-from jaxalign.algorithms.update import Batch, Metrics, Objective, Scalars
+from jaxalign.algorithms import bradley_terry, row_loss
+from jaxalign.algorithms.update import Batch, Metrics, Objective
 from jaxalign.ops import checks
 
 
 @dataclasses.dataclass(frozen=True)
 class MixtureConfig:
-  """Number of latent groups, and how users are assigned to them.
+  """How many latent groups there are and how users are assigned to them.
 
   Attributes:
     name: of the recipe.
@@ -106,66 +106,105 @@ def start(responsibilities: jax.Array) -> Membership:
   )
 
 
-def mixture(
-  apply: bradley_terry.RewardApply, config: MixtureConfig, *, dropout: bool
-) -> Objective:
-  """M-step: each head fits all pairs, weighted by its responsibility.
+def mixture_rows(
+  config: MixtureConfig,
+  loss_config: bradley_terry.PairLossConfig = bradley_terry.PLAIN,
+) -> row_loss.RowLoss:
+  """Pairs under K heads, each as far as the pair's annotator belongs to it.
 
-    L = mean over pairs n of Σ_k γ_u(n),k · −log σ(gap_nk)
+    l_n = Σ_k γ_u(n),k l_nk,   l_nk the configured pair loss under head k
 
-  The responsibilities γ are frozen in the carry; `expectation` renews them
-  between steps, from all pairs of a user and not from those of one batch.
+  The responsibilities γ are frozen in the carry; `mixture_em.expectation`
+  renews them between steps, from all pairs of a user and not from those of one
+  batch. exp(−l_nk) is the likelihood of the pair that the E-step multiplies up,
+  without centering, which is a penalty and no likelihood.
 
   Args:
-    apply: reward model with K outputs.
     config: K and the number of users.
-    dropout: whether training drops out activations.
+    loss_config: the loss of a pair under one head.
 
   Returns:
-    The objective. Batches hold `annotator` int [B]; a pair without one
-    counts for every head with the mixture weights. The pair metrics are means
-    weighted by γ, so `train/nll` is the loss.
+    The rows, of models with K outputs. Batches hold `annotator` int [B]; a pair
+    by nobody counts for every head with the mixture weights. The pair metrics
+    are means weighted by γ and those of plain pairs: `train/nll` is the loss
+    where labels are hard and nothing is smoothed.
   """
 
-  def context(
-    num_pairs: jax.Array, carry: Membership
-  ) -> tuple[Any, Membership, Scalars]:
-    return (num_pairs, carry), carry, {}
-
-  def loss(
-    outputs: bradley_terry.PairOutputs, batch: Batch, context: Any
-  ) -> tuple[jax.Array, Metrics]:
-    num_pairs, membership = context
-    user, where = batch["annotator"], batch["where"]
+  def prepare(batch: Batch, membership: Membership) -> Batch:
+    user = batch["annotator"]
     share = jnp.where(
       (user >= 0)[:, None],
       membership.responsibilities[jnp.maximum(user, 0)],
       membership.weights[None],
-    ).astype(outputs.chosen.dtype)
-    share = jnp.where(where[:, None], share, 0.0)
+    )
+    share = jnp.where(batch["where"][:, None], share, 0.0)
+    return {**batch, "responsibilities": share}
+
+  def share_of(outputs: bradley_terry.PairOutputs, batch: Batch) -> jax.Array:
+    return batch["responsibilities"].astype(outputs.chosen.dtype)
+
+  def of_pair(outputs: bradley_terry.PairOutputs, batch: Batch) -> jax.Array:
+    def of_head(chosen: jax.Array, rejected: jax.Array) -> jax.Array:
+      return bradley_terry.pair_losses(chosen, rejected, batch, loss_config)
+
+    per_head = jax.vmap(of_head, in_axes=1, out_axes=1)(
+      outputs.chosen, outputs.rejected
+    )
+    return jnp.sum(share_of(outputs, batch) * per_head, axis=1)
+
+  def measured(outputs: bradley_terry.PairOutputs, batch: Batch) -> Metrics:
+    share = share_of(outputs, batch)
     gaps = outputs.chosen - outputs.rejected
-    per_head = losses.bradley_terry_loss(outputs.chosen, outputs.rejected)
+    plain = losses.bradley_terry_loss(outputs.chosen, outputs.rejected)
     right = (jnp.sign(gaps) + 1) / 2
     level = (outputs.chosen + outputs.rejected) / 2
-    count = jnp.sum(where, dtype=gaps.dtype)
-    total = jnp.sum(share * per_head)
+    count = jnp.sum(batch["where"], dtype=gaps.dtype)
     metrics = {
-      "train/nll": (total, count),
+      "train/nll": (jnp.sum(share * plain), count),
       "train/accuracy": (jnp.sum(share * right), count),
       "train/reward_gap": (jnp.sum(share * gaps), count),
       "train/reward_mean": (jnp.sum(share * level), count),
     }
-    of_head = jnp.sum(share * per_head, axis=0), jnp.sum(share, axis=0)
+    of_head = jnp.sum(share * plain, axis=0), jnp.sum(share, axis=0)
     for k, name in enumerate(config.outputs):
       metrics[f"train/nll/{name}"] = of_head[0][k], of_head[1][k]
-    return total / jnp.maximum(num_pairs.astype(gaps.dtype), 1), metrics
+    return metrics
 
   users = checks.known(num_users=config.num_users)
   shape = users, config.num_components
-  return Objective(
-    bradley_terry.pair_forward(apply, dropout=dropout),
+  return row_loss.RowLoss(
+    of_pair,
     bradley_terry.count_pairs,
-    loss,
-    context,
+    measured,
+    config.num_components,
+    prepare,
     start(jnp.full(shape, 1 / config.num_components)),
+  )
+
+
+def mixture(
+  apply: bradley_terry.RewardApply,
+  config: MixtureConfig,
+  loss_config: bradley_terry.PairLossConfig = bradley_terry.PLAIN,
+  *,
+  dropout: bool,
+) -> Objective:
+  """`mixture_rows`, averaged over the pairs of the whole batch.
+
+    L = mean over pairs n of Σ_k γ_u(n),k l_nk
+
+  Args:
+    apply: reward model with K outputs.
+    config: K and the number of users.
+    loss_config: the loss of a pair under one head.
+    dropout: whether training drops out activations.
+
+  Returns:
+    The objective; its carry is the membership.
+  """
+  rows = mixture_rows(config, loss_config)
+  return row_loss.couple(
+    bradley_terry.pair_forward(apply, dropout=dropout),
+    rows,
+    row_loss.mean(rows),
   )

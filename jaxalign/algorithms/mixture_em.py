@@ -1,4 +1,4 @@
-"""E-step of the reward mixture: each user's posterior over latent groups."""
+"""E-step of a mixture: which latent group explains each user's preferences."""
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,15 @@ def expectation(
   membership: mixture.Membership,
   config: mixture.MixtureConfig,
   reseed: bool,
+  chosen_prob: jax.Array | None = None,
 ) -> tuple[mixture.Membership, Scalars]:
-  """The E-step: which latent group explains all votes of each user.
+  """The E-step: which latent group explains all that each user has said.
 
   The likelihood is Σ_u log Σ_k π_k p_uk with "soft" assignment and Σ_u max_k
   log π_k p_uk with "hard" and "oracle" (there of the assigned k), p_uk = Π σ of
-  the user's gaps. It cannot fall from one E-step to the next if the M-step
-  between them maximises and no user is below `min_pairs`.
+  the user's gaps, or Π σ(gap)^p σ(−gap)^(1−p) with soft labels p. It cannot
+  fall from one E-step to the next if the M-step between them maximises and no
+  user is below `min_pairs`.
 
   An empty component would stay so for ever. With `reseed` it is given, as
   theirs alone, the worst explained users of the largest component, half of
@@ -38,6 +40,7 @@ def expectation(
     membership: from the last E-step.
     config: kind of assignment and of weights.
     reseed: whether empty components get users; False after the last M-step.
+    chosen_prob: soft label of each pair, float [N]; None for 1.
 
   Returns:
     The membership for the next M-step, and scalars by name: the likelihood, in
@@ -55,8 +58,12 @@ def expectation(
   log_weights = jnp.where(
     present, jnp.log(jnp.where(present, old.weights, 1.0)), -jnp.inf
   )
+  each = jax.nn.log_sigmoid(gaps)
+  if chosen_prob is not None:
+    prob = jnp.asarray(chosen_prob, gaps.dtype)[:, None]
+    each = prob * each + (1 - prob) * jax.nn.log_sigmoid(-gaps)
   joint = log_weights[None] + segment_sum(
-    jax.nn.log_sigmoid(gaps), segment=user, num_segments=users
+    each, segment=user, num_segments=users
   )
   if config.assignment == "oracle":
     shares = old.responsibilities
@@ -67,6 +74,7 @@ def expectation(
       num_users=users,
       mixture_weights=old.weights,
       hard=config.assignment == "hard",
+      chosen_prob=chosen_prob,
     )
   if config.assignment == "soft":
     per_user = jax.nn.logsumexp(joint, axis=1)

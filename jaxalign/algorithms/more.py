@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 
 from jaxalign import losses
+from jaxalign.algorithms import row_loss
 from jaxalign.algorithms.bradley_terry import (
   PairLossConfig,
   PairOutputs,
   RewardApply,
   pair_forward,
-  pair_losses,
-  pair_metrics,
+  pair_rows,
 )
-from jaxalign.algorithms.update import Batch, Metrics, Objective, Scalars
-from jaxalign.ops import checks, segment_count, segment_sum
+from jaxalign.algorithms.update import Batch, Objective, Scalars
+from jaxalign.ops import checks, segment_sum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +79,22 @@ class MoreConfig:
         f"sources that add up to 1, got {self.fixed}"
       )
 
+  def couple(
+    self, rows: row_loss.RowLoss, *, batch_size: int, num_features: int
+  ) -> row_loss.Coupling:
+    """Rows weighed by source; see `weighted_sources`."""
+    return weighted_sources(
+      rows, self, batch_size=batch_size, num_features=num_features
+    )
+
 
 class SourceSums(NamedTuple):
-  """The statistics: sums over the pairs of every part P and source K.
+  """The statistics: sums over the rows of every part P and source K.
 
   Attributes:
-    gradients: of the pair losses in the head's weights, [P, K, D].
-    losses: [P, K], in nats.
-    counts: [P, K].
+    gradients: of the row losses in the head's weights, [P, K, D·H].
+    losses: [P, K], in the unit of the row losses.
+    counts: [P, K], terms.
   """
 
   gradients: jax.Array
@@ -95,7 +103,7 @@ class SourceSums(NamedTuple):
 
 
 class SourceWeights(NamedTuple):
-  """What the loss reads: λ and the number of pairs it divides by, [P, K]."""
+  """What rows read: λ and the number of terms it is divided by, [P, K]."""
 
   weights: jax.Array
   counts: jax.Array
@@ -105,7 +113,7 @@ class Average(NamedTuple):
   """Moving average of the head gradients, and which rows have begun.
 
   Attributes:
-    gradients: [P, K, D].
+    gradients: [P, K, D·H].
     begun: bool [P, K].
   """
 
@@ -113,36 +121,44 @@ class Average(NamedTuple):
   begun: jax.Array
 
 
-def more(
-  apply: RewardApply,
+def weighted_sources(
+  rows: row_loss.RowLoss,
   config: MoreConfig,
-  loss_config: PairLossConfig,
   *,
   batch_size: int,
   num_features: int,
-  dropout: bool,
-) -> Objective:
-  """Pair losses of K sources, weighted so that no source is overruled.
+) -> row_loss.Coupling:
+  """Rows of K sources, weighted so that no source is overruled.
 
-    L = mean over parts of Σ_k λ_k mean over the pairs of source k of l
+    L = mean over parts of Σ_k λ_k L_k,   L_k = mean over the terms of source k
+    G_kj = <∂L_k/∂W, ∂L_j/∂W>,   λ = argmin λᵀ G λ on the simplex
 
-  λ of the step's own batch, from closed-form head gradients: the network runs
-  once, as in plain training.
+  W [D, H] is the reward head, linear and without bias, so a row with features f
+  and outputs o adds f_c ⊗ ∂l/∂o_c + f_r ⊗ ∂l/∂o_r: λ of the step's own batch
+  comes from closed-form gradients and the network runs once. The inner product
+  is over all of W, and "l2" divides by the Frobenius norm:
+
+  - one reward: the paper's, with l the pair loss;
+  - a mixture: l_n = Σ_j γ_u(n),j l_nj, so column j of a source's gradient is
+    that of head j on the source's pairs, as far as their users belong to it.
+    One λ for all heads, as they share the network that it protects. The E-step
+    is not weighted: it asks who explains each user, not whom to serve, so the
+    likelihood may fall where λ is far from even;
+  - label distributions: l is the distance of a labelled response from the
+    crowd's shares and L_k the mean over the labelled responses of source k.
 
   Args:
-    apply: reward model with one output, a linear head without bias.
+    rows: what each row costs.
     config: how λ is found.
-    loss_config: the loss of a pair.
-    batch_size: pairs per step over all devices.
+    batch_size: rows per step over all devices.
     num_features: D, the width of what the head reads.
-    dropout: whether training drops out activations.
 
   Returns:
-    The objective. Batches hold `source` int [B] and `row` int [B]. A source
-    absent from a part gets λ = 0 there. Reported besides the pair metrics: per
-    source λ and the norm of its gradient; per two sources the cosine of their
-    gradients, 1 where one is absent; entropy of λ and the norm of what is left.
-    Each is the mean over parts.
+    The coupling. Batches hold `source` int [B] and `row` int [B]. A source
+    absent from a part gets λ = 0 there. Reported: per source λ and the norm of
+    its gradient; per two sources the cosine of their gradients, 1 where one is
+    absent; entropy of λ and the norm of what is left. Each is the mean over
+    parts.
 
   Raises:
     ValueError: the batch does not fall into equal parts.
@@ -163,31 +179,32 @@ def more(
     return part * sources + batch["source"]
 
   def statistics(outputs: PairOutputs, batch: Batch) -> SourceSums:
-    rewards = outputs.chosen[:, 0], outputs.rejected[:, 0]
-    per_pair, pull = jax.vjp(
-      lambda chosen, rejected: pair_losses(
-        chosen, rejected, batch, loss_config
+    per_row, pull = jax.vjp(
+      lambda chosen, rejected: rows.losses(
+        outputs._replace(chosen=chosen, rejected=rejected), batch
       ),
-      *rewards,
+      outputs.chosen,
+      outputs.rejected,
     )
-    up, down = pull(jnp.ones_like(per_pair))
+    up, down = pull(jnp.ones_like(per_row))
     gradients = (
-      up[:, None] * outputs.chosen_features
-      + down[:, None] * outputs.rejected_features
+      outputs.chosen_features[:, :, None] * up[:, None, :]
+      + outputs.rejected_features[:, :, None] * down[:, None, :]
     )
-    where, segment = batch["where"], segments(batch)
 
     def total(x: jax.Array) -> jax.Array:
       sums = segment_sum(
-        x, segment=segment, num_segments=parts * sources, where=where
+        x,
+        segment=segments(batch),
+        num_segments=parts * sources,
+        where=batch["where"],
       )
       return sums.reshape(*layout, *x.shape[1:])
 
-    counts = segment_count(
-      segment, num_segments=parts * sources, where=where
-    ).reshape(layout)
     return SourceSums(
-      total(gradients), total(per_pair), counts.astype(per_pair.dtype)
+      total(gradients.reshape(len(per_row), -1)),
+      total(per_row),
+      total(rows.counts(batch).astype(per_row.dtype)),
     )
 
   def context(
@@ -221,25 +238,47 @@ def more(
         scalars[f"train/source_cosine/{k}-{other}"] = mean(cosines[:, k, other])
     return SourceWeights(weights, counts), carry, scalars
 
-  def loss(
-    outputs: PairOutputs, batch: Batch, context: SourceWeights
-  ) -> tuple[jax.Array, Metrics]:
-    chosen, rejected = outputs.chosen[:, 0], outputs.rejected[:, 0]
-    per_pair = pair_losses(chosen, rejected, batch, loss_config)
-    share = (context.weights / context.counts).reshape(-1)[segments(batch)]
-    total = jnp.sum(
-      share.astype(per_pair.dtype) * per_pair, where=batch["where"]
-    )
-    return total / parts, pair_metrics(chosen, rejected, batch["where"])
+  def shares(context: SourceWeights, batch: Batch) -> jax.Array:
+    share = context.weights / context.counts / parts
+    return share.reshape(-1)[segments(batch)]
 
   carry: Any = ()
   if config.decay is not None:
-    carry = Average(
-      jnp.zeros((*layout, num_features)), jnp.zeros(layout, jnp.bool_)
-    )
-  return Objective(
-    pair_forward(apply, dropout=dropout), statistics, loss, context, carry
+    width = num_features * rows.num_outputs
+    carry = Average(jnp.zeros((*layout, width)), jnp.zeros(layout, jnp.bool_))
+  return row_loss.Coupling(statistics, context, shares, carry)
+
+
+def more(
+  apply: RewardApply,
+  config: MoreConfig,
+  loss_config: PairLossConfig,
+  *,
+  batch_size: int,
+  num_features: int,
+  dropout: bool,
+) -> Objective:
+  """`weighted_sources` of pairs.
+
+  Args:
+    apply: reward model with one output, a linear head without bias.
+    config: how λ is found.
+    loss_config: the loss of a pair.
+    batch_size: pairs per step over all devices.
+    num_features: D, the width of what the head reads.
+    dropout: whether training drops out activations.
+
+  Returns:
+    The objective.
+
+  Raises:
+    ValueError: the batch does not fall into equal parts.
+  """
+  rows = pair_rows(loss_config)
+  coupling = weighted_sources(
+    rows, config, batch_size=batch_size, num_features=num_features
   )
+  return row_loss.couple(pair_forward(apply, dropout=dropout), rows, coupling)
 
 
 def _averaged(

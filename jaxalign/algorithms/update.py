@@ -109,6 +109,12 @@ def _no_coupling(sums: Statistics, carry: Any) -> tuple[Any, Any, Scalars]:
   return sums, carry, {}
 
 
+def same_batch(batch: Batch, carry: Any) -> Batch:
+  """The batch as it is: no row reads the carry."""
+  del carry
+  return batch
+
+
 class Objective(NamedTuple):
   """What an algorithm optimises, in two phases over one forward pass.
 
@@ -126,6 +132,8 @@ class Objective(NamedTuple):
       what the loss reads of the whole batch, what the next step is given, and
       what is reported of both.
     carry: what the first step is given, a pytree of arrays.
+    prepare: `(batch, carry) -> batch`, before both phases: what each row reads
+      of the carry, as one more array [B, ...] of the batch.
   """
 
   forward: Callable[[Params, Batch], Outputs]
@@ -133,6 +141,7 @@ class Objective(NamedTuple):
   loss: Callable[[Outputs, Batch, Any], tuple[jax.Array, Metrics]]
   context: Callable[[Statistics, Any], tuple[Any, Any, Scalars]] = _no_coupling
   carry: Any = ()
+  prepare: Callable[[Batch, Any], Batch] = same_batch
 
 
 Update = Callable[
@@ -215,6 +224,8 @@ def make_gradient(
   # No collective carries a gradient, so a device's gradient is its share of
   # the sum: psum, not pmean, and never the gradient of a psum.
   def one_pass(params: Params, batch: Batch, carry: Any) -> BatchGradient:
+    batch = objective.prepare(batch, carry)
+
     def loss(params: Params) -> tuple[jax.Array, Any]:
       outputs = objective.forward(params, batch)
       context, new_carry, scalars = finish(
@@ -230,7 +241,7 @@ def make_gradient(
     return BatchGradient(grads, value, metrics, carry, scalars)
 
   def two_passes(params: Params, batch: Batch, carry: Any) -> BatchGradient:
-    batches = micro_batches(batch, accumulation)
+    batches = micro_batches(objective.prepare(batch, carry), accumulation)
 
     # Both phases drop out the same activations: their keys are used twice on
     # purpose, which a clone says.

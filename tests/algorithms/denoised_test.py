@@ -18,7 +18,7 @@ def settings(policy, **changes):
     changes = {"fraction": FRACTION, **changes}
   if policy in denoised.SMOOTHS:
     changes = {"smoothing": SMOOTHING, **changes}
-  return denoised.DenoisedConfig("denoised", policy, **changes)
+  return denoised.DenoiseConfig(policy, **changes)
 
 
 def expected(policy, strength, prob):
@@ -82,13 +82,21 @@ class TargetsTest(parameterized.TestCase):
   )
   def test_refuses(self, given, message):
     with self.assertRaisesRegex(ValueError, message):
+      denoised.DenoiseConfig(**given)
+    with self.assertRaisesRegex(ValueError, message):
       denoised.DenoisedConfig("denoised", **given)
+
+  def test_the_recipe_is_the_same_policy(self):
+    recipe = denoised.DenoisedConfig("denoised", "smooth", smoothing=0.3)
+    self.assertEqual(
+      recipe.denoise(), denoised.DenoiseConfig("smooth", smoothing=0.3)
+    )
 
   @parameterized.parameters((0.1, None), (0.0, "column"))
   def test_refuses_a_loss_that_sets_labels_or_margins(self, rate, margin):
     with self.assertRaisesRegex(ValueError, "sets labels and margins"):
-      denoised.pair_loss(
-        bradley_terry.PairLossConfig("hard", rate, margin, 0.0)
+      bradley_terry.PairLossConfig(
+        "hard", rate, margin, 0.0, denoised.DenoiseConfig("flip")
       )
 
 
@@ -108,8 +116,8 @@ class UpdateTest(parameterized.TestCase):
       "chosen_prob": jnp.array(rng.uniform(size=B)),
       "margin": jnp.array(rng.normal(size=B)),
     }
-    loss = denoised.pair_loss(
-      bradley_terry.PairLossConfig("hard", 0.0, None, 0.0)
+    loss = bradley_terry.PairLossConfig(
+      "hard", 0.0, None, 0.0, denoised.DenoiseConfig("smooth_margin")
     )
     self.objective = bradley_terry.bradley_terry(apply, loss, dropout=False)
 
