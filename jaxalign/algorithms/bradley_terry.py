@@ -56,7 +56,7 @@ class PairLossConfig:
       )
 
   @property
-  def has_margin(self) -> bool:
+  def uses_margin(self) -> bool:
     """Whether a pair's margin is read."""
     return self.margin is not None or self.denoise is not None
 
@@ -191,7 +191,7 @@ def pair_losses(
     Losses, [B].
   """
   dtype = chosen.dtype
-  margin = batch["margin"].astype(dtype) if config.has_margin else 0.0
+  margin = batch["margin"].astype(dtype) if config.uses_margin else 0.0
   if config.labels == "votes" or config.denoise is not None:
     per_pair = losses.soft_preference_loss(
       chosen,

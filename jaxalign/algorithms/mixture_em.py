@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 
-from jaxalign import losses
 from jaxalign.algorithms import mixture
 from jaxalign.algorithms.update import Scalars
 from jaxalign.ops import checks, segment_count, segment_sum
@@ -67,15 +66,12 @@ def expectation(
   )
   if config.assignment == "oracle":
     shares = old.responsibilities
-  else:
-    shares = losses.user_responsibilities(
-      gaps,
-      user=user,
-      num_users=users,
-      mixture_weights=old.weights,
-      hard=config.assignment == "hard",
-      chosen_prob=chosen_prob,
+  elif config.assignment == "hard":
+    shares = jax.nn.one_hot(
+      jnp.argmax(joint, axis=1), joint.shape[1], dtype=joint.dtype
     )
+  else:
+    shares = jax.nn.softmax(joint, axis=1)
   if config.assignment == "soft":
     per_user = jax.nn.logsumexp(joint, axis=1)
   else:

@@ -81,6 +81,15 @@ class Config:
   ensemble: EnsembleConfig
   mesh: meshes.MeshConfig
 
+  def __post_init__(self) -> None:
+    """Raises ValueError where the loss reads what this stage is to find."""
+    if self.loss.denoise is not None:
+      raise ValueError(
+        "loss.denoise must be None in the denoise stage, which finds the "
+        f"strengths that it reads, got {self.loss.denoise}; set it in the "
+        "config of train_reward"
+      )
+
 
 def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
   """The compiled half of the stage: nothing here touches a dataset.

@@ -19,8 +19,8 @@ from jaxalign.experiments.datasets import preferences
 from jaxalign.experiments.datasets import warnings as data_warnings
 from jaxalign.experiments.reports import label_scores, reward_model
 from jaxalign.experiments.reward_model import (
+  fitting,
   group_metrics,
-  label_sets,
   mixture_scores,
   pair_scores,
   scoring,
@@ -141,14 +141,14 @@ def write_evaluation(
       a model with several heads is scored as a mixture, and head by head.
     warnings: what to mind about the data, for the page.
   """
-  subsets, sets = _subsets(pairs), label_sets.label_sets(pairs.records)
+  subsets, sets = _subsets(pairs), pair_scores.label_sets(pairs.records)
   scored = functools.partial(pair_scores.summarise, config=config, seed=seed)
   mixtures = mixture_scores.of_models(rewards, pairs.dataset, mixture_weights)
   rewards = mixture_scores.by_head(rewards)
   result = {
     "mixtures": mixtures,
     "models": {
-      name: label_sets.summarise(
+      name: pair_scores.summarise_sets(
         scored, values[:, 0, 0] - values[:, 1, 0], subsets, sets
       )
       for name, values in rewards.items()
@@ -173,6 +173,50 @@ def write_evaluation(
       pairs.records,
     )
     summary.say(reward_model.findings(result), report=workdir / "report.html")
+
+
+def write_trained(
+  config: fitting.RewardConfig,
+  loaded: fitting.Loaded,
+  trained: fitting.Trained,
+  workdir: epath.Path,
+) -> None:
+  """Evaluates what `train_reward` has trained, if any pairs are held out.
+
+  Args:
+    config: of `train_reward`.
+    loaded: its pairs.
+    trained: its model.
+    workdir: gets eval.json, where pairs are held out, and report.html.
+  """
+  held_out = loaded.held_out
+  if held_out is None:
+    if multihost.is_main():
+      reward_model.write_unevaluated(workdir, loaded.pairs.warnings)
+    return
+  outputs = trained.outputs_of(trained.params, held_out)
+  read = config.made().readout
+  write_evaluation(
+    workdir,
+    {"model": np.asarray(read(outputs))},
+    held_out,
+    # A bag of words would hold all texts in memory.
+    None if config.data.streaming else loaded.pairs,
+    config.eval,
+    config.seed,
+    mixture_weights={"model": trained.description.mixture_weights},
+    warnings=loaded.pairs.warnings,
+    sections=trained.sections,
+    labels={
+      "model": label_scores.score(
+        trained.description,
+        outputs,
+        held_out.records,
+        config.eval,
+        config.seed,
+      )
+    },
+  )
 
 
 def run(config: Config, workdir: epath.Path) -> None:

@@ -11,7 +11,6 @@ import logging
 from absl import flags
 from etils import epath
 
-from jaxalign.algorithms import mixture
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.common import cli, resume, summary
 from jaxalign.experiments.common import config as configuration
@@ -41,7 +40,7 @@ def run(
       held out, or there is nothing to compare.
   """
   recipe = config.recipe
-  if not isinstance(recipe, mixture.MixtureConfig):
+  if recipe.name != "mixture":
     raise ValueError(f"recipe.name must be 'mixture', got {recipe.name!r}")
   if recipe.assignment == "oracle":
     raise ValueError("assignment must not be 'oracle', whose number is known")

@@ -22,8 +22,7 @@ from jaxalign.experiments import train_reward
 from jaxalign.experiments.common import cli
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.common import stage as training
-from jaxalign.experiments.datasets import preferences
-from jaxalign.experiments.reward_model import recipe_sizes, recipes
+from jaxalign.experiments.reward_model import fitting
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.profiling import memory
@@ -218,31 +217,10 @@ def run(
   found = devices_per_host()
   for row in found:
     log.info("process %(process)d on %(host)s: %(devices)d x %(kind)s", row)
-  tokenizer = preferences.open_tokenizer(config.data, config.model.init_from)
-  pairs, _ = preferences.load_splits(config.data, tokenizer)
-  recipe = recipe_sizes.counted(config.recipe, pairs.dataset)
-  config = dataclasses.replace(config, recipe=recipe)
+  config, loaded = fitting.load(config)
   stage = train_reward.build(config, meshes.make_mesh(config.mesh))
   reference = on_cpu(config)
-  learned, rows = recipes.training_pairs(
-    config.recipe, config.loss, config.data, pairs
-  )
-  source = recipes.with_responses(
-    preferences.make_batches(
-      config.data,
-      learned,
-      tokenizer,
-      config.train.batch_size,
-      seed=config.seed,
-      shuffle=True,
-      rows=rows,
-    ),
-    config.recipe,
-    config.data,
-    tokenizer,
-    config.seed,
-  )
-  batch = source[0]
+  batch = fitting.batches(config, loaded)[0]
   whole = multihost.fetch(
     multihost.global_batch(batch, stage.batch["where"].sharding)
   )

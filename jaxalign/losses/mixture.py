@@ -14,9 +14,8 @@ def _joint_log_likelihood(
   mixture_weights: jax.Array,
   where: jax.Array | None,
   axis_name: AxisName,
-  chosen_prob: jax.Array | None,
 ) -> jax.Array:
-  """The joint log π_k + Σ_{n∈u} l_nk, [U, K]; −inf where π_k = 0."""
+  """The joint log π_k + Σ_{n∈u} log σ(gap_nk), [U, K]; −inf where π_k = 0."""
   checks.rank(2, gaps=gaps)
   checks.rank(1, user=user, mixture_weights=mixture_weights)
   checks.integer(user=user)
@@ -38,15 +37,8 @@ def _joint_log_likelihood(
     checks.boolean(where=where)
     checks.same_shape(user=user, where=where)
     gaps = jnp.where(where[:, None], gaps, 0.0)
-  each = jax.nn.log_sigmoid(gaps)
-  if chosen_prob is not None:
-    checks.fraction(chosen_prob=chosen_prob)
-    checks.same_shape(user=user, chosen_prob=chosen_prob)
-    (prob,) = checks.floating(chosen_prob=chosen_prob)
-    prob = prob[:, None].astype(gaps.dtype)
-    each = prob * each + (1 - prob) * jax.nn.log_sigmoid(-gaps)
   likelihood = segments.segment_sum(
-    each,
+    jax.nn.log_sigmoid(gaps),
     segment=user,
     num_segments=num_users,
     where=where,
@@ -66,14 +58,10 @@ def mixture_log_likelihood(
   mixture_weights: jax.Array,
   where: jax.Array | None = None,
   axis_name: AxisName = None,
-  chosen_prob: jax.Array | None = None,
 ) -> jax.Array:
   """Log-likelihood of all preferences, latent groups summed out, in nats.
 
     L = Σ_u log Σ_k π_k Π_{n∈u} σ(gap_nk)
-
-  With `chosen_prob` p a pair counts σ(gap)^p σ(−gap)^(1−p), the likelihood of a
-  share of votes.
 
   All pairs of a user must be present, here or over `axis_name`: this is for
   full passes, a minibatch would sum over groups that change between batches.
@@ -88,8 +76,6 @@ def mixture_log_likelihood(
       its component out, gradient included.
     where: bool [N], True counts, all by default.
     axis_name: mapped axes the pairs are spread over, None on one device.
-    chosen_prob: p, share of votes for the chosen response, float [N] in [0, 1];
-      None for 1.
 
   Returns:
     A scalar, at most 0; a user without pairs adds log Σ π = 0.
@@ -103,7 +89,7 @@ def mixture_log_likelihood(
     Chakraborty et al., "MaxMin-RLHF", 2024, section 4; soft assignment.
   """
   joint = _joint_log_likelihood(
-    gaps, user, num_users, mixture_weights, where, axis_name, chosen_prob
+    gaps, user, num_users, mixture_weights, where, axis_name
   )
   return jnp.sum(jax.nn.logsumexp(joint, axis=-1))
 
@@ -117,14 +103,12 @@ def user_responsibilities(
   where: jax.Array | None = None,
   hard: bool = False,
   axis_name: AxisName = None,
-  chosen_prob: jax.Array | None = None,
 ) -> jax.Array:
   """Posterior probability of each component for each user.
 
     ρ_uk ∝ π_k Π_{n∈u} σ(gap_nk)
 
-  in log space, so a user may have any number of pairs. With `chosen_prob` p a
-  pair counts σ(gap)^p σ(−gap)^(1−p), the likelihood of a share of votes.
+  in log space, so a user may have any number of pairs.
 
   Args:
     gaps: reward of chosen minus reward of rejected under each component,
@@ -137,8 +121,6 @@ def user_responsibilities(
     hard: one-hot rows at the largest ρ, the first on ties, without gradient;
       the E-step of the paper with uniform π.
     axis_name: mapped axes the pairs are spread over, None on one device.
-    chosen_prob: p, share of votes for the chosen response, float [N] in [0, 1];
-      None for 1.
 
   Returns:
     ρ, [U, K], rows on the simplex. A user without pairs gets
@@ -153,7 +135,7 @@ def user_responsibilities(
     Chakraborty et al., "MaxMin-RLHF", 2024, algorithm 2.
   """
   joint = _joint_log_likelihood(
-    gaps, user, num_users, mixture_weights, where, axis_name, chosen_prob
+    gaps, user, num_users, mixture_weights, where, axis_name
   )
   count = segments.segment_count(
     user, num_segments=num_users, where=where, axis_name=axis_name

@@ -82,6 +82,29 @@ class EStepTest(parameterized.TestCase):
     self.assertEqual(int(scalars["em/users"]), 5)
     self.assertEqual(int(scalars["em/reseeded"]), 0)
 
+  def test_soft_labels_are_what_the_m_step_is_taught(self):
+    # A share p of votes is p pairs won and 1 − p lost, by the same person.
+    probs = np.linspace(0.1, 1, len(self.gaps))
+    got = jax.jit(
+      functools.partial(
+        mixture_em.expectation, config=config(), reseed=False, user=self.user
+      )
+    )(self.gaps, membership=self.old, chosen_prob=probs)
+    joint = np.log(np.asarray(self.old.weights)) + np.zeros((U, K))
+    for gap, user, p in zip(self.gaps, self.user, probs, strict=True):
+      if user >= 0:
+        joint[user] += p * log_sigmoid(gap) + (1 - p) * log_sigmoid(-gap)
+    shares = np.exp(joint) / np.exp(joint).sum(1, keepdims=True)
+    known = np.array([0, 1, 2, 4, 5])
+    np.testing.assert_allclose(
+      got[0].responsibilities[known], shares[known], rtol=1e-10
+    )
+    np.testing.assert_allclose(
+      got[0].log_likelihood,
+      np.log(np.exp(joint).sum(1))[known].sum(),
+      rtol=1e-10,
+    )
+
   def test_uniform_weights_stay(self):
     even = self.old._replace(weights=jnp.full(K, 0.5))
     got, _ = self.expect(old=even, weights="uniform")

@@ -14,6 +14,8 @@ RENAMED: dict[str, str] = {}
 # on which devices, not what comes out; docs/launch.md lists them for users.
 MAY_CHANGE = frozenset(
   {
+    "coupling.num_groups",
+    "coupling.num_sources",
     "data.prefetch",
     "data.streaming",
     "ensemble.at_once",

@@ -1,25 +1,24 @@
-"""What training does to features: their first two principal axes, twice."""
+"""Contrastive recipe, and what it does to features: two principal axes."""
 
+import dataclasses
 import json
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from etils import epath
 
-from jaxalign.algorithms import bradley_terry
+from jaxalign.algorithms import bradley_terry, contrastive, update
 from jaxalign.data.batching import loader
-from jaxalign.data.tokenization.tokenizer import Tokenizer
-from jaxalign.experiments.common import config
-from jaxalign.experiments.common import stage as training
+from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import preferences
-from jaxalign.experiments.reward_model import scoring
+from jaxalign.experiments.reward_model import pair_recipes, recipe
 from jaxalign.models import activations, heads
+from jaxalign.models.config import DecoderConfig
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
-from jaxalign.runtime.io import progress_bar
-from jaxalign.runtime.plots import figures, html_report
+from jaxalign.runtime.io import checkpoint, progress_bar
+from jaxalign.runtime.plots import html_report, rewards
 
 START = "features_start.json"
 NUM_PAIRS = 500
@@ -60,29 +59,17 @@ def principal_plane(features: np.ndarray) -> Plane:
   )
 
 
-def measure(
-  scorer: scoring.Stage,
-  params: Any,
-  pairs: preferences.Pairs,
-  data: preferences.DataConfig,
-  tokenizer: Tokenizer,
-  mesh: jax.sharding.Mesh,
-  rules: tuple[tuple[str, str | None], ...],
-) -> Plane:
-  """The plane of the first `NUM_PAIRS` pairs, without dropout.
+def measure(run: recipe.Run, params: Any) -> Plane:
+  """The plane of the first `NUM_PAIRS` held-out pairs, without dropout.
 
   Args:
-    scorer: of the same network, for the layout of parameters and rows.
+    run: with held-out pairs.
     params: of the network.
-    pairs: held-out pairs.
-    data: buckets.
-    tokenizer: for the padding id.
-    mesh: devices.
-    rules: overrides of the logical table.
 
   Returns:
     The plane, the same on every host.
   """
+  scorer, data, tokenizer, mesh = run.scorer, run.data, run.tokenizer, run.mesh
   forward = bradley_terry.response_forward(
     heads.reward_model(scorer.network).apply, dropout=False
   )
@@ -91,12 +78,12 @@ def measure(
     activations.laid_out(
       lambda params, batch: (forward(params, batch)[1], batch["where"]),
       mesh,
-      meshes.logical_table(rules),
+      meshes.logical_table(run.rules),
     ),
     in_shardings=(shardings, meshes.batch_sharding(mesh)),
     out_shardings=meshes.replicated(mesh),
   )
-  few = preferences.first(data, pairs, NUM_PAIRS, tokenizer)
+  few = preferences.first(data, run.held_out, NUM_PAIRS, tokenizer)
   source = preferences.make_batches(
     data, few, tokenizer, len(scorer.batch["where"]), seed=0, shuffle=False
   )
@@ -116,38 +103,82 @@ def measure(
   return principal_plane(np.concatenate(found))
 
 
-def keep_start(
-  workdir: epath.Path,
-  stage: training.Stage,
-  seed: int,
-  measured: Callable[[Any], Plane],
-  *,
-  begun: bool,
-) -> None:
-  """Measures the plane before the first step, unless the run has it already.
+class Hooks(recipe.Hooks):
+  """The plane of held-out pairs before and after training."""
+
+  def before(
+    self,
+    source: loader.Batches,
+    saved: checkpoint.Checkpoints,
+    workdir: epath.Path,
+  ) -> None:
+    """Writes the plane before the first step, unless the run has it already.
+
+    Args:
+      source: batches.
+      saved: checkpoints; what an attempt without one has left may be of another
+        config.
+      workdir: of the run.
+    """
+    del source
+    begun = saved.latest() is not None
+    if self.run.held_out is None or (begun and (workdir / START).exists()):
+      return
+    stage = self.run.stage
+    init_key, _ = jax.random.split(jax.random.key(self.run.seed))
+    plane = measure(self.run, stage.whole(stage.init(init_key)))
+    if multihost.is_main():
+      content = {name: part.tolist() for name, part in plane._asdict().items()}
+      configuration.write_json(workdir / START, content)
+
+  def report_sections(
+    self, params: Any, workdir: epath.Path
+  ) -> recipe.Sections:
+    """The picture before and after training."""
+    return [section(workdir, measure(self.run, params))]
+
+
+def make(
+  config: contrastive.ContrastiveConfig,
+  loss: bradley_terry.PairLossConfig,
+  coupling: None,
+) -> recipe.Recipe:
+  """Bradley-Terry on two dropout views, with a contrastive loss between them.
 
   Args:
-    workdir: of the run.
-    stage: the built step.
-    seed: of the parameters.
-    measured: `params -> plane`, from `measure`.
-    begun: whether the run goes on; what an attempt without a checkpoint has
-      left may be of another config.
+    config: the `recipe` section.
+    loss: the `loss` section.
+    coupling: None; the table refuses others.
+
+  Returns:
+    The recipe.
   """
-  if begun and (workdir / START).exists():
-    return
-  init_key, _ = jax.random.split(jax.random.key(seed))
-  plane = measured(stage.whole(stage.init(init_key)))
-  if multihost.is_main():
-    content = {name: part.tolist() for name, part in plane._asdict().items()}
-    config.write_json(workdir / START, content)
+
+  def objective(
+    model: heads.Model, network: DecoderConfig, batch_size: int
+  ) -> update.Objective:
+    return contrastive.contrastive(
+      model.apply,
+      config,
+      loss,
+      batch_size=batch_size,
+      num_features=network.embed_dim,
+      dropout=network.dropout > 0,
+    )
+
+  return dataclasses.replace(
+    pair_recipes.make(config, loss, coupling),
+    objective=objective,
+    passes={"tokens": ("forward_backward",) * contrastive.VIEWS},
+    hooks=Hooks,
+  )
 
 
 def section(workdir: epath.Path, after: Plane) -> html_report.Figure:
   """The picture before and after training.
 
   Args:
-    workdir: holds what `save_start` wrote.
+    workdir: holds what `Hooks.before` wrote.
     after: the plane of the trained model.
 
   Returns:

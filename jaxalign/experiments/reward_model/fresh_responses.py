@@ -1,19 +1,50 @@
-"""Unlabelled responses beside the pairs of a batch, for recipes that ask."""
+"""MetaRM's recipe: unlabelled responses beside the pairs of a batch."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from jaxalign.algorithms import metarm
+from jaxalign.algorithms import bradley_terry, metarm
 from jaxalign.data.batching import loader, ranking_dataset
 from jaxalign.data.records import reader, refusals
 from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.datasets import preferences
+from jaxalign.experiments.reward_model import pair_recipes, recipe
 from jaxalign.runtime.distributed import multihost
 
 KEYS = ("tokens", "mask", "where")
+
+
+def make(
+  config: metarm.MetaRmConfig,
+  loss: bradley_terry.PairLossConfig,
+  coupling: recipe.Coupling | None,
+) -> recipe.Recipe:
+  """Bradley-Terry whose gradient is taken where rewards of responses differ.
+
+  Args:
+    config: the `recipe` section.
+    loss: the `loss` section.
+    coupling: how pairs are weighed, None for their mean.
+
+  Returns:
+    The recipe.
+  """
+  pairs = pair_recipes.make(config, loss, coupling)
+  return dataclasses.replace(
+    pairs,
+    take=lambda model, optimizer: metarm.lookahead(
+      model.apply, config, optimizer
+    ),
+    passes=metarm.passes(config),
+    batch_shapes=lambda batch_size, length: (
+      loader.pair_shapes(batch_size, length) | shapes(config, length)
+    ),
+    extra_batches=functools.partial(join, config),
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +118,8 @@ def shapes(
 
 
 def join(
-  pairs: loader.Batches,
   config: metarm.MetaRmConfig,
+  pairs: loader.Batches,
   data: preferences.DataConfig,
   tokenizer: Tokenizer,
   seed: int,
@@ -96,8 +127,8 @@ def join(
   """The pairs' batches with responses of `config.files` beside them.
 
   Args:
-    pairs: batches of pairs.
     config: sources, and how many records and responses of each.
+    pairs: batches of pairs.
     data: token lengths and the policy for bad records.
     tokenizer: from `preferences.open_tokenizer`.
     seed: of the order.

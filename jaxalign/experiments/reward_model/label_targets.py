@@ -1,6 +1,7 @@
-"""From votes on labels to the shares that a model is taught."""
+"""DPRM's recipe: from votes on labels to the shares that a model is taught."""
 
 import dataclasses
+import functools
 import itertools
 import logging
 from collections.abc import Iterable
@@ -8,21 +9,56 @@ from collections.abc import Iterable
 import numpy as np
 
 from jaxalign import losses
-from jaxalign.algorithms import dprm
+from jaxalign.algorithms import bradley_terry, dprm
+from jaxalign.data.batching import loader
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.datasets import preferences
+from jaxalign.experiments.reward_model import recipe as recipe_object
 
 log = logging.getLogger("jaxalign")
 
 COLUMNS = ("label_votes", "labels", "label_prior")
 
 
+def make(
+  config: dprm.DprmConfig,
+  loss: bradley_terry.PairLossConfig,
+  coupling: recipe_object.Coupling | None,
+) -> recipe_object.Recipe:
+  """A distribution over labels per response.
+
+  Args:
+    config: the `recipe` section.
+    loss: the `loss` section, which must be left as it is.
+    coupling: how rows are weighed, None for their mean.
+
+  Returns:
+    The recipe.
+  """
+  recipe_object.refuse_other_losses(config.name, loss)
+  names = config.labels.names
+  cost = np.asarray(config.labels.label_set().cost, np.float64)
+
+  def batch_shapes(batch_size: int, length: int) -> dict[str, loader.ArraySpec]:
+    pairs = loader.pair_shapes(batch_size, length)
+    return pairs | loader.label_shapes(batch_size, len(names))
+
+  return recipe_object.Recipe(
+    recipe_object.coupled(lambda: dprm.label_rows(config), coupling),
+    outputs=names,
+    readout=config.readout(),
+    label_cost=tuple(tuple(row.tolist()) for row in cost),
+    batch_shapes=batch_shapes,
+    prepare_pairs=functools.partial(with_targets, config),
+  )
+
+
 def with_targets(
   recipe: dprm.DprmConfig,
   data: preferences.DataConfig,
   pairs: preferences.Pairs,
-) -> preferences.Pairs:
+) -> tuple[preferences.Pairs, None]:
   """The pairs with the label shares of every response that has any.
 
   Pseudo-counts are kappa · prior and the votes on a response, kappa being
@@ -39,7 +75,8 @@ def with_targets(
     pairs: to be trained on.
 
   Returns:
-    The pairs, with the number of responses without labels in the report.
+    The pairs, with the number of responses without labels in the report, and
+    None: all are learned from.
 
   Raises:
     ValueError: no response has labels, or labels are not over the label set.
@@ -67,13 +104,11 @@ def with_targets(
   lost = int(labelled.size - labelled.sum())
   if lost:
     log.info("%d of %d responses have no labels", lost, labelled.size)
-  return preferences.Pairs(
-    pairs.records,
-    dataclasses.replace(
-      pairs.dataset, labels=np.array(shares), labelled=labelled
-    ),
-    {**pairs.report, "unlabelled_responses": lost},
+  dataset = dataclasses.replace(
+    pairs.dataset, labels=np.array(shares), labelled=labelled
   )
+  report = {**pairs.report, "unlabelled_responses": lost}
+  return preferences.Pairs(pairs.records, dataset, report), None
 
 
 def _pseudo_counts(

@@ -1,22 +1,30 @@
-"""Rounds of the mixture recipe: E-steps between steps, starts, restarts."""
+"""Mixture recipe: E-steps between optimiser steps, starts and restarts."""
 
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
-from jaxalign.algorithms import mixture, mixture_em
+from jaxalign.algorithms import (
+  bradley_terry,
+  mixture,
+  mixture_em,
+  row_loss,
+)
 from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.common import loop
 from jaxalign.experiments.common import stage as training
-from jaxalign.experiments.datasets import preferences
-from jaxalign.experiments.reward_model import mixture_scores, user_assignment
+from jaxalign.experiments.reward_model import (
+  mixture_scores,
+  pair_recipes,
+  recipe,
+  user_assignment,
+)
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import checkpoint, filesystem
 
@@ -44,33 +52,85 @@ def check_groups(
     )
 
 
-class Rounds:
-  """What surrounds the steps of one run."""
+def evidence(
+  rewards: np.ndarray,
+  dataset: pair_dataset.PairDataset,
+  rows: np.ndarray | None,
+  loss: bradley_terry.PairLossConfig,
+) -> dict[str, np.ndarray | None]:
+  """What an E-step reads of the training pairs: the M-step's loss of each.
+
+  Args:
+    rewards: float32 [N, 2, K].
+    dataset: the pairs.
+    rows: those learned from, int [M], None for all.
+    loss: of a pair under one head.
+
+  Returns:
+    `gaps` [N, K] beyond the margin, `user` [N] with −1 where a pair is nobody's
+    or not learned from, `chosen_prob` [N] or None; see `expectation`.
+  """
+  gaps, user = rewards[:, 0] - rewards[:, 1], dataset.annotator
+  if loss.uses_margin:
+    gaps = gaps - dataset.margin[:, None]
+  if rows is not None:
+    user = np.full_like(user, -1)
+    user[rows] = dataset.annotator[rows]
+  return {
+    "gaps": gaps,
+    "user": user,
+    "chosen_prob": loss.label(dataset.chosen_prob),
+  }
+
+
+def make(
+  config: mixture.MixtureConfig,
+  loss: bradley_terry.PairLossConfig,
+  coupling: recipe.Coupling | None,
+) -> recipe.Recipe:
+  """K heads for latent groups of annotators, by expectation maximisation.
+
+  Args:
+    config: the `recipe` section.
+    loss: the `loss` section, of a pair under one head.
+    coupling: how pairs are weighed, None for their mean.
+
+  Returns:
+    The recipe.
+  """
+  pairs = pair_recipes.make(config, loss, coupling)
+  return dataclasses.replace(
+    pairs,
+    objective=recipe.coupled(
+      lambda: mixture.mixture_rows(config, loss), coupling
+    ),
+    outputs=config.outputs,
+    hooks=functools.partial(Rounds, config, loss),
+  )
+
+
+class Rounds(recipe.Hooks):
+  """E-steps between optimiser steps, and starts, of one run."""
 
   def __init__(
     self,
     config: mixture.MixtureConfig,
-    pairs: preferences.Pairs,
-    rewards_of: Callable[[Any, preferences.Pairs], np.ndarray],
-    stage: training.Stage,
-    *,
-    num_steps: int,
-    seed: int,
+    loss: bradley_terry.PairLossConfig,
+    run: recipe.Run,
   ) -> None:
     """Checks the data against the config.
 
     Args:
       config: the recipe.
-      pairs: training pairs.
-      rewards_of: `(params, pairs) -> float32 [N, 2, K]`.
-      stage: the built step.
-      num_steps: of the whole run.
-      seed: of the first assignments.
+      loss: of a pair under one head; its labels and margins are the E-step's.
+      run: what is trained on what.
 
     Raises:
       ValueError: users, groups or rounds do not fit.
     """
-    check_groups(config, pairs.dataset)
+    super().__init__(run)
+    check_groups(config, run.pairs.dataset)
+    num_steps = run.train.num_steps
     self._restart_steps = config.restart_rounds * config.steps_per_round
     if config.restarts > 1 and self._restart_steps > num_steps:
       raise ValueError(
@@ -78,16 +138,13 @@ class Rounds:
         f"{config.restart_rounds} x {config.steps_per_round} and {num_steps}"
       )
     self._config = config
-    self._pairs = pairs
-    self._rewards_of = rewards_of
-    self._stage = stage
-    self._num_steps = num_steps
-    self._seed = seed
+    self._loss = loss
+    self._seed = run.seed
     self._expect = jax.jit(
       functools.partial(mixture_em.expectation, config=config),
       static_argnames="reseed",
     )
-    self._latest: Any = stage.state.carry
+    self._latest: Any = row_loss.rows_of(run.stage.state.carry)
 
   @property
   def weights(self) -> tuple[float, ...]:
@@ -106,24 +163,30 @@ class Rounds:
     """
     users, components = self._config.num_users, self._config.num_components
     if self._config.assignment == "oracle":
-      home = user_assignment.user_groups(self._pairs.dataset)
+      home = user_assignment.user_groups(self.run.pairs.dataset)
     else:
       rng = np.random.default_rng([self._seed, start])
       home = rng.permutation(users) % components
     rows: np.ndarray = np.eye(components, dtype=np.float32)[home]
     return rows
 
-  def stage(self, start: int) -> training.Stage:
+  def first_stage(self) -> training.Stage:
+    """The stage of the first start."""
+    return self.stage_of(0)
+
+  def stage_of(self, start: int) -> training.Stage:
     """The stage, whose first state has the assignment of a start."""
+    stage = self.run.stage
 
     def init(key: jax.Array) -> Any:
       rows = mixture.start(jax.numpy.asarray(self.first_assignment(start)))
-      return self._stage.init(key)._replace(carry=self._placed(rows))
+      state = stage.init(key)
+      return state._replace(carry=self._placed(state.carry, rows))
 
-    return self._stage._replace(init=init)
+    return stage._replace(init=init)
 
   def revise(self, step: int, state: Any) -> tuple[Any, dict[str, Any]]:
-    """An E-step where one is due; `fitting.Revise`.
+    """An E-step where one is due; see `loop.Revise`.
 
     Args:
       step: number of the step just done.
@@ -134,37 +197,36 @@ class Rounds:
       and the share of users with known groups that the best naming of
       components puts into theirs.
     """
-    last = step == self._num_steps
+    run = self.run
+    last = step == run.train.num_steps
+    self._latest = row_loss.rows_of(
+      state.carry
+    )  # fetched where it is asked for
     if not last and not training.every(step, self._config.steps_per_round):
-      self._latest = state.carry  # fetched only where it is asked for
       return state, {}
-    rewards = self._rewards_of(self._stage.whole(state), self._pairs)
+    rewards = run.rewards_of(run.stage.whole(state), run.pairs)
     membership, scalars = self._expect(
-      rewards[:, 0] - rewards[:, 1],
-      user=self._pairs.dataset.annotator,
-      membership=multihost.fetch(state.carry),
+      membership=multihost.fetch(self._latest),
       reseed=not last,
+      **evidence(rewards, run.pairs.dataset, run.rows, self._loss),
     )
     scalars = {k: float(v) for k, v in scalars.items()}
-    state = state._replace(carry=self._placed(membership))
-    self._latest = state.carry
+    state = state._replace(carry=self._placed(state.carry, membership))
+    self._latest = row_loss.rows_of(state.carry)
     found = user_assignment.recovery(
       multihost.fetch(membership.responsibilities),
-      user_assignment.user_groups(self._pairs.dataset),
-      len(self._pairs.dataset.group_names),
+      user_assignment.user_groups(self.run.pairs.dataset),
+      len(self.run.pairs.dataset.group_names),
     )
     if found is not None:
       scalars["em/group_accuracy"] = found.accuracy
     return state, scalars
 
-  def warm_up(
+  def before(
     self,
     source: loader.Batches,
-    schedule: training.Schedule,
     saved: checkpoint.Checkpoints,
     workdir: epath.Path,
-    *,
-    prefetch: int,
   ) -> None:
     """Tries every start and leaves the most likely one as first checkpoint.
 
@@ -174,15 +236,16 @@ class Rounds:
 
     Args:
       source: batches as a function of the step.
-      schedule: of the whole run.
       saved: checkpoints of the whole run.
       workdir: of the whole run; gets restarts.json.
-      prefetch: batches made ahead of the step.
     """
     if self._config.restarts == 1 or saved.latest() is not None:
       return
     schedule = dataclasses.replace(
-      schedule, num_steps=self._restart_steps, eval_every=None, keep_last=1
+      self.run.train,
+      num_steps=self._restart_steps,
+      eval_every=None,
+      keep_last=1,
     )
     folders = [
       workdir / "restarts" / str(start)
@@ -192,16 +255,17 @@ class Rounds:
     for start, folder in enumerate(folders):
       with self._checkpoints(folder, schedule) as own:
         state, _ = loop.fit(
-          self.stage(start),
+          self.stage_of(start),
           source,
           schedule,
           own,
           folder,
           seed=self._seed,
-          prefetch=prefetch,
+          prefetch=self.run.data.prefetch,
           revise=self.revise,
         )
-        found.append(float(multihost.fetch(state.carry.log_likelihood)))
+        membership = row_loss.rows_of(state.carry)
+        found.append(float(multihost.fetch(membership.log_likelihood)))
         del state
     best = int(np.argmax(found))
     log.info(
@@ -219,7 +283,7 @@ class Rounds:
       )
     with self._checkpoints(folders[best], schedule) as own:
       state = own.restore(
-        self._restart_steps, self._stage.state._replace(frozen=())
+        self._restart_steps, self.run.stage.state._replace(frozen=())
       )
       saved.save(self._restart_steps, state, None)
       saved.wait()
@@ -228,21 +292,13 @@ class Rounds:
         (folder / "checkpoints").rmtree()
     multihost.barrier("restarts")
 
-  def measure_of(
-    self, held_out: preferences.Pairs | None
-  ) -> loop.Measure | None:
-    """Scores of people nobody knows, for the training curve.
-
-    Args:
-      held_out: their pairs, or None.
-
-    Returns:
-      `params -> scores`, those of `mixture_scores.quick`, or None.
-    """
+  def measure(self) -> loop.Measure | None:
+    """Held-out people as one mixture, for the curve; `mixture_scores.quick`."""
+    held_out = self.run.held_out
     if held_out is None:
       return None
     return lambda params: mixture_scores.quick(
-      self._rewards_of(params, held_out), held_out.dataset, self.weights
+      self.run.rewards_of(params, held_out), held_out.dataset, self.weights
     )
 
   def finish(self, state: Any, workdir: epath.Path) -> tuple[float, ...]:
@@ -255,8 +311,8 @@ class Rounds:
     Returns:
       The mixture weights, [K].
     """
-    self._latest = state.carry
-    membership = multihost.fetch(state.carry)
+    self._latest = row_loss.rows_of(state.carry)
+    membership = multihost.fetch(self._latest)
     if multihost.is_main():
       configuration.write_json(
         workdir / user_assignment.FOUND,
@@ -264,18 +320,18 @@ class Rounds:
           membership.responsibilities,
           membership.weights,
           int(membership.reseeded),
-          self._pairs.dataset,
+          self.run.pairs.dataset,
         ),
       )
     return self.weights
 
-  def _placed(self, membership: Any) -> Any:
-    """The carry on its devices."""
-    return jax.tree.map(
-      lambda value, like: jax.device_put(value, like.sharding),
-      membership,
-      self._stage.state.carry,
+  def _placed(self, carry: Any, membership: Any) -> Any:
+    """The carry with a membership on its devices."""
+    like = row_loss.rows_of(self.run.stage.state.carry)
+    placed = jax.tree.map(
+      lambda value, leaf: jax.device_put(value, leaf.sharding), membership, like
     )
+    return row_loss.with_rows(carry, placed)
 
   def _checkpoints(
     self, folder: epath.Path, schedule: training.Schedule

@@ -46,7 +46,7 @@ def joined(config, **changes):
   pairs = preferences.make_batches(
     data, found, TOKENIZER, 8, seed=0, shuffle=True
   )
-  return fresh_responses.join(pairs, config, data, TOKENIZER, 0), pairs
+  return fresh_responses.join(config, pairs, data, TOKENIZER, 0), pairs
 
 
 class FreshResponsesTest(parameterized.TestCase):

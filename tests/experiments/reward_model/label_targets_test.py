@@ -37,7 +37,7 @@ def targets(settings, *rows, streaming=False) -> preferences.Pairs:
   pairs = preferences.load_pairs(
     config, (file(*rows),), tokenizer_files.byte_tokenizer()
   )
-  return label_targets.with_targets(settings, config, pairs)
+  return label_targets.with_targets(settings, config, pairs)[0]
 
 
 class LabelTargetsTest(parameterized.TestCase):

@@ -162,10 +162,6 @@ class RoundsTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       run(config(recipe=recipe))
 
-  def test_a_changed_pair_loss_is_refused(self):
-    with self.assertRaisesRegex(ValueError, "'mixture' has a loss of its own"):
-      run(config(loss__flip_rate=0.1))
-
 
 if __name__ == "__main__":
   absltest.main()

@@ -17,7 +17,7 @@ from jaxalign.experiments import train_reward
 from jaxalign.experiments.reward_model import scoring
 from jaxalign.runtime.io import artifact, metric_writer
 from tests import config_reads
-from tests.experiments.reward_model.strengths_test import strong_crowd
+from tests.experiments.reward_model.pair_recipes_test import strong_crowd
 from tests.experiments.train_reward_test import smoke_config
 
 # Read with certain values of other keys alone.

@@ -10,7 +10,7 @@ from etils import epath
 from jaxalign.data.records.record import Record
 from jaxalign.experiments import evaluate
 from jaxalign.experiments.datasets import preferences
-from jaxalign.experiments.reward_model import label_sets
+from jaxalign.experiments.reward_model import pair_scores
 from tests.experiments.train_reward_test import smoke_config
 
 
@@ -23,14 +23,14 @@ def records(*probs):
 
 class LabelSetsTest(absltest.TestCase):
   def test_a_judge_without_an_opinion_is_left_out(self):
-    sets = label_sets.label_sets(records(0.9, None, 0.2, 0.5, 0.6))
-    self.assertEqual(sets.recorded[label_sets.RECORDED].tolist(), [0, 2, 4])
-    self.assertEqual(sets.judged[label_sets.JUDGE].tolist(), [0, 2, 4])
-    self.assertEqual(sets.judged[label_sets.AGREED].tolist(), [0, 4])
+    sets = pair_scores.label_sets(records(0.9, None, 0.2, 0.5, 0.6))
+    self.assertEqual(sets.recorded[pair_scores.RECORDED].tolist(), [0, 2, 4])
+    self.assertEqual(sets.judged[pair_scores.JUDGE].tolist(), [0, 2, 4])
+    self.assertEqual(sets.judged[pair_scores.AGREED].tolist(), [0, 4])
     self.assertEqual(sets.sign[[0, 2, 4]].tolist(), [1, -1, 1])
 
   def test_without_a_judge_there_are_none(self):
-    sets = label_sets.label_sets(records(None, None))
+    sets = pair_scores.label_sets(records(None, None))
     self.assertEqual((sets.recorded, sets.judged), ({}, {}))
 
   def test_evaluation_scores_every_label_set(self):
@@ -50,13 +50,13 @@ class LabelSetsTest(absltest.TestCase):
     scores = json.loads((workdir / "eval.json").read_text())["models"]["model"]
     for name, number, accuracy in (
       ("all", 5, 2 / 5),
-      (label_sets.RECORDED, 4, 1 / 4),
-      (label_sets.JUDGE, 4, 3 / 4),
-      (label_sets.AGREED, 2, 1 / 2),
+      (pair_scores.RECORDED, 4, 1 / 4),
+      (pair_scores.JUDGE, 4, 3 / 4),
+      (pair_scores.AGREED, 2, 1 / 2),
     ):
       self.assertEqual(scores[name]["num_pairs"], number)
       self.assertAlmostEqual(scores[name]["accuracy"]["value"], accuracy, 6)
-    self.assertIn(label_sets.JUDGE, (workdir / "report.html").read_text())
+    self.assertIn(pair_scores.JUDGE, (workdir / "report.html").read_text())
 
 
 if __name__ == "__main__":

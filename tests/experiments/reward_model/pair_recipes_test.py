@@ -12,11 +12,16 @@ from jaxalign.algorithms import bradley_terry, denoised
 from jaxalign.data.records import reader
 from jaxalign.experiments.datasets import preferences
 from jaxalign.experiments.reports import denoise_numbers
-from jaxalign.experiments.reward_model import strengths
+from jaxalign.experiments.reward_model import pair_recipes
 from tests.experiments.train_reward_test import smoke_config
 from tests.losses import denoise_test
 
-PLAIN = bradley_terry.PairLossConfig("hard", 0.0, None, 0.0)
+
+def denoising(policy, labels="hard", **changes):
+  """The `loss` section with a policy."""
+  return bradley_terry.PairLossConfig(
+    labels, 0.0, None, 0.0, denoised.DenoiseConfig(policy, **changes)
+  )
 
 
 def strong_crowd(number: int = 200, *, drop: tuple[int, ...] = ()) -> str:
@@ -50,9 +55,9 @@ class StrengthsTest(parameterized.TestCase):
     return config, preferences.load_splits(config, self.tokenizer)[0]
 
   def test_flips_the_weakest_of_the_whole_set(self):
-    _, pairs = self.pairs()
-    config = denoised.DenoisedConfig("denoised", "flip_margin", fraction=0.2)
-    made, rows = strengths.with_targets(config, PLAIN, pairs)
+    data, pairs = self.pairs()
+    config = denoising("flip_margin", fraction=0.2)
+    made, rows = pair_recipes.with_targets(config, data, pairs)
     self.assertIsNone(rows)
     flipped = np.flatnonzero(made.dataset.chosen_prob == 0)
     self.assertLen(flipped, 40)
@@ -63,25 +68,26 @@ class StrengthsTest(parameterized.TestCase):
     self.assertTrue((pairs.dataset.chosen_prob == 1).all())
 
   def test_labels_begin_as_votes_where_the_loss_says_so(self):
-    _, pairs = self.pairs()
+    data, pairs = self.pairs()
     pairs.dataset.chosen_prob[:] = 0.75
-    config = denoised.DenoisedConfig("denoised", "smooth")
-    votes = bradley_terry.PairLossConfig("votes", 0.0, None, 0.0)
+    config = denoising("smooth")
     weak = pairs.dataset.strength < 0
     self.assertTrue(weak.any())
-    made, _ = strengths.with_targets(config, votes, pairs)
+    made, _ = pair_recipes.with_targets(
+      denoising("smooth", "votes"), data, pairs
+    )
     np.testing.assert_allclose(
       made.dataset.chosen_prob, np.where(weak, 0.65, 0.75), rtol=1e-6
     )
-    made, _ = strengths.with_targets(config, PLAIN, pairs)
+    made, _ = pair_recipes.with_targets(config, data, pairs)
     np.testing.assert_allclose(
       made.dataset.chosen_prob, np.where(weak, 0.8, 1.0), rtol=1e-6
     )
 
   def test_dropped_pairs_are_in_no_batch(self):
     config, pairs = self.pairs()
-    policy = denoised.DenoisedConfig("denoised", "drop", fraction=0.5)
-    made, rows = strengths.with_targets(policy, PLAIN, pairs)
+    policy = denoising("drop", fraction=0.5)
+    made, rows = pair_recipes.with_targets(policy, config, pairs)
     self.assertLen(rows, 100)
     made.dataset.margin[:] = np.arange(200)  # to tell them apart
     found = preferences.make_batches(
@@ -91,24 +97,22 @@ class StrengthsTest(parameterized.TestCase):
     np.testing.assert_array_equal(np.sort(seen), rows)
 
   def test_a_pair_without_strength_is_named(self):
-    _, pairs = self.pairs(drop=(17, 30))
+    data, pairs = self.pairs(drop=(17, 30))
     name = list(pairs.records)[17].id
     with self.assertRaisesRegex(
       ValueError,
       f"2 of 200 have none, the first is pair 17, id '{name}', of source "
       "'.*': the denoise stage writes",
     ):
-      strengths.with_targets(
-        denoised.DenoisedConfig("denoised", "flip"), PLAIN, pairs
-      )
+      pair_recipes.with_targets(denoising("flip"), data, pairs)
 
   @parameterized.parameters((0.0, 1), (-0.5, 0))
   def test_strengths_that_are_no_gaps_are_doubted(self, lowest, warnings):
-    _, pairs = self.pairs()
+    data, pairs = self.pairs()
     pairs.dataset.strength[:] = np.linspace(lowest, 2, 200)
-    config = denoised.DenoisedConfig("denoised", "margin")
+    config = denoising("margin")
     with self.assertLogs("jaxalign", "INFO") as logged:
-      strengths.with_targets(config, PLAIN, pairs)
+      pair_recipes.with_targets(config, data, pairs)
     doubts = [line for line in logged.output if "below 0" in line]
     self.assertLen(doubts, warnings)
 
@@ -169,8 +173,8 @@ class ReleasedDataTest(parameterized.TestCase):
     ("flip_margin", 1.296, None),
   )
   def test_first_losses_of_the_report(self, policy, expected, cleared):
-    config = denoised.DenoisedConfig("denoised", policy)
-    made, _ = strengths.with_targets(config, PLAIN, self.pairs)
+    config = denoising(policy)
+    made, _ = pair_recipes.with_targets(config, None, self.pairs)
     data = made.dataset
     each = losses.soft_preference_loss(
       np.zeros(20, np.float32),

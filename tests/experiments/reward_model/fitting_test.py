@@ -6,7 +6,7 @@ from jaxalign.algorithms import group_dro, mixture, more
 from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization import tokenizer_files
-from jaxalign.experiments.reward_model import recipe_sizes, recipes
+from jaxalign.experiments.reward_model import fitting, pair_recipes
 
 
 def dataset(**columns):
@@ -40,14 +40,14 @@ class RecipeSizesTest(parameterized.TestCase):
   def test_counts_what_the_pairs_name(self, key):
     column, make = RECIPES[key]
     pairs = dataset(**{column: ("x", "y", "x")})
-    self.assertEqual(recipe_sizes.uncounted(make(None)), [key])
-    self.assertEqual(recipe_sizes.counted(make(None), pairs), make(2))
-    self.assertEqual(recipe_sizes.counted(make(2), pairs), make(2))
+    self.assertEqual(fitting.uncounted(make(None)), [key])
+    self.assertEqual(fitting.counted(make(None), pairs), make(2))
+    self.assertEqual(fitting.counted(make(2), pairs), make(2))
     # A pair of a third one would take part as if it were of the second.
     with self.assertRaisesRegex(
       ValueError, f"{key} must be the number of {column}s .* got 3 and 2"
     ):
-      recipe_sizes.counted(make(3), pairs)
+      fitting.counted(make(3), pairs)
 
   @parameterized.parameters("num_users", "num_groups")
   def test_pairs_that_name_nobody(self, key):
@@ -55,11 +55,11 @@ class RecipeSizesTest(parameterized.TestCase):
     with self.assertRaisesRegex(
       ValueError, f"no pair has the column '{column}"
     ):
-      recipe_sizes.counted(make(None), dataset())
+      fitting.counted(make(None), dataset())
 
   def test_other_recipes_have_nothing_to_count(self):
-    plain = recipes.BradleyTerryConfig("bradley_terry")
-    self.assertEqual(recipe_sizes.counted(plain, dataset()), plain)
+    plain = pair_recipes.BradleyTerryConfig("bradley_terry")
+    self.assertEqual(fitting.counted(plain, dataset()), plain)
 
   def test_what_is_not_counted_cannot_be_built(self):
     for make in (

@@ -1,0 +1,380 @@
+"""Training a reward model: load pairs, fit a recipe, export the model.
+
+`train_reward` calls these one after the other; `probe` and the compile stage
+call some of them.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxalign.algorithms import bradley_terry
+from jaxalign.algorithms import optimizer as optimizers
+from jaxalign.data.batching import loader, pair_dataset
+from jaxalign.data.tokenization.tokenizer import Tokenizer
+from jaxalign.experiments.common import loop
+from jaxalign.experiments.common import model as backbone
+from jaxalign.experiments.common import stage as training
+from jaxalign.experiments.datasets import preferences
+from jaxalign.experiments.reward_model import (
+  pair_scores,
+  recipe,
+  recipes,
+  scoring,
+)
+from jaxalign.models import heads
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import artifact, checkpoint
+
+T = TypeVar("T")
+
+# Key of a recipe or coupling -> the column whose names in the training pairs it
+# counts.
+COUNTED = {
+  "num_users": "annotator",
+  "num_sources": "source",
+  "num_groups": "group",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RewardConfig:
+  """Everything `train_reward` reads.
+
+  Attributes:
+    seed: of parameters, order and dropout.
+    data: which pairs.
+    model: which network.
+    recipe: what the model puts out and how it is taught.
+    loss: how a pair becomes a loss.
+    optimizer: of the parameters.
+    train: how long, and what is kept.
+    mesh: devices.
+    eval: how held-out pairs are scored.
+    coupling: how the rows of a batch are weighed against each other, by source
+      ("more") or by group ("group_dro"); None for their mean.
+  """
+
+  seed: int
+  data: preferences.DataConfig
+  model: backbone.BackboneConfig
+  recipe: recipes.Config
+  loss: bradley_terry.PairLossConfig
+  optimizer: optimizers.OptimizerConfig
+  train: training.TrainConfig
+  mesh: meshes.MeshConfig
+  eval: pair_scores.EvalConfig
+  coupling: recipe.Coupling | None = None
+
+  def made(self) -> recipe.Recipe:
+    """The recipe of this config."""
+    return recipes.make(self.recipe, self.loss, self.coupling)
+
+
+class Loaded(NamedTuple):
+  """What `load` gives.
+
+  Attributes:
+    tokenizer: of the model.
+    pairs: training pairs as they are recorded.
+    held_out: held-out pairs, or None.
+    learned: training pairs as the recipe sees them.
+    rows: which of them are learned from, int [M], None for all.
+  """
+
+  tokenizer: Tokenizer
+  pairs: preferences.Pairs
+  held_out: preferences.Pairs | None
+  learned: preferences.Pairs
+  rows: np.ndarray | None
+
+
+class Trained(NamedTuple):
+  """What `fit` gives.
+
+  Attributes:
+    state: that is exported.
+    params: of the network.
+    step: of that state.
+    outputs_of: `(params, pairs) -> float32 [N, 2, H]`; the last ones of
+      held-out pairs are remembered.
+    description: content of `jaxalign.json`.
+    sections: further sections of the report on held-out pairs.
+  """
+
+  state: Any
+  params: Any
+  step: int
+  outputs_of: Callable[[Any, preferences.Pairs], np.ndarray]
+  description: artifact.Description
+  sections: recipe.Sections
+
+
+def is_counted(config: RewardConfig) -> bool:
+  """Whether all sizes of a config are known before data is read."""
+  return not (uncounted(config.recipe) or uncounted(config.coupling))
+
+
+def load(config: RewardConfig) -> tuple[RewardConfig, Loaded]:
+  """Reads and tokenises the pairs, and makes the recipe's targets of them.
+
+  Args:
+    config: the resolved config.
+
+  Returns:
+    The config with the sizes that the training pairs decide, and the pairs.
+
+  Raises:
+    ValueError: a bad record, by FILE:LINE; the pairs lack what the recipe
+      reads.
+  """
+  data = config.data
+  if config.train.export == "best" and not data.holds_out:
+    raise ValueError(
+      "train.export='best' needs data.eval_files or data.eval_fraction"
+    )
+  tokenizer = preferences.open_tokenizer(data, config.model.init_from)
+  pairs, held_out = preferences.load_splits(data, tokenizer)
+  config = dataclasses.replace(
+    config,
+    recipe=counted(config.recipe, pairs.dataset),
+    coupling=counted(config.coupling, pairs.dataset, "coupling"),
+  )
+  learned, rows = config.made().prepare_pairs(data, pairs)
+  return config, Loaded(tokenizer, pairs, held_out, learned, rows)
+
+
+def build(config: RewardConfig, mesh: jax.sharding.Mesh) -> training.Stage:
+  """The compiled half of `train_reward`: nothing here touches a dataset.
+
+  Args:
+    config: the resolved config.
+    mesh: devices, real or abstract.
+
+  Returns:
+    The stage's step and abstract arguments.
+
+  Raises:
+    ValueError: batch, model and mesh do not fit, before anything is compiled.
+  """
+  train, chosen = config.train, config.made()
+  meshes.check_batch(train.batch_size, train.accumulation, mesh)
+  tokenizer = preferences.open_tokenizer(config.data, config.model.init_from)
+  network = backbone.decoder_config(
+    config.model,
+    tokenizer,
+    max_length=config.data.max_length,
+    num_outputs=len(chosen.outputs),
+  )
+  model = heads.reward_model(network)
+  stage = training.assemble(
+    chosen.objective(model, network, train.batch_size),
+    config.optimizer,
+    train,
+    model,
+    network,
+    config.model,
+    chosen.batch_shapes(train.batch_size, max(config.data.buckets)),
+    mesh,
+    rules=config.mesh.rules,
+    parallel=train.parallel,
+    take=chosen.take(model, config.optimizer),
+  )
+  return stage._replace(passes=chosen.passes)
+
+
+def batches(config: RewardConfig, loaded: Loaded) -> loader.Batches:
+  """Batches of a step, with what the recipe learns from beside pairs."""
+  pairs = preferences.make_batches(
+    config.data,
+    loaded.learned,
+    loaded.tokenizer,
+    config.train.batch_size,
+    seed=config.seed,
+    shuffle=True,
+    rows=loaded.rows,
+  )
+  return config.made().extra_batches(
+    pairs, config.data, loaded.tokenizer, config.seed
+  )
+
+
+def fit(
+  config: RewardConfig,
+  loaded: Loaded,
+  stage: training.Stage,
+  mesh: jax.sharding.Mesh,
+  workdir: epath.Path,
+  *,
+  profile: bool,
+) -> Trained:
+  """Trains from the last checkpoint to the last step.
+
+  Args:
+    config: with its sizes counted.
+    loaded: from `load`.
+    stage: from `build`.
+    mesh: devices.
+    workdir: gets metrics.jsonl, speed.jsonl and checkpoints/.
+    profile: whether to write a trace of a few steps to `workdir/profile`.
+
+  Returns:
+    The state to be exported, scored on held-out pairs where it is the last.
+  """
+  train, data, chosen = config.train, config.data, config.made()
+  scorer = scoring.build(
+    stage.network,
+    mesh,
+    config.mesh.rules,
+    config.eval.batch_size,
+    max(data.buckets),
+  )
+  read = chosen.readout
+  read.num_rewards(stage.network.num_outputs or 0)
+
+  def scored(params: Any, pairs: preferences.Pairs) -> np.ndarray:
+    return scoring.rewards_of(scorer, params, pairs, data, loaded.tokenizer)
+
+  # The last scores of training are those of the evaluation.
+  of_held_out = loop.remembering(lambda params: scored(params, loaded.held_out))
+
+  def outputs_of(params: Any, pairs: preferences.Pairs) -> np.ndarray:
+    remembered = pairs is loaded.held_out
+    return of_held_out(params) if remembered else scored(params, pairs)
+
+  def rewards_of(params: Any, pairs: preferences.Pairs) -> np.ndarray:
+    return np.asarray(read(outputs_of(params, pairs)))
+
+  hooks = chosen.hooks(
+    recipe.Run(
+      config.seed,
+      train,
+      data,
+      mesh,
+      config.mesh.rules,
+      loaded.tokenizer,
+      loaded.learned,
+      loaded.rows,
+      loaded.held_out,
+      stage,
+      scorer,
+      rewards_of,
+    )
+  )
+  stage, source = hooks.first_stage(), batches(config, loaded)
+  with checkpoint.Checkpoints(
+    workdir / "checkpoints",
+    keep_last=train.keep_last,
+    keep_best=train.keep_best if data.holds_out else 0,
+    best_metric="eval/nll",
+    digests=train.digests,
+  ) as saved:
+    hooks.before(source, saved, workdir)
+    state, params = loop.fit(
+      stage,
+      source,
+      train,
+      saved,
+      workdir,
+      seed=config.seed,
+      prefetch=data.prefetch,
+      measure=hooks.measure(),
+      revise=hooks.revise,
+      profile=profile,
+    )
+    step = train.num_steps
+    if train.export == "best":
+      step = saved.best()
+      state = training.restore(stage, saved, step, config.seed)
+      params = stage.whole(state)
+  weights = hooks.finish(state, workdir)
+  # On every host: rewards and parameters are gathered from all of them.
+  reference = preferences.first(
+    data, loaded.pairs, train.num_reference, loaded.tokenizer
+  )
+  description = artifact.Description(
+    kind="reward",
+    heads=chosen.outputs,
+    readout=read.kind,
+    risk=read.risk,
+    alpha=read.alpha,
+    kappa=read.kappa,
+    max_length=data.max_length,
+    calibration=artifact.calibration(rewards_of(params, reference)),
+    utilities=read.utilities,
+    label_cost=chosen.label_cost,
+    mixture_weights=weights,
+    provenance=artifact.provenance(config, step),
+  )
+  held_out = loaded.held_out is not None
+  sections = hooks.report_sections(params, workdir) if held_out else ()
+  return Trained(state, params, step, outputs_of, description, sections)
+
+
+def export(
+  config: RewardConfig,
+  loaded: Loaded,
+  stage: training.Stage,
+  trained: Trained,
+  workdir: epath.Path,
+) -> None:
+  """Writes `model/` and, where adapters were trained, `adapters/`."""
+  training.export(
+    stage,
+    config.model,
+    trained.state,
+    workdir,
+    loaded.tokenizer,
+    trained.description,
+  )
+
+
+def uncounted(section: Any) -> list[str]:
+  """The keys of a section that are to be counted in the training pairs."""
+  return [key for key in _sizes(section) if getattr(section, key) is None]
+
+
+def counted(
+  section: T, dataset: pair_dataset.PairDataset, name: str = "recipe"
+) -> T:
+  """A recipe or coupling with the sizes of its training pairs.
+
+  Args:
+    section: the `recipe` or `coupling` section; None stays.
+    dataset: training pairs.
+    name: of the section, for errors.
+
+  Returns:
+    The same with a number where a size was None.
+
+  Raises:
+    ValueError: a size of the config is not that of the pairs, or no pair names
+      what is counted.
+  """
+  sizes = {}
+  for key in _sizes(section):
+    column, given = COUNTED[key], getattr(section, key)
+    found = len(getattr(dataset, f"{column}_names"))
+    if not found:
+      raise ValueError(
+        f"{name}.{key} counts the {column}s of the training pairs, and no pair "
+        f"has the column {column!r}"
+      )
+    if given not in (None, found):
+      raise ValueError(
+        f"{name}.{key} must be the number of {column}s in the training pairs, "
+        f"got {given} and {found}; None counts them"
+      )
+    sizes[key] = found
+  return dataclasses.replace(section, **sizes) if sizes else section  # type: ignore[type-var]
+
+
+def _sizes(section: Any) -> list[str]:
+  if section is None:
+    return []
+  fields = {field.name for field in dataclasses.fields(section)}
+  return [key for key in COUNTED if key in fields]

@@ -1,0 +1,248 @@
+"""Recipe object: everything that tells one reward-learning algorithm apart.
+
+A recipe's module has a `make(config, loss, coupling) -> Recipe`; `recipes` is
+the table of them. The defaults are those of Bradley-Terry, so a recipe names
+only what it does otherwise. What one step's program cannot do, such as a pass
+over all pairs, is a method of its `Hooks`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxalign.algorithms import (
+  bradley_terry,
+  group_dro,
+  more,
+  reward_readout,
+  row_loss,
+  update,
+)
+from jaxalign.algorithms.optimizer import OptimizerConfig
+from jaxalign.algorithms.train_state import TrainState
+from jaxalign.data.batching import loader
+from jaxalign.data.tokenization.tokenizer import Tokenizer
+from jaxalign.experiments.common import loop
+from jaxalign.experiments.common import stage as training
+from jaxalign.experiments.datasets import preferences
+from jaxalign.experiments.reward_model import scoring
+from jaxalign.models import heads
+from jaxalign.models.config import DecoderConfig
+from jaxalign.runtime.io import checkpoint
+from jaxalign.runtime.plots import html_report
+from jaxalign.runtime.profiling import memory
+
+Coupling = more.MoreConfig | group_dro.GroupDroConfig
+Sections = Sequence[html_report.Figure]
+
+
+class Run(NamedTuple):
+  """A built run, as its hooks see it.
+
+  Attributes:
+    seed: of parameters, order and dropout.
+    train: the `train` section.
+    data: the `data` section.
+    mesh: devices.
+    rules: overrides of the logical table.
+    tokenizer: of the model.
+    pairs: training pairs as the recipe sees them.
+    rows: which of them are learned from, int [M], None for all.
+    held_out: held-out pairs, or None.
+    stage: the built step.
+    scorer: rewards of the same network.
+    rewards_of: `(params, pairs) -> float32 [N, 2, K]`.
+  """
+
+  seed: int
+  train: training.TrainConfig
+  data: preferences.DataConfig
+  mesh: jax.sharding.Mesh
+  rules: tuple[tuple[str, str | None], ...]
+  tokenizer: Tokenizer
+  pairs: preferences.Pairs
+  rows: np.ndarray | None
+  held_out: preferences.Pairs | None
+  stage: training.Stage
+  scorer: scoring.Stage
+  rewards_of: Callable[[Any, preferences.Pairs], np.ndarray]
+
+
+class Hooks:
+  """What surrounds the steps of one run; by default held-out scores alone."""
+
+  def __init__(self, run: Run) -> None:
+    self.run = run
+
+  def first_stage(self) -> training.Stage:
+    """The stage whose `init` is the state before the first step."""
+    return self.run.stage
+
+  def measure(self) -> loop.Measure | None:
+    """`params -> scores` on held-out pairs for the curve, None without any."""
+    run = self.run
+    if run.held_out is None:
+      return None
+    return lambda params: scoring.quick_scores(
+      run.rewards_of(params, run.held_out)
+    )
+
+  def before(
+    self,
+    source: loader.Batches,
+    saved: checkpoint.Checkpoints,
+    workdir: epath.Path,
+  ) -> None:
+    """Once before the loop, also in a run that resumes; nothing by default."""
+
+  def revise(
+    self, step: int, state: TrainState
+  ) -> tuple[TrainState, dict[str, float]]:
+    """After each step and before its checkpoint; see `loop.Revise`."""
+    del step
+    return state, {}
+
+  def finish(
+    self, state: TrainState, workdir: epath.Path
+  ) -> tuple[float, ...] | None:
+    """Once with the state to be exported; the shares of its heads, or None."""
+    del state, workdir
+    return None
+
+  def report_sections(self, params: Any, workdir: epath.Path) -> Sections:
+    """Further sections of the report on held-out pairs."""
+    del params, workdir
+    return ()
+
+
+def _at_the_parameters(
+  model: heads.Model, optimizer: OptimizerConfig
+) -> update.Take:
+  del model, optimizer
+  return update.at_the_parameters
+
+
+def _all_pairs(
+  data: preferences.DataConfig, pairs: preferences.Pairs
+) -> tuple[preferences.Pairs, np.ndarray | None]:
+  del data
+  return pairs, None
+
+
+def _pairs_alone(
+  pairs: loader.Batches,
+  data: preferences.DataConfig,
+  tokenizer: Tokenizer,
+  seed: int,
+) -> loader.Batches:
+  del data, tokenizer, seed
+  return pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """An algorithm of reward learning, ready to be built.
+
+  Attributes:
+    objective: `(model, network, batch_size) -> Objective`, what training
+      optimises.
+    outputs: names of what the model puts out.
+    readout: how outputs are read as rewards.
+    label_cost: distance between the labels of a label model, None of others.
+    take: `(model, optimizer section) -> Take`, where a step takes its gradient.
+    passes: what a step does with each array of tokens, for counting FLOPs.
+    batch_shapes: `(batch_size, length) -> shapes` of a batch.
+    prepare_pairs: `(data section, all training pairs) -> (pairs as the recipe
+      sees them, rows learned from or None for all)`.
+    extra_batches: `(batches of pairs, data section, tokenizer, seed) ->
+      batches` with what is learned from besides.
+    hooks: what surrounds the steps of a run.
+  """
+
+  objective: Callable[[heads.Model, DecoderConfig, int], update.Objective]
+  outputs: tuple[str, ...] = ("reward",)
+  readout: reward_readout.Readout = reward_readout.PLAIN
+  label_cost: tuple[tuple[float, ...], ...] | None = None
+  take: Callable[[heads.Model, OptimizerConfig], update.Take] = (
+    _at_the_parameters
+  )
+  passes: memory.Passes = dataclasses.field(
+    default_factory=lambda: memory.TRAINING
+  )
+  batch_shapes: Callable[[int, int], dict[str, loader.ArraySpec]] = (
+    loader.pair_shapes
+  )
+  prepare_pairs: Callable[
+    [preferences.DataConfig, preferences.Pairs],
+    tuple[preferences.Pairs, np.ndarray | None],
+  ] = _all_pairs
+  extra_batches: Callable[..., Any] = _pairs_alone
+  hooks: Callable[[Run], Hooks] = Hooks
+
+
+def coupled(
+  rows: Callable[[], row_loss.RowLoss], coupling: Coupling | None
+) -> Callable[[heads.Model, DecoderConfig, int], update.Objective]:
+  """`Recipe.objective` of rows under a coupling.
+
+  Args:
+    rows: makes what each row costs, once sizes are counted.
+    coupling: how rows are weighed, None for their mean.
+
+  Returns:
+    `(model, network, batch_size) -> Objective`.
+  """
+
+  def objective(
+    model: heads.Model, network: DecoderConfig, batch_size: int
+  ) -> update.Objective:
+    made = rows()
+    return row_loss.couple(
+      bradley_terry.pair_forward(model.apply, dropout=network.dropout > 0),
+      made,
+      row_loss.mean(made)
+      if coupling is None
+      else coupling.couple(
+        made, batch_size=batch_size, num_features=network.embed_dim
+      ),
+    )
+
+  return objective
+
+
+def refuse_other_losses(name: str, loss: bradley_terry.PairLossConfig) -> None:
+  """Raises ValueError where `loss` is changed and the recipe does not read it.
+
+  Args:
+    name: of the recipe.
+    loss: the `loss` section.
+  """
+  if loss != bradley_terry.PLAIN:
+    raise ValueError(
+      f"recipe {name!r} has a loss of its own: loss must be "
+      f"{bradley_terry.PLAIN}, got {loss}; leave the section as it is, or take "
+      "a recipe that learns from pairs"
+    )
+
+
+def check_coupling(
+  name: str, got: str, allowed: Sequence[str], why: str
+) -> None:
+  """Raises ValueError where a recipe does not go with a coupling.
+
+  Args:
+    name: of the recipe.
+    got: name of the coupling.
+    allowed: names of those that it goes with.
+    why: it does not go with others.
+  """
+  if got not in allowed:
+    names = " or ".join([*map(repr, allowed), "None"])
+    raise ValueError(
+      f"recipe {name!r} does not go with coupling {got!r}, as {why}: coupling "
+      f"must be {names}; change it, or take recipe 'bradley_terry' with {got!r}"
+    )
