@@ -18,7 +18,7 @@ from jaxalign.models.config import DecoderConfig
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import checkpoint, progress_bar
-from jaxalign.runtime.plots import html_report, rewards
+from jaxalign.runtime.plots import figures, html_report
 
 START = "features_start.json"
 NUM_PAIRS = 500
