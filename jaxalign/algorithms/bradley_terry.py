@@ -29,10 +29,10 @@ class PairLossConfig:
       where the labels begin.
   """
 
-  labels: str
-  flip_rate: float
-  margin: str | None
-  centering: float
+  labels: str = "hard"
+  flip_rate: float = 0.0
+  margin: str | None = None
+  centering: float = 0.0
   denoise: DenoiseConfig | None = None
 
   def __post_init__(self) -> None:

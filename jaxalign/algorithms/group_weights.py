@@ -56,14 +56,14 @@ class WelfareConfig:
     group: number of the group, of single.
   """
 
-  kind: str
-  shares: tuple[float, ...] | None
-  temperature: float | None
-  step_size: float | None
-  order: float | None
-  alpha: float | None
-  floor: float | None
-  group: int | None
+  kind: str = "maxmin"
+  shares: tuple[float, ...] | None = None
+  temperature: float | None = None
+  step_size: float | None = None
+  order: float | None = None
+  alpha: float | None = None
+  floor: float | None = None
+  group: int | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a knob missing, spare or out of range."""

@@ -27,12 +27,12 @@ class KLConfig:
       fifth; else None.
   """
 
-  place: str
-  estimator: str
-  coef: float
-  controller: str
-  target: float | None
-  horizon: float | None
+  place: str = "reward"
+  estimator: str = "k1"
+  coef: float = 0.05
+  controller: str = "fixed"
+  target: float | None = None
+  horizon: float | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

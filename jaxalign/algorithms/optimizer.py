@@ -25,13 +25,13 @@ class OptimizerConfig:
   """
 
   learning_rate: float
-  schedule: str
-  warmup_steps: int
-  b1: float
-  b2: float
-  eps: float
-  weight_decay: float
-  clip_norm: float | None
+  schedule: str = "cosine"
+  warmup_steps: int = 0
+  b1: float = 0.9
+  b2: float = 0.99
+  eps: float = 1e-8
+  weight_decay: float = 0.0
+  clip_norm: float | None = 1.0
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

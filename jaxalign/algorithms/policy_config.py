@@ -37,16 +37,16 @@ class PolicyConfig:
       which the rest of the iteration's steps change nothing; None is off.
   """
 
-  kind: str
-  clip_eps: float | None
-  dual_clip: float | None
-  entropy_coef: float | None
-  whiten: bool
-  aggregation: str
-  importance_limit: float | None
-  epochs: int
-  minibatches: int
-  stop_kl: float | None
+  kind: str = "ppo"
+  clip_eps: float | None = 0.2
+  dual_clip: float | None = None
+  entropy_coef: float | None = None
+  whiten: bool = True
+  aggregation: str = "token_mean"
+  importance_limit: float | None = None
+  epochs: int = 4
+  minibatches: int = 1
+  stop_kl: float | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
@@ -96,12 +96,12 @@ class CriticConfig:
     high: the greatest of them; the rest lie evenly between.
   """
 
-  kind: str
-  init_from: str | None
-  coef: float | None
-  clip: float | None
-  discount: float | None
-  gae_lambda: float | None
+  kind: str = "separate"
+  init_from: str | None = None
+  coef: float | None = None
+  clip: float | None = 0.2
+  discount: float | None = 1.0
+  gae_lambda: float | None = 0.95
   num_atoms: int | None = None
   low: float | None = None
   high: float | None = None

@@ -29,13 +29,13 @@ class RewardConfig:
     repetition_ngram: n, >= 1; None exactly where `repetition` is.
   """
 
-  scale: str
-  clip: float | None
-  missing_eos: float | None
-  overlong: float | None
-  overlong_buffer: int | None
-  repetition: float | None
-  repetition_ngram: int | None
+  scale: str = "none"
+  clip: float | None = None
+  missing_eos: float | None = 1.0
+  overlong: float | None = None
+  overlong_buffer: int | None = None
+  repetition: float | None = None
+  repetition_ngram: int | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

@@ -35,12 +35,12 @@ class AuditConfig:
     disagreement: share of pairs on which exactly one of two models is right.
   """
 
-  num_samples: int
-  num_rows: int
-  similarity: float
-  num_bins: int
-  accuracy: float
-  disagreement: float
+  num_samples: int = 999
+  num_rows: int = 20_000
+  similarity: float = 0.8
+  num_bins: int = 10
+  accuracy: float = 0.7
+  disagreement: float = 0.3
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
@@ -51,7 +51,7 @@ class AuditConfig:
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """Everything `audit` reads.
 
@@ -62,9 +62,9 @@ class Config:
     audit: what is asked.
   """
 
-  seed: int
+  seed: int = 0
   data: preferences.DataConfig
-  audit: AuditConfig
+  audit: AuditConfig = AuditConfig()
 
 
 class Split(NamedTuple):

@@ -26,7 +26,7 @@ from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import filesystem, progress_bar
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """Everything `best_of_n` reads.
 
@@ -46,17 +46,17 @@ class Config:
     mesh: devices of the sources' models.
   """
 
-  seed: int
+  seed: int = 0
   data: candidates.PromptsConfig
-  policy: str | None
-  num_samples: int
+  policy: str | None = None
+  num_samples: int = 4
   sampling: answers.SamplingConfig
   source: reward_source.RewardSourceConfig
-  pick_by: str
-  oracle: reward_source.RewardSourceConfig | None
-  chunk: int
-  num_resamples: int
-  mesh: meshes.MeshConfig
+  pick_by: str = "mean"
+  oracle: reward_source.RewardSourceConfig | None = None
+  chunk: int = 64
+  num_resamples: int = 1000
+  mesh: meshes.MeshConfig = meshes.MeshConfig()
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

@@ -9,6 +9,7 @@ with --strict 4 if all fit but one replicates what it should not.
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -255,6 +256,12 @@ def _messages(found: list[dict[str, Any]]) -> table.Table:
   return messages
 
 
+def _kind(argv: Sequence[str]) -> type[Any] | None:
+  """The config dataclass of --stage, None where there is no such stage."""
+  stage = STAGES.get(command_line.value_of(argv, "stage") or "train_reward")
+  return None if stage is None else stage.Config
+
+
 def main() -> None:
   """Compiles from the command line."""
   command_line.define_config()
@@ -278,9 +285,7 @@ def main() -> None:
       )
     return exit_status(result, strict=values.strict)
 
-  command_line.launch(
-    start, kind_of=lambda: STAGES[flags.FLAGS["stage"].value].Config
-  )
+  command_line.launch(start, kind_of=_kind)
 
 
 if __name__ == "__main__":

@@ -43,10 +43,10 @@ class EnsembleConfig:
       None for all. Fewer hold less memory, and results are the same.
   """
 
-  num_members: int
-  batch_size: int
-  fraction: float
-  num_shown: int
+  num_members: int = 10
+  batch_size: int = 64
+  fraction: float = 0.1
+  num_shown: int = 20
   at_once: int | None = None
 
   def __post_init__(self) -> None:
@@ -68,18 +68,30 @@ class EnsembleConfig:
     return self.num_members if self.at_once is None else self.at_once
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-  """Everything `denoise` reads."""
+  """Everything `denoise` reads.
 
-  seed: int
+  Attributes:
+    seed: of the initial weights and the order of the data; each member has its
+      own, derived from it.
+    data: preference pairs and how they are tokenised.
+    model: the pretrained folder or the sizes of a model from scratch.
+    loss: how a pair becomes a loss.
+    optimizer: AdamW and its schedule, of each member.
+    train: steps, batches, evaluations and checkpoints.
+    ensemble: how many models there are and what the page shows of them.
+    mesh: devices per axis.
+  """
+
+  seed: int = 0
   data: preferences.DataConfig
   model: backbone.BackboneConfig
-  loss: bradley_terry.PairLossConfig
+  loss: bradley_terry.PairLossConfig = bradley_terry.PairLossConfig()
   optimizer: optimizers.OptimizerConfig
   train: training.Schedule
-  ensemble: EnsembleConfig
-  mesh: meshes.MeshConfig
+  ensemble: EnsembleConfig = EnsembleConfig()
+  mesh: meshes.MeshConfig = meshes.MeshConfig()
 
   def __post_init__(self) -> None:
     """Raises ValueError where the loss reads what this stage is to find."""

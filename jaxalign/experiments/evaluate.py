@@ -31,7 +31,7 @@ from jaxalign.runtime.io import artifact
 from jaxalign.runtime.plots import html_report
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """Everything `evaluate` reads.
 
@@ -46,13 +46,13 @@ class Config:
     mesh: devices.
   """
 
-  seed: int
+  seed: int = 0
   data: preferences.DataConfig
   models: tuple[str, ...]
-  average: bool
-  dtype: str
-  eval: pair_scores.EvalConfig
-  mesh: meshes.MeshConfig
+  average: bool = False
+  dtype: str = "float32"
+  eval: pair_scores.EvalConfig = pair_scores.EvalConfig()
+  mesh: meshes.MeshConfig = meshes.MeshConfig()
 
 
 def build(config: Config, mesh: jax.sharding.Mesh) -> scoring.Stage:

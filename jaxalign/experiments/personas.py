@@ -36,7 +36,7 @@ log = logging.getLogger("jaxalign")
 CHUNK = 64  # texts asked about at once, which bounds memory
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PersonasConfig:
   """Personas to ask, and how their votes become distributions.
 
@@ -51,11 +51,11 @@ class PersonasConfig:
   """
 
   file: str
-  prior_strength: float
-  min_votes: int
+  prior_strength: float = 5.0
+  min_votes: int = 10
   price_prompt: float
   price_completion: float
-  budget: float | None
+  budget: float | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
@@ -68,7 +68,7 @@ class PersonasConfig:
       raise ValueError(f"min_votes must be >= 1, got {self.min_votes}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """Everything `personas` reads.
 
@@ -79,9 +79,9 @@ class Config:
     personas: who votes.
   """
 
-  seed: int
+  seed: int = 0
   data: preferences.DataConfig
-  endpoint: prompts.EndpointConfig
+  endpoint: prompts.EndpointConfig = prompts.EndpointConfig()
   personas: PersonasConfig
 
 

@@ -91,7 +91,7 @@ class StepConfig:
   name: str
   stage: str
   config: str
-  changes: tuple[str, ...]
+  changes: tuple[str, ...] = ()
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for an unknown stage or a torn change."""
@@ -101,7 +101,7 @@ class StepConfig:
         raise ValueError(f"changes must be KEY=VALUE, got {change!r}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """Everything `pipeline` reads.
 
@@ -113,8 +113,8 @@ class Config:
     rounds: which policies are rounds of one, or None.
   """
 
-  seed: int
-  crowd_seed: int
+  seed: int = 0
+  crowd_seed: int = 0
   steps: tuple[StepConfig, ...]
   fairness: FairnessConfig | None = None
   rounds: policy_rounds.RoundsConfig | None = None
@@ -148,6 +148,9 @@ def resolve(config: Config, step: StepConfig, workdir: epath.Path) -> Any:
     made = command_line.load_file(path, variant)
   except ValueError as error:
     raise ValueError(f"steps: {step.name}: {error}") from error
+  kind = STAGES[step.stage].config
+  changes = [change.partition("=")[::2] for change in step.changes]
+  made = command_line.completed(kind, made, changes)
   if "seed" in made:  # `score` draws nothing
     made.seed = config.seed
   # `sample` reads its sources without a section.
@@ -159,22 +162,19 @@ def resolve(config: Config, step: StepConfig, workdir: epath.Path) -> Any:
     if earlier.name == step.name:
       break
     folders[earlier.name] = str(workdir / earlier.name)
-  for change in step.changes:
-    key, _, text = change.partition("=")
+  for key, text in changes:
     try:
       text = text.format_map(folders)
     except (KeyError, ValueError, IndexError) as error:
       raise ValueError(
-        f"steps: {step.name}: {change!r} names no earlier step; there are: "
+        f"steps: {step.name}: '{key}={text}' names no earlier step; there are: "
         f"{', '.join(folders) or 'none'}"
       ) from error
     if not command_line.is_reached(made, key):
-      reason = command_line.unreached(key, path, STAGES[step.stage].config)
+      reason = command_line.unreached(key, path, kind)
       raise ValueError(f"steps: {step.name}: {reason}")
     _set(made, key, text)
-  return configuration.to_dataclass(
-    STAGES[step.stage].config, made, path=step.name
-  )
+  return configuration.to_dataclass(kind, made, path=step.name)
 
 
 def _set(made: ml_collections.ConfigDict, key: str, text: str) -> None:

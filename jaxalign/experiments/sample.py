@@ -33,7 +33,7 @@ log = logging.getLogger("jaxalign")
 FILE = "responses.jsonl"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """Everything `sample` reads.
 
@@ -59,22 +59,22 @@ class Config:
       as those that the policy was trained with.
   """
 
-  seed: int
+  seed: int = 0
   files: tuple[str, ...]
-  limit: int | None
-  on_bad_record: str
-  extra_columns: tuple[str, ...]
-  crowd_seed: int
+  limit: int | None = None
+  on_bad_record: str = "error"
+  extra_columns: tuple[str, ...] = ()
+  crowd_seed: int = 0
   model: str
-  dtype: str
-  num_responses: int
-  batch_size: int
+  dtype: str = "float32"
+  num_responses: int = 5
+  batch_size: int = 80
   max_prompt_length: int
   max_new_tokens: int
-  temperature: float
-  top_p: float | None
-  repetition_penalty: float
-  mesh: meshes.MeshConfig
+  temperature: float = 0.8
+  top_p: float | None = 0.9
+  repetition_penalty: float = 1.1
+  mesh: meshes.MeshConfig = meshes.MeshConfig()
   end_ids: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import artifact, filesystem
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """Everything `score` reads.
 
@@ -38,11 +38,11 @@ class Config:
   """
 
   model: str
-  dtype: str
-  calibrated: bool
+  dtype: str = "float32"
+  calibrated: bool = False
   data: preferences.DataConfig
-  batch_size: int
-  mesh: meshes.MeshConfig
+  batch_size: int = 64
+  mesh: meshes.MeshConfig = meshes.MeshConfig()
 
 
 def build(config: Config, mesh: jax.sharding.Mesh) -> scoring.Stage:

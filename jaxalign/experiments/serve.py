@@ -45,8 +45,8 @@ class Config:
   """
 
   source: reward_source.RewardSourceConfig
-  serve: ServeConfig
-  mesh: meshes.MeshConfig
+  serve: ServeConfig = ServeConfig()
+  mesh: meshes.MeshConfig = meshes.MeshConfig()
 
 
 def make_server(

@@ -26,16 +26,25 @@ from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import artifact, checkpoint
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
-  """Everything `sft` reads."""
+  """Everything `sft` reads.
 
-  seed: int
+  Attributes:
+    seed: of the initial weights, the order of the data and dropout.
+    data: prompts with their answers, and how they are tokenised.
+    model: the pretrained folder or the sizes of a model from scratch.
+    optimizer: AdamW and its schedule.
+    train: steps, batches, evaluations and checkpoints.
+    mesh: devices per axis.
+  """
+
+  seed: int = 0
   data: sft_data.TextConfig
   model: backbone.BackboneConfig
   optimizer: optimizers.OptimizerConfig
   train: training.Schedule
-  mesh: meshes.MeshConfig
+  mesh: meshes.MeshConfig = meshes.MeshConfig()
 
 
 def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:

@@ -42,10 +42,10 @@ class GridConfig:
     shares: of each group in the crowd, sum 1; one goal per group.
   """
 
-  size: int
-  horizon: int
-  num_starts: int
-  shares: tuple[float, ...]
+  size: int = 4
+  horizon: int = 6
+  num_starts: int = 3
+  shares: tuple[float, ...] = (0.75, 0.25)
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
@@ -66,8 +66,8 @@ class ClimbConfig:
     learning_rate: at the start; it falls to 0 along a cosine.
   """
 
-  num_steps: int
-  learning_rate: float
+  num_steps: int = 2_000
+  learning_rate: float = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +82,9 @@ class Config:
   """
 
   seeds: tuple[int, ...]
-  grid: GridConfig
-  beta: float
-  train: ClimbConfig
+  grid: GridConfig = GridConfig()
+  beta: float = 0.05
+  train: ClimbConfig = ClimbConfig()
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

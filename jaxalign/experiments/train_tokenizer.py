@@ -34,12 +34,12 @@ class TextConfig:
   """
 
   train_files: tuple[str, ...]
-  on_bad_record: str
-  extra_columns: tuple[str, ...]
-  crowd_seed: int
+  on_bad_record: str = "error"
+  extra_columns: tuple[str, ...] = ()
+  crowd_seed: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """Everything `train_tokenizer` reads.
 
@@ -49,7 +49,7 @@ class Config:
     vocab_size: tokens at most, the 256 bytes and three markers among them.
   """
 
-  seed: int
+  seed: int = 0
   data: TextConfig
   vocab_size: int
 

@@ -34,7 +34,7 @@ TEXTS = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """Checkpoint to verify, and tolerances.
 
@@ -48,13 +48,13 @@ class Config:
     round_trip: also save the parameters and read them back, bit for bit.
   """
 
-  seed: int
+  seed: int = 0
   model: str
-  rows: int
-  length: int
-  tolerance: float
-  padding_tolerance: float
-  round_trip: bool
+  rows: int = 8
+  length: int = 128
+  tolerance: float = 1e-4
+  padding_tolerance: float = 1e-4
+  round_trip: bool = True
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

@@ -28,7 +28,7 @@ from jaxalign.runtime.io import progress_bar
 CHUNK = 1024  # answers scored at a time, for the bar
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """Everything `win_rates` reads.
 
@@ -46,15 +46,15 @@ class Config:
     mesh: devices of the source's models.
   """
 
-  seed: int
+  seed: int = 0
   first: tuple[str, ...]
   second: tuple[str, ...]
   source: reward_source.RewardSourceConfig
-  crowd_seed: int
-  margin: float
-  judge: llm_judge.JudgeConfig | None
-  num_resamples: int
-  mesh: meshes.MeshConfig
+  crowd_seed: int = 0
+  margin: float = 0.0
+  judge: llm_judge.JudgeConfig | None = None
+  num_resamples: int = 1000
+  mesh: meshes.MeshConfig = meshes.MeshConfig()
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

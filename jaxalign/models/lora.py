@@ -37,9 +37,9 @@ class LoraConfig:
     ValueError: a field is out of range or names no projection.
   """
 
-  rank: int
-  alpha: float
-  targets: tuple[str, ...]
+  rank: int = 8
+  alpha: float = 32.0
+  targets: tuple[str, ...] = ("query", "value")
 
   def __post_init__(self) -> None:
     if isinstance(self.rank, bool) or self.rank < 1:

@@ -28,13 +28,13 @@ class ConnectionConfig:
     max_backoff_s: the longest wait, also where the server asks for more.
   """
 
-  key_variable: str | None
-  concurrency: int
-  requests_per_minute: float | None
-  timeout_s: float
-  max_attempts: int
-  backoff_s: float
-  max_backoff_s: float
+  key_variable: str | None = None
+  concurrency: int = 4
+  requests_per_minute: float | None = None
+  timeout_s: float = 60.0
+  max_attempts: int = 6
+  backoff_s: float = 1.0
+  max_backoff_s: float = 60.0
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
@@ -60,12 +60,14 @@ class EndpointConfig(ConnectionConfig):
     model: name the endpoint knows it by.
     temperature: of sampling, >= 0.
     max_tokens: of an answer.
+    concurrency: requests under way at a time.
   """
 
-  url: str
-  model: str
-  temperature: float
-  max_tokens: int
+  url: str = "http://localhost:8000/v1"
+  model: str = "default"
+  temperature: float = 0.7
+  max_tokens: int = 64
+  concurrency: int = 16
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

@@ -184,4 +184,4 @@ def main(
       multihost.barrier("workdir")
       run(config, workdir, **{k: option() for k, option in options.items()})
 
-  command_line.launch(start, kind_of=lambda: kind)
+  command_line.launch(start, kind_of=lambda _: kind)

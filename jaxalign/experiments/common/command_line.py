@@ -2,13 +2,15 @@
 
 import ast
 import difflib
+import functools
+import operator
 import os
 import pathlib
 import re
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import ml_collections
@@ -51,6 +53,50 @@ def _section(text: Any) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(value)
 
 
+class _ConfigFile(flags.ArgumentParser):
+  """Reads --config and fills in its stage's defaults.
+
+  An override is then parsed by the type of its key, whether the file sets that
+  key or leaves it at its default.
+  """
+
+  def __init__(self) -> None:
+    self.kind: Any = None
+    self.changes: list[tuple[str, str]] = []
+
+  def parse(self, argument: Any) -> Any:
+    """The config of FILE.py[:variant]; ValueError where it does not run."""
+    path, _, variant = argument.partition(":")
+    made = load_file(path, variant)
+    return (
+      made if self.kind is None else completed(self.kind, made, self.changes)
+    )
+
+
+def completed(
+  kind: type[Any],
+  made: ml_collections.ConfigDict,
+  changes: Iterable[tuple[str, str]],
+) -> ml_collections.ConfigDict:
+  """A config with the defaults of its stage, before changes are made to it.
+
+  Args:
+    kind: the stage's config dataclass.
+    made: what a config file gives.
+    changes: dotted keys with what they will be set to. One that names another
+      kind of section, such as `recipe.name`, decides which defaults it has.
+
+  Returns:
+    Another ConfigDict.
+  """
+  made = ml_collections.ConfigDict(made)
+  for key, text in changes:
+    section, _, last = key.rpartition(".")
+    if last == "name" and is_reached(made, key) and section:
+      functools.reduce(operator.getitem, section.split("."), made)[last] = text
+  return config.completed(kind, made)
+
+
 def define_config() -> None:
   """Defines --config and its overrides.
 
@@ -72,20 +118,21 @@ def define_config() -> None:
     lock_config=False,
     accept_new_attributes=True,
   )
+  flags.FLAGS["config"].parser = _ConfigFile()
 
 
 def launch(
   start: Callable[[list[str]], int | None],
   *,
-  kind_of: Callable[[], Any] = lambda: None,
+  kind_of: Callable[[Sequence[str]], Any] = lambda argv: None,
   known_only: bool = False,
 ) -> None:
   """Parses the flags and runs; a user error is one line and exit status 2.
 
   Args:
     start: takes the arguments that are no flags, gives the exit status.
-    kind_of: gives the stage's config dataclass, for near names of keys; None
-      where no config is read.
+    kind_of: takes the arguments, gives the stage's config dataclass: its
+      defaults, and near names of keys; None where no config is read.
     known_only: leave flags that are not defined among the arguments.
   """
   flags.DEFINE_bool("verbose", False, "Show the traceback of every error.")
@@ -103,9 +150,12 @@ def launch(
     path, _ = config_file(argv)
     try:
       check_file(path)
+      if "config" in flags.FLAGS:
+        parser = flags.FLAGS["config"].parser
+        parser.kind, parser.changes = kind_of(argv), _changes(argv)
       return flags.FLAGS(argv, known_only=known_only)
     except Exception as error:
-      mistake = ValueError(_reason(argv, error, kind_of()))
+      mistake = ValueError(_reason(argv, error, kind_of(argv)))
       mistake.__cause__ = error
       status = user_errors.report(mistake, verbose="--verbose" in argv)
       raise SystemExit(status) from error
@@ -149,13 +199,26 @@ def with_shipped(argv: Sequence[str]) -> list[str]:
 
 def config_file(argv: Sequence[str]) -> tuple[str | None, str]:
   """Path and variant of --config among arguments; None without one."""
+  value = value_of(argv, "config")
+  if value is None:
+    return None, ""
+  path, _, variant = value.partition(":")
+  return path, variant
+
+
+def value_of(argv: Sequence[str], flag: str) -> str | None:
+  """What a flag is given among arguments that are not yet parsed, or None."""
   for i, argument in enumerate(argv):
     name, equals, value = argument.partition("=")
-    if name in ("--config", "-config"):
-      value = value if equals else "".join(argv[i + 1 : i + 2])
-      path, _, variant = value.partition(":")
-      return path, variant
-  return None, ""
+    if name in (f"--{flag}", f"-{flag}"):
+      return value if equals else "".join(argv[i + 1 : i + 2])
+  return None
+
+
+def _changes(argv: Sequence[str]) -> list[tuple[str, str]]:
+  """The overrides of single keys, each with its text."""
+  found = (re.match(r"--?config\.([\w.]+)=(.*)", text) for text in argv)
+  return [match.groups() for match in found if match is not None]
 
 
 def check_file(path: str | None) -> None:
@@ -234,7 +297,9 @@ def _reason(argv: Sequence[str], error: Exception, kind: Any) -> str:
       return str(fault)
     for argument in argv if kind is not None else ():
       key = re.match(r"--?(?:no)?config\.([\w.]+)", argument)
-      if key is not None and not is_reached(made, key.group(1)):
+      if key is not None and not is_reached(
+        completed(kind, made, _changes(argv)), key.group(1)
+      ):
         return with_stage(unreached(key.group(1), path, kind), path, kind)
   absent = _ABSENT.fullmatch(str(error))
   if absent is not None:

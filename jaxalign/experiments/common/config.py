@@ -8,6 +8,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+import ml_collections
 from etils import epath
 
 from jaxalign.experiments.common import key_names
@@ -19,7 +20,7 @@ T = TypeVar("T")
 def to_dataclass(
   kind: type[T], config: Mapping[str, Any], path: str = "config"
 ) -> T:
-  """A frozen dataclass with exactly the keys of a config.
+  """A frozen dataclass of a config; a key that is left out has its default.
 
   Args:
     kind: a dataclass; nested dataclasses take nested configs.
@@ -30,19 +31,74 @@ def to_dataclass(
     An instance of `kind`.
 
   Raises:
-    ValueError: unknown or missing keys, or a value its dataclass refuses.
+    ValueError: unknown keys, keys left out that have no default, or a value
+      its dataclass refuses.
     TypeError: a value of the wrong type.
   """
   key_names.check(kind, config, path)
   return _made(kind, config, path)
 
 
+def completed(
+  kind: type[Any], config: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+  """A config with the defaults of its stage, each key open to its own type.
+
+  Whoever parses an override of a key sees what type it has, also where the
+  file leaves it out. What is wrong stays as it is, for `to_dataclass` to name.
+
+  Args:
+    kind: a dataclass; nested dataclasses take nested configs.
+    config: the config of a file.
+
+  Returns:
+    Another ConfigDict. Keys without a default that are left out stay so.
+  """
+  hints = typing.get_type_hints(kind)
+  defaults = {
+    field.name: field.default
+    for field in dataclasses.fields(kind)
+    if field.default is not dataclasses.MISSING
+  }
+  values = {**defaults, **key_names.left_out(kind, config), **config}
+  made = ml_collections.ConfigDict()
+  for name, value in values.items():
+    made[name] = _open(hints.get(name), value)
+  return made
+
+
+def _open(hint: Any, value: Any) -> Any:
+  """A value that takes others of its annotation, None among them if allowed."""
+  sections = key_names.sections_of(hint)
+  if dataclasses.is_dataclass(value):
+    # Not asdict, which would go all the way down.
+    fields = dataclasses.fields(value)
+    value = {field.name: getattr(value, field.name) for field in fields}
+  if key_names.is_mapping(value):
+    if len(sections) > 1:
+      name = value.get("name")
+      sections = [one for one in sections if name in key_names.names(one)]
+    return completed(sections[0], value) if sections else value
+  inner = [a for a in typing.get_args(hint) if a is not type(None)]
+  optional = typing.get_origin(hint) in (typing.Union, types.UnionType)
+  allowed = inner[0] if optional and len(inner) == 1 else hint
+  allowed = typing.get_origin(allowed) or allowed
+  if sections and value is None:
+    allowed = dict
+  if allowed is float and type(value) is int:
+    value = float(value)
+  if optional and (value is None or isinstance(value, allowed)):
+    return ml_collections.FieldReference(value, field_type=allowed)
+  return value
+
+
 def _made(kind: type[T], config: Mapping[str, Any], path: str) -> T:
   """The dataclass of a section whose keys are known to be right."""
   hints = typing.get_type_hints(kind)
+  given = {**key_names.left_out(kind, config), **config}
   values = {
-    name: _convert(hints[name], config[name], f"{path}.{name}")
-    for name in config
+    name: _convert(hints[name], value, f"{path}.{name}")
+    for name, value in given.items()
   }
   try:
     return kind(**values)

@@ -26,6 +26,11 @@ def sections_of(hint: Any) -> list[Any]:
   return []
 
 
+def names(kind: Any) -> tuple[str, ...]:
+  """What the literal `name` of a dataclass may be."""
+  return typing.get_args(typing.get_type_hints(kind)["name"])
+
+
 def named(kinds: Sequence[Any], value: Any, path: str) -> Any:
   """The one of several dataclasses whose literal `name` a section gives.
 
@@ -45,11 +50,7 @@ def named(kinds: Sequence[Any], value: Any, path: str) -> Any:
     return kinds[0]
   if not is_mapping(value):
     raise TypeError(f"{path} must be a mapping, got {value!r}")
-  by_name = {
-    name: kind
-    for kind in kinds
-    for name in typing.get_args(typing.get_type_hints(kind)["name"])
-  }
+  by_name = {name: kind for kind in kinds for name in names(kind)}
   allowed = ", ".join(map(repr, sorted(by_name)))
   if "name" not in value:
     raise ValueError(f"missing key {path}.name, one of {allowed}")
@@ -70,31 +71,25 @@ def check(kind: Any, config: Any, path: str) -> None:
 
   Raises:
     TypeError: a section that is none.
-    ValueError: unknown keys, with the nearest names; else missing keys, with
-      the defaults of what else their section takes.
+    ValueError: unknown keys, with the nearest names; else all missing keys that
+      have no default.
   """
   unknown: list[str] = []
   missing: list[str] = []
-  defaults: list[str] = []
   for at, section, found in _sections(kind, config, path):
     fields = {field.name: field for field in dataclasses.fields(section)}
     unknown += _unknown(kind, [*fields], at, [*found], path)
-    absent = [field for name, field in fields.items() if name not in found]
-    needed = [field.name for field in absent if _has_no_default(field)]
-    missing += [f"{at}.{name}" for name in needed]
-    if needed:
-      defaults += [
-        f"{at}.{field.name}={field.default!r}"
-        for field in absent
-        # A section has defaults of its own, key by key.
-        if not _has_no_default(field) and not sections_of(field.type)
-      ]
+    given = {*found, *left_out(section, found)}
+    missing += [
+      f"{at}.{name}"
+      for name, field in fields.items()
+      if name not in given and _has_no_default(field)
+    ]
   if unknown:
     raise ValueError("; ".join(unknown))
   if missing:
     keys = "key" if len(missing) == 1 else "keys"
-    others = f"; by default {', '.join(defaults)}" if defaults else ""
-    raise ValueError(f"missing {keys} {', '.join(missing)}{others}")
+    raise ValueError(f"missing {keys} {', '.join(missing)}")
 
 
 def _sections(
@@ -103,14 +98,34 @@ def _sections(
   """Path, dataclass and content of a section and of all sections in it."""
   yield path, kind, config
   hints = typing.get_type_hints(kind)
-  for key in config:
-    kinds, value, at = sections_of(hints.get(key)), config[key], f"{path}.{key}"
+  given = {**left_out(kind, config), **config}
+  for key, value in given.items():
+    kinds, at = sections_of(hints.get(key)), f"{path}.{key}"
     if kinds and is_mapping(value):
       yield from _sections(named(kinds, value, at), value, at)
     elif kinds and isinstance(value, (list, tuple)):
       for i, entry in enumerate(value):
         if is_mapping(entry):
           yield from _sections(kinds[0], entry, f"{at}[{i}]")
+
+
+def left_out(kind: Any, config: Any) -> dict[str, Any]:
+  """Empty sections for those that a config leaves out and that must be there.
+
+  Their keys may all have defaults; those that have none are named one by one.
+
+  Args:
+    kind: a dataclass.
+    config: its section of a config.
+  """
+  hints = typing.get_type_hints(kind)
+  return {
+    field.name: {}
+    for field in dataclasses.fields(kind)
+    if field.name not in config
+    and _has_no_default(field)
+    and dataclasses.is_dataclass(hints[field.name])
+  }
 
 
 def _has_no_default(field: dataclasses.Field[Any]) -> bool:

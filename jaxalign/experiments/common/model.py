@@ -16,7 +16,7 @@ from jaxalign.models.lora import LoraConfig
 from jaxalign.runtime.io import filesystem
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Architecture:
   """A decoder from scratch.
 
@@ -27,7 +27,7 @@ class Architecture:
       how the weights are saved.
     num_layers: blocks.
     num_heads: query heads.
-    num_kv_heads: key and value heads, divides num_heads.
+    num_kv_heads: key and value heads, a divisor of num_heads; None for as many.
     embed_dim: width; head size is embed_dim / num_heads.
     mlp_dim: inner width of the MLP.
     vocab_size: rows of the token embedding, at least the tokenizer's; None for
@@ -36,14 +36,20 @@ class Architecture:
     tie_embeddings: a language model's head is the token embedding.
   """
 
-  family: str
+  family: str = "llama"
   num_layers: int
   num_heads: int
-  num_kv_heads: int
+  num_kv_heads: int | None = None
   embed_dim: int
   mlp_dim: int
   vocab_size: int | None = None
   tie_embeddings: bool = True
+
+  def __post_init__(self) -> None:
+    """Fills in the number of key and value heads."""
+    if self.num_kv_heads is None:
+      # config.json says what ran.
+      object.__setattr__(self, "num_kv_heads", self.num_heads)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +70,12 @@ class BackboneConfig:
       "splash" (TPU), without which sequences of thousands of tokens do not fit.
   """
 
-  init_from: str | None
-  architecture: Architecture | None
-  dropout: float
-  dtype: str
-  remat: str
-  unroll: int
+  init_from: str | None = None
+  architecture: Architecture | None = None
+  dropout: float = 0.0
+  dtype: str = "float32"
+  remat: str = "none"
+  unroll: int = 1
   lora: LoraConfig | None = None
   attention: str = "dense"
 

@@ -39,12 +39,12 @@ class Schedule:
   """
 
   num_steps: int
-  batch_size: int
-  accumulation: int
-  eval_every: int | None
-  checkpoint_every: int
-  keep_last: int
-  max_bad_steps: int
+  batch_size: int = 32
+  accumulation: int = 1
+  eval_every: int | None = None
+  checkpoint_every: int = 500
+  keep_last: int = 2
+  max_bad_steps: int = 10
   digests: bool = dataclasses.field(default=True, kw_only=True)
 
   def __post_init__(self) -> None:
@@ -69,10 +69,10 @@ class TrainConfig(Schedule):
     num_reference: training pairs whose rewards calibrate the exported model.
   """
 
-  parallel: str
-  keep_best: int
-  export: str
-  num_reference: int
+  parallel: str = "jit"
+  keep_best: int = 1
+  export: str = "last"
+  num_reference: int = 512
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

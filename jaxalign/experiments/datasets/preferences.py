@@ -57,20 +57,20 @@ class DataConfig:
   """
 
   train_files: tuple[str, ...]
-  eval_files: tuple[str, ...]
-  split_by: str | None
-  eval_fraction: float | None
-  tokenizer: str | None
-  chat_template: str | None
-  max_length: int
-  buckets: tuple[int, ...]
-  on_bad_record: str
-  extra_columns: tuple[str, ...]
-  crowd_seed: int
-  streaming: bool
-  mixing: str
-  pairs_per_source: int | None
-  prefetch: int
+  eval_files: tuple[str, ...] = ()
+  split_by: str | None = None
+  eval_fraction: float | None = None
+  tokenizer: str | None = None
+  chat_template: str | None = None
+  max_length: int = 512
+  buckets: tuple[int, ...] = (256, 512)
+  on_bad_record: str = "error"
+  extra_columns: tuple[str, ...] = ()
+  crowd_seed: int = 0
+  streaming: bool = False
+  mixing: str = "proportional"
+  pairs_per_source: int | None = None
+  prefetch: int = 4
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for values that do not go together."""

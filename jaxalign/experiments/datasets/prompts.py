@@ -15,7 +15,7 @@ from jaxalign.runtime.distributed import multihost
 log = logging.getLogger("jaxalign")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptConfig:
   """Prompt files, and how they become tokens and batches.
 
@@ -34,13 +34,13 @@ class PromptConfig:
   """
 
   train_files: tuple[str, ...]
-  eval_files: tuple[str, ...]
-  tokenizer: str | None
+  eval_files: tuple[str, ...] = ()
+  tokenizer: str | None = None
   max_prompt_length: int
-  on_bad_record: str
-  extra_columns: tuple[str, ...]
-  crowd_seed: int
-  prefetch: int
+  on_bad_record: str = "error"
+  extra_columns: tuple[str, ...] = ()
+  crowd_seed: int = 0
+  prefetch: int = 2
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

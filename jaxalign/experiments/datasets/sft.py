@@ -18,7 +18,7 @@ from jaxalign.runtime.distributed import multihost
 log = logging.getLogger("jaxalign")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class TextConfig:
   """Files of prompts with answers, and how they become tokens and batches.
 
@@ -37,14 +37,14 @@ class TextConfig:
   """
 
   train_files: tuple[str, ...]
-  eval_files: tuple[str, ...]
-  tokenizer: str | None
+  eval_files: tuple[str, ...] = ()
+  tokenizer: str | None = None
   length: int
-  layout: str
-  on_bad_record: str
-  extra_columns: tuple[str, ...]
-  crowd_seed: int
-  prefetch: int
+  layout: str = "best_fit"
+  on_bad_record: str = "error"
+  extra_columns: tuple[str, ...] = ()
+  crowd_seed: int = 0
+  prefetch: int = 4
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

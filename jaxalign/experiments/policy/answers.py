@@ -35,11 +35,11 @@ class SamplingConfig:
 
   max_prompt_length: int
   max_new_tokens: int
-  temperature: float
-  top_k: int | None
-  top_p: float | None
-  batch_size: int
-  dtype: str
+  temperature: float = 1.0
+  top_k: int | None = None
+  top_p: float | None = None
+  batch_size: int = 64
+  dtype: str = "float32"
   end_ids: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:

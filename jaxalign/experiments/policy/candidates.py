@@ -26,10 +26,10 @@ class PromptsConfig:
   """
 
   files: tuple[str, ...]
-  limit: int | None
-  on_bad_record: str
-  extra_columns: tuple[str, ...]
-  crowd_seed: int
+  limit: int | None = None
+  on_bad_record: str = "error"
+  extra_columns: tuple[str, ...] = ()
+  crowd_seed: int = 0
 
 
 class Scored(NamedTuple):

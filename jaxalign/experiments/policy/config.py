@@ -38,14 +38,14 @@ class IterationConfig:
   """
 
   num_iterations: int
-  num_prompts: int
-  accumulation: int
-  parallel: str
-  eval_every: int | None
-  eval_prompts: int | None
-  checkpoint_every: int
-  keep_last: int
-  max_bad_steps: int
+  num_prompts: int = 64
+  accumulation: int = 1
+  parallel: str = "jit"
+  eval_every: int | None = None
+  eval_prompts: int | None = None
+  checkpoint_every: int = 20
+  keep_last: int = 2
+  max_bad_steps: int = 8
   digests: bool = True
 
   def __post_init__(self) -> None:
@@ -65,31 +65,47 @@ class IterationConfig:
         raise ValueError(f"{name} must be >= 1 or None, got {value}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """Everything `train_policy` reads.
 
-  `reference` is the folder of the policy that KL is measured from, such as the
-  tuned one that the first of several rounds started from; None for where this
-  run starts.
-  `judge` is a second source, such as the truth of a synthetic crowd, that only
-  evaluations ask: how far the policy believes its rewards too much.
+  Attributes:
+    seed: of the initial weights, the order of the prompts and the samples.
+    data: prompts and how they are tokenised.
+    model: the policy at the start: a folder or the sizes of a new model.
+    sampling: how the policy answers.
+    source: where the rewards come from.
+    policy: what is learned from the responses of an iteration, and how often.
+    critic: who predicts the return.
+    kl: the pull towards the reference policy.
+    reward: scale and shaping of the rewards.
+    welfare: how the groups' rewards become one.
+    optimizer: AdamW and its schedule, of the policy.
+    critic_optimizer: the same of a separate critic, else None.
+    train: iterations, prompts, evaluations and checkpoints.
+    mesh: devices per axis.
+    judge: a second source, such as the true utilities of a synthetic crowd,
+      that only evaluations ask: it shows whether the policy exploits its
+      rewards. None for none.
+    reference: folder of the policy that KL is measured from, such as the
+      fine-tuned one that the first of several rounds started from; None for
+      the policy at the start of this run.
   """
 
-  seed: int
+  seed: int = 0
   data: prompts.PromptConfig
   model: model.BackboneConfig
   sampling: sampling.SamplingConfig
   source: reward_source.RewardSourceConfig
-  policy: PolicyConfig
-  critic: CriticConfig
-  kl: KLConfig
-  reward: RewardConfig
-  welfare: WelfareConfig
+  policy: PolicyConfig = PolicyConfig()
+  critic: CriticConfig = CriticConfig()
+  kl: KLConfig = KLConfig()
+  reward: RewardConfig = RewardConfig()
+  welfare: WelfareConfig = WelfareConfig()
   optimizer: optimizers.OptimizerConfig
-  critic_optimizer: optimizers.OptimizerConfig | None
+  critic_optimizer: optimizers.OptimizerConfig | None = None
   train: IterationConfig
-  mesh: meshes.MeshConfig
+  mesh: meshes.MeshConfig = meshes.MeshConfig()
   judge: reward_source.RewardSourceConfig | None = None
   reference: str | None = None
 

@@ -43,13 +43,13 @@ class ServeConfig:
       must bring, None for none.
   """
 
-  host: str
-  port: int
-  max_texts: int
-  max_bytes: int
-  max_waiting: int
-  linger_ms: float
-  shutdown_s: int
+  host: str = "127.0.0.1"
+  port: int = 8008
+  max_texts: int = 1024
+  max_bytes: int = 16_000_000
+  max_waiting: int = 8192
+  linger_ms: float = 5.0
+  shutdown_s: int = 30
   max_waiting_bytes: int = 64_000_000
   token_variable: str | None = None
 

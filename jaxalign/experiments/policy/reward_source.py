@@ -42,19 +42,19 @@ class RewardSourceConfig:
     connection: how patiently a server is asked, and how often a function.
   """
 
-  models: tuple[str, ...]
-  function: str | None
-  url: str | None
-  crowd: str | None
-  names: tuple[str, ...]
-  calibrated: bool
-  risk: str | None
-  alpha: float | None
-  kappa: float | None
-  dtype: str
-  batch_size: int
-  buckets: tuple[int, ...]
-  connection: ConnectionConfig
+  models: tuple[str, ...] = ()
+  function: str | None = None
+  url: str | None = None
+  crowd: str | None = None
+  names: tuple[str, ...] = ()
+  calibrated: bool = True
+  risk: str | None = None
+  alpha: float | None = None
+  kappa: float | None = None
+  dtype: str = "float32"
+  batch_size: int = 64
+  buckets: tuple[int, ...] = (64, 128)
+  connection: ConnectionConfig = ConnectionConfig()
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, unless there is exactly one origin."""

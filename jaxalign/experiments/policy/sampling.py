@@ -18,7 +18,7 @@ from jaxalign.models.config import DecoderConfig
 Tree = Any
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
   """Sampling options of a policy's responses.
 
@@ -37,13 +37,13 @@ class SamplingConfig:
       learned that one begins as the other ends.
   """
 
-  num_responses: int
+  num_responses: int = 1
   max_new_tokens: int
-  min_new_tokens: int
-  temperature: float
-  top_k: int | None
-  top_p: float | None
-  repetition_penalty: float
+  min_new_tokens: int = 0
+  temperature: float = 1.0
+  top_k: int | None = None
+  top_p: float | None = None
+  repetition_penalty: float = 1.0
   end_ids: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:

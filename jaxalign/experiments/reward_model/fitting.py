@@ -41,33 +41,33 @@ COUNTED = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class RewardConfig:
   """Everything `train_reward` reads.
 
   Attributes:
-    seed: of parameters, order and dropout.
-    data: which pairs.
-    model: which network.
-    recipe: what the model puts out and how it is taught.
+    seed: of the initial weights, the order of the data, dropout and resampling.
+    data: preference pairs and how they are tokenised.
+    model: the pretrained folder or the sizes of a model from scratch.
+    recipe: the algorithm, chosen by its `name`.
     loss: how a pair becomes a loss.
-    optimizer: of the parameters.
-    train: how long, and what is kept.
-    mesh: devices.
+    optimizer: AdamW and its schedule.
+    train: steps, batches, evaluations, checkpoints and the export.
+    mesh: devices per axis.
     eval: how held-out pairs are scored.
     coupling: how the rows of a batch are weighed against each other, by source
       ("more") or by group ("group_dro"); None for their mean.
   """
 
-  seed: int
+  seed: int = 0
   data: preferences.DataConfig
   model: backbone.BackboneConfig
   recipe: recipes.Config
-  loss: bradley_terry.PairLossConfig
+  loss: bradley_terry.PairLossConfig = bradley_terry.PLAIN
   optimizer: optimizers.OptimizerConfig
   train: training.TrainConfig
-  mesh: meshes.MeshConfig
-  eval: pair_scores.EvalConfig
+  mesh: meshes.MeshConfig = meshes.MeshConfig()
+  eval: pair_scores.EvalConfig = pair_scores.EvalConfig()
   coupling: recipe.Coupling | None = None
 
   def made(self) -> recipe.Recipe:

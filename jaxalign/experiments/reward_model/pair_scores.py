@@ -23,9 +23,9 @@ class EvalConfig:
     num_samples: resamples of the bootstrap and of the noise floor.
   """
 
-  batch_size: int
-  num_bins: int
-  num_samples: int
+  batch_size: int = 64
+  num_bins: int = 10
+  num_samples: int = 1000
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

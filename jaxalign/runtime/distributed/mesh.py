@@ -46,9 +46,9 @@ class MeshConfig:
     rules: rows (logical axis, mesh axis or None) that replace the table's.
   """
 
-  data: int
-  fsdp: int
-  tensor: int
+  data: int = -1
+  fsdp: int = 1
+  tensor: int = 1
   rules: tuple[tuple[str, str | None], ...] = ()
 
 

@@ -33,6 +33,29 @@ class Outer:
   seed: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+  rate: float = 1
+  name: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+  part: Part
+  other: Part = Part(rate=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sized:
+  size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Nested:
+  inner: Sized
+  again: Sized | None = None
+
+
 def config(**changes):
   base = {
     "files": ("a", "b"),
@@ -135,13 +158,12 @@ class ToDataclassTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       configuration.to_dataclass(Nested, config(**changes))
 
-  def test_missing_keys_come_all_at_once_with_the_defaults_of_others(self):
+  def test_missing_keys_come_all_at_once(self):
     given = config(inner={"name": None})
     del given.files
     with self.assertRaisesRegex(
       ValueError,
-      "missing keys config.files, config.inner.size, config.inner.rate; by "
-      "default config.seed=0$",
+      "missing keys config.files, config.inner.size, config.inner.rate$",
     ):
       configuration.to_dataclass(Outer, given)
 
@@ -157,6 +179,33 @@ class ToDataclassTest(parameterized.TestCase):
       ValueError, r"key config.parts\[1\].seize; did"
     ):
       configuration.to_dataclass(Many, {"parts": (whole, whole | {"seize": 1})})
+
+  def test_a_section_left_out_is_made_of_its_own_defaults(self):
+    made = configuration.to_dataclass(Whole, {})
+    self.assertEqual(made, Whole(Part(), Part(rate=2)))
+    with self.assertRaisesRegex(ValueError, "^missing key config.inner.size$"):
+      configuration.to_dataclass(Nested, {"again": {"size": 1}})
+
+  def test_completed_opens_each_key_to_its_own_type(self):
+    given = {"part": {"name": "a"}, "other": {"sise": 1}}
+    made = configuration.completed(Whole, given)
+    self.assertEqual(made.part.to_dict(), {"rate": 1.0, "name": "a"})
+    self.assertEqual((made.other.rate, made.other.sise), (1.0, 1))
+    for section in (made.part, made.other):
+      section.name = None
+      self.assertIs(section.get_type("name"), str)
+      self.assertIs(section.get_type("rate"), float)
+    # Nothing is made up for keys without a default.
+    self.assertEqual(configuration.completed(Nested, {}).to_dict()["inner"], {})
+
+  def test_completed_takes_the_defaults_that_the_name_picks(self):
+    for value, expected in (
+      ({"name": "rich"}, {"name": "rich", "wealth": 3}),
+      ({"name": "plain"}, {"name": "plain"}),
+      ({"name": "poor"}, {"name": "poor"}),
+    ):
+      made = configuration.completed(Chosen, {"kind": value})
+      self.assertEqual(made.kind.to_dict(), expected)
 
   def test_none_on_the_command_line_unsets_a_text(self):
     inner = {"size": 3, "rate": 1, "name": "None"}

@@ -14,10 +14,21 @@ from jaxalign.models.hf import weights
 from jaxalign.runtime.distributed import mesh as meshes
 
 
+def shape(family="llama", num_layers=1, num_heads=2, **changes):
+  return backbone.Architecture(
+    family=family,
+    num_layers=num_layers,
+    num_heads=num_heads,
+    embed_dim=16,
+    mlp_dim=32,
+    **changes,
+  )
+
+
 def config(**changes) -> backbone.BackboneConfig:
   base = {
     "init_from": None,
-    "architecture": backbone.Architecture("llama", 1, 2, 2, 16, 32),
+    "architecture": shape(),
     "dropout": 0.0,
     "dtype": "float32",
     "remat": "none",
@@ -50,7 +61,7 @@ class BackboneTest(parameterized.TestCase):
   @parameterized.parameters("llama", "gpt2")
   def test_from_scratch(self, family):
     made = config(
-      architecture=backbone.Architecture(family, 2, 4, 4, 16, 32),
+      architecture=shape(family, 2, 4),
       dropout=0.1,
       remat="full",
     )
@@ -73,9 +84,7 @@ class BackboneTest(parameterized.TestCase):
   )
   def test_a_published_shape_without_its_files(self, family, size, expected):
     made = config(
-      architecture=backbone.Architecture(
-        family, 2, 2, 2, 16, 32, vocab_size=size, tie_embeddings=False
-      )
+      architecture=shape(family, 2, vocab_size=size, tie_embeddings=False)
     )
     described = network(made)
     got = {name: getattr(described, name) for name in expected}
@@ -85,10 +94,12 @@ class BackboneTest(parameterized.TestCase):
     shapes = backbone.abstract_params(heads.reward_model(described))
     self.assertEqual(shapes["embed"]["tokens"].shape, (size, 16))
 
+  def test_as_many_key_heads_as_query_heads_unless_the_config_says_else(self):
+    self.assertEqual(shape(num_heads=4).num_kv_heads, 4)
+    self.assertEqual(shape(num_heads=4, num_kv_heads=2).num_kv_heads, 2)
+
   def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(self):
-    made = config(
-      architecture=backbone.Architecture("llama", 1, 2, 2, 16, 32, 258)
-    )
+    made = config(architecture=shape(vocab_size=258))
     with self.assertRaisesRegex(ValueError, "has 259 tokens.*embeds 258"):
       network(made)
 
