@@ -20,92 +20,24 @@ dc88440: the best of four by one reward takes the majority's true utility from
 
 import ml_collections
 
+VARIANTS = ("full", "candidates", "smoke")
+
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
-  if variant not in ("full", "candidates", "smoke"):
-    raise ValueError(
-      f"variant must be 'full', 'candidates' or 'smoke', got {variant!r}"
-    )
+  if variant not in VARIANTS:
+    raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.seed = 0
-
-  cfg.data = dict(
-    files=("synthetic:two_groups:train",),
-    limit=1000,  # prompts
-    on_bad_record="error",
-    extra_columns=(),
-    crowd_seed=0,
-  )
-  cfg.policy = ml_collections.config_dict.placeholder(str)
+  cfg.data = dict(files=("synthetic:two_groups:train",), limit=1000)
   cfg.policy = "runs/sft_crowd/model"
-  cfg.num_samples = 4
-  cfg.sampling = dict(
-    max_prompt_length=48,  # tokens
-    max_new_tokens=64,
-    temperature=1.0,
-    top_k=ml_collections.config_dict.placeholder(int),
-    top_p=ml_collections.config_dict.placeholder(float),
-    batch_size=64,  # answers at a time
-    dtype="float32",
-    end_ids=(),  # beside the ends of the folder
-  )
-  cfg.source = dict(
-    models=("runs/rm_bt_crowd/model",),
-    function=ml_collections.config_dict.placeholder(str),  # "module:function"
-    url=ml_collections.config_dict.placeholder(str),
-    crowd=ml_collections.config_dict.placeholder(str),
-    names=(),  # the models' own
-    calibrated=True,
-    risk=ml_collections.config_dict.placeholder(str),  # the model's own
-    alpha=ml_collections.config_dict.placeholder(float),
-    kappa=ml_collections.config_dict.placeholder(float),
-    dtype="float32",
-    batch_size=32,  # texts per forward over all devices
-    buckets=(64, 128),  # padded lengths, one compilation each
-    connection=dict(
-      key_variable=ml_collections.config_dict.placeholder(str),
-      concurrency=4,
-      requests_per_minute=ml_collections.config_dict.placeholder(float),
-      timeout_s=60.0,
-      max_attempts=6,
-      backoff_s=1.0,  # doubles
-      max_backoff_s=60.0,
-    ),
-  )
-  cfg.pick_by = "mean"  # over outputs, "min", or the name of one
-  cfg.oracle = dict(
-    models=(),
-    function=ml_collections.config_dict.placeholder(str),  # "module:function"
-    url=ml_collections.config_dict.placeholder(str),
-    crowd="two_groups",
-    names=(),
-    calibrated=True,
-    risk=ml_collections.config_dict.placeholder(str),  # the model's own
-    alpha=ml_collections.config_dict.placeholder(float),
-    kappa=ml_collections.config_dict.placeholder(float),
-    dtype="float32",
-    batch_size=32,  # texts per forward over all devices
-    buckets=(64, 128),  # padded lengths, one compilation each
-    connection=dict(
-      key_variable=ml_collections.config_dict.placeholder(str),
-      concurrency=4,
-      requests_per_minute=ml_collections.config_dict.placeholder(float),
-      timeout_s=60.0,
-      max_attempts=6,
-      backoff_s=1.0,  # doubles
-      max_backoff_s=60.0,
-    ),
-  )
-  cfg.chunk = 64  # prompts between two writes
-  cfg.num_resamples = 1000
-  cfg.mesh = dict(data=-1, fsdp=1, tensor=1, rules=())
+  cfg.sampling = dict(max_prompt_length=48, max_new_tokens=64)
+  cfg.source = dict(models=("runs/rm_bt_crowd/model",), batch_size=32)
+  cfg.oracle = dict(crowd="two_groups", batch_size=32)
 
   if variant == "candidates":
     cfg.data.files = ("$JAXALIGN_DATA/bon_tulu16_NC/candidates.jsonl.gz",)
-    cfg.policy = None
+    cfg.policy = cfg.oracle = None
     cfg.num_samples = 11  # those that the judge has rated
     cfg.source.buckets = (512,)
-    cfg.oracle = None
   if variant == "smoke":
     cfg.policy = None
     cfg.data.files = ("synthetic:two_groups,num_annotators=10:train",)

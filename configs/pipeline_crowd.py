@@ -3,12 +3,12 @@ r"""Does a policy that is fair to the worst-off group come out of raw pairs?
   python -m jaxalign.experiments.pipeline --config=configs/pipeline_crowd.py \
       --workdir=runs/pipeline_crowd --config.crowd_seed=0
 
-The whole way on the synthetic crowd, whose majority likes warm answers and
-whose minority likes short ones: fine-tune a policy on the answers, learn a
-single pooled reward model and a mixture of two from unlabelled groups, then
-move the same policy towards each, and towards the groups' true utilities as the
-best that could be done. The page compares them at equal KL: what each is truly
-worth to each group, and the share of the worst-off group's attainable gain.
+All stages on the synthetic crowd, whose majority likes warm answers and whose
+minority likes short ones: fine-tune a policy on the answers, train a single
+pooled reward model and a mixture of two latent annotator groups, then move the
+same policy towards each, and towards the groups' true utilities as the best
+that could be done. The page compares them at equal KL: what each is truly worth
+to each group, and the share of the worst-off group's attainable gain.
 
 Every knob of the crowd is fixed in `jaxalign/data/synthetic/config.py`; the
 crowd is drawn from `crowd_seed`. `:ratio_1`, `:ratio_2`, `:ratio_6` and
@@ -18,10 +18,10 @@ run it runs that alone. Controls: `:one_taste`, groups that want the same, where
 the mixture must gain nothing over one reward, and `:noise_group`, where a fifth
 of the people vote by coin. `:smoke` runs every stage at its smallest.
 
-Claimed: one reward leaves the minority behind, MaxMin on the mixture does not
-(MaxMin-RLHF, section 6). With 500 held-out prompts a group's mean utility has a
-standard error of 0.045 of its deviation (1 / sqrt(500)), so a difference of
-0.18 between two policies is seen with 80 % power at 5 %, unpaired.
+Claimed: a single reward leaves the minority behind, MaxMin on the mixture does
+not (MaxMin-RLHF, section 6). With 500 held-out prompts a group's mean utility
+has a standard error of 0.045 of its deviation (1 / sqrt(500)), so a difference
+of 0.18 between two policies is seen with 80 % power at 5 %, unpaired.
 
 Measured over seeds 0 to 4, of crowd and run alike (mean ± sample standard
 deviation), tree of 5b7cac6: at equal KL the worst-off group goes from -0.91 ±
@@ -37,127 +37,84 @@ One run is 3 min 34 s on two idle CPU cores, commit 4739820.
 
 import ml_collections
 
+VARIANTS = (
+  "full",
+  "ratio_1",
+  "ratio_2",
+  "ratio_6",
+  "ratio_10",
+  "mean",
+  "one_taste",
+  "noise_group",
+  "smoke",
+)
+
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
-  ratios = {f"ratio_{n}": n for n in (1, 2, 6, 10)}
-  variants = ("full", *ratios, "mean", "one_taste", "noise_group", "smoke")
-  if variant not in variants:
-    raise ValueError(f"variant must be one of {variants}, got {variant!r}")
-  size = ":smoke" if variant == "smoke" else ""
+  if variant not in VARIANTS:
+    raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
+  brief = variant == "smoke"
+  size = ":smoke" if brief else ""
   crowd = "two_groups"
   if variant in ("one_taste", "noise_group"):
     crowd = variant
-  if variant in ratios:
-    majority = ratios[variant] / (ratios[variant] + 1)
+  if variant.startswith("ratio_"):
+    ratio = int(variant.removeprefix("ratio_"))
+    majority = ratio / (ratio + 1)
     crowd += f",shares={majority:.4f}/{1 - majority:.4f}"
   groups = ("warm", "brief")
   if variant == "noise_group":
     groups = ("warm", "brief", "noise")
-  files = (
-    f"data.train_files=('synthetic:{crowd}:train',)",
-    f"data.eval_files=('synthetic:{crowd}:test',)",
-  )
-  truth = (f"judge.crowd={crowd}", f"judge.names={groups}")
+  train = (f"data.train_files=('synthetic:{crowd}:train',)",)
+  files = (*train, f"data.eval_files=('synthetic:{crowd}:test',)")
   tokenizer = "data.tokenizer={tokenizer}/tokenizer"
+  start = (tokenizer, *files)
   # Both rewards have the same network and as many steps.
-  reward = (tokenizer, "data.max_length=48", "data.buckets=(32, 48)")
-  policy = (
-    "model.init_from={sft}/model",
-    "model.architecture=None",
-    "data.tokenizer=None",
-    "data.max_prompt_length=24",
-    "source.buckets=(48,)",
-    "judge.buckets=(48,)",
-    *files,
-    *truth,
-  )
-  if variant != "smoke":
+  reward = (*files, tokenizer, "data.max_length=48", "data.buckets=(32, 48)")
+  policy = ("model.init_from={sft}/model", "model.architecture=None")
+  policy += ("data.tokenizer=None", "data.max_prompt_length=24")
+  policy += ("source.buckets=(48,)", "judge.buckets=(48,)", *files)
+  policy += (f"judge.crowd={crowd}", f"judge.names={groups}")
+  if not brief:
+    start += ("train.num_steps=200", "train.batch_size=16")
     reward += ("train.num_steps=240", "eval.num_samples=200")
-    policy += (
-      "sampling.max_new_tokens=24",
-      "train.num_iterations=30",
-      "train.eval_every=5",
-      "train.eval_prompts=500",
-      "train.checkpoint_every=15",
-    )
-  cfg = ml_collections.ConfigDict()
-  cfg.seed = 0
-  cfg.crowd_seed = 0
-  cfg.steps = (
-    dict(
-      name="tokenizer",
-      stage="train_tokenizer",
-      config=f"configs/tokenizer_crowd.py{size}",
-      changes=files[:1],
-    ),
-    dict(
-      name="sft",
-      stage="sft",
-      config=f"configs/sft_crowd.py{size}",
-      changes=(
-        (tokenizer, *files)
-        if variant == "smoke"
-        else (
-          tokenizer,
-          *files,
-          "train.num_steps=200",
-          "train.batch_size=16",
-        )
-      ),
-    ),
-    dict(
-      name="one_reward",
-      stage="train_reward",
-      config=(
-        "configs/rm_bt_crowd.py:smoke"
-        if variant == "smoke"
-        else "configs/rm_mixture_crowd.py:bradley_terry"
-      ),
-      changes=(*files, *reward),
-    ),
-    dict(
-      name="mixture",
-      stage="train_reward",
-      config=f"configs/rm_mixture_crowd.py{size}",
-      changes=(*files, *reward),
-    ),
-    dict(
-      name="single",
-      stage="train_policy",
-      config=f"configs/policy_maxmin_crowd.py{size}",
-      changes=(
-        *policy,
-        "source.crowd=None",
-        "source.models=('{one_reward}/model',)",
-        "source.names=('everybody',)",
-      ),
-    ),
-    dict(
-      name="maxmin",
-      stage="train_policy",
-      config=f"configs/policy_maxmin_crowd.py{size}",
-      changes=(
-        *policy,
-        "source.crowd=None",
-        "source.models=('{mixture}/model',)",
-        "source.names=('first', 'second')",
-      ),
-    ),
-    dict(
-      name="oracle",
-      stage="train_policy",
-      config=f"configs/policy_maxmin_crowd.py{size}",
-      changes=(*policy, f"source.crowd={crowd}", f"source.names={groups}"),
-    ),
+    policy += ("sampling.max_new_tokens=24", "train.num_iterations=30")
+    policy += ("train.eval_every=5", "train.eval_prompts=500")
+    policy += ("train.checkpoint_every=15",)
+  plain = (
+    "rm_bt_crowd.py:smoke" if brief else "rm_mixture_crowd.py:bradley_terry"
   )
-  cfg.fairness = dict(
-    policies=("single", "maxmin", "oracle"),
-    best="oracle",
-    prefix="eval/judge/",
+  single = (
+    "source.models=('{one_reward}/model',)",
+    "source.names=('everybody',)",
   )
+  maxmin = (
+    "source.models=('{mixture}/model',)",
+    "source.names=('first', 'second')",
+  )
+  truth = (f"source.crowd={crowd}", f"source.names={groups}")
+  steps = [
+    ("tokenizer", "train_tokenizer", f"tokenizer_crowd.py{size}", train),
+    ("sft", "sft", f"sft_crowd.py{size}", start),
+    ("one_reward", "train_reward", plain, reward),
+    ("mixture", "train_reward", f"rm_mixture_crowd.py{size}", reward),
+  ]
+  sources = {
+    "single": ("source.crowd=None", *single),
+    "maxmin": ("source.crowd=None", *maxmin),
+    "oracle": truth,
+  }
   if variant == "mean":
-    maxmin = cfg.steps[5]
-    changes = (*maxmin["changes"], "welfare.kind=mean")
-    cfg.steps += (dict(maxmin, name="mean", changes=changes),)
+    sources["mean"] = (*sources["maxmin"], "welfare.kind=mean")
+  for name, source in sources.items():
+    file = f"policy_maxmin_crowd.py{size}"
+    steps.append((name, "train_policy", file, (*policy, *source)))
+  cfg = ml_collections.ConfigDict()
+  cfg.steps = tuple(
+    dict(name=name, stage=stage, config=f"configs/{file}", changes=changes)
+    for name, stage, file, changes in steps
+  )
+  cfg.fairness = dict(policies=("single", "maxmin", "oracle"), best="oracle")
+  if variant == "mean":
     cfg.fairness.policies = ("single", "mean", "maxmin", "oracle")
   return cfg

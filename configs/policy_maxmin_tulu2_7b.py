@@ -24,174 +24,64 @@ Measured: not yet run.
 
 import ml_collections
 
+VARIANTS = ("full", "shape", "smoke")
+
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
-  if variant not in ("full", "shape", "smoke"):
-    raise ValueError(
-      f"variant must be 'full', 'shape' or 'smoke', got {variant!r}"
-    )
-  none = ml_collections.config_dict.placeholder
+  if variant not in VARIANTS:
+    raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.seed = 0  # [code]
-
   cfg.data = dict(
-    train_files=("prompts/alpaca_gpt4_10k.jsonl",),  # [code]
-    eval_files=(),
-    tokenizer=none(str),  # that of model.init_from
-    max_prompt_length=512,  # tokens
-    on_bad_record="error",
-    extra_columns=(),
-    crowd_seed=0,
-    prefetch=2,  # batches
-  )
+    train_files=("prompts/alpaca_gpt4_10k.jsonl",), max_prompt_length=512
+  )  # [code]
   cfg.model = dict(
-    init_from=none(str),
-    architecture=none(dict),
-    dropout=0.0,  # [code] has 0.05 in its adapters
-    dtype="bfloat16",
-    remat="full",
-    unroll=1,
-    lora=dict(rank=16, alpha=32.0, targets=("query", "value")),  # [code]
+    init_from="$JAXALIGN_MODELS/tulu-2-7b", dtype="bfloat16", remat="full"
   )
-  cfg.model.init_from = "$JAXALIGN_MODELS/tulu-2-7b"
-  cfg.sampling = dict(
-    num_responses=1,
-    max_new_tokens=512,  # [code] draws 32 to 512
-    min_new_tokens=32,  # [code]
-    temperature=1.0,  # [code]
-    top_k=none(int),  # [code]
-    top_p=none(float),  # [code]
-    repetition_penalty=1.0,
-    end_ids=(),  # beside the ends of the folder
-  )
-  cfg.source = dict(
+  cfg.model.lora = dict(rank=16)  # [code], which has a dropout of 0.05
+  cfg.sampling = dict(max_new_tokens=512, min_new_tokens=32)  # [code]
+  cfg.source = dict(  # calibrated; raw in [code], where units differ
     models=("$JAXALIGN_MODELS/rm_p1a", "$JAXALIGN_MODELS/rm_p1b"),
-    function=none(str),
-    url=none(str),
-    crowd=none(str),
     names=("elementary", "phd"),
-    calibrated=True,  # raw in [code], where the smallest unit is the least
-    risk=none(str),  # the model's own
-    alpha=none(float),
-    kappa=none(float),
     dtype="bfloat16",
-    batch_size=64,  # texts per forward pass
-    buckets=(256, 512),  # tokens; [code] cuts at 512
-    connection=dict(
-      key_variable=none(str),
-      concurrency=4,
-      requests_per_minute=none(float),
-      timeout_s=60.0,
-      max_attempts=6,
-      backoff_s=1.0,  # doubles
-      max_backoff_s=60.0,
-    ),
+    buckets=(256, 512),  # [code] cuts at 512
   )
   cfg.policy = dict(
-    kind="ppo",
-    clip_eps=0.2,  # [TRL]
-    dual_clip=none(float),
-    entropy_coef=none(float),
-    whiten=True,  # [TRL]
-    aggregation="token_mean",
-    importance_limit=none(float),
     epochs=8,  # [code]
     minibatches=4,
     stop_kl=0.15,  # 1.5 times a target of 0.1, as TRL reads it [code]
   )
-  cfg.critic = dict(
-    kind="shared",  # a value head on the policy [code]
-    init_from=none(str),
-    coef=0.1,  # [TRL]
-    clip=0.2,  # [TRL]
-    discount=1.0,  # [TRL]
-    gae_lambda=0.95,  # [TRL]
-    num_atoms=none(int),  # the mean alone; a law over atoms in place of `clip`
-    low=none(float),
-    high=none(float),
+  cfg.critic = dict(kind="shared", coef=0.1)  # a value head [code]; [TRL]
+  cfg.kl = dict(  # [TRL]; nats and responses
+    coef=0.2, controller="adaptive", target=6.0, horizon=10_000.0
   )
-  cfg.kl = dict(
-    place="reward",  # [TRL]
-    estimator="k1",  # [TRL]
-    coef=0.2,  # [TRL]
-    controller="adaptive",  # [TRL]
-    target=6.0,  # nats per response [TRL]
-    horizon=10_000.0,  # responses [TRL]
+  cfg.reward = dict(scale="standardise")  # score scaling and norm [code]
+  cfg.optimizer = dict(  # [code]
+    learning_rate=1.4e-5, schedule="constant", b2=0.999
   )
-  cfg.reward = dict(
-    scale="standardise",  # score scaling and norm [code]
-    clip=none(float),
-    missing_eos=1.0,
-    overlong=none(float),
-    overlong_buffer=none(int),
-    repetition=none(float),
-    repetition_ngram=none(int),
-  )
-  cfg.welfare = dict(
-    kind="maxmin",  # algorithm 1
-    shares=none(tuple),
-    temperature=none(float),
-    step_size=none(float),
-    order=none(float),
-    alpha=none(float),
-    floor=none(float),
-    group=none(int),
-  )
-  cfg.optimizer = dict(
-    learning_rate=1.4e-5,  # [code]
-    schedule="constant",
-    warmup_steps=0,
-    b1=0.9,
-    b2=0.999,
-    eps=1e-8,
-    weight_decay=0.0,
-    clip_norm=1.0,
-  )
-  cfg.critic_optimizer = none(dict)
   cfg.train = dict(
     num_iterations=190,  # the step that [code] generates from
     num_prompts=128,  # 16 times 8 accumulated [RLPHF]; 1 in [code]
-    accumulation=1,
-    parallel="jit",
-    eval_every=none(int),
-    eval_prompts=none(int),
     checkpoint_every=10,  # [code]
-    keep_last=2,
-    max_bad_steps=8,
   )
-  cfg.mesh = dict(data=1, fsdp=4, tensor=4, rules=())
+  cfg.mesh = dict(data=1, fsdp=4, tensor=4)
 
   if variant in ("shape", "smoke"):
     cfg.data.tokenizer = "byte"
     cfg.model.init_from = None
   if variant == "shape":
     cfg.model.architecture = dict(
-      family="llama",
-      num_layers=32,
-      num_heads=32,
-      num_kv_heads=32,
-      embed_dim=4096,
-      mlp_dim=11008,
-      vocab_size=32_000,
-      tie_embeddings=False,
+      num_layers=32, num_heads=32, embed_dim=4096, mlp_dim=11008
     )
+    cfg.model.architecture.update(vocab_size=32_000, tie_embeddings=False)
   if variant == "smoke":
     cfg.data.update(
-      train_files=("synthetic:two_groups:train",),
-      max_prompt_length=48,
+      train_files=("synthetic:two_groups:train",), max_prompt_length=48
     )
     cfg.model.architecture = dict(
-      family="llama",
-      num_layers=1,
-      num_heads=4,
-      num_kv_heads=4,
-      embed_dim=32,
-      mlp_dim=64,
+      num_layers=1, num_heads=4, embed_dim=32, mlp_dim=64
     )
-    cfg.model.dtype = "float32"
-    cfg.model.lora.update(rank=2, alpha=4.0)
-    cfg.sampling.min_new_tokens = 0
-    cfg.sampling.max_new_tokens = 16
+    cfg.model.update(dtype="float32", lora=dict(rank=2, alpha=4.0))
+    cfg.sampling.update(min_new_tokens=0, max_new_tokens=16)
     cfg.source.update(models=(), crowd="two_groups", buckets=(64,))
     cfg.policy.update(epochs=1, minibatches=1)
     cfg.train.update(num_iterations=2, num_prompts=8, checkpoint_every=2)

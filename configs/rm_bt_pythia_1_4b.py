@@ -18,74 +18,34 @@ Measured: not yet run; docs/scaling.md has what a step costs.
 
 import ml_collections
 
+VARIANTS = ("full", "shape", "long", "smoke")
+
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
-  if variant not in ("full", "shape", "long", "smoke"):
-    raise ValueError(
-      f"variant must be 'full', 'shape', 'long' or 'smoke', got {variant!r}"
-    )
+  if variant not in VARIANTS:
+    raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.seed = 0
-
   cfg.data = dict(
     train_files=("hub:Anthropic/hh-rlhf:train",),
     eval_files=("hub:Anthropic/hh-rlhf:test",),
-    split_by=ml_collections.config_dict.placeholder(str),
-    eval_fraction=ml_collections.config_dict.placeholder(float),
-    tokenizer=ml_collections.config_dict.placeholder(str),
-    chat_template=ml_collections.config_dict.placeholder(str),
-    max_length=512,  # tokens, prompt and response together
-    buckets=(256, 512),  # padded lengths, one compilation each
     on_bad_record="skip",
-    extra_columns=(),
-    crowd_seed=0,
-    streaming=False,
-    mixing="proportional",
-    pairs_per_source=ml_collections.config_dict.placeholder(int),
-    prefetch=4,  # batches
   )
   cfg.model = dict(
-    init_from=ml_collections.config_dict.placeholder(str),
-    architecture=ml_collections.config_dict.placeholder(dict),
-    dropout=0.0,
-    dtype="bfloat16",
-    remat="dots",
-    unroll=1,
-    attention="dense",
+    init_from="$JAXALIGN_MODELS/pythia-1.4b", dtype="bfloat16", remat="dots"
   )
-  cfg.model.init_from = "$JAXALIGN_MODELS/pythia-1.4b"
   cfg.recipe = dict(name="bradley_terry")
-  cfg.loss = dict(
-    labels="hard",
-    flip_rate=0.0,
-    margin=ml_collections.config_dict.placeholder(str),
-    centering=0.0,
-  )
   cfg.optimizer = dict(
-    learning_rate=1e-5,
-    schedule="cosine",
-    warmup_steps=60,
-    b1=0.9,
-    b2=0.95,
-    eps=1e-8,
-    weight_decay=0.01,
-    clip_norm=1.0,
+    learning_rate=1e-5, warmup_steps=60, b2=0.95, weight_decay=0.01
   )
   cfg.train = dict(
     num_steps=1250,  # one epoch
-    batch_size=128,  # pairs per step over all devices
-    accumulation=1,
-    parallel="jit",
+    batch_size=128,
     eval_every=250,
     checkpoint_every=125,
-    keep_last=2,
-    keep_best=1,
     export="best",
-    max_bad_steps=10,
-    num_reference=512,  # training pairs that calibrate the exported model
   )
-  cfg.mesh = dict(data=-1, fsdp=16, tensor=1, rules=())
-  cfg.eval = dict(batch_size=128, num_bins=10, num_samples=1000)
+  cfg.mesh = dict(fsdp=16)
+  cfg.eval = dict(batch_size=128)
 
   if variant in ("shape", "long"):
     cfg.data.tokenizer = "byte"
@@ -94,30 +54,21 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
       family="gpt_neox",
       num_layers=24,
       num_heads=16,
-      num_kv_heads=16,
       embed_dim=2048,
       mlp_dim=8192,
-      vocab_size=50304,
+      vocab_size=50_304,
     )
   if variant == "long":
     cfg.data.update(max_length=8192, buckets=(2048, 8192))
     cfg.model.update(remat="full", attention="splash")
-    cfg.train.batch_size = 16
-    cfg.eval.batch_size = 16
+    cfg.train.batch_size = cfg.eval.batch_size = 16
   if variant == "smoke":
-    cfg.data.update(
-      train_files=("synthetic:two_groups:train",),
-      eval_files=("synthetic:two_groups:test",),
-      tokenizer="byte",
-    )
+    cfg.data.train_files = ("synthetic:two_groups:train",)
+    cfg.data.eval_files = ("synthetic:two_groups:test",)
+    cfg.data.tokenizer = "byte"
     cfg.model.update(init_from=None, dtype="float32")
     cfg.model.architecture = dict(
-      family="gpt2",
-      num_layers=1,
-      num_heads=4,
-      num_kv_heads=4,
-      embed_dim=32,
-      mlp_dim=64,
+      family="gpt2", num_layers=1, num_heads=4, embed_dim=32, mlp_dim=64
     )
     cfg.optimizer.update(learning_rate=1e-3, warmup_steps=2)
     cfg.train.update(

@@ -1,4 +1,4 @@
-r"""Does EM on Tulu-2-7B tell elementary-level from PhD-level tastes?
+r"""Does EM on Tulu-2-7B separate elementary-level from PhD-level annotators?
 
   JAXALIGN_MODELS=... JAXALIGN_DATA=... \
   python -m jaxalign.experiments.train_reward \
@@ -35,122 +35,61 @@ split (commit 89b718f, jax 0.10.2, libtpu 0.0.42; docs/scaling.md).
 
 import ml_collections
 
+VARIANTS = ("full", "shape", "smoke")
+
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
-  if variant not in ("full", "shape", "smoke"):
-    raise ValueError(
-      f"variant must be 'full', 'shape' or 'smoke', got {variant!r}"
-    )
+  if variant not in VARIANTS:
+    raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.seed = 1103  # [M1]
-
+  cfg.seed = 1103  # [M1], as is all that is not said to be otherwise
   cfg.data = dict(
     train_files=("$JAXALIGN_DATA/rlphf_p1_train.jsonl",),
     eval_files=("$JAXALIGN_DATA/rlphf_p1_eval.jsonl",),
     split_by="annotator",
-    eval_fraction=ml_collections.config_dict.placeholder(float),
-    tokenizer=ml_collections.config_dict.placeholder(str),
-    chat_template=ml_collections.config_dict.placeholder(str),
-    max_length=512,  # tokens, prompt and response together [M1]
-    buckets=(256, 512),  # padded lengths, one compilation each
-    on_bad_record="error",
-    extra_columns=(),
-    crowd_seed=0,
-    streaming=False,
-    mixing="proportional",
-    pairs_per_source=ml_collections.config_dict.placeholder(int),
-    prefetch=4,  # batches
   )
   cfg.model = dict(
-    init_from=ml_collections.config_dict.placeholder(str),
-    architecture=ml_collections.config_dict.placeholder(dict),
-    dropout=0.0,
+    init_from="$JAXALIGN_MODELS/tulu-2-7b",
     dtype="bfloat16",
     remat="full",
-    unroll=1,
-    lora=dict(
-      rank=8,  # [M1]
-      alpha=32.0,  # [M1]
-      targets=("query", "value"),  # the default of PEFT, as [M1] names none
-    ),
+    lora=dict(rank=8, alpha=32.0),
   )
-  cfg.model.init_from = "$JAXALIGN_MODELS/tulu-2-7b"
   cfg.recipe = dict(
     name="mixture",
-    num_components=2,  # [M1]
-    num_users=40,  # 20 of each group train [M1]
-    steps_per_round=1870,  # ten epochs of about 3,000 pairs [M1]
-    assignment="hard",  # [M1]
-    weights="uniform",  # [M1]
-    restarts=1,  # [M1]
-    restart_rounds=1,
-    min_pairs=1,
-  )
-  cfg.loss = dict(
-    labels="hard",
-    flip_rate=0.0,
-    margin=ml_collections.config_dict.placeholder(str),
-    centering=0.0,
+    num_components=2,
+    num_users=40,  # 20 of each group train
+    steps_per_round=1870,  # ten epochs of about 3,000 pairs
+    assignment="hard",
+    weights="uniform",
   )
   cfg.optimizer = dict(
-    learning_rate=2e-5,  # [M1]
-    schedule="linear",  # [M1]
-    warmup_steps=0,
-    b1=0.9,
-    b2=0.999,
-    eps=1e-8,
-    weight_decay=0.001,  # [M1]
-    clip_norm=1.0,  # the default of its trainer
+    learning_rate=2e-5, schedule="linear", b2=0.999, weight_decay=0.001
   )
-  cfg.train = dict(
-    num_steps=18_700,  # ten rounds [M1]
-    batch_size=16,  # pairs per step over all devices
-    accumulation=1,
-    parallel="jit",
-    eval_every=1870,
-    checkpoint_every=374,
-    keep_last=2,
-    keep_best=1,
-    export="last",
-    max_bad_steps=10,
-    num_reference=512,  # training pairs that calibrate the exported model
-  )
-  cfg.mesh = dict(data=1, fsdp=16, tensor=1, rules=())
-  cfg.eval = dict(batch_size=32, num_bins=10, num_samples=1000)
+  cfg.train = dict(num_steps=18_700, batch_size=16)  # ten rounds
+  cfg.train.update(eval_every=1870, checkpoint_every=374)
+  cfg.mesh = dict(data=1, fsdp=16)
+  cfg.eval = dict(batch_size=32)
 
   if variant == "shape":
     cfg.data.tokenizer = "byte"
     cfg.model.init_from = None
     cfg.model.architecture = dict(
-      family="llama",
-      num_layers=32,
-      num_heads=32,
-      num_kv_heads=32,
-      embed_dim=4096,
-      mlp_dim=11008,
-      vocab_size=32_000,
-      tie_embeddings=False,
+      num_layers=32, num_heads=32, embed_dim=4096, mlp_dim=11008
     )
+    cfg.model.architecture.update(vocab_size=32_000, tie_embeddings=False)
   if variant == "smoke":
-    cfg.data.update(
-      train_files=("synthetic:two_groups:train",),
-      eval_files=("synthetic:two_groups:test",),
-      tokenizer="byte",
-    )
+    cfg.data.train_files = ("synthetic:two_groups:train",)
+    cfg.data.eval_files = ("synthetic:two_groups:test",)
+    cfg.data.tokenizer = "byte"
     cfg.model.update(init_from=None, dtype="float32", remat="none")
     cfg.model.architecture = dict(
-      family="llama",
-      num_layers=1,
-      num_heads=4,
-      num_kv_heads=4,
-      embed_dim=32,
-      mlp_dim=64,
+      num_layers=1, num_heads=4, embed_dim=32, mlp_dim=64
     )
     cfg.recipe.update(num_users=200, steps_per_round=5)
     cfg.optimizer.learning_rate = 1e-3
     cfg.train.update(
       num_steps=20, batch_size=8, eval_every=10, checkpoint_every=10
     )
-    cfg.mesh.update(data=-1, fsdp=1)
+    cfg.mesh = dict()
     cfg.eval.num_samples = 100
   return cfg

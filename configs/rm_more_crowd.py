@@ -1,4 +1,4 @@
-r"""Do min-norm weights serve a crowd of three tastes better than equal ones?
+r"""Do min-norm weights serve a crowd of three groups better than equal ones?
 
   python -m jaxalign.experiments.train_reward \
       --config=configs/rm_more_crowd.py --workdir=runs/rm_more_crowd
@@ -25,95 +25,41 @@ not significant, and the control moves the same way.
 
 import ml_collections
 
+VARIANTS = ("full", "uniform", "control", "control_uniform", "smoke")
+
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
-  variants = ("full", "uniform", "control", "control_uniform", "smoke")
-  if variant not in variants:
-    raise ValueError(f"variant must be one of {variants}, got {variant!r}")
+  if variant not in VARIANTS:
+    raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.seed = 0
-
   cfg.data = dict(
     train_files=("synthetic:three_groups:train",),
     eval_files=("synthetic:three_groups:test",),
-    split_by=ml_collections.config_dict.placeholder(str),
-    eval_fraction=ml_collections.config_dict.placeholder(float),
-    tokenizer=ml_collections.config_dict.placeholder(str),
-    chat_template=ml_collections.config_dict.placeholder(str),
-    max_length=128,  # tokens, prompt and response together
-    buckets=(96, 128),  # padded lengths, one compilation each
-    on_bad_record="error",
-    extra_columns=(),
-    crowd_seed=0,
-    streaming=False,
     mixing="stratified",
-    pairs_per_source=ml_collections.config_dict.placeholder(int),
-    prefetch=4,  # batches
+    tokenizer="byte",
+    max_length=128,
+    buckets=(96, 128),
   )
-  cfg.data.tokenizer = "byte"
   cfg.model = dict(
-    init_from=ml_collections.config_dict.placeholder(str),
-    architecture=dict(
-      family="llama",
-      num_layers=2,
-      num_heads=4,
-      num_kv_heads=4,
-      embed_dim=64,
-      mlp_dim=172,
-    ),
-    dropout=0.0,
-    dtype="float32",
-    remat="none",
+    architecture=dict(num_layers=2, num_heads=4, embed_dim=64, mlp_dim=172),
     unroll=2,  # all layers: faster than their scan on a CPU
   )
-  cfg.recipe = dict(
-    name="more",
-    num_sources=3,
-    weights="min_norm",
-    normalise=ml_collections.config_dict.placeholder(str),
-    decay=ml_collections.config_dict.placeholder(float),
-  )
-  cfg.recipe.update(normalise="l2", decay=0.01)
-  cfg.loss = dict(
-    labels="hard",
-    flip_rate=0.0,
-    margin=ml_collections.config_dict.placeholder(str),
-    centering=0.0,
-  )
-  cfg.optimizer = dict(
-    learning_rate=3e-3,
-    schedule="cosine",
-    warmup_steps=20,
-    b1=0.9,
-    b2=0.99,
-    eps=1e-8,
-    weight_decay=0.01,
-    clip_norm=1.0,
-  )
+  cfg.recipe = dict(name="more", num_sources=3)
+  cfg.optimizer = dict(learning_rate=3e-3, warmup_steps=20, weight_decay=0.01)
   cfg.train = dict(
     num_steps=400,
-    batch_size=48,  # pairs per step over all devices
-    accumulation=1,
-    parallel="jit",
+    batch_size=48,
     eval_every=100,
     checkpoint_every=100,
-    keep_last=2,
-    keep_best=1,
-    export="last",
-    max_bad_steps=10,
-    num_reference=256,  # training pairs that calibrate the exported model
+    num_reference=256,
   )
-  cfg.mesh = dict(data=-1, fsdp=1, tensor=1, rules=())
-  cfg.eval = dict(batch_size=64, num_bins=10, num_samples=1000)
 
   if variant in ("uniform", "control_uniform"):
     cfg.recipe.update(weights="uniform", normalise=None, decay=None)
   if variant in ("control", "control_uniform"):
     crowd = "three_groups,tastes=warmth/warmth/warmth"
-    cfg.data.update(
-      train_files=(f"synthetic:{crowd}:train",),
-      eval_files=(f"synthetic:{crowd}:test",),
-    )
+    cfg.data.train_files = (f"synthetic:{crowd}:train",)
+    cfg.data.eval_files = (f"synthetic:{crowd}:test",)
   if variant == "smoke":
     cfg.model.architecture.update(num_layers=1, embed_dim=32, mlp_dim=64)
     cfg.model.unroll = 1
@@ -121,5 +67,5 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     cfg.train.update(
       num_steps=20, batch_size=12, eval_every=10, checkpoint_every=10
     )
-    cfg.eval.num_samples = 100
+    cfg.eval = dict(num_samples=100)
   return cfg

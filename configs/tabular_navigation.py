@@ -17,23 +17,16 @@ core, float32, commit 99b6fad.
 
 import ml_collections
 
+VARIANTS = ("full", "smoke")
+
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
-  if variant not in ("full", "smoke"):
-    raise ValueError(f"variant must be 'full' or 'smoke', got {variant!r}")
+  if variant not in VARIANTS:
+    raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
   cfg.seeds = (0, 1, 2, 3, 4, 5, 6, 7)  # one world each
 
-  cfg.grid = dict(
-    size=4,  # cells per side
-    horizon=6,  # moves, enough from corner to corner
-    num_starts=3,
-    shares=(0.75, 0.25),
-  )
-  cfg.beta = 0.05  # utility per nat
-  cfg.train = dict(num_steps=2_000, learning_rate=0.1)
-
   if variant == "smoke":
     cfg.seeds = (0,)
-    cfg.train.num_steps = 500
+    cfg.train = dict(num_steps=500)
   return cfg

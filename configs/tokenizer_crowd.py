@@ -11,17 +11,13 @@ Measured: 512 tokens, 3.25 bytes each over prompts and answers; crowd seed 0.
 
 import ml_collections
 
+VARIANTS = ("full", "smoke")
+
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
-  if variant not in ("full", "smoke"):
-    raise ValueError(f"variant must be 'full' or 'smoke', got {variant!r}")
+  if variant not in VARIANTS:
+    raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.seed = 0
-  cfg.data = dict(
-    train_files=("synthetic:two_groups:train",),
-    on_bad_record="error",
-    extra_columns=(),
-    crowd_seed=0,
-  )
+  cfg.data = dict(train_files=("synthetic:two_groups:train",))
   cfg.vocab_size = 300 if variant == "smoke" else 512
   return cfg

@@ -13,18 +13,14 @@ Measured: whatever it is given.
 
 import ml_collections
 
+VARIANTS = ("full", "smoke")
+
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
-  if variant not in ("full", "smoke"):
-    raise ValueError(f"variant must be 'full' or 'smoke', got {variant!r}")
+  if variant not in VARIANTS:
+    raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.seed = 0
   cfg.model = "$JAXALIGN_DATA/stories260k_lm"
-  cfg.rows = 8
-  cfg.length = 128  # tokens
-  cfg.tolerance = 1e-4  # of a logit, score or hidden state, in float32
-  cfg.padding_tolerance = 1e-4
-  cfg.round_trip = True
 
   if variant == "smoke":
     cfg.rows = 3

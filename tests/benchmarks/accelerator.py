@@ -16,8 +16,6 @@ with the error. Prints a line of JSON per part; medians with their quartiles.
 
 import gc
 import json
-import pathlib
-import runpy
 import statistics
 import sys
 import time
@@ -36,8 +34,8 @@ from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.profiling import compiled as inspect
 from jaxalign.runtime.profiling import memory as memory_use
+from tests import shipped
 
-ROOT = pathlib.Path(__file__).parents[2]
 SMALL = "--small" in sys.argv
 ROUNDS = 3 if SMALL else 7
 PAIRS, LENGTH, SQUARE = (2, 64, 512) if SMALL else (16, 512, 8192)
@@ -126,8 +124,7 @@ def copy_rate() -> float:
 def config(
   model: dict[str, Any], recipe: dict[str, Any]
 ) -> train_reward.Config:
-  path = ROOT / "configs/rm_bt_pythia_1_4b.py"
-  cfg = runpy.run_path(str(path))["get_config"]("shape")
+  cfg = shipped.config("rm_bt_pythia_1_4b", "shape")
   cfg.data.update(max_length=LENGTH, buckets=(LENGTH,))
   cfg.model.architecture.update(SHAPE)
   cfg.model.update(model)

@@ -12,7 +12,6 @@ waiting for its batch.
 import json
 import os
 import pathlib
-import runpy
 import statistics
 import sys
 import tempfile
@@ -29,8 +28,8 @@ from jaxalign.experiments import train_reward
 from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
+from tests import shipped
 
-ROOT = pathlib.Path(__file__).parents[2]
 ROUNDS, WARM_UP, STEPS = 7, 5, 60
 LENGTH, BATCH_SIZE = 256, 64
 BUCKETS = (64, 128, 192, 256)
@@ -107,8 +106,7 @@ def stages(specs: list[str], words: Tokenizer) -> dict[str, object]:
 
 def waiting() -> dict[str, object]:
   """Share of a training loop's time spent on getting the next batch."""
-  path = ROOT / "configs/rm_bt_crowd.py"
-  cfg = runpy.run_path(str(path))["get_config"]()
+  cfg = shipped.config("rm_bt_crowd")
   cfg.mesh.data = 1
   config = configuration.to_dataclass(train_reward.Config, cfg)
   mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1), jax.devices()[:1])

@@ -12,7 +12,6 @@ times that of one.
 
 import json
 import os
-import runpy
 import statistics
 import sys
 from collections.abc import Callable
@@ -26,7 +25,8 @@ from jaxalign.experiments.common import stage as training
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.profiling import compiled as inspect
-from tests.benchmarks.reward_step import ROOT, clock, spread
+from tests import shipped
+from tests.benchmarks.reward_step import clock, spread
 
 MEMBERS, PAIRS, LENGTH, ROUNDS = 8, 16, 96, 7
 WIDTHS = (32, 64, 256)
@@ -34,8 +34,7 @@ WIDTHS = (32, 64, 256)
 
 def sections(width: int) -> dict:
   """The sections of the ensemble's config, at another width."""
-  path = ROOT / "configs/denoise_crowd.py"
-  cfg = runpy.run_path(str(path))["get_config"]()
+  cfg = shipped.config("denoise_crowd")
   cfg.data.update(max_length=LENGTH, buckets=(LENGTH,))
   cfg.model.architecture.update(
     num_layers=2, embed_dim=width, mlp_dim=int(width * 2.7)
@@ -53,8 +52,7 @@ def stages(width: int) -> dict[str, training.Stage]:
   cfg = sections(width)
   mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1), jax.devices()[:1])
   many = denoise.build(configuration.to_dataclass(denoise.Config, cfg), mesh)
-  path = ROOT / "configs/rm_bt_crowd.py"
-  single = runpy.run_path(str(path))["get_config"]()
+  single = shipped.config("rm_bt_crowd")
   for name in ("data", "model", "loss", "optimizer", "mesh"):
     single[name] = cfg[name]
   single.train.update(batch_size=PAIRS, num_steps=1000)

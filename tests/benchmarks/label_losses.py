@@ -11,8 +11,6 @@ A run that is done is not repeated.
 
 import argparse
 import json
-import pathlib
-import runpy
 import statistics
 
 from etils import epath
@@ -20,8 +18,8 @@ from etils import epath
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.reports import label_scores
+from tests import shipped
 
-ROOT = pathlib.Path(__file__).parents[2]
 LOSSES = ("transport", "debiased", "line", "cross_entropy")
 CASES = ((10, (0, 1, 2)), (1, (0,)), (3, (0,)), (50, (0,)))  # votes, seeds
 
@@ -30,8 +28,7 @@ def scores(loss: str, votes: int, seed: int, workdir: epath.Path) -> dict:
   """What eval.json says of the labels of one run, trained where it is new."""
   done = workdir / f"{loss}-{votes}-{seed}"
   if not (done / "eval.json").exists():
-    path = ROOT / "configs/rm_dprm_crowd.py"
-    cfg = runpy.run_path(str(path))["get_config"]()
+    cfg = shipped.config("rm_dprm_crowd")
     cfg.seed = seed
     cfg.recipe.loss = loss
     cfg.data.train_files = (f"synthetic:labels,label_votes={votes}:train",)

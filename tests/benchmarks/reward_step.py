@@ -21,8 +21,6 @@ price of a heap that stays as large as it ever was:
 
 import json
 import os
-import pathlib
-import runpy
 import statistics
 import sys
 import tempfile
@@ -39,8 +37,8 @@ from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.profiling import compiled as inspect
 from jaxalign.runtime.profiling import memory
+from tests import shipped
 
-ROOT = pathlib.Path(__file__).parents[2]
 PAIRS, LENGTH, ROUNDS = 40, 64, 7
 LAYERS = 6
 PAUSE = 0.5  # seconds
@@ -49,8 +47,7 @@ OURS = ("scanned", "unrolled")
 
 def config(num_layers: int = LAYERS, unroll: int = 1) -> train_reward.Config:
   """The crowd config with a larger network."""
-  path = ROOT / "configs/rm_bt_crowd.py"
-  cfg = runpy.run_path(str(path))["get_config"]()
+  cfg = shipped.config("rm_bt_crowd")
   cfg.data.update(max_length=LENGTH, buckets=(LENGTH,))
   cfg.model.architecture.update(
     family="gpt2",

@@ -1,7 +1,6 @@
 """The audit of crowds and of small files, every number known beforehand."""
 
 import json
-import runpy
 import tempfile
 
 from absl.testing import absltest, parameterized
@@ -12,13 +11,12 @@ from jaxalign.data.synthetic import crowd, oracle
 from jaxalign.experiments import audit
 from jaxalign.experiments.common import config
 from jaxalign.experiments.reports import group_structure
-from tests import checkout
+from tests import shipped
 
 
 def run(train=(), held_out=(), **changes):
   """eval.json and the page of an audit of these sources."""
-  path = checkout.ROOT / "configs/audit.py"
-  cfg = runpy.run_path(str(path))["get_config"]("smoke")
+  cfg = shipped.config("audit", "smoke")
   cfg.data.update(train_files=train, eval_files=held_out)
   for key, value in changes.items():
     section, _, leaf = key.rpartition("__")

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import runpy
 import tempfile
 
 import jax
@@ -22,13 +21,12 @@ from jaxalign.models import heads
 from jaxalign.models.hf import config_map
 from jaxalign.runtime.io import artifact
 from jaxalign.runtime.reward_sources.base import RewardError
-from tests import checkout, config_reads
+from tests import config_reads, shipped
 from tests.data import real_data
 
 
 def config_of(variant="smoke", **changes):
-  path = str(checkout.ROOT / "configs/best_of_n.py")
-  cfg = runpy.run_path(path)["get_config"](variant)
+  cfg = shipped.config("best_of_n", variant)
   cfg.mesh.data = 1
   with cfg.ignore_type():
     for key, value in changes.items():
@@ -150,8 +148,7 @@ class BestOfNTest(parameterized.TestCase):
     for record in records:
       sizes = bytes_of([], record.responses)
       self.assertEqual(sizes, sorted(sizes, reverse=True))
-    path = str(checkout.ROOT / "configs/sft_crowd.py")
-    cfg = runpy.run_path(path)["get_config"]("smoke")
+    cfg = shipped.config("sft_crowd", "smoke")
     cfg.data.update(train_files=(str(best),), eval_files=(), length=96)
     cfg.mesh.data = 1
     cfg.train.update(num_steps=1, batch_size=2, eval_every=None)

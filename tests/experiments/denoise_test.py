@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import runpy
 import tempfile
 
 import numpy as np
@@ -14,7 +13,7 @@ from jaxalign.experiments import denoise
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import preferences
 from jaxalign.runtime.io import metric_writer
-from tests import checkout, config_reads
+from tests import config_reads, shipped
 
 CROWD = (
   "synthetic:one_taste,temperature=0.05,label_noise=0.4,judge=true,"
@@ -24,8 +23,7 @@ CROWD = (
 
 def smoke_config(**changes) -> denoise.Config:
   """The smoke variant, smaller still; `a__b` sets `a.b`."""
-  path = checkout.ROOT / "configs/denoise_crowd.py"
-  cfg = runpy.run_path(str(path))["get_config"]("smoke")
+  cfg = shipped.config("denoise_crowd", "smoke")
   cfg.data.update(train_files=(f"{CROWD}train",), eval_files=())
   cfg.train.update(num_steps=4, checkpoint_every=2)
   cfg.mesh.data = 1

@@ -1,7 +1,6 @@
 """Scores of known rewards, then a saved model through the whole stage."""
 
 import json
-import runpy
 import tempfile
 from unittest import mock
 
@@ -23,7 +22,7 @@ from jaxalign.models import heads
 from jaxalign.models.hf import config_map, weights
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import artifact
-from tests import checkout, object_store
+from tests import object_store, shipped
 
 EVAL = pair_scores.EvalConfig(batch_size=8, num_bins=10, num_samples=200)
 
@@ -94,9 +93,7 @@ def reward_of(folder: str, prompt: str, response: str) -> float:
 
 
 def config_of(name: str, **changes):
-  cfg = runpy.run_path(str(checkout.ROOT / f"configs/{name}.py"))[
-    "get_config"
-  ]()
+  cfg = shipped.config(name)
   cfg.data.update(max_length=64, buckets=(32, 64))
   cfg.mesh.data = 1
   for key, value in changes.items():

@@ -1,7 +1,6 @@
 """No array above 1 % of a model is whole on every device, in any family."""
 
 import dataclasses
-import runpy
 
 import jax
 from absl.testing import absltest, parameterized
@@ -12,7 +11,7 @@ from jaxalign.experiments.common import model
 from jaxalign.models.hf import config_map
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.profiling import memory
-from tests import checkout
+from tests import shipped
 
 # Layers, heads, key-value heads, width, MLP width, vocabulary.
 PUBLISHED = {
@@ -34,8 +33,7 @@ CASES = [(name, (1, 8, 1)) for name in PUBLISHED] + [
 
 def config_of(stage, file: str, name: str, sizes: tuple[int, ...]):
   """A stage's config with the shape of a published model."""
-  path = checkout.ROOT / f"configs/{file}.py"
-  cfg = runpy.run_path(str(path))["get_config"]("smoke")
+  cfg = shipped.config(file, "smoke")
   fields = [f.name for f in dataclasses.fields(model.Architecture)]
   with cfg.ignore_type():
     cfg.model.architecture = dict(

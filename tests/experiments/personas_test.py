@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import runpy
 import tempfile
 import zlib
 from unittest import mock
@@ -16,7 +15,7 @@ from jaxalign.data.llm_labels import client
 from jaxalign.data.records import reader
 from jaxalign.experiments import personas
 from jaxalign.experiments.common import config as configuration
-from tests import checkout
+from tests import checkout, shipped
 from tests.data import rude_server
 
 SECRET = "sk-never-on-a-disk-42"
@@ -59,8 +58,7 @@ class StageTest(absltest.TestCase):
     self.files = (write(ROWS),)
 
   def run_stage(self, url, workdir=None, *, yes=True, **changes):
-    path = checkout.ROOT / "configs/personas.py"
-    cfg = runpy.run_path(str(path))["get_config"]("smoke")
+    cfg = shipped.config("personas", "smoke")
     cfg.data.train_files = self.files
     cfg.personas.file = str(checkout.ROOT / "configs/personas.json")
     cfg.endpoint.update(url=url, backoff_s=0.01)

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import runpy
 import tempfile
 
 import ml_collections
@@ -13,7 +12,7 @@ from etils import epath
 
 from jaxalign.experiments import pipeline
 from jaxalign.experiments.common import config as configuration
-from tests import checkout
+from tests import checkout, shipped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,8 +199,7 @@ class CrowdTest(absltest.TestCase):
 
   @pytest.mark.pictures
   def test_from_raw_pairs_to_policies_side_by_side(self):
-    path = checkout.ROOT / "configs/pipeline_crowd.py"
-    cfg = runpy.run_path(str(path))["get_config"]("smoke")
+    cfg = shipped.config("pipeline_crowd", "smoke")
     config = configuration.to_dataclass(pipeline.Config, cfg)
     workdir = epath.Path(tempfile.mkdtemp())
     with contextlib.chdir(checkout.ROOT):
@@ -225,8 +223,7 @@ class BestOfNTest(absltest.TestCase):
   """Tuning on the best of four answers, every stage at its smallest."""
 
   def config(self, variant):
-    path = checkout.ROOT / "configs/best_of_n_crowd.py"
-    cfg = runpy.run_path(str(path))["get_config"](variant)
+    cfg = shipped.config("best_of_n_crowd", variant)
     for step in cfg.steps:
       # One device, one length, no page of a reward: compiling takes the time.
       if step["stage"] != "train_tokenizer":

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import runpy
 import tempfile
 
 import numpy as np
@@ -15,13 +14,12 @@ from jaxalign.experiments import train_policy
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.policy import sampling
 from jaxalign.models.hf import config_map
-from tests import checkout
+from tests import shipped
 from tests.data import real_data
 
 
 def stories_config(variant: str):
-  path = checkout.ROOT / "configs/policy_maxmin_stories.py"
-  return runpy.run_path(str(path))["get_config"](variant)
+  return shipped.config("policy_maxmin_stories", variant)
 
 
 class EndsTest(absltest.TestCase):

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import runpy
 import signal
 import socket
 import subprocess
@@ -26,7 +25,7 @@ from jaxalign.experiments import serve
 from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.reward_sources.base import FunctionSource, RewardError
 from jaxalign.runtime.reward_sources.http import EndpointSource
-from tests import checkout, config_reads
+from tests import checkout, config_reads, shipped
 from tests.runtime.reward_sources import http_test, model_test
 
 CONFIG = serve.ServeConfig(
@@ -403,8 +402,7 @@ class ServeTest(parameterized.TestCase):
 
 class StageTest(absltest.TestCase):
   def test_every_key_is_read(self):
-    path = str(checkout.ROOT / "configs/serve.py")
-    cfg = runpy.run_path(path)["get_config"]("smoke")
+    cfg = shipped.config("serve", "smoke")
     cfg.mesh.data = 1
     config = configuration.to_dataclass(serve.Config, cfg)
     with (

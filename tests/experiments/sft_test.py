@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import runpy
 import tempfile
 
 import jax
@@ -20,13 +19,12 @@ from jaxalign.experiments.datasets import tokenizer as tokenizers
 from jaxalign.experiments.policy import likelihood
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import artifact, metric_writer
-from tests import checkout, config_reads
+from tests import config_reads, shipped
 
 
 def smoke_config(variant="smoke", **changes) -> sft.Config:
   """A variant of the crowd config, smaller still; `a__b` sets `a.b`."""
-  path = checkout.ROOT / "configs/sft_crowd.py"
-  cfg = runpy.run_path(str(path))["get_config"](variant)
+  cfg = shipped.config("sft_crowd", variant)
   cfg.train.update(num_steps=6, eval_every=3, checkpoint_every=2)
   cfg.mesh.data = 1
   with cfg.ignore_type():

@@ -4,7 +4,6 @@ The short answer to whether a machine, or another Python, can run jaxalign.
 """
 
 import json
-import runpy
 import tempfile
 
 from absl.testing import absltest
@@ -13,7 +12,7 @@ from etils import epath
 from jaxalign.experiments import audit, pipeline
 from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.io import metric_writer
-from tests import checkout
+from tests import checkout, shipped
 
 CROWD = "synthetic:two_groups,num_annotators=8,num_test_annotators=6"
 TRAIN, TEST = f"('{CROWD}:train',)", f"('{CROWD}:test',)"
@@ -97,8 +96,7 @@ STEPS = (
 
 def config_of(name, stage):
   """The smoke variant of a config, on one device."""
-  path = checkout.ROOT / f"configs/{name}.py"
-  cfg = runpy.run_path(str(path))["get_config"]("smoke")
+  cfg = shipped.config(name, "smoke")
   if "mesh" in cfg:
     cfg.mesh.data = 1
   return cfg

@@ -1,7 +1,5 @@
 """What a step's FLOPs are said to be against what the compiler counts."""
 
-import runpy
-
 import jax
 from absl.testing import absltest, parameterized
 
@@ -9,7 +7,7 @@ from jaxalign.experiments import train_reward
 from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.profiling import memory
-from tests import checkout
+from tests import shipped
 
 PAIRS, LENGTH, PROMPTS, RESPONSES = 4, 32, 3, 3
 # Less work on machine code, which nobody runs.
@@ -21,8 +19,7 @@ QUICK = {
 
 def stage_of(file: str, **recipe):
   """A step wide enough for its matrix products to be most of it."""
-  path = checkout.ROOT / f"configs/{file}.py"
-  cfg = runpy.run_path(str(path))["get_config"]("smoke")
+  cfg = shipped.config(file, "smoke")
   with cfg.ignore_type():
     # One layer: the compiler counts the body of a loop over layers once.
     cfg.model.update(remat="none")

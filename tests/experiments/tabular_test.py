@@ -8,7 +8,6 @@ with W* the conjugate written out below; SciPy minimises the right side.
 """
 
 import json
-import runpy
 import tempfile
 
 import jax
@@ -22,7 +21,7 @@ from jaxalign import losses, metrics
 from jaxalign.data.synthetic import gridworld
 from jaxalign.experiments import tabular
 from jaxalign.experiments.common import config as configuration
-from tests import checkout, config_reads
+from tests import config_reads, shipped
 
 BETA = 0.5
 WEIGHTS = np.array([0.5, 0.3, 0.2])
@@ -203,9 +202,8 @@ class NavigationTest(parameterized.TestCase):
     np.testing.assert_allclose(kl, expected, rtol=1e-5)
 
   def test_smoke_reaches_the_optimum_and_shows_it(self):
-    path = str(checkout.ROOT / "configs/tabular_navigation.py")
     config = configuration.to_dataclass(
-      tabular.Config, runpy.run_path(path)["get_config"]("smoke")
+      tabular.Config, shipped.config("tabular_navigation", "smoke")
     )
     workdir = epath.Path(tempfile.mkdtemp())
     with config_reads.recorded(config) as unread:
@@ -228,8 +226,7 @@ class NavigationTest(parameterized.TestCase):
     (dict(seeds=()), "seeds must name at least one"),
   )
   def test_values_out_of_range(self, changes, message):
-    path = str(checkout.ROOT / "configs/tabular_navigation.py")
-    cfg = runpy.run_path(path)["get_config"]("smoke")
+    cfg = shipped.config("tabular_navigation", "smoke")
     cfg.grid.update(changes.pop("grid", {}))
     cfg.update(changes)
     with self.assertRaisesRegex(ValueError, message):

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import json
-import runpy
 import tempfile
 from unittest import mock
 
@@ -26,7 +25,7 @@ from jaxalign.experiments.reports import policy
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import artifact, metric_writer
 from jaxalign.runtime.reward_sources import base
-from tests import checkout, config_reads
+from tests import config_reads, shipped
 
 SHARED = dict(
   critic=dict(kind="shared", init_from=None, coef=0.1, clip=0.2, discount=1.0,
@@ -52,8 +51,7 @@ def shares(prompts, responses):
 
 def smoke_config(**changes) -> train_policy.Config:
   """The crowd config, smaller still; `a__b` sets `a.b`."""
-  path = checkout.ROOT / "configs/policy_maxmin_crowd.py"
-  cfg = runpy.run_path(str(path))["get_config"]("smoke")
+  cfg = shipped.config("policy_maxmin_crowd", "smoke")
   cfg.mesh.data = 1
   cfg.sampling.max_new_tokens = 8
   cfg.model.architecture.update(embed_dim=16, mlp_dim=16)

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import os
-import runpy
 import shutil
 import signal
 import tempfile
@@ -24,7 +23,7 @@ from jaxalign.models.hf import weights
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import preemption
 from jaxalign.runtime.io import artifact, metric_writer, step_guard
-from tests import checkout, config_reads
+from tests import config_reads, shipped
 
 
 def smoke_config(**changes) -> train_reward.Config:
@@ -33,8 +32,7 @@ def smoke_config(**changes) -> train_reward.Config:
   Args:
     **changes: dotted keys, with two underscores for a dot.
   """
-  path = checkout.ROOT / "configs/rm_bt_crowd.py"
-  cfg = runpy.run_path(str(path))["get_config"]("smoke")
+  cfg = shipped.config("rm_bt_crowd", "smoke")
   cfg.train.update(
     num_steps=6, eval_every=3, checkpoint_every=2, num_reference=8
   )

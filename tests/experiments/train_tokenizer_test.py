@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import runpy
 import tempfile
 
 from absl.testing import absltest
@@ -12,12 +11,11 @@ from jaxalign.data.records import reader
 from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import train_tokenizer
 from jaxalign.experiments.common import config as configuration
-from tests import checkout
+from tests import shipped
 
 
 def config(**changes):
-  path = checkout.ROOT / "configs/tokenizer_crowd.py"
-  made = runpy.run_path(str(path))["get_config"]()
+  made = shipped.config("tokenizer_crowd")
   made.update(changes)
   return configuration.to_dataclass(train_tokenizer.Config, made)
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import runpy
 import tempfile
 
 import numpy as np
@@ -14,7 +13,7 @@ from jaxalign.data.llm_labels.prompts import Answer
 from jaxalign.experiments import win_rates
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.llm_labels import llm_judge
-from tests import checkout, config_reads
+from tests import config_reads, shipped
 from tests.data import rude_server
 
 PROMPTS = [f"Q{i}" for i in range(6)]
@@ -38,9 +37,8 @@ def goodness(prompts, responses):
 
 
 def config_of(url=None):
-  path = str(checkout.ROOT / "configs/win_rates.py")
   variant = "smoke" if url is None else "judge"
-  cfg = runpy.run_path(path)["get_config"](variant)
+  cfg = shipped.config("win_rates", variant)
   cfg.mesh.data = 1
   cfg.num_resamples = 50
   with cfg.ignore_type():

@@ -1,5 +1,10 @@
-"""Config files by path, or by the name of one that jaxalign ships."""
+"""Config files by path, or by the name of one that jaxalign ships.
 
+What a config is for and which variants it has is read off its text, so that
+nothing has to be installed or run.
+"""
+
+import ast
 import os
 import pathlib
 
@@ -32,3 +37,34 @@ def find(path: str) -> str:
     return path
   candidate = shipped / (name if name.endswith(".py") else f"{name}.py")
   return os.fspath(candidate) if candidate.is_file() else path
+
+
+def variants(path: pathlib.Path) -> list[str]:
+  """The variants of a shipped config, as they stand after the colon.
+
+  Args:
+    path: the file, with the constants VARIANTS and, where one file holds
+      several sizes of a model, SIZES.
+
+  Returns:
+    Variants, then sizes, then both as SIZE,VARIANT.
+  """
+  constants = {
+    node.targets[0].id: ast.literal_eval(node.value)
+    for node in _parsed(path).body
+    if isinstance(node, ast.Assign)
+    and isinstance(node.targets[0], ast.Name)
+    and node.targets[0].id in ("VARIANTS", "SIZES")
+  }
+  alone, sizes = constants.get("VARIANTS", ()), constants.get("SIZES", ())
+  both = [f"{size},{variant}" for size in sizes for variant in alone]
+  return [*alone, *sizes, *both]
+
+
+def question(path: pathlib.Path) -> str:
+  """The first line of a config's docstring."""
+  return (ast.get_docstring(_parsed(path)) or "").partition("\n")[0]
+
+
+def _parsed(path: pathlib.Path) -> ast.Module:
+  return ast.parse(path.read_text("utf-8"))

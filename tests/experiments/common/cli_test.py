@@ -59,7 +59,7 @@ class CommandLineTest(parameterized.TestCase):
     (["--config=no/way.py", WORKDIR], r"configs holds \d+, such as configs/"),
     (
       ["--config=configs/rm_bt_crowd.py:smok", WORKDIR],
-      r"configs/rm_bt_crowd.py: variant must be 'full' or 'smoke', got 'smok'",
+      r"rm_bt_crowd.py: variant must be one of .*'smoke'\), got 'smok'",
     ),
     (["--config=WORKDIR/raises.py", WORKDIR], r"raises.py:2: NameError: .*nil"),
     (["--config=WORKDIR/torn.py", WORKDIR], r"torn.py:1: "),
@@ -102,7 +102,12 @@ class CommandLineTest(parameterized.TestCase):
       [CROWD, WORKDIR, "--config.model.architecture=None"],
       r"config.model: init_from or architecture must be set",
     ),
-    # A key that the file leaves at its default, and one of another type.
+    # A key that the file leaves at its default, by its own type: a text.
+    (
+      [CROWD, WORKDIR, "--config.model.init_from=7"],
+      r"7/config.json is missing",
+    ),
+    # The same, and one of another type.
     (
       [CROWD, WORKDIR, "--config.model.attention=no"],
       r"attention must be one of dense, fused, splash, got 'no'",

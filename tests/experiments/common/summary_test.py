@@ -2,12 +2,11 @@
 
 import ast
 import pathlib
-import runpy
 
 from absl.testing import absltest, parameterized
 
 from jaxalign.experiments.common import summary
-from tests import checkout
+from tests import checkout, shipped
 
 STAGES = sorted((checkout.ROOT / "jaxalign/experiments").glob("*.py"))
 # A server has no end, and these answer with a table of their own.
@@ -32,12 +31,11 @@ class EndingTest(parameterized.TestCase):
   @parameterized.named_parameters((path.stem, path) for path in STAGES)
   def test_what_a_stage_proposes_exists(self, path):
     source = path.read_text()
-    if "program.main(" in source and path.stem not in OTHERS:
-      self.assertIn("ending.say(", source)
+    if "cli.main(" in source and path.stem not in OTHERS:
+      self.assertIn("summary.say(", source)
     for stage, config, keys in commands(path):
       self.assertTrue((path.parent / f"{stage}.py").exists(), stage)
-      file = checkout.ROOT / f"configs/{config}.py"
-      values = runpy.run_path(str(file))["get_config"]()
+      values = shipped.config(config)
       for key in keys:
         at = values
         for part in key.split("."):

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import runpy
 import tempfile
 
 from absl.testing import absltest
@@ -14,7 +13,7 @@ from jaxalign.experiments import pipeline
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.policy import rounds as policy_rounds
 from jaxalign.experiments.reports import pipeline as page
-from tests import checkout
+from tests import checkout, shipped
 
 KINDS = ("answers", "reward", "policy")
 
@@ -103,8 +102,7 @@ class TraceTest(absltest.TestCase):
 
 
 def config_of(variant, **changes):
-  path = checkout.ROOT / "configs/rounds_metarm_crowd.py"
-  cfg = runpy.run_path(str(path))["get_config"](variant)
+  cfg = shipped.config("rounds_metarm_crowd", variant)
   cfg.update(changes)
   for step in cfg.steps if variant == "smoke" else ():
     # One device, one length, no page of a reward: compiling is what takes time.
