@@ -129,9 +129,10 @@ def load(config: RewardConfig) -> tuple[RewardConfig, Loaded]:
     The config with the sizes that the training pairs decide, and the pairs.
 
   Raises:
-    ValueError: a bad record, by FILE:LINE; the pairs lack what the recipe
-      reads.
+    ValueError: recipe, loss and coupling do not go together; a bad record, by
+      FILE:LINE; the pairs lack what the recipe reads.
   """
+  config.made()  # what does not go together ends the run before data is read
   data = config.data
   if config.train.export == "best" and not data.holds_out:
     raise ValueError(

@@ -229,20 +229,27 @@ def refuse_other_losses(name: str, loss: bradley_terry.PairLossConfig) -> None:
     )
 
 
-def check_coupling(
-  name: str, got: str, allowed: Sequence[str], why: str
-) -> None:
-  """Raises ValueError where a recipe does not go with a coupling.
+class Row(NamedTuple):
+  """A row of the table of recipes.
 
-  Args:
-    name: of the recipe.
-    got: name of the coupling.
-    allowed: names of those that it goes with.
-    why: it does not go with others.
+  Attributes:
+    config: dataclass of the `recipe` section.
+    make: `(config, loss, coupling) -> Recipe`.
+    couplings: names of those that the recipe goes with.
+    why: it goes with no others.
   """
-  if got not in allowed:
-    names = " or ".join([*map(repr, allowed), "None"])
-    raise ValueError(
-      f"recipe {name!r} does not go with coupling {got!r}, as {why}: coupling "
-      f"must be {names}; change it, or take recipe 'bradley_terry' with {got!r}"
-    )
+
+  config: type
+  make: Callable[..., Recipe]
+  couplings: tuple[str, ...] = ("more", "group_dro")
+  why: str = "there are no others"
+
+  def check(self, name: str, coupling: str) -> None:
+    """Raises ValueError where the recipe does not go with a coupling."""
+    if coupling not in self.couplings:
+      names = " or ".join([*map(repr, self.couplings), "None"])
+      raise ValueError(
+        f"recipe {name!r} does not go with coupling {coupling!r}, as "
+        f"{self.why}: coupling must be {names}; change it, or take recipe "
+        f"'bradley_terry' with {coupling!r}"
+      )

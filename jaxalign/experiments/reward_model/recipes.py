@@ -2,8 +2,7 @@
 
 import functools
 import operator
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from jaxalign.algorithms import (
   contrastive,
@@ -21,19 +20,9 @@ from jaxalign.experiments.reward_model import (
   fresh_responses,
   label_targets,
   mixture_rounds,
-  recipe,
 )
 from jaxalign.experiments.reward_model import pair_recipes as pairs
-
-
-class Row(NamedTuple):
-  """Config, `make(config, loss, coupling)`, couplings, and why no others."""
-
-  config: type
-  make: Callable[[Any, PairLossConfig, recipe.Coupling | None], recipe.Recipe]
-  couplings: tuple[str, ...] = ("more", "group_dro")
-  why: str = "it knows these alone"
-
+from jaxalign.experiments.reward_model.recipe import Coupling, Recipe, Row
 
 ITSELF = ((), "it is a coupling itself")
 VIEWS = ((), "its contrastive loss already couples all rows")
@@ -53,10 +42,10 @@ Config = functools.reduce(operator.or_, (row.config for row in TABLE.values()))
 
 
 def make(
-  config: Any, loss: PairLossConfig, coupling: recipe.Coupling | None = None
-) -> recipe.Recipe:
+  config: Any, loss: PairLossConfig, coupling: Coupling | None = None
+) -> Recipe:
   """The recipe of a config's `recipe`, `loss` and `coupling` sections."""
   row = TABLE[config.name]
   if coupling is not None:
-    recipe.check_coupling(config.name, coupling.name, row.couplings, row.why)
+    row.check(config.name, coupling.name)
   return row.make(config, loss, coupling)

@@ -1,12 +1,18 @@
 """Rounds of the mixture through the stage: killed, restarted, refused."""
 
+import dataclasses
 import json
 import tempfile
+import types
+from unittest import mock
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
+from jaxalign.algorithms import bradley_terry, denoised
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.reward_model import mixture_rounds
 from jaxalign.runtime.io import artifact, metric_writer
@@ -139,6 +145,79 @@ class RoundsTest(parameterized.TestCase):
       np.array(list(found["users"].values())).tolist(),
       np.eye(2)[found["group_of_user"]].tolist(),
     )
+
+  def test_the_e_step_reads_what_the_m_step_is_taught(self):
+    rng = np.random.default_rng(0)
+    dataset = types.SimpleNamespace(
+      annotator=np.array([0, 1, 1, -1], np.int32),
+      margin=np.array([0.5, -1, 0, 2], np.float32),
+      chosen_prob=np.array([1, 0.2, 0.7, 0.5], np.float32),
+    )
+    rewards = rng.normal(size=(4, 2, 3)).astype(np.float32)
+    gaps = rewards[:, 0] - rewards[:, 1]
+    for loss, rows, margin, label in (
+      (("hard", 0.0, None, 0.1), None, 0, None),
+      (("votes", 0.0, "column", 0.0), None, 1, dataset.chosen_prob),
+      (("hard", 0.25, None, 0.0), None, 0, np.full(4, 0.75)),
+      (
+        ("hard", 0.0, None, 0.0, denoised.DenoiseConfig("drop")),
+        np.array([0, 2]),
+        1,
+        dataset.chosen_prob,
+      ),
+    ):
+      config = bradley_terry.PairLossConfig(*loss)
+      found = mixture_rounds.evidence(rewards, dataset, rows, config)
+      np.testing.assert_allclose(
+        found["gaps"], gaps - margin * dataset.margin[:, None]
+      )
+      if label is None:
+        self.assertIsNone(found["chosen_prob"])
+        label = np.ones(4)
+      else:
+        np.testing.assert_allclose(found["chosen_prob"], label)
+      used = [0, 1, 1, -1] if rows is None else [0, -1, 1, -1]
+      self.assertEqual(found["user"].tolist(), used)
+      # The likelihood of the E-step is minus the loss, but for centering.
+      d = found["gaps"][:, 1]
+      likelihood = -label * np.log1p(np.exp(-d))
+      likelihood -= (1 - label) * np.log1p(np.exp(d))
+      plain = dataclasses.replace(config, centering=0.0)
+      per_pair = bradley_terry.pair_losses(
+        jnp.array(rewards[:, 0, 1]),
+        jnp.array(rewards[:, 1, 1]),
+        jax.tree.map(jnp.array, vars(dataset)),
+        plain,
+      )
+      np.testing.assert_allclose(likelihood, -per_pair, rtol=1e-5)
+
+  def test_a_coupled_mixture_is_resumed_bit_for_bit(self):
+    given = config(
+      coupling=dict(name="more"),
+      recipe=dict(restarts=1),
+      data__eval_files=(),
+      loss__flip_rate=0.1,
+    )
+    straight = run(given)
+    original, count = metric_writer.MetricWriter.write, [0]
+
+    def dies(report, step, metrics):
+      original(report, step, metrics)
+      count[0] += 1
+      if count[0] == 5:
+        raise train_reward_test.Killed
+
+    workdir = epath.Path(tempfile.mkdtemp())
+    with (
+      mock.patch.object(metric_writer.MetricWriter, "write", dies),
+      self.assertRaises(train_reward_test.Killed),
+    ):
+      run(given, workdir)
+    run(given, workdir)
+    for name in ("metrics.jsonl", "mixture.json", "model/model.safetensors"):
+      self.assertEqual(
+        (workdir / name).read_bytes(), (straight / name).read_bytes(), name
+      )
 
   def test_starts_are_balanced_and_differ(self):
     given = config(recipe=dict(num_users=12))

@@ -24,12 +24,15 @@ def denoising(policy, labels="hard", **changes):
   )
 
 
-def strong_crowd(number: int = 200, *, drop: tuple[int, ...] = ()) -> str:
+def strong_crowd(
+  number: int = 200, *, drop: tuple[int, ...] = (), prob: float | None = None
+) -> str:
   """A file of the crowd's records with a strength each.
 
   Args:
     number: records.
     drop: records left without one.
+    prob: soft label of every other pair, None to leave them hard.
 
   Returns:
     Its path.
@@ -41,6 +44,9 @@ def strong_crowd(number: int = 200, *, drop: tuple[int, ...] = ()) -> str:
     row = record.to_row()
     if i not in drop:
       row["strength"] = (len(row["responses"][0]) % 11 - 3) / 4
+    if prob is not None and i % 2:
+      row = {k: v for k, v in row.items() if "votes" not in k}
+      row["chosen_prob"] = prob
     lines.append(json.dumps(row))
   path.write_text("\n".join(lines))
   return str(path)

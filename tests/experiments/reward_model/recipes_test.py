@@ -5,18 +5,25 @@ point? If so, say in the commit what moved and why, and put the new numbers
 here; if not, the change is wrong.
 """
 
+import ast
+import dataclasses
 import tempfile
+from typing import Literal
+from unittest import mock
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign import losses
-from jaxalign.algorithms import reward_readout
+from jaxalign.algorithms import bradley_terry, reward_readout
 from jaxalign.experiments import train_reward
-from jaxalign.experiments.reward_model import scoring
+from jaxalign.experiments.reward_model import recipe as recipe_object
+from jaxalign.experiments.reward_model import recipes, scoring
 from jaxalign.runtime.io import artifact, metric_writer
-from tests import config_reads
+from tests import checkout, config_reads
 from tests.experiments.reward_model.pair_recipes_test import strong_crowd
 from tests.experiments.train_reward_test import smoke_config
 
@@ -99,6 +106,76 @@ GOLDEN = {
   ),
 }
 
+DENOISE = dict(
+  loss__denoise=dict(policy="smooth_margin"),
+  data__train_files=(strong_crowd(),),
+)
+LABELS = dict(
+  recipe=dict(name="dprm", loss="line"),
+  data__train_files=("synthetic:labels:train",),
+)
+# Under "l2" two sources weigh one half each, as in their mean.
+MORE = dict(
+  coupling=dict(name="more", normalise="none"), data__mixing="stratified"
+)
+METARM = GOLDEN["metarm"][0]
+MIXTURE = dict(recipe=dict(name="mixture", num_components=2, steps_per_round=2))
+# What trains -> the same without what is added, and a metric that says so.
+COMBINATIONS = {
+  "denoised more": (
+    dict(recipe=dict(name="more"), **DENOISE),
+    dict(loss__denoise=None),
+    "train/source_weight/0",
+  ),
+  "denoised contrastive": (
+    dict(recipe=dict(name="contrastive"), model__dropout=0.05, **DENOISE),
+    dict(loss__denoise=None),
+    "train/contrastive",
+  ),
+  "denoised metarm": (
+    METARM | DENOISE,
+    dict(loss__denoise=None),
+    "train/spread",
+  ),
+  "dropped pairs in a mixture": (
+    MIXTURE | DENOISE | dict(loss__denoise=dict(policy="drop", fraction=0.5)),
+    dict(loss__denoise=None),
+    "em/log_likelihood",
+  ),
+  "votes in a mixture": (
+    MIXTURE
+    | dict(
+      loss__labels="votes",
+      data__train_files=(strong_crowd(prob=0.6),),
+    ),
+    dict(loss__labels="hard"),
+    "em/log_likelihood",
+  ),
+  "mixture more": (MIXTURE | MORE, dict(coupling=None), "em/log_likelihood"),
+  "dprm more": (LABELS | MORE, dict(coupling=None), "train/source_weight/0"),
+  "dprm group_dro": (
+    LABELS | dict(coupling=dict(name="group_dro")),
+    dict(coupling=None),
+    "train/group_weight/1",
+  ),
+  "normal more": (
+    dict(recipe=dict(name="mean_variance")) | MORE,
+    dict(coupling=None),
+    "train/source_weight/1",
+  ),
+  "metarm more": (METARM | MORE, dict(coupling=None), "train/spread_ahead"),
+}
+
+
+def three_steps(changes):
+  """Rows of the metrics of three steps, and the workdir."""
+  config = smoke_config(
+    data__eval_files=(), train__num_steps=3, train__eval_every=None, **changes
+  )
+  workdir = epath.Path(tempfile.mkdtemp())
+  train_reward.run(config, workdir, profile=False)
+  return metric_writer.read_rows(workdir / "metrics.jsonl"), workdir
+
 
 class RecipesTest(parameterized.TestCase):
   @parameterized.parameters(*GOLDEN)
@@ -154,6 +231,180 @@ class RecipesTest(parameterized.TestCase):
       ValueError, "'mean_variance' has a loss of its own.*flip_rate=0.1"
     ):
       train_reward.run(config, epath.Path(tempfile.mkdtemp()), profile=False)
+
+
+class CombinationsTest(parameterized.TestCase):
+  @parameterized.parameters(*COMBINATIONS)
+  def test_trains_otherwise_than_its_parts(self, name):
+    changes, plainer, metric = COMBINATIONS[name]
+    rows, _ = three_steps(changes)
+    losses_of = lambda rows: [row["train/loss"] for row in rows]
+    self.assertTrue(np.isfinite(losses_of(rows)).all())
+    self.assertTrue(any(metric in row for row in rows), rows[-1])
+    without, _ = three_steps(changes | plainer)
+    self.assertFalse(np.allclose(losses_of(rows), losses_of(without), 1e-5))
+
+  @parameterized.parameters(
+    (
+      dict(recipe=dict(name="denoised", policy="flip_margin")),
+      dict(loss__denoise=dict(policy="flip_margin")),
+      dict(data__train_files=(strong_crowd(),)),
+    ),
+    (
+      dict(recipe=dict(name="more", num_sources=2)),
+      dict(coupling=dict(name="more", num_sources=2)),
+      {},
+    ),
+  )
+  def test_two_spellings_are_one_run(self, one, other, both):
+    first, second = (three_steps(given | both) for given in (one, other))
+    self.assertEqual(first[0], second[0])
+    self.assertEqual(
+      *(
+        (folder / "model/model.safetensors").read_bytes()
+        for _, folder in (first, second)
+      )
+    )
+
+  @parameterized.parameters(
+    (
+      dict(recipe=dict(name="contrastive"), **MORE),
+      "'contrastive' does not go with coupling 'more', as its contrastive "
+      "loss.*coupling must be None",
+    ),
+    (
+      dict(recipe=dict(name="more"), coupling=dict(name="group_dro")),
+      "'more' does not go with coupling 'group_dro', as it is a coupling",
+    ),
+    (
+      MIXTURE | dict(coupling=dict(name="group_dro")),
+      "'mixture' does not go with coupling 'group_dro'.*'more' or None",
+    ),
+    (
+      dict(recipe=dict(name="mean_variance"), **DENOISE),
+      "'mean_variance' has a loss of its own.*smooth_margin",
+    ),
+    (
+      LABELS | dict(loss__labels="votes"),
+      "'dprm' has a loss of its own.*got .*votes.*take a recipe",
+    ),
+    (
+      dict(recipe=dict(name="denoised", policy="flip"), **DENOISE),
+      "'denoised' sets loss.denoise itself.*take recipe 'bradley_terry'",
+    ),
+  )
+  def test_what_makes_no_sense_is_refused_by_name(self, changes, message):
+    with self.assertRaisesRegex(ValueError, message):
+      smoke_config(**changes).made()
+
+  def test_a_policy_and_a_margin_are_refused(self):
+    with self.assertRaisesRegex(
+      ValueError, "config.loss: denoise sets labels and margins"
+    ):
+      smoke_config(**DENOISE, loss__margin="column")
+
+
+@dataclasses.dataclass(frozen=True)
+class HingeConfig:
+  """Pairs whose gap is pushed up to a width."""
+
+  name: Literal["hinge"]
+  width: float = 2.0
+
+
+class Counting(recipe_object.Hooks):
+  """Says how many steps it has seen, in the metrics."""
+
+  def revise(self, step, state):
+    return state, {"train/steps_seen": float(step)}
+
+
+def make_hinge(config, loss, coupling):
+  """What somebody adding a recipe writes."""
+  recipe_object.refuse_other_losses(config.name, loss)
+
+  def of_pair(outputs, batch):
+    gap = outputs.chosen[:, 0] - outputs.rejected[:, 0]
+    return jnp.square(jax.nn.relu(config.width - gap))
+
+  rows = bradley_terry.pair_rows(loss)._replace(losses=of_pair)
+  return recipe_object.Recipe(
+    recipe_object.coupled(lambda: rows, coupling), hooks=Counting
+  )
+
+
+class OwnRecipeTest(absltest.TestCase):
+  def test_one_line_of_the_table_makes_a_recipe(self):
+    row = recipe_object.Row(HingeConfig, make_hinge)
+    config = dataclasses.replace(
+      smoke_config(
+        data__eval_files=(),
+        train__num_steps=3,
+        train__eval_every=None,
+        coupling=dict(name="group_dro"),
+      ),
+      recipe=HingeConfig("hinge", 3.0),
+    )
+    workdir = epath.Path(tempfile.mkdtemp())
+    with mock.patch.dict(recipes.TABLE, hinge=row):
+      train_reward.run(config, workdir, profile=False)
+    rows = metric_writer.read_rows(workdir / "metrics.jsonl")
+    self.assertEqual([row["train/steps_seen"] for row in rows], [1, 2, 3])
+    self.assertIn("train/group_weight/1", rows[0])
+    # At the start gaps are near 0, so a pair costs about 3 squared.
+    self.assertAlmostEqual(rows[0]["train/loss"], 9.0, delta=3.0)
+    described = artifact.load_description(workdir / "model")
+    self.assertEqual(described.heads, ("reward",))
+
+
+def dispatches(source: str) -> list[int]:
+  """Lines that ask which recipe a config is, by class or by name."""
+  kinds = {row.config.__name__ for row in recipes.TABLE.values()}
+  named = lambda node: any(
+    (isinstance(part, ast.Attribute) and part.attr in kinds)
+    or (isinstance(part, ast.Name) and part.id in kinds)
+    for part in ast.walk(node)
+  )
+  found = []
+  for node in ast.walk(ast.parse(source)):
+    asked = isinstance(node, ast.MatchClass) and named(node.cls)
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+      asked = named(node.args[1])
+    if isinstance(node, ast.Compare):
+      asked = "recipe.name" in ast.unparse(node)
+    if asked:
+      found.append(node.lineno)
+  return found
+
+
+class DispatchTest(parameterized.TestCase):
+  def test_no_file_asks_which_recipe_it_is(self):
+    found = [
+      f"{checkout.relative(path)}:{line}"
+      for path in checkout.library_files()
+      # The stage that is about one recipe refuses the others.
+      if path.name != "mixture_sizes.py"
+      for line in dispatches(path.read_text("utf-8"))
+    ]
+    self.assertEmpty(found)
+
+  @parameterized.parameters(
+    "match recipe:\n  case dprm.DprmConfig():\n    pass",
+    "isinstance(config.recipe, mixture.MixtureConfig)",
+    "isinstance(recipe, (MoreConfig, int))",
+    "if config.recipe.name == 'more':\n  pass",
+  )
+  def test_would_notice(self, source):
+    self.assertLen(dispatches(source), 1)
+
+  def test_the_table_is_short_and_its_names_are_those_of_its_configs(self):
+    text = (
+      checkout.LIBRARY / "experiments/reward_model/recipes.py"
+    ).read_text()
+    self.assertLessEqual(text.count("\n"), 60)
+    for name, row in recipes.TABLE.items():
+      (literal,) = row.config.__annotations__["name"].__args__
+      self.assertEqual(literal, name)
 
 
 if __name__ == "__main__":
