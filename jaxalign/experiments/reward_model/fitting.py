@@ -252,18 +252,18 @@ def fit(
 
   hooks = chosen.hooks(
     recipe.Run(
-      config.seed,
-      train,
-      data,
-      mesh,
-      config.mesh.rules,
-      loaded.tokenizer,
-      loaded.learned,
-      loaded.rows,
-      loaded.held_out,
-      stage,
-      scorer,
-      rewards_of,
+      seed=config.seed,
+      train=train,
+      data=data,
+      mesh=mesh,
+      rules=config.mesh.rules,
+      tokenizer=loaded.tokenizer,
+      pairs=loaded.learned,
+      rows=loaded.rows,
+      held_out=loaded.held_out,
+      stage=stage,
+      scorer=scorer,
+      rewards_of=rewards_of,
     )
   )
   stage, source = hooks.first_stage(), batches(config, loaded)
