@@ -53,8 +53,16 @@ setuptools.setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",
-  packages=setuptools.find_packages(include=["jaxalign", "jaxalign.*"]),
-  package_data={"jaxalign": ["py.typed", "**/*.jinja"]},
+  packages=[
+    *setuptools.find_packages(include=["jaxalign", "jaxalign.*"]),
+    "jaxalign.configs",
+  ],
+  package_dir={"jaxalign.configs": "configs"},  # of a checkout
+  package_data={
+    "jaxalign": ["py.typed", "**/*.jinja"],
+    "jaxalign.configs": ["*.json"],
+  },
+  entry_points={"console_scripts": ["jaxalign=jaxalign.__main__:main"]},
   install_requires=["jax>=0.10.2,<0.13", "numpy>=2.0"],
   extras_require={
     "train": TRAIN,

@@ -135,6 +135,19 @@ class ScalingTest(absltest.TestCase):
     )
 
 
+class ConfigTest(absltest.TestCase):
+  def test_the_reference_is_that_of_the_dataclasses(self):
+    script = runpy.run_path(str(checkout.ROOT / "docs/tabulate_config.py"))
+    page = (checkout.ROOT / "docs/config.md").read_text(encoding="utf-8")
+    self.assertEqual(script["page"](), page, script["__doc__"])
+    titles = re.findall(r"^### (.*)$", page, re.M)
+    anchors = {title.lower().replace(".", "") for title in titles}
+    links = set(re.findall(r"\(#([\w-]+)\)", page))
+    self.assertLen(titles, len(anchors))
+    self.assertGreater(len(links), 30)
+    self.assertEmpty(links - anchors)
+
+
 class DrawingTest(parameterized.TestCase):
   @parameterized.parameters(*SCRIPTS)
   def test_pictures_can_be_drawn_again(self, script):

@@ -87,6 +87,7 @@ def shortened(text: str) -> str:
   text = text.replace("python -m jaxalign.experiments.serve", "serve")
   if "jaxalign.experiments.compile" not in text:
     text = re.sub(r"(configs/(?!serve)\w+\.py)(?![\w:])", r"\1:smoke", text)
+    text = re.sub(r"(configs/\w+\.py:\w+_\d\w*b)\b", r"\1,smoke", text)
     text = re.sub(
       r"(configs/\w+\.py):(full\b|\$\{?variant\}?)", r"\1:smoke", text
     )

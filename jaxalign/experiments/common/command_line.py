@@ -3,12 +3,14 @@
 import ast
 import difflib
 import functools
+import inspect
 import operator
 import os
 import pathlib
 import re
 import runpy
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -17,13 +19,18 @@ import ml_collections
 from absl import app, flags
 from ml_collections import config_flags
 
-from jaxalign.experiments.common import config, key_names, shipped_configs
+from jaxalign.experiments.common import (
+  config,
+  config_reference,
+  key_names,
+  shipped_configs,
+)
 from jaxalign.runtime import user_errors
 
 T = TypeVar("T")
 
-COMMAND = re.compile(r"python -m jaxalign\.experiments\.(\w+)")
 CONFIGS = "configs"
+HELP = ("--help", "-help", "-h", "-?", "--helpshort")
 NUM_NEAR = 3
 _ABSENT = re.compile(r"flag --(\w+)=None: Flag .* other than None\.", re.S)
 
@@ -146,6 +153,9 @@ def launch(
       return user_errors.report(error, verbose=flags.FLAGS.verbose)
 
   def parse(argv: list[str]) -> list[str]:
+    if any(argument in HELP for argument in argv[1:]):
+      sys.stdout.write(help_text(kind_of(argv)))
+      raise SystemExit(0)
     argv = with_shipped(argv)
     path, _ = config_file(argv)
     try:
@@ -161,6 +171,32 @@ def launch(
       raise SystemExit(status) from error
 
   app.run(guarded, flags_parser=parse)
+
+
+def help_text(kind: Any) -> str:
+  """What --help prints: the program, its flags, and the keys of its config.
+
+  Args:
+    kind: the stage's config dataclass, or None.
+  """
+  said = [inspect.cleandoc(sys.modules["__main__"].__doc__ or ""), "", "Flags:"]
+  for module, defined in flags.FLAGS.flags_by_module_dict().items():
+    # Not those of libraries.
+    if "jaxalign" in module or any(flag.name == "config" for flag in defined):
+      for flag in defined:
+        default = "" if flag.default is None else f" (default {flag.default})"
+        said += [
+          f"--{flag.name}",
+          textwrap.fill(
+            f"{flag.help}{default}",
+            config_reference.WIDTH,
+            initial_indent="    ",
+            subsequent_indent="    ",
+          ),
+        ]
+  if kind is not None:
+    said += ["", config_reference.help_text(kind)]
+  return "\n".join(said) + "\n"
 
 
 def read_config(kind: type[T]) -> T:
@@ -258,11 +294,8 @@ def other_stage(path: str, kind: Any) -> str | None:
   Returns:
     A module of `jaxalign.experiments`, or None.
   """
-  text = pathlib.Path(path).read_text("utf-8")
-  found = COMMAND.search(ast.get_docstring(ast.parse(text)) or "")
-  if found is None or found.group(1) == _stage_of(kind):
-    return None
-  return found.group(1)
+  stage = shipped_configs.stage(pathlib.Path(path))
+  return None if stage == _stage_of(kind) else stage
 
 
 def _stage_of(kind: Any) -> str:

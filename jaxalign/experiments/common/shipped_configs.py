@@ -7,10 +7,13 @@ nothing has to be installed or run.
 import ast
 import os
 import pathlib
+import re
 
+COMMAND = re.compile(r"python -m jaxalign\.experiments\.(\w+)")
 PACKAGE = pathlib.Path(__file__).resolve().parents[2]
-# Beside the package in a checkout, inside it in a wheel.
-FOLDERS = (PACKAGE.parent / "configs", PACKAGE / "configs")
+# Inside the package in a wheel, beside it in a checkout: what lies beside an
+# installed package is somebody else's.
+FOLDERS = (PACKAGE / "configs", PACKAGE.parent / "configs")
 
 
 def folder() -> pathlib.Path | None:
@@ -64,6 +67,12 @@ def variants(path: pathlib.Path) -> list[str]:
 def question(path: pathlib.Path) -> str:
   """The first line of a config's docstring."""
   return (ast.get_docstring(_parsed(path)) or "").partition("\n")[0]
+
+
+def stage(path: pathlib.Path) -> str | None:
+  """The stage whose command a config's docstring gives, None without one."""
+  found = COMMAND.search(ast.get_docstring(_parsed(path)) or "")
+  return None if found is None else found.group(1)
 
 
 def _parsed(path: pathlib.Path) -> ast.Module:

@@ -161,14 +161,26 @@ class CommandLineTest(parameterized.TestCase):
       (stage, [argument.replace("WORKDIR", folder) for argument in arguments])
       for stage, arguments, _ in cases
     ]
+    *found, helped = command_lines.outcomes([*lines, ("score", ["--help"])])
+    self.check_help(*helped)
     for line, (status, text), (*_, wanted) in zip(
-      lines, command_lines.outcomes(lines), cases, strict=True
+      lines, found, cases, strict=True
     ):
       with self.subTest(line=line):
         last = text.splitlines()[-1]
         self.assertEqual(status, 2, text)
         self.assertRegex(last, f"^error: .*{wanted}")
         self.assertEqual("Traceback" in text, "--verbose" in line[1])
+
+  def check_help(self, status, said):
+    """The program, its flags, then every key of its config."""
+    self.assertEqual(status, 0, said)
+    flags, keys = said.split("\nKeys of the config", 1)
+    self.assertIn("python -m jaxalign.experiments.score", flags)
+    self.assertIn("--workdir\n    folder for everything", flags)
+    self.assertNotIn("--pdb", flags)
+    self.assertIn("\nmodel: str, required\n    a reward model's folder", keys)
+    self.assertIn("\ndata.max_length: int = 512\n    tokens of prompt", keys)
 
 
 if __name__ == "__main__":

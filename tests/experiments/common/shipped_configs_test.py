@@ -41,5 +41,33 @@ class FindTest(parameterized.TestCase):
       self.assertEqual(shipped_configs.find("audit.py"), "audit.py")
 
 
+class TextTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    self.path = pathlib.Path(folder, "a.py")
+
+  def test_what_a_config_says_of_itself_without_running_it(self):
+    self.path.write_text(
+      '"""What is it?\n\npython -m jaxalign.experiments.sft --config=a.py"""\n'
+      "import absent\n"
+      'VARIANTS = ("full", "smoke")\nSIZES = ("small", "large")\n'
+      "other = absent\n"
+    )
+    self.assertEqual(shipped_configs.question(self.path), "What is it?")
+    self.assertEqual(shipped_configs.stage(self.path), "sft")
+    sizes = ["small", "large"]
+    both = ["small,full", "small,smoke", "large,full", "large,smoke"]
+    self.assertEqual(
+      shipped_configs.variants(self.path), ["full", "smoke", *sizes, *both]
+    )
+
+  def test_a_file_that_says_nothing(self):
+    self.path.write_text("x = 1\n")
+    self.assertEqual(shipped_configs.question(self.path), "")
+    self.assertIsNone(shipped_configs.stage(self.path))
+    self.assertEqual(shipped_configs.variants(self.path), [])
+
+
 if __name__ == "__main__":
   absltest.main()
