@@ -132,7 +132,10 @@ class ConfigsTest(parameterized.TestCase):
     self.assertContainsSubset(("full", "smoke"), variants)
     for variant in variants:
       with self.subTest(variant=variant):
-        configuration.to_dataclass(kind, get_config(variant))
+        made = configuration.to_dataclass(kind, get_config(variant))
+        # Defaults are filled in before overrides are parsed, or after.
+        whole = configuration.completed(kind, get_config(variant))
+        self.assertEqual(configuration.to_dataclass(kind, whole), made)
 
   @parameterized.parameters(*ALIASES.items())
   def test_an_alias_has_the_variants_of_its_size(self, name, same):

@@ -2,10 +2,12 @@
 
 import ast
 import os
+import pathlib
 import re
 import runpy
 import subprocess
 import sys
+import tempfile
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -16,13 +18,13 @@ from jaxalign.experiments.common import shipped_configs
 from tests import checkout
 
 
-def run(*arguments, core_alone=False):
+def run(*arguments, core_alone=False, path=checkout.ROOT):
   """Exit status and output; without any package where the core is alone."""
   done = subprocess.run(
     [sys.executable, *(["-S"] if core_alone else []), "-m", "jaxalign"]
     + [*arguments],
     cwd="/",
-    env=os.environ | {"PYTHONPATH": str(checkout.ROOT), "JAX_PLATFORMS": "cpu"},
+    env=os.environ | {"PYTHONPATH": str(path), "JAX_PLATFORMS": "cpu"},
     capture_output=True,
     text=True,
     check=False,
@@ -130,6 +132,22 @@ except SystemExit as end:
     for extra in ("serve", "parity"):
       for name in command.EXTRAS[extra]:
         self.assertRegex(setup, rf'"{extra}": \[.*"{name}>=')
+
+  def test_a_built_package_brings_its_configs(self):
+    folder = self.enter_context(tempfile.TemporaryDirectory())
+    subprocess.run(
+      [sys.executable, "setup.py", "-q"]
+      + ["egg_info", "--egg-base", folder]
+      + ["build_py", "--build-lib", folder],
+      cwd=checkout.ROOT,
+      check=True,
+      capture_output=True,
+    )
+    inside = pathlib.Path(folder, "jaxalign/configs")
+    self.assertTrue((inside / "personas.json").exists())
+    status, said = run("configs", core_alone=True, path=folder)
+    self.assertEqual(status, 0, said)
+    self.assertEqual(said, run("configs", core_alone=True)[1])
 
   def test_an_installation_without_configs(self):
     with mock.patch.object(shipped_configs, "folder", return_value=None):

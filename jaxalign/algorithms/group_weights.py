@@ -45,7 +45,8 @@ class WelfareConfig:
   1 so that the KL coefficient means the same for all of them.
 
   Attributes:
-    kind: one of the above.
+    kind: "maxmin", "soft_min", "exponentiated", "nash", "alpha_fair", "cvar",
+      "mean", "single" or "sample_min", as above.
     shares: w, of each group, sum 1; None for equal ones.
     temperature: τ > 0 in reward units, of soft_min.
     step_size: η >= 0 per reward unit, of exponentiated.

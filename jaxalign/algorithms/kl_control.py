@@ -20,7 +20,7 @@ class KLConfig:
       KL says. In the loss it is "k2", whose gradient is that of KL(π ‖ π_ref),
       or "k3", which pulls by the forward KL(π_ref ‖ π) and so holds on to all
       that the reference does; k1 has a gradient of mean 0 there.
-    coef: coefficient at the start, reward units per nat, >= 0.
+    coef: coefficient at the start, reward units per nat, >= 0; 0.05 is TRL's.
     controller: "fixed" or "adaptive".
     target: KL per response that "adaptive" aims at, in nats; else None.
     horizon: responses over which "adaptive" moves the coefficient by at most a

@@ -22,17 +22,19 @@ class PolicyConfig:
       (advantages over the other responses to a prompt); "dpo" (the best against
       the worst response to a prompt) or "group_dpo" (the same for each group,
       weighted by how badly it is fitted).
-    clip_eps: range of the probability ratio, > 0; None with dpo.
+    clip_eps: range of the probability ratio, > 0; None with dpo. 0.2 is that of
+      TRL, verl and OpenRLHF.
     dual_clip: bound on the loss of bad tokens, > 1, or None.
     entropy_coef: weight of the entropy bonus, > 0, or None.
-    whiten: bring the advantages of the whole batch to mean 0, variance 1.
+    whiten: bring the advantages of the whole batch to mean 0, variance 1, as
+      TRL and tunix do.
     aggregation: weight of a token: "token_mean" 1 / tokens of the batch,
       "sequence_mean" 1 / (responses · tokens of its response), "sequence_sum"
       1 / responses, "max_length" 1 / (responses · longest possible).
     importance_limit: largest weight that makes up for a sampler whose
       probabilities are not the learner's, or None for no correction.
-    epochs: passes over an iteration's responses.
-    minibatches: optimiser steps per pass; divides the prompts.
+    epochs: passes over an iteration's responses; TRL has 4.
+    minibatches: optimiser steps per pass; divides the prompts. TRL has 1.
     stop_kl: mean KL per token from the policy that sampled, in nats, beyond
       which the rest of the iteration's steps change nothing; None is off.
   """
@@ -88,7 +90,7 @@ class CriticConfig:
     clip: how far a value may move from its old one, in reward units, > 0; None
       is off, as it is with `num_atoms`.
     discount: γ in [0, 1].
-    gae_lambda: λ in [0, 1].
+    gae_lambda: λ in [0, 1]; 0.95 is that of TRL and tunix.
     num_atoms: returns over which a distributional critic spreads mass, whose
       mean is the value, >= 2; None predicts the mean alone.
     low: the least of them, in units of the return, which is what is left of the

@@ -22,7 +22,7 @@ from jaxalign.data.llm_labels import client, personas, prompts
 from jaxalign.data.records import sources
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record
-from jaxalign.experiments.common import cli, summary
+from jaxalign.experiments.common import cli, shipped_configs, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import preferences
 from jaxalign.experiments.llm_labels import answer_cache, cost, persona_votes
@@ -41,7 +41,8 @@ class PersonasConfig:
   """Personas to ask, and how their votes become distributions.
 
   Attributes:
-    file: persona file, see `data.personas.load_personas`.
+    file: persona file, see `data.llm_labels.personas.load_personas`; a path, or
+      the name of one beside the shipped configs.
     prior_strength: votes that the population's own distribution is worth.
     min_votes: valid votes that a response needs, else it gets no labels.
     price_prompt: dollars for a million tokens of questions.
@@ -102,7 +103,8 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
   """
   if not multihost.is_main():
     return  # one process asks; the others would ask the same
-  crowd = personas.load_personas(sources.expand_variables(config.personas.file))
+  file = shipped_configs.find(sources.expand_variables(config.personas.file))
+  crowd = personas.load_personas(file)
   splits = {
     name: preferences.load_records(config.data, files)
     for name, files in (

@@ -252,9 +252,10 @@ def value_of(argv: Sequence[str], flag: str) -> str | None:
 
 
 def _changes(argv: Sequence[str]) -> list[tuple[str, str]]:
-  """The overrides of single keys, each with its text."""
-  found = (re.match(r"--?config\.([\w.]+)=(.*)", text) for text in argv)
-  return [match.groups() for match in found if match is not None]
+  """The overrides of keys, each with its text."""
+  names = (re.match(r"--?config\.([\w.]+)", text) for text in argv)
+  keys = [match.group(1) for match in names if match is not None]
+  return [(key, value_of(argv, f"config.{key}") or "") for key in keys]
 
 
 def check_file(path: str | None) -> None:

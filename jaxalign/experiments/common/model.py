@@ -22,9 +22,9 @@ class Architecture:
 
   Attributes:
     family: "llama" (RMSNorm, rotary, SwiGLU), "gpt2" (LayerNorm, learned
-      positions, GELU), "gpt_neox", "opt" or another family of
-      `models.families`, with its own activation, biases and rotation; decides
-      how the weights are saved.
+      positions, GELU), "gpt_neox", "opt" or another family of `models.hf`,
+      with its own activation, biases and rotation; decides how the weights are
+      saved.
     num_layers: blocks.
     num_heads: query heads.
     num_kv_heads: key and value heads, a divisor of num_heads; None for as many.

@@ -22,10 +22,10 @@ def folder() -> pathlib.Path | None:
 
 
 def find(path: str) -> str:
-  """A config file from any folder.
+  """A config file, or another file beside the shipped ones, from any folder.
 
   Args:
-    path: FILE.py as seen from here, else configs/NAME.py, NAME.py or NAME of a
+    path: FILE as seen from here, else configs/NAME.py, NAME.py or NAME of a
       shipped one; without a variant.
 
   Returns:
@@ -38,7 +38,7 @@ def find(path: str) -> str:
   parent, name = os.path.split(path)
   if shipped is None or parent not in ("", "configs"):
     return path
-  candidate = shipped / (name if name.endswith(".py") else f"{name}.py")
+  candidate = shipped / (name if os.path.splitext(name)[1] else f"{name}.py")
   return os.fspath(candidate) if candidate.is_file() else path
 
 

@@ -97,6 +97,15 @@ class CommandLineTest(parameterized.TestCase):
       [CROWD, WORKDIR, "--config.recipe.name=mixture"],
       r"missing keys config.recipe.num_components, .*steps_per_round$",
     ),
+    # Defaults are those of the section that the name picks.
+    (
+      [
+        "--config=configs/rm_contrastive_crowd.py",
+        *("--config.recipe.name", "mean_variance"),
+        *("--config.recipe.anchor=-1", WORKDIR),
+      ],
+      r"config.recipe: anchor must be > 0, got -1",
+    ),
     # None is taken, and what remains is said of the section.
     (
       [CROWD, WORKDIR, "--config.model.architecture=None"],

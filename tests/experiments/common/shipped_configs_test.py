@@ -23,6 +23,13 @@ class FindTest(parameterized.TestCase):
     found = shipped_configs.find(path)
     self.assertEqual(found, os.fspath(checkout.ROOT / "configs/audit.py"))
 
+  def test_what_lies_beside_the_configs_is_found_as_well(self):
+    for path in ("configs/personas.json", "personas.json"):
+      found = shipped_configs.find(path)
+      self.assertEqual(
+        found, os.fspath(checkout.ROOT / "configs/personas.json")
+      )
+
   def test_a_file_of_that_name_goes_first(self):
     (self.folder / "configs").mkdir()
     for path in ("configs/audit.py", "audit.py"):
