@@ -52,12 +52,12 @@ class _OrNone(flags.ArgumentParser):
       raise ValueError(f"must be {self._wanted} or None") from None
 
 
-def _section(text: Any) -> ml_collections.ConfigDict:
+def _section(text: Any) -> dict[str, Any]:
   # Defaults are parsed too.
   value = ast.literal_eval(text) if isinstance(text, str) else text
   if not key_names.is_mapping(value):
     raise ValueError(f"{text!r} is no section")
-  return ml_collections.ConfigDict(value)
+  return {**value}
 
 
 class _ConfigFile(flags.ArgumentParser):
@@ -110,12 +110,18 @@ def define_config() -> None:
   A key that the file leaves at its default can be set as well; one that its
   stage does not have is an error of `configuration.to_dataclass`.
   """
-  section = _OrNone(_section, "a section such as \"{'name': 'value'}\"")
+  wanted = "a section such as \"{'name': 'value'}\""
   numbers = {
     int: _OrNone(flags.IntegerParser().parse, "a whole number"),
     float: _OrNone(flags.FloatParser().parse, "a number"),
   }
-  sections = dict.fromkeys((dict, ml_collections.ConfigDict), section)
+  sections = {
+    # What a key without a section takes, and one in the place of another.
+    dict: _OrNone(_section, wanted),
+    ml_collections.ConfigDict: _OrNone(
+      lambda text: ml_collections.ConfigDict(_section(text)), wanted
+    ),
+  }
   for kind, parser in (numbers | sections).items():
     config_flags.register_flag_parser_for_type(kind, parser)
   config_flags.DEFINE_config_file(

@@ -106,6 +106,15 @@ class CommandLineTest(parameterized.TestCase):
       ],
       r"config.recipe: anchor must be > 0, got -1",
     ),
+    # A section where there is none, and one in the place of another.
+    (
+      [CROWD, WORKDIR, "--config.model.lora={'rank': 0}"],
+      r"config.model.lora: rank must be >= 1, got 0",
+    ),
+    (
+      [CROWD, WORKDIR, "--config.recipe={'name': 'dprm', 'epsilon': 0.0}"],
+      r"config.recipe: epsilon must be > 0",
+    ),
     # None is taken, and what remains is said of the section.
     (
       [CROWD, WORKDIR, "--config.model.architecture=None"],
