@@ -6,6 +6,7 @@ import re
 import setuptools
 
 ROOT = pathlib.Path(__file__).parent
+URL = ""  # of the repository's files, such as https://host/owner/name/blob/main
 VERSION = re.search(
   r'__version__ = "([^"]+)"', (ROOT / "jaxalign/__init__.py").read_text()
 ).group(1)
@@ -45,11 +46,17 @@ TEST = [
 # A formatter that changes its mind would fail every checkout: minor is fixed.
 LINT = ["mypy>=2.4,<3", "ruff>=0.17,<0.18"]
 
+
+def shown(text: str, url: str) -> str:
+  """README with links that lead somewhere outside the repository too."""
+  return re.sub(r"\]\((?!https?:|#)", f"]({url}/", text) if url else text
+
+
 setuptools.setup(
   name="jaxalign",
   version=VERSION,
   description="From many people's disagreeing preferences to a fair policy.",
-  long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+  long_description=shown((ROOT / "README.md").read_text(encoding="utf-8"), URL),
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",

@@ -15,6 +15,7 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from jaxalign import losses
+from jaxalign.data.records import record
 from tests import checkout
 
 SCRIPTS = [checkout.relative(path) for path in checkout.files("docs/draw_*.py")]
@@ -119,6 +120,35 @@ class PagesTest(parameterized.TestCase):
   def test_a_broken_block_is_noticed_with_its_line(self):
     with self.assertRaisesRegex(KeyError, "absent"):
       exec(compile("\n" * 3 + "{}['absent']", "docs/x.md", "exec"), {})  # noqa: S102
+
+
+class RecordsTest(parameterized.TestCase):
+  @parameterized.parameters(("README.md", 2), ("docs/data.md", 5))
+  def test_example_records_can_be_read(self, page, number):
+    text = (checkout.ROOT / page).read_text(encoding="utf-8")
+    lines = re.findall(r"^```json\n(.*?)^```$", text, re.M | re.S)[0].split(
+      "\n"
+    )
+    records = [
+      record.parse_record(json.loads(line), where=page)
+      for line in lines
+      if line
+    ]
+    self.assertLen(records, number)
+
+
+class PoliciesFigureTest(absltest.TestCase):
+  def test_numbers_are_those_of_the_results(self):
+    script = runpy.run_path(str(checkout.ROOT / "docs/draw_policies.py"))
+    text = script["section"]()
+    values, seeds = script["utilities"](text), script["shares"](text)
+    self.assertEqual(values["start"]["minority"], (-0.91, 0.23))
+    self.assertEqual(values["maxmin"]["majority"], (-0.17, 0.27))
+    # Mean and deviation of the dots are those that the table states.
+    for name, mean, spread in (("maxmin", 0.77, 0.12), ("single", -0.15, 0.31)):
+      self.assertLen(seeds[name], 5)
+      self.assertAlmostEqual(np.mean(seeds[name]), mean, delta=0.006)
+      self.assertAlmostEqual(np.std(seeds[name], ddof=1), spread, delta=0.006)
 
 
 class ScalingTest(absltest.TestCase):

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import re
+import runpy
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
@@ -65,6 +67,18 @@ class ReadmeTest(parameterized.TestCase):
     self.assertEqual(
       set(re.findall(r"^([\w/]+)/  +\w", text, re.M)) - {"docs"}, folders
     )
+
+  def test_links_can_be_made_absolute(self):
+    with mock.patch("setuptools.setup") as setup:
+      shown = runpy.run_path(str(checkout.ROOT / "setup.py"))["shown"]
+    text = "![a](docs/a.png) [b](docs/b.md#c) [d](https://e.f) [g](#h)"
+    self.assertEqual(shown(text, ""), text)
+    self.assertEqual(
+      shown(text, "https://x/y"),
+      "![a](https://x/y/docs/a.png) [b](https://x/y/docs/b.md#c) "
+      "[d](https://e.f) [g](#h)",
+    )
+    self.assertIn("# jaxalign", setup.call_args.kwargs["long_description"])
 
   @parameterized.product(name=PAGES)
   def test_every_path_and_stage_exists(self, name):
