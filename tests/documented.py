@@ -93,7 +93,7 @@ def shortened(text: str) -> str:
     )
   text = re.sub(r"\b(for \w+ in)\s+([^\s;]+)[^;]*;", r"\1 \2;", text)
   text = re.sub(
-    r"(?m)^(\s*(?:\w+=\S+ )*)(launch/\w+\.sh)", r"\1script \2", text
+    r"(?m)^(\s*(?:\w+=\S+ )*)(?:bash )?(launch/\w+\.sh)", r"\1script \2", text
   )
   text = text.replace("python docs/", f"python {checkout.ROOT}/docs/")
   text = text.replace("--png=docs/images/", "--png=")

@@ -111,7 +111,7 @@ class CommandsTest(parameterized.TestCase):
         "python -m jaxalign.experiments.sft --config=configs/a.py:$variant \\\n"
         "    --config.seed=$seed --workdir=runs/a\n"
         "done; done\n"
-        "launch/test.sh --all\n"
+        "bash launch/test.sh --all\n"
         "python -m x --config=configs/b.py --config.seed=1\n"
       ),
       "for seed in 0; do for variant in full; do\n"
