@@ -11,7 +11,7 @@ from jaxalign.experiments.common import config
 RENAMED: dict[str, str] = {}
 
 # Sections and keys that decide when something is done, how long it is kept and
-# on which devices, not what comes out; docs/launch.md lists them for users.
+# on which devices, not what comes out; docs/reliability.md lists them.
 MAY_CHANGE = frozenset(
   {
     "coupling.num_groups",

@@ -136,7 +136,7 @@ def _refusal(workdir: epath.Path, changes: list[config_changes.Change]) -> str:
   return (
     f"{workdir} holds a run that began with {key}={_short(old)}, and it is "
     f"{_short(new)} now{others}{only}: set it back to go on with that run, or "
-    "use a new --workdir; docs/launch.md lists what may change"
+    "use a new --workdir; docs/reliability.md lists what may change"
   )
 
 
