@@ -164,7 +164,7 @@ class TrainPolicyTest(parameterized.TestCase):
       )
     # A finished run that is started again shows all of it on its page.
     train_policy.run(config, workdir)
-    self.assertIn("4 iterations.", (workdir / "report.html").read_text())
+    self.assertIn("4 iterations moved", (workdir / "report.html").read_text())
     rows = metric_writer.read_rows(workdir / "metrics.jsonl")
     coefs = [row["train/kl_coef"] for row in rows if "train/kl_coef" in row]
     self.assertLen(set(coefs), 4)  # carried, and moved every iteration

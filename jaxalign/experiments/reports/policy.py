@@ -89,26 +89,24 @@ def headline(run: Run) -> str:
   """What the worst-off group gained over the start, and at which KL."""
   where = "held-out prompts" if "eval/" in run.proxy else "its own prompts"
   judged = bool(run.judged)
-  first, *_, last = (*run.worst(judged), *run.worst(judged)[-1:])
+  worst, learned = run.worst(judged), run.worst(False)
   names, prefix = (
     (run.judged, "eval/judge/") if judged else (run.groups, run.proxy)
   )
   who = min(names, key=lambda g: run.points[-1][prefix + g])
-  shown = who if judged else run.name(who)
   ruler = "true utility" if judged else "utility to its own reward"
   text = (
-    f"{len(run.trained)} iterations moved the worst-off group from {first:.3f} "
-    f"to {last:.3f} in {ruler} on {where}, at a KL of "
-    f"{decimal(run.distance[-1], 2)} nats per response. Worst "
-    f"off at the end: {shown}."
+    f"{len(run.trained)} iterations moved the worst-off group from "
+    f"{worst[0]:.3f} to {worst[-1]:.3f} in {ruler} on {where}, at a KL of "
+    f"{decimal(run.distance[-1], 2)} nats per response. Worst off at the end: "
+    f"{run.name(who)}."
   )
-  if judged:
-    before, after = run.worst(False)[0], run.worst(False)[-1]
-    text += (
-      f"\n\nTo the reward that it learned from, the worst-off group went from "
-      f"{before:.3f} to {after:.3f}."
-    )
-  return text
+  if not judged:
+    return text
+  return (
+    f"{text}\n\nTo the reward that it learned from, the worst-off group went "
+    f"from {learned[0]:.3f} to {learned[-1]:.3f}."
+  )
 
 
 def write(
