@@ -68,29 +68,41 @@ def headline(result: Mapping[str, Any]) -> str:
   Args:
     result: content of eval.json.
   """
-  models, baselines = result["models"], result["baselines"]["all"]
+  baselines = result["baselines"]["all"]
   beside = ", ".join(
     f"{word(name)} {percent(share)}" for name, share in baselines.items()
   )
-  if result["mixtures"]:
-    said = [mixture.headline(scores) for scores in result["mixtures"].values()]
+  mixtures = result["mixtures"]
+  said = [mixture.headline(scores) for scores in mixtures.values()]
+  models = _single_models(result)
+  if not models:
     return "\n\n".join([*said, f"Without a model, on all pairs: {beside}."])
   best = max(models, key=lambda name: models[name]["all"]["accuracy"]["value"])
-  who = "The model" if len(models) == 1 else f"{best}, the best model,"
+  who = f"{best}, the best single model," if len(models) > 1 else "The model"
   scores = models[best]["all"]
   accuracy, bar = scores["accuracy"], max(baselines.values())
   verdict = "not significantly different from"
   if accuracy["low"] > bar or accuracy["high"] < bar:
     verdict = "above" if accuracy["low"] > bar else "below"
+  said.append(
+    f"{f'{best}, a single model,' if mixtures else who} ranks "
+    f"{percent_interval(accuracy)} of {scores['num_pairs']:,} held-out pairs "
+    f"as people did, {verdict} the best baseline: {beside}."
+  )
   worst = ", ".join(
     f"{one['name']} at {percent(one['accuracy'])}"
     for one in result["breakdown"]["models"][best]["worst"].values()
   )
-  return (
-    f"{who} ranks {percent_interval(accuracy)} of {scores['num_pairs']:,} "
-    f"held-out pairs as people did, {verdict} the best baseline: {beside}."
-    + (f"\n\nWorst served: {worst}." if worst else "")
-  )
+  if worst:
+    said.append(f"Worst served by it: {worst}.")
+  return "\n\n".join(said)
+
+
+def _single_models(result: Mapping[str, Any]) -> Mapping[str, Any]:
+  """Scores of the models that are no heads of a mixture."""
+  heads = tuple(f"{name}, head " for name in result["mixtures"])
+  models = result["models"].items()
+  return {k: v for k, v in models if not (heads and k.startswith(heads))}
 
 
 def write(
@@ -111,9 +123,10 @@ def write(
     further: sections before that of training.
     records: the N pairs, to show those that are ranked most wrong.
   """
+  mixtures = result["mixtures"]
   sections: list[html_report.Section] = [
     *_accuracies(result),
-    *mixture.sections(result["mixtures"]),
+    *mixture.sections(mixtures),
     *group_metrics.sections(result["breakdown"]),
     *_most_wrong(rewards, records),
   ]
@@ -153,6 +166,9 @@ def write(
     + html_report.ONE_SEED,
     sections=[*sections, *further, *_training(workdir)],
     warnings=result["warnings"],
+    links=html_report.links_to(
+      workdir, (n for n in [*_single_models(result), *mixtures] if "/" in n)
+    ),
   )
 
 

@@ -147,7 +147,7 @@ HEADLINES = (
     REWARD,
     "The model ranks 71.2 % [69.0, 73.0] of 2,000 held-out pairs as people "
     "did, above the best baseline: chance 50.0 %, bag of words 66.3 %.\n\n"
-    "Worst served: brief at 41.0 %.",
+    "Worst served by it: brief at 41.0 %.",
   ),
   (
     reward_model.headline,
@@ -161,8 +161,14 @@ HEADLINES = (
   ),
   (
     reward_model.headline,
-    REWARD | {"mixtures": {"a": MIXTURE}},
+    REWARD
+    | {"mixtures": {"b": MIXTURE}, "models": {"b, head 0": model(0.5, 0, 1)}},
     "before the first.\n\nWithout a model, on all pairs: chance 50.0 %",
+  ),
+  (
+    reward_model.headline,
+    REWARD | {"mixtures": {"b": MIXTURE}},
+    "before the first.\n\na, a single model, ranks 71.2 % [69.0, 73.0] of",
   ),
   (
     audit.headline,
