@@ -128,7 +128,8 @@ def run(config: Config, workdir: epath.Path) -> None:
   Args:
     config: the resolved config.
     workdir: gets metrics.jsonl, speed.jsonl, checkpoints/, model/, report.html
-      and, with `data.eval_files`, eval.json, and metrics from iteration 0 on.
+      and, with `data.eval_files`, eval.json, answers.json with the answers to
+      three held-out prompts, and metrics from iteration 0 on.
   """
   checkpoint.check_directory(workdir)
   mesh = meshes.make_mesh(config.mesh)

@@ -181,7 +181,7 @@ def policy_headline(
   for name in others:
     gap = worth[leads] - worth[name]
     spread = np.hypot(*(max(errors.get(n, [0.0])) for n in (leads, name)))
-    same = ", not significant" if abs(gap) <= spread else ""
+    same = " (not significant)" if abs(gap) <= spread else ""
     said.append(f"{worth[name]:.2f} with {name}{same}")
   share = found["policies"][leads]["share"]
   reached = (
@@ -192,8 +192,8 @@ def policy_headline(
   )
   return (
     f"At equal KL ({decimal(found['kl'], 1)} nats per response) the worst-off "
-    f"group gets a utility of {worth[leads]:.2f} with {leads}: "
-    f"{'; '.join(said)}."
+    f"group gets a utility of {worth[leads]:.2f} with {leads}, against "
+    f"{', '.join(said)}."
     f"{reached}"
   )
 
@@ -203,7 +203,7 @@ def interval_lengths(
 ) -> dict[str, list[float]]:
   """Half of the 95 % interval of each group's utility over prompts."""
   groups = found["groups"]
-  ends = {name: one["end"] for name, one in answers.items() if one}
+  ends = {name: one["end"] for name, one in answers.items() if one.get("end")}
   return {
     name: [1.96 * end["standard_error"][group] for group in groups]
     for name, end in ends.items()
@@ -221,8 +221,9 @@ def policy_sections(
     answers: content of answers.json by policy.
   """
   groups, policies = found["groups"], found["policies"]
-  ends = {name: one.get("end") for name, one in answers.items()}
-  errors = interval_lengths(found, answers)
+  start = next((one.get("start") for one in answers.values()), None)
+  ends = {"start": start} | {n: one.get("end") for n, one in answers.items()}
+  errors = interval_lengths(found, {n: {"end": one} for n, one in ends.items()})
   curves = {
     group: {name: one["curve"][group] for name, one in policies.items()}
     for group in groups
@@ -231,7 +232,6 @@ def policy_sections(
     name: np.min([one["curve"][g] for g in groups], axis=0)
     for name, one in policies.items()
   }
-  start = next((one.get("start") for one in answers.values()), None)
   return [
     html_report.Figure(
       "Utility of each group",
@@ -256,7 +256,7 @@ def policy_sections(
       f"the gain of the worst-off group over that of {found['best']}, which "
       "knows the groups.",
     ),
-    *policy.samples({"start": start} | ends),
+    *policy.samples(ends),
     html_report.Figure(
       "Utility against distance from the start",
       panels.alike(

@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 
 from jaxalign.runtime.plots import html_report, panels
-from jaxalign.runtime.plots.html_report import percent, percent_interval
+from jaxalign.runtime.plots.html_report import percent, percent_interval, word
 
 COLUMNS = (
   "win",
@@ -96,7 +96,7 @@ def write(
       ),
       html_report.Table(
         "Per judge and kind of prompt",
-        ("judge", "prompts", "pairs", *COLUMNS),
+        ("judge", "prompts", "pairs", *map(word, COLUMNS)),
         [
           [name, kind, *(rate[c] for c in ("num_pairs", *COLUMNS))]
           for name, kinds in rates.items()

@@ -298,7 +298,8 @@ def write_report(
     above = [Link(whole[0], href)]
   page = environment.get_template("report.html.jinja").render(
     title=title,
-    headline=_paragraphs(headline),
+    # A number and its sign stay on one line.
+    headline=_paragraphs(headline.replace(" %", "\N{NO-BREAK SPACE}%")),
     basis=basis,
     warnings=warnings,
     links=[*above, *links],

@@ -59,7 +59,7 @@ def to_png(drawn: "figure.Figure") -> bytes:
 
 def legend(panel: "axes.Axes", aside: bool = False) -> None:
   """A legend, over the data or above the axes; names are plain text."""
-  above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3}
+  above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 4}
   made = panel.legend(
     fontsize=9, framealpha=0.85, edgecolor="none", **(above if aside else {})
   )

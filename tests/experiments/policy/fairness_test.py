@@ -78,7 +78,7 @@ class FairnessTest(absltest.TestCase):
     self.assertEqual(
       [m.label for m in bars.pictures.marks], ["start", *answers]
     )
-    self.assertEqual(bars.pictures.marks[1].error, [1.96 * 0.01, 1.96 * 0.5])
+    self.assertEqual(bars.pictures.marks[0].error, [1.96 * 0.01, 1.96 * 0.5])
     self.assertLen(table.rows, 1 + len(answers))
     (prompt, first), _ = texts.samples
     self.assertEqual(prompt, "Q1")

@@ -187,8 +187,8 @@ HEADLINES = (
     lambda found: pipeline.policy_headline(found, {}),
     FAIR,
     "At equal KL (3.1 nats per response) the worst-off group gets a utility of "
-    "-0.28 with maxmin: -0.91 at the start; -0.98 with single; -0.11 with "
-    "oracle. maxmin reaches 79 % of the gain of oracle, which knows the "
+    "-0.28 with maxmin, against -0.91 at the start, -0.98 with single, -0.11 "
+    "with oracle. maxmin reaches 79 % of the gain of oracle, which knows the "
     "groups.",
   ),
   (
@@ -200,7 +200,7 @@ HEADLINES = (
       },
     ),
     FAIR,
-    "-0.98 with single; -0.11 with oracle, not significant.",
+    "-0.98 with single, -0.11 with oracle (not significant).",
   ),
   (
     pipeline.groups_headline,
