@@ -251,14 +251,9 @@ def run(config: Config, workdir: epath.Path) -> None:
   result["oracle_names"] = list(rated if oracle is None else oracle.names)
   configuration.write_json(workdir / "eval.json", result)
   best_of_n.write(workdir, result, len(records), config.pick_by)
-  values = np.array(result["oracle"]["value"])
   best = workdir / "best.jsonl"
   summary.say(
-    [
-      f"{name}: {values[-1, k]:.3f} for the best of {len(values)}, "
-      f"{values[0, k]:.3f} for one answer"
-      for k, name in enumerate(result["oracle_names"])
-    ],
+    [best_of_n.headline(result)],
     best=best,
     report=workdir / "report.html",
     then=summary.command(

@@ -255,7 +255,7 @@ def _write(
   )
   clean = workdir / "train.jsonl.gz"
   summary.say(
-    [denoise.in_words(*item) for item in results.items()],
+    [denoise.headline(results)],
     records=clean,
     report=workdir / "report.html",
     then=summary.command(

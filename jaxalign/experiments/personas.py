@@ -147,7 +147,7 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
   configuration.write_json(workdir / "eval.json", result)
   personas_page.write(workdir, crowd, result)
   summary.say(
-    [personas_page.in_words(result)],
+    [personas_page.headline(result)],
     records=", ".join(str(workdir / f"{name}.jsonl") for name in splits),
     report=workdir / "report.html",
     then=summary.command(

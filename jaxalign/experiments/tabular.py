@@ -288,7 +288,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     log.info("world %d: %s", seed, tabular.in_words(result[str(seed)]))
   configuration.write_json(workdir / "eval.json", result)
   tabular.write(workdir, result, config.grid.shares)
-  summary.say(tabular.findings(result), report=workdir / "report.html")
+  summary.say([tabular.headline(result)], report=workdir / "report.html")
 
 
 def main() -> None:

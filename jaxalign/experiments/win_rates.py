@@ -207,13 +207,7 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
     [*config.first, *config.second],
   )
   summary.say(
-    [
-      f"{name}: the first file scores {100 * one['score']:.1f} % "
-      f"[{100 * one['low']:.1f}, {100 * one['high']:.1f}] of "
-      f"{one['num_pairs']:,} prompts, ties as half (no difference: 50 %)"
-      for name, rates in result["rates"].items()
-      if (one := rates["all"])["num_pairs"]
-    ],
+    [win_rates.headline(result["rates"])],
     report=workdir / "report.html",
   )
 

@@ -55,12 +55,11 @@ class SampleFile:
     file.close()
 
 
-def headline(result: Mapping[str, Any], pick_by: str) -> str:
+def headline(result: Mapping[str, Any]) -> str:
   """What the best of the most samples gains over a single one.
 
   Args:
     result: content of eval.json.
-    pick_by: by what the best was picked.
   """
   part, names = ("oracle", result["oracle_names"])
   if not names:
@@ -78,8 +77,8 @@ def headline(result: Mapping[str, Any], pick_by: str) -> str:
   )
   ruler = "True utility" if part == "oracle" else "Reward"
   return (
-    f"{ruler} of the best of {result['sizes'][-1]} samples by {pick_by}, "
-    f"against that of {result['sizes'][0]}: {gains}."
+    f"{ruler} of the best of {result['sizes'][-1]} samples, against that of "
+    f"{result['sizes'][0]}: {gains}."
   )
 
 
@@ -117,7 +116,7 @@ def write(
   html_report.write_report(
     workdir / html_report.NAME,
     title=f"Best of n by {pick_by}",
-    headline=headline(result, pick_by),
+    headline=headline(result),
     basis=f"95 % intervals over {prompts:,} prompts. {html_report.ONE_SEED}",
     sections=[
       html_report.Figure(

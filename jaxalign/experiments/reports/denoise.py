@@ -39,27 +39,6 @@ class Shown(NamedTuple):
   std: float
 
 
-def in_words(name: str, result: Mapping[str, Any]) -> str:
-  """The numbers of one split on one line."""
-  accuracy = result["accuracy"]
-  members = accuracy["members"]
-  words = (
-    f"{name}: {result['pairs']:,} pairs, {percent(result['below_0'])} with "
-    f"strength below 0, mean strength {result['mean']:.3f}; members rank "
-    f"{100 * min(members):.1f} to {percent(max(members))} as labelled, "
-    f"together {percent(accuracy['ensemble'])}"
-  )
-  judge = result["judge"]
-  if judge is None:
-    return words
-  return (
-    f"{words}; a second judge contradicts {percent(judge['contradicted'])} of "
-    f"{judge['judged']:,} labels, AUC of low strength {decimal(judge['auc'])}, "
-    f"among the weakest {100 * judge['fraction']:g} % precision "
-    f"{decimal(judge['precision'])}, recall {decimal(judge['recall'])}"
-  )
-
-
 def headline(results: Mapping[str, Mapping[str, Any]]) -> str:
   """How many training labels look wrong, and what a second judge says of it.
 
@@ -123,16 +102,20 @@ def _quantiles(results: Mapping[str, Mapping[str, Any]]) -> html_report.Section:
   columns = [*next(iter(results.values()))["quantiles"]]
   rows = []
   for name, one in results.items():
-    cells = (*one["quantiles"].values(), one["mean_std"])
-    below = percent(one["below_0"])
-    rows.append([name, one["pairs"], below, *map(decimal, cells)])
+    accuracy = one["accuracy"]
+    ends = (min(accuracy["members"]), max(accuracy["members"]))
+    shares = map(percent, (one["below_0"], *ends, accuracy["ensemble"]))
+    cells = (*one["quantiles"].values(), one["mean"], one["mean_std"])
+    rows.append([name, one["pairs"], *shares, *map(decimal, cells)])
   return html_report.Table(
     "Strength, in reward units",
-    ["split", "pairs", "below 0", *columns, "mean spread"],
+    ["split", "pairs", "below 0", "worst member", "best", "ensemble", *columns,
+     "mean", "mean spread"],
     rows,
-    "Strength below 0 contradicts the label. The unit is that of the members' "
-    "rewards, e-folds of odds.",
-  )
+    "Strength below 0 contradicts the label; members and ensemble: share of "
+    "pairs ranked as labelled. The unit is that of the members' rewards, "
+    "e-folds of odds.",
+  )  # fmt: skip
 
 
 def _judged(given: Mapping[str, Mapping[str, Any]]) -> html_report.Section:

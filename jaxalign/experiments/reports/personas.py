@@ -68,17 +68,6 @@ def summarise(
   }
 
 
-def in_words(result: Mapping[str, Any]) -> str:
-  """The counts on one line."""
-  lost = [
-    f"{n:,} {kind}" for kind, n in result["votes"].items() if kind != "valid"
-  ]
-  return (
-    f"{result['labelled']:,} of {result['responses']:,} responses labelled by "
-    f"{result['votes']['valid']:,} votes; {', '.join(lost)}"
-  )
-
-
 def headline(result: Mapping[str, Any]) -> str:
   """How many responses got labels, and how far the personas agree.
 

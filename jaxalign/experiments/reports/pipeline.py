@@ -8,7 +8,14 @@ import numpy as np
 from etils import epath
 
 from jaxalign.experiments.policy import evaluation, fairness
-from jaxalign.experiments.reports import policy
+from jaxalign.experiments.reports import (
+  best_of_n,
+  denoise,
+  mixture,
+  policy,
+  reward_model,
+  win_rates,
+)
 from jaxalign.runtime.plots import figures, html_report, panels
 from jaxalign.runtime.plots.html_report import decimal, percent, word
 
@@ -38,14 +45,15 @@ def write(
   if rounds is not None:
     sections += round_sections(rounds)
     said.append(round_headline(rounds))
-  groups = groups_headline(_evaluations(workdir, steps))
+  evaluations = _evaluations(workdir, steps)
+  groups = groups_headline(evaluations)
   took = _minutes(sum(filter(None, seconds.values())))
   rows = []
   for step in steps:
     link = html_report.links_to(workdir, [workdir / step.name])
     time = _minutes(seconds[step.name] or 0.0)
-    results = _results(workdir / step.name)
-    rows.append([link[0] if link else step.name, step.stage, time, results])
+    result = result_of(evaluations.get(step.name, {}))
+    rows.append([link[0] if link else step.name, step.stage, time, result])
   sections.append(
     html_report.Table(
       "Steps",
@@ -97,69 +105,39 @@ def groups_headline(results: Mapping[str, Mapping[str, Any]]) -> str:
     for name, result in results.items()
     if result.get("models") and not result.get("mixtures")
   }
+  beside = "".join(
+    f" A single pooled model ({name}) ranks {percent(value)}."
+    for name, value in pooled.items()
+  )
   for result in results.values():
     for scores in result.get("mixtures", {}).values():
-      lines = scores.get("new_users")
-      if not lines or "weights" not in scores:
-        continue
-      shares = sorted(scores["weights"], reverse=True)
-      sizes = " / ".join(percent(share, 0) for share in shares)
-      beside = "".join(
-        f", a single pooled model ({name}) at {percent(value)}"
-        for name, value in pooled.items()
-      )
-      return (
-        f"{len(shares)} latent groups fitted, {sizes} of the people; new "
-        f"people are predicted at {percent(lines[-1]['accuracy'])} after "
-        f"{lines[-1]['pairs_seen']} of their pairs{beside}."
-      )
+      return mixture.headline(scores) + beside
   return ""
 
 
-def _results(folder: epath.Path) -> str:
-  """The numbers of a step's eval.json, as far as they are flat."""
-  file = folder / "eval.json"
-  if not file.exists():
-    return ""
-  content = json.loads(file.read_text())
-  lines = [
-    line
-    for scores in content.get("mixtures", {}).values()
-    for line in scores.get("new_users", ())
-  ]
-  if lines:
-    last = lines[-1]
-    return (
-      f"accuracy {last['accuracy']:.3f} after {last['pairs_seen']} pairs of a "
-      "new person"
-    )
-  if "models" in content:
-    scores = next(iter(content["models"].values()))["all"]
-    return ", ".join(
-      f"{name} {scores[name]['value']:.3f}" for name in ("accuracy", "nll")
-    )
+def result_of(content: Mapping[str, Any]) -> str:
+  """What a step found: the headline of its page, or its plain numbers.
+
+  Args:
+    content: of eval.json, empty without one.
+  """
   if "rates" in content:
-    return ", ".join(
-      f"{name} wins {one['score']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
-      for name, rates in content["rates"].items()
-      if (one := rates["all"])["num_pairs"]
-    )
+    return win_rates.headline(content["rates"])
   if "oracle_names" in content:
-    values = content["oracle"]["value"]
-    return ", ".join(
-      f"{name} {values[0][k]:.3f}, best of {content['sizes'][-1]} "
-      f"{values[-1][k]:.3f}"
-      for k, name in enumerate(content["oracle_names"])
-    )
+    return best_of_n.headline(content)
+  if "models" in content:
+    return reward_model.headline(content).partition("\n")[0]
+  if "train" in content:
+    return denoise.headline(content)
   flat = {k: v for k, v in content.items() if isinstance(v, float)}
   if any(key.startswith("eval/judge/") for key in flat):
     kept = ("eval/judge/", "eval/kl")  # what it is worth, at which distance
     flat = {k: v for k, v in flat.items() if k.startswith(kept)}
-  named = {
-    k.removeprefix("eval/").replace("judge/", "true utility "): v
+  named = (
+    f"{k.removeprefix('eval/').replace('judge/', 'true utility ')} {v:.3f}"
     for k, v in flat.items()
-  }
-  return ", ".join(f"{word(k)} {v:.3f}" for k, v in [*named.items()][:12])
+  )
+  return ", ".join(map(word, named))
 
 
 def policy_headline(

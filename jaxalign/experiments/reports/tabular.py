@@ -22,15 +22,6 @@ def in_words(world: World) -> str:
   )
 
 
-def findings(result: Mapping[str, World]) -> list[str]:
-  """What each objective reached, on the mean of all worlds."""
-  return [
-    f"{name}: {100 * np.mean([w[name]['share'] for w in result.values()]):.1f} "
-    f"% of what can be gained over the random walk, worlds: {len(result)}"
-    for name in next(iter(result.values()))
-  ]
-
-
 def utilities(result: Mapping[str, World]) -> dict[str, np.ndarray]:
   """Utilities per objective, [worlds, K]."""
   names = next(iter(result.values()))

@@ -208,9 +208,17 @@ HEADLINES = (
       "one_reward": {"models": {"a": model(0.75, 0, 1)}, "mixtures": {}},
       "mixture": {"models": {"b": 0}, "mixtures": {"b": MIXTURE}},
     },
-    "2 latent groups fitted, 80 % / 20 % of the people; new people are "
-    "predicted at 87.1 % after 10 of their pairs, a single pooled model "
-    "(one_reward) at 75.0 %.",
+    "after 10 of their pairs, at 75.0 % before the first. A single pooled "
+    "model (one_reward) ranks 75.0 %.",
+  ),
+  (pipeline.result_of, {"rates": RATES}, "oracle prefers the first file's"),
+  (pipeline.result_of, BEST, "True utility of the best of 16 samples"),
+  (pipeline.result_of, REWARD, "The model ranks 71.2 %"),
+  (pipeline.result_of, DENOISED, "7.3 % of 4,000 training labels"),
+  (
+    pipeline.result_of,
+    {"eval/judge/warm": 0.5, "eval/kl": 2.0, "eval/ended": 1.0},
+    "true utility warm 0.500, kl 2.000",
   ),
   (
     denoise.headline,
@@ -220,9 +228,9 @@ HEADLINES = (
     "of all labels 18.9 %.",
   ),
   (
-    lambda result: best_of_n.headline(result, "least"),
+    best_of_n.headline,
     BEST,
-    "True utility of the best of 16 samples by least, against that of 1: warm "
+    "True utility of the best of 16 samples, against that of 1: warm "
     "0.400 [0.300, 0.500] against 0.100.",
   ),
   (
