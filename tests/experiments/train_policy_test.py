@@ -158,7 +158,8 @@ class TrainPolicyTest(parameterized.TestCase):
     finally:
       metric_writer.MetricWriter.write = original
     self.run_in(config, workdir)
-    for name in ("metrics.jsonl", "model/model.safetensors", "eval.json"):
+    files = ("metrics.jsonl", "model/model.safetensors", "eval.json")
+    for name in (*files, "answers.json"):
       self.assertEqual(
         (workdir / name).read_bytes(), (straight / name).read_bytes(), name
       )

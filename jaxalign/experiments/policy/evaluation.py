@@ -12,12 +12,13 @@ from jaxalign.algorithms.ppo_batch import PolicyState
 from jaxalign.data.batching import loader, prompt_dataset
 from jaxalign.data.records import chat
 from jaxalign.data.tokenization.tokenizer import Tokenizer
+from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import prompts
 from jaxalign.experiments.policy import config as policy_config
 from jaxalign.experiments.policy import rollout
 from jaxalign.experiments.policy import stage as policy_programs
 from jaxalign.runtime.distributed import multihost
-from jaxalign.runtime.io import filesystem, progress_bar
+from jaxalign.runtime.io import progress_bar
 from jaxalign.runtime.reward_sources import base
 
 Measure = Callable[[PolicyState, int], dict[str, float]]
@@ -108,8 +109,8 @@ def make_measure(
     if multihost.is_main():
       rewards = np.concatenate(scores), names
       truth = None if judge is None else (np.concatenate(judged), judge.names)
-      about = _about(texts[:NUM_SHOWN], rewards, truth, len(held_out))
-      _keep(workdir / ANSWERS, iteration, about)
+      about = describe(texts[:NUM_SHOWN], rewards, truth, len(held_out))
+      keep(workdir / ANSWERS, iteration, about)
     mean = lambda parts: float(np.concatenate(parts).astype(np.float64).mean())
     return {
       **{
@@ -139,7 +140,7 @@ def _first_answers(found: rollout.Rollout) -> list[tuple[str, str]]:
   ]
 
 
-def _about(
+def describe(
   texts: Sequence[tuple[str, str]],
   rewards: tuple[np.ndarray, Sequence[str]],
   truth: tuple[np.ndarray, Sequence[str]] | None,
@@ -171,11 +172,11 @@ def _about(
       for i in range(len(texts))
     ],
     "standard_error": dict(zip(names, map(float, error), strict=True)),
-    "closest": {} if truth is None else _closest(rewards, truth),
+    "closest": {} if truth is None else closest(rewards, truth),
   }
 
 
-def _closest(
+def closest(
   rewards: tuple[np.ndarray, Sequence[str]],
   truth: tuple[np.ndarray, Sequence[str]],
 ) -> dict[str, dict[str, Any]]:
@@ -199,11 +200,11 @@ def _closest(
   return found
 
 
-def _keep(path: epath.Path, iteration: int, about: Mapping[str, Any]) -> None:
+def keep(path: epath.Path, iteration: int, about: Mapping[str, Any]) -> None:
   """Writes what the answers are at the end, and at the start if it is that."""
   now = {"iteration": iteration, **about}
   kept = {"start": now} if not iteration else {}
   if iteration and path.exists():
     kept = {k: v for k, v in json.loads(path.read_text()).items() if k != "end"}
   kept["end"] = now
-  filesystem.write_atomically(path, json.dumps(kept, indent=2).encode())
+  configuration.write_json(path, kept)

@@ -164,7 +164,7 @@ def sections(
       "utility of the same answers. Stars are the highest points: past the "
       "oracle's, more of the proxy does harm.",
     ),
-    *samples(run.answers),
+    *samples({name: run.answers.get(name) for name in ("start", "end")}),
     html_report.Figure(
       "Groups, distance and answers by iteration",
       _panels(run, target),
@@ -214,7 +214,9 @@ def samples(
   if not given or len({tuple(one["prompts"]) for one in given.values()}) > 1:
     return []
   prompts = next(iter(given.values()))["prompts"]
-  worth = lambda values: ", ".join(f"{k} {v:.2f}" for k, v in values.items())
+  worth = lambda values: ", ".join(
+    f"{name} {decimal(value, 2)}" for name, value in values.items()
+  )
   return [
     html_report.Texts(
       f"The same {len(prompts)} prompts, answered by {', '.join(given)}",
