@@ -57,7 +57,6 @@ class CrowdTest(parameterized.TestCase):
       "Votes", "Annotators", "Sample pairs", "Duplicates and leakage",
       "Do annotators, groups or sources differ?",
       "The smallest differences these pairs can show",
-      "Accuracy without a reward model",
     ):  # fmt: skip
       self.assertIn(f"<h2>{heading}</h2>", page)
     self.assertIn("do not share one preference", page)

@@ -255,18 +255,23 @@ def _of_pairs(
         for record in first[:NUM_SHOWN]
       ],
     ),
-    html_report.Table(
-      "Accuracy without a reward model",
-      ["chance", *map(word, result["baselines"])],
-      [["0.500", *map(decimal, result["baselines"].values())]],
-      "On held-out pairs; the bag of words learns from the training pairs.",
-    ),
     *_length_bias(splits, first),
     *_votes(splits, first),
     *_people(splits, first),
     _repeats(splits, result["leakage"]),
     _resolution(result["resolution"]),
-    _lengths(splits),
+    html_report.Table(
+      "Lengths",
+      ["split", "part", "unit", "min", "10 %", "median", "90 %", "max", "mean"],
+      [
+        [name, part, unit, *(float(round(v, 1)) for v in quantiles.values())]
+        for name, split in splits.items()
+        for unit in ("characters", "tokens")
+        for part, quantiles in split[unit].items()
+      ],
+      "Tokens of each part alone, uncut, without markers.",
+      folded=True,
+    ),
   ]  # fmt: skip
 
 
@@ -281,39 +286,28 @@ def _sources(splits: Mapping[str, Any]) -> list[html_report.Section]:
       rows.append([name, source["spec"], *counts, lost])
   numbers = ", ".join(f"{n} {s.get('pairs', 0):,}" for n, s in splits.items())
   rated = {n: s["rated"] for n, s in splits.items() if s["rated"] is not None}
-  tables: list[html_report.Section] = [
-    html_report.Table(
-      "Rows read",
-      ["split", "source", "read", "kept", "in error", "dropped"],
-      rows,
-      f"Pairs after expanding rankings: {numbers}.",
-    )
-  ]
-  if rated:
-    columns = next(iter(rated.values()))
-    tables.append(
-      html_report.Table(
-        "Responses judged alone",
-        ["split", *map(word, columns)],
-        [[name, *values.values()] for name, values in rated.items()],
-        "Entropy and agreement of the votes for labels, where they are known "
-        "and of the same classes throughout.",
-      )
-    )
-  return tables
+  table = html_report.Table(
+    "Rows read",
+    ["split", "source", "read", "kept", "in error", "dropped"],
+    rows,
+    f"Pairs after expanding rankings: {numbers}.",
+  )
+  alone = _by_split(
+    "Responses judged alone",
+    rated,
+    "Entropy and agreement of the votes for labels, where they are known and "
+    "of the same classes throughout.",
+  )
+  return [table, alone] if rated else [table]
 
 
-def _lengths(splits: Mapping[str, Any]) -> html_report.Section:
-  rows = [
-    [name, part, unit, *(float(round(v, 1)) for v in quantiles.values())]
-    for name, split in splits.items()
-    for unit in ("characters", "tokens")
-    for part, quantiles in split[unit].items()
-  ]
-  columns = ["min", "10 %", "median", "90 %", "max", "mean"]
-  note = "Tokens of each part alone, uncut, without markers."
-  head = ["split", "part", "unit", *columns]
-  return html_report.Table("Lengths", head, rows, note, folded=True)
+def _by_split(
+  title: str, values: Mapping[str, Mapping[str, Any]], note: str = ""
+) -> html_report.Section:
+  """A row per split, a column per value."""
+  columns = next(iter(values.values()), {})
+  rows = [[name, *row.values()] for name, row in values.items()]
+  return html_report.Table(title, ["split", *map(word, columns)], rows, note)
 
 
 def _length_bias(
@@ -356,17 +350,9 @@ def _votes(
   given = {n: s["votes"] for n, s in splits.items() if s["votes"] is not None}
   ties = ", ".join(f"{n} {s['ties']:,}" for n, s in splits.items())
   counts = summary.vote_counts(pairs)
-  columns = list(next(iter(given.values()), ()))
   none = "Each pair was judged once or the votes are not given. "
-  made: list[html_report.Section] = [
-    html_report.Table(
-      "Votes",
-      ["split", *map(word, columns)],
-      [[name, *votes.values()] for name, votes in given.items()],
-      f"{'' if given else none}Entropy over chosen, rejected and tie. Tied "
-      f"records: {ties}.",
-    )
-  ]
+  note = f"Entropy over chosen, rejected and tie. Tied records: {ties}."
+  made = [_by_split("Votes", given, f"{'' if given else none}{note}")]
   if len(counts):
     shares = (counts[:, 0] + counts[:, 2] / 2) / counts.sum(axis=1)
     made.append(
@@ -383,24 +369,20 @@ def _votes(
 def _people(
   splits: Mapping[str, Any], pairs: Sequence[Record]
 ) -> list[html_report.Section]:
-  rows = []
+  people = {}
   for name, split in splits.items():
-    people = split["annotators"]
-    each = people["pairs_each"] or {}
-    counts = (each.get(k) for k in ("min", "median", "max"))
-    groups = len(split["pairs_by_group"])
-    rows.append(
-      [name, people["named"], people["pairs_without"], *counts, groups]
-    )
+    found = split["annotators"]
+    each = found["pairs_each"] or {}
+    people[name] = {
+      "named": found["named"],
+      "pairs without a name": found["pairs_without"],
+      "fewest pairs": each.get("min"),
+      "median": each.get("median"),
+      "most": each.get("max"),
+      "groups": len(split["pairs_by_group"]),
+    }
   busy = summary.pairs_per_annotator(pairs)
-  made: list[html_report.Section] = [
-    html_report.Table(
-      "Annotators",
-      ["split", "named", "pairs without a name", "fewest pairs", "median",
-       "most", "groups"],
-      rows,
-    )
-  ]  # fmt: skip
+  made = [_by_split("Annotators", people)]
   if len(busy) > 1:
     drawn = figures.ranked_counts(
       [*busy.values()], label="annotators, busiest first", unit="pairs"
@@ -418,13 +400,10 @@ def _repeats(
   if leakage is not None:
     shared = ", ".join(f"{word(k)} {v:,}" for k, v in leakage.items())
     note += f" Held-out pairs that share with training: {shared}."
-  return html_report.Table(
-    "Duplicates and leakage",
-    ["split", "pairs", "distinct prompts", "repeated", "contradicting",
-     "near repeats"],
-    [[n, s["pairs"], *s["repeats"].values()] for n, s in splits.items()],
-    note,
-  )  # fmt: skip
+  repeats = {
+    n: {"pairs": s["pairs"], **s["repeats"]} for n, s in splits.items()
+  }
+  return _by_split("Duplicates and leakage", repeats, note)
 
 
 def _structure(tests: Sequence[Mapping[str, Any]]) -> html_report.Section:

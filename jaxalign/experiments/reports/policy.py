@@ -174,7 +174,7 @@ def sections(
     ),
     html_report.Figure(
       "Learning",
-      figures.training_curves(run.trained, health),
+      figures.training_curves(run.trained, health, unit="iteration"),
       "Means over the optimizer steps of an iteration.",
       folded=True,
     ),

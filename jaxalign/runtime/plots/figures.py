@@ -43,7 +43,10 @@ def line(
 
 
 def training_curves(
-  rows: Sequence[Mapping[str, float]], keys: Sequence[str] | None = None
+  rows: Sequence[Mapping[str, float]],
+  keys: Sequence[str] | None = None,
+  *,
+  unit: str = "step",
 ) -> list[Panel]:
   """Metrics over steps, one panel per noun, its splits or parts together.
 
@@ -70,9 +73,7 @@ def training_curves(
     ))  # fmt: skip
 
   return [
-    Panel(
-      "step", noun.replace("_", " "), [curve(*at) for at in enumerate(keys)]
-    )
+    Panel(unit, noun.replace("_", " "), [curve(*at) for at in enumerate(keys)])
     for noun, keys in panels_of.items()
   ]
 
