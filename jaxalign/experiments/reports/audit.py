@@ -41,12 +41,8 @@ class Verdict(NamedTuple):
   then: str = ""  # stage and flags of the next command, "" where there is none
 
 
-def verdicts(result: Mapping[str, Any]) -> list[Verdict]:
-  """What to know before training, the most serious first.
-
-  Args:
-    result: content of eval.json.
-  """
+def verdicts(result: html_report.Result) -> list[Verdict]:
+  """What to know before training, the most serious first."""
   said = _leakage(result)
   for name, split in result["splits"].items():
     if split["rated"] is not None:
@@ -68,7 +64,7 @@ def verdicts(result: Mapping[str, Any]) -> list[Verdict]:
   return [*said, *(_shown(n, r) for n, r in result["resolution"].items())]
 
 
-def _leakage(result: Mapping[str, Any]) -> list[Verdict]:
+def _leakage(result: html_report.Result) -> list[Verdict]:
   leaked = result["leakage"]
   if leaked is None:
     return []
@@ -143,12 +139,8 @@ def _shown(name: str, found: Mapping[str, float]) -> Verdict:
   )
 
 
-def headline(result: Mapping[str, Any]) -> str:
-  """How many pairs there are, whether groups differ, what a model must beat.
-
-  Args:
-    result: content of eval.json.
-  """
+def headline(result: html_report.Result) -> str:
+  """How many pairs there are, whether groups differ, what a model must beat."""
   splits = result["splits"]
   sizes = ", ".join(
     f"{split['pairs']:,} pairs to {'train on' if name == 'train' else 'test'}"
@@ -185,16 +177,10 @@ def headline(result: Mapping[str, Any]) -> str:
 
 def write(
   workdir: epath.Path,
-  result: Mapping[str, Any],
+  result: html_report.Result,
   pairs: Mapping[str, Sequence[Record]],
 ) -> None:
-  """Writes report.html.
-
-  Args:
-    workdir: gets the page.
-    result: content of eval.json.
-    pairs: of each split that has any.
-  """
+  """Writes report.html; `pairs` are those of each split that has any."""
   sections = [
     html_report.Texts(
       "Verdicts and next steps",
@@ -218,7 +204,7 @@ def write(
   )
 
 
-def _command(verdict: Verdict, result: Mapping[str, Any]) -> str:
+def _command(verdict: Verdict, result: html_report.Result) -> str:
   """The whole command, on the sources that were audited."""
   specs = {
     name: tuple(source["spec"] for source in split["sources"])
@@ -236,7 +222,7 @@ def _command(verdict: Verdict, result: Mapping[str, Any]) -> str:
 
 
 def _of_pairs(
-  result: Mapping[str, Any], pairs: Mapping[str, Sequence[Record]]
+  result: html_report.Result, pairs: Mapping[str, Sequence[Record]]
 ) -> list[html_report.Section]:
   splits = {name: result["splits"][name] for name in pairs}
   first = next(iter(pairs.values()))

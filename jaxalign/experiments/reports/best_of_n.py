@@ -55,12 +55,8 @@ class SampleFile:
     file.close()
 
 
-def headline(result: Mapping[str, Any]) -> str:
-  """What the best of the most samples gains over a single one.
-
-  Args:
-    result: content of eval.json.
-  """
+def headline(result: html_report.Result) -> str:
+  """What the best of the most samples gains over a single one."""
   part, names = ("oracle", result["oracle_names"])
   if not names:
     part, names = ("proxy", result["names"])
@@ -83,16 +79,9 @@ def headline(result: Mapping[str, Any]) -> str:
 
 
 def write(
-  workdir: epath.Path, result: Mapping[str, Any], prompts: int, pick_by: str
+  workdir: epath.Path, result: html_report.Result, prompts: int, pick_by: str
 ) -> None:
-  """Writes report.html.
-
-  Args:
-    workdir: gets the page.
-    result: content of eval.json.
-    prompts: how many there were.
-    pick_by: by what the best was picked.
-  """
+  """Writes report.html of this many prompts and what the best is picked by."""
   names = [f"proxy {name}" for name in result["names"]]
   names += [f"oracle {name}" for name in result["oracle_names"]]
   rows = []

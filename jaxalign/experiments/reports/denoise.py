@@ -40,11 +40,7 @@ class Shown(NamedTuple):
 
 
 def headline(results: Mapping[str, Mapping[str, Any]]) -> str:
-  """How many training labels look wrong, and what a second judge says of it.
-
-  Args:
-    results: content of eval.json.
-  """
+  """How many training labels look wrong, and what a second judge says of it."""
   one = results["train"]
   said = (
     f"{percent(one['below_0'])} of {one['pairs']:,} training labels are "
@@ -136,7 +132,7 @@ def _judged(given: Mapping[str, Mapping[str, Any]]) -> html_report.Section:
 
 
 def _figure(
-  name: str, split: Split, result: Mapping[str, Any]
+  name: str, split: Split, result: html_report.Result
 ) -> html_report.Section:
   """How strengths are spread, and what goes with low ones."""
   column = lambda groups, key: [group[key] for group in groups]

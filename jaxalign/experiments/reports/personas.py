@@ -68,12 +68,8 @@ def summarise(
   }
 
 
-def headline(result: Mapping[str, Any]) -> str:
-  """How many responses got labels, and how far the personas agree.
-
-  Args:
-    result: of `summarise`.
-  """
+def headline(result: html_report.Result) -> str:
+  """How many responses got labels, and how far the personas agree."""
   said = (
     f"{result['labelled']:,} of {result['responses']:,} responses were "
     f"labelled by {result['votes']['valid']:,} valid votes of "
@@ -90,15 +86,9 @@ def headline(result: Mapping[str, Any]) -> str:
 
 
 def write(
-  workdir: epath.Path, crowd: personas.PersonaFile, result: Mapping[str, Any]
+  workdir: epath.Path, crowd: personas.PersonaFile, result: html_report.Result
 ) -> None:
-  """Writes report.html.
-
-  Args:
-    workdir: gets the page.
-    crowd: who was asked.
-    result: of `summarise`.
-  """
+  """Writes report.html about the crowd that was asked."""
   kinds, votes = personas.OUTCOMES, result["label_votes"]
   cast = max(sum(votes.values()), 1)
   lost = result["records_without_labels"].items()

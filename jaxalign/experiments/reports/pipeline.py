@@ -95,11 +95,7 @@ def _evaluations(
 
 
 def groups_headline(results: Mapping[str, Mapping[str, Any]]) -> str:
-  """The latent groups and how well new people are predicted, or "".
-
-  Args:
-    results: content of eval.json by step.
-  """
+  """The latent groups and how well new people are predicted, or ""."""
   pooled = {
     name: next(iter(result["models"].values()))["all"]["accuracy"]["value"]
     for name, result in results.items()
@@ -116,11 +112,7 @@ def groups_headline(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def result_of(content: Mapping[str, Any]) -> str:
-  """What a step found: the headline of its page, or its plain numbers.
-
-  Args:
-    content: of eval.json, empty without one.
-  """
+  """What a step found: the headline of its page, or its plain numbers."""
   if "rates" in content:
     return win_rates.headline(content["rates"])
   if "oracle_names" in content:
@@ -269,11 +261,7 @@ def round_headline(found: Mapping[str, Any]) -> str:
 
 
 def round_sections(found: Mapping[str, Any]) -> list[html_report.Section]:
-  """A table of the rounds and their curves.
-
-  Args:
-    found: of `rounds.trace`.
-  """
+  """A table of the rounds and their curves."""
   groups, rounds = found["groups"], found["rounds"]
   cells = lambda at: [*(at["utilities"][g] for g in groups), at["worst"]]
   first = rounds[0]["start"]

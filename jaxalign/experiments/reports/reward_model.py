@@ -30,12 +30,8 @@ HEADINGS = {
 NUM_WRONG = 10  # pairs shown of those that are ranked wrong
 
 
-def findings(result: Mapping[str, Any]) -> list[str]:
-  """Each model beside its baselines; of one alone, two sentences.
-
-  Args:
-    result: content of eval.json.
-  """
+def findings(result: html_report.Result) -> list[str]:
+  """Each model beside its baselines; of one alone, two sentences."""
   beside = ", ".join(
     f"{word(name)} {accuracy:.3f}"
     for name, accuracy in result["baselines"]["all"].items()
@@ -62,12 +58,8 @@ def findings(result: Mapping[str, Any]) -> list[str]:
   return said
 
 
-def headline(result: Mapping[str, Any]) -> str:
-  """Whom the best model predicts how well, against what needs no model.
-
-  Args:
-    result: content of eval.json.
-  """
+def headline(result: html_report.Result) -> str:
+  """Whom the best model predicts how well, against what needs no model."""
   baselines = result["baselines"]["all"]
   beside = ", ".join(
     f"{word(name)} {percent(share)}" for name, share in baselines.items()
@@ -98,7 +90,7 @@ def headline(result: Mapping[str, Any]) -> str:
   return "\n\n".join(said)
 
 
-def _single_models(result: Mapping[str, Any]) -> Mapping[str, Any]:
+def _single_models(result: html_report.Result) -> Mapping[str, Any]:
   """Scores of the models that are no heads of a mixture."""
   heads = tuple(f"{name}, head " for name in result["mixtures"])
   models = result["models"].items()
@@ -107,7 +99,7 @@ def _single_models(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def write(
   workdir: epath.Path,
-  result: Mapping[str, Any],
+  result: html_report.Result,
   rewards: Mapping[str, np.ndarray],
   num_bins: int,
   further: Sequence[html_report.Section] = (),
@@ -202,7 +194,7 @@ def _training(workdir: epath.Path) -> list[html_report.Section]:
   return [html_report.Figure("Training", drawn, note)]
 
 
-def _accuracies(result: Mapping[str, Any]) -> list[html_report.Section]:
+def _accuracies(result: html_report.Result) -> list[html_report.Section]:
   """The models beside the baselines, as a figure, and all their scores."""
   models = result["models"]
   shown = [by_source["all"]["accuracy"] for by_source in models.values()]

@@ -32,11 +32,7 @@ def utilities(result: Mapping[str, World]) -> dict[str, np.ndarray]:
 
 
 def headline(result: Mapping[str, World]) -> str:
-  """What the worst-off group gets from each objective, on the mean of worlds.
-
-  Args:
-    result: content of eval.json.
-  """
+  """What the worst-off group gets from each objective, mean of worlds."""
   worst = {k: v.min(axis=1).mean() for k, v in utilities(result).items()}
   best = max(worst, key=worst.__getitem__)
   rest = ", ".join(f"{k} {v:.3f}" for k, v in worst.items() if k != best)

@@ -29,11 +29,7 @@ def score(rate: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def headline(rates: Mapping[str, Mapping[str, Any]]) -> str:
-  """Who wins how often, against no difference.
-
-  Args:
-    rates: per judge and kind of prompt, as eval.json holds them.
-  """
+  """Who wins how often, against no difference."""
   said = []
   for name, kinds in rates.items():
     one = kinds["all"]

@@ -102,6 +102,7 @@ class Texts:
 
 
 Section = Table | Figure | Texts
+Result = Mapping[str, Any]  # content of a stage's eval.json
 
 
 def percent(value: float | None, digits: int = 1) -> str:
