@@ -31,6 +31,7 @@ AUDIT = "audit --config=configs/audit.py"
 DIVIDED = " --config.data.split_by=prompt --config.data.eval_fraction=0.1"
 POOLED = "train_reward --config=configs/rm_bt_crowd.py"
 MIXTURE = "train_reward --config=configs/rm_mixture_crowd.py"
+MORE = "train_reward --config=configs/rm_more_crowd.py"  # of known sources
 NUM_SHOWN = 3  # pairs on the page
 
 
@@ -50,7 +51,10 @@ def verdicts(result: html_report.Result) -> list[Verdict]:
       said.append(Verdict(f"{name}: {number:,} responses were judged alone."))
     if "pairs" in split:
       said += _of_split(name, split)
-  said += map(_structure_verdict, result["structure"])
+  tests = result["structure"]
+  # A mixture needs people whose several votes it can tie together.
+  recipe = MIXTURE if any(t["label"] == "annotator" for t in tests) else MORE
+  said += [_structure_verdict(test, recipe) for test in tests]
   if not result["resolution"]:
     return [*said, Verdict("There are no pairs, so nothing to compare.")]
   if not result["structure"]:
@@ -116,12 +120,12 @@ def _of_split(name: str, split: Mapping[str, Any]) -> list[Verdict]:
   return said
 
 
-def _structure_verdict(test: Mapping[str, Any]) -> Verdict:
+def _structure_verdict(test: Mapping[str, Any], recipe: str) -> Verdict:
   named = f"{test['units']:,} {test['label']}s"
   p = f"p = {test['p_value']:.2g}"
   if test["p_value"] <= LEVEL:
     text = f"Latent groups: {named} do not share one preference ({p})."
-    return Verdict(text, MIXTURE)
+    return Verdict(text, recipe)
   text = f"Latent groups: differences of {named} are not significant ({p})."
   return Verdict(text, POOLED)
 
@@ -153,8 +157,7 @@ def headline(result: html_report.Result) -> str:
   if found:
     groups = (
       f"{word(found[0]['label']).capitalize()}s do not share one preference "
-      f"(p = {found[0]['p_value']:.2g}): train a mixture beside the pooled "
-      "model."
+      f"(p = {found[0]['p_value']:.2g}): one pooled model will not fit all."
     )
   elif result["structure"]:
     groups = "No significant difference between annotators, groups or sources."
@@ -188,8 +191,7 @@ def write(
         (one.text, {"next": _command(one, result)} if one.then else {})
         for one in verdicts(result)
       ],
-      "Groups that differ are served by a mixture; train the pooled model too, "
-      "to compare.",
+      "Where groups differ, train the pooled model too, to compare.",
       code=True,
     ),
     *(_of_pairs(result, pairs) if pairs else ()),

@@ -174,8 +174,8 @@ HEADLINES = (
     audit.headline,
     AUDIT,
     "4,000 pairs to train on, 1,000 pairs to test. Annotators do not share one "
-    "preference (p = 0.01): train a mixture beside the pooled model. The "
-    "splits leak; see below.\n\nA reward model must beat an accuracy of 56.8 % "
+    "preference (p = 0.01): one pooled model will not fit all. The splits "
+    "leak; see below.\n\nA reward model must beat an accuracy of 56.8 % "
     "(always longer) and 74.4 % (bag of words).",
   ),
   (
@@ -279,6 +279,9 @@ class HeadlinesTest(parameterized.TestCase):
     self.assertIn("configs/rm_mixture_crowd.py", annotators.then)
     self.assertIn("are not significant (p = 0.4)", groups.text)
     self.assertIn("configs/rm_bt_crowd.py", groups.then)
+    sources = [{"label": "source", "units": 2, "p_value": 0.01}]
+    _, known, _ = audit.verdicts(AUDIT | {"structure": sources})
+    self.assertIn("configs/rm_more_crowd.py", known.then)
 
 
 if __name__ == "__main__":
