@@ -21,12 +21,7 @@ from jaxalign.runtime.plots.html_report import (
   word,
 )
 
-HEADINGS = {
-  "accuracy": "accuracy",
-  "nll": "NLL, nats",
-  "brier": "Brier score",
-  "ece": "ECE",
-}
+SCORES = ("accuracy", "nll", "brier", "ece")
 NUM_WRONG = 10  # pairs shown of those that are ranked wrong
 
 
@@ -211,23 +206,30 @@ def _accuracies(result: html_report.Result) -> list[html_report.Section]:
     ),
     "Lines are 95 % intervals.",
   )
-  rows = []
+  rows, more = [], []
   for name, by_source in models.items():
     for source, scores in by_source.items():
       floor = scores["ece"]["noise_floor"]
-      lowest = f"{floor['mean']:.3f} [{floor['low']:.3f}, {floor['high']:.3f}]"
-      cells = (interval(scores[key]) for key in HEADINGS)
-      rows.append([name, source, scores["num_pairs"], *cells, lowest])
+      accuracy, nll, brier, ece = (interval(scores[key]) for key in SCORES)
+      rows.append([name, source, scores["num_pairs"], accuracy, nll])
+      lowest = interval(floor | {"value": floor["mean"]})
+      more.append([name, source, brier, ece, lowest])
   lost = ", ".join(f"{k} {v}" for k, v in result["lost"].items())
   return [
     figure,
     html_report.Table(
       "Held-out scores with 95 % bootstrap intervals",
-      ["model", "source", "pairs", *HEADINGS.values(), "ECE noise floor"],
+      ["model", "source", "pairs", "accuracy", "NLL, nats"],
       rows,
+    ),
+    html_report.Table(
+      "Brier score and expected calibration error (ECE)",
+      ["model", "source", "Brier score", "ECE", "ECE noise floor"],
+      more,
       "The noise floor is the ECE that a perfectly calibrated model with these "
       "confidences shows at this sample size: mean and 5–95 % range. An ECE "
       "inside it says nothing against the model.",
+      folded=True,
     ),
     html_report.Table(
       "Accuracy without a reward model",
