@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SMOOTHED = 100  # values from which a line is drawn as its running mean
 MAX_NUMBERS = 144  # cells up to which each cell of a heat map shows its value
+COUNTED = ("step", "iteration", "pairs seen of a person")  # whole numbers
 Limits = tuple[float, float] | None
 
 
@@ -136,6 +137,8 @@ class Panel:
         _plain_ticks(axis)
     if not log and not self.columns and not self.rows:
       at.ticklabel_format(scilimits=(-3, 5))
+    if self.x in COUNTED:
+      at.locator_params(axis="x", integer=True, nbins=6)
     if self.columns:
       at.set_xticks(range(len(self.columns)), self.columns, parse_math=False)
       at.grid(visible=False, axis="x")
@@ -243,7 +246,8 @@ def _draw_line(at: "axes.Axes", line: Line, colour: str) -> bool:
   )
   if line.star and np.isfinite(y).any():
     top = int(np.nanargmax(y))
-    at.plot(x[top], y[top], marker="*", ms=11, color=colour, linestyle="")
+    mark = {"marker": "*", "ms": 11, "linestyle": "", "clip_on": False}
+    at.plot(x[top], y[top], color=colour, **mark)
   return bool(y.size)
 
 
