@@ -14,7 +14,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 from matplotlib import image
 
-from jaxalign.runtime.plots import figures, html_report
+from jaxalign.runtime.plots import figures, html_report, style
 
 VOID = {"meta", "img", "link", "input", "br", "hr"}
 HOSTILE = "</title><script>alert('x')</script>\" onerror=\"a & <b>"
@@ -135,6 +135,17 @@ class ReportTest(parameterized.TestCase):
     text = "".join(Page(self.write(html_report.Texts("T", samples))).text)
     self.assertIn("… " + "x" * 599 + "?", text)
     self.assertIn("!" + "y" * 599 + " …", text)
+
+  def test_a_page_does_without_pictures(self):
+    with mock.patch.object(style, "to_png", side_effect=AssertionError):
+      page = Page(
+        self.write(
+          html_report.Table("T", ["c"], [[1]]),
+          html_report.Texts("S", [("", {"chosen": "a"})]),
+        )
+      )
+    self.assertNotIn("img", [tag for tag, _ in page.tags])
+    self.assertContainsSubset({"T", "S", "chosen", "a"}, {*page.text})
 
   def test_no_section_is_there_twice(self):
     table = html_report.Table("T", ["c"], [[1]])
