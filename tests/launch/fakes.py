@@ -80,7 +80,7 @@ class LaunchTestCase(parameterized.TestCase):
         shutil.copy(checkout.ROOT / name, self.root / name)
     stages = self.root / "jaxalign" / "experiments"
     stages.mkdir(parents=True)
-    for name in ("train_reward", "first_hour"):
+    for name in ("train_reward", "hardware_check"):
       (stages / f"{name}.py").write_text("")
     (self.root / ".gitignore").write_text(".venv*/\nruns/\n")
     subprocess.run(["git", "init", "--quiet", self.root], check=True)

@@ -67,7 +67,7 @@ class PageTest(fakes.LaunchTestCase):
     )
     starts = at("host.sh start")
     self.assertLen(starts, 4)
-    self.assertIn("start first_hour first_hour", calls[starts[0]])
+    self.assertIn("start hardware_check hardware_check", calls[starts[0]])
     for start in starts[1:]:
       self.assertIn("start train_reward train_reward", calls[start])
     self.assertEqual(self.state("slices"), {})
@@ -83,7 +83,7 @@ class PageTest(fakes.LaunchTestCase):
     # What ran in the end, on the slice's four hosts and here.
     stages = self.stages()
     count = lambda part: sum(part in stage for stage in stages)
-    self.assertEqual(count("first_hour --config"), 4 + 1)
+    self.assertEqual(count("hardware_check --config"), 4 + 1)
     self.assertEqual(count("gs://bucket/hh"), 3 * 4)
     self.assertEqual(count("experiments.compile"), 1)
     self.assertEqual(count("experiments.pipeline"), 1)

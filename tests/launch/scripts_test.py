@@ -200,21 +200,22 @@ class ScriptsTest(parameterized.TestCase):
     asked, _ = self.script("launch/local.sh", WORKDIR="gs://bucket/run")
     self.assertIn("--workdir=gs://bucket/run", asked[-1])
 
-  def test_first_hour_runs_where_and_what_it_is_told(self):
+  def test_hardware_check_runs_where_and_what_it_is_told(self):
     asked, _ = self.script(
-      "launch/first_hour.sh",
+      "launch/hardware_check.sh",
       *("--steps=9", "--config.seed=1"),
       WORKDIR="runs/x",
       CONFIG="configs/rm_bt_hh.py:smoke",
     )
     self.assertEqual(
       asked[-1],
-      "-m jaxalign.experiments.first_hour --config=configs/rm_bt_hh.py:smoke "
+      "-m jaxalign.experiments.hardware_check "
+      "--config=configs/rm_bt_hh.py:smoke "
       "--workdir=//runs/x --steps=9 --config.seed=1",
     )
 
   @parameterized.parameters(
-    "launch/test.sh", "launch/local.sh", "launch/first_hour.sh", ".ci/run"
+    "launch/test.sh", "launch/local.sh", "launch/hardware_check.sh", ".ci/run"
   )
   def test_dry_run_does_nothing(self, name):
     asked, output = self.script(name, "--dry_run")
@@ -243,7 +244,11 @@ class ScriptsTest(parameterized.TestCase):
     self.assertIn("no Python 3.11 3.12", output)
 
   def test_help_names_every_option(self):
-    for name in ("launch/test.sh", "launch/local.sh", "launch/first_hour.sh"):
+    for name in (
+      "launch/test.sh",
+      "launch/local.sh",
+      "launch/hardware_check.sh",
+    ):
       _, output = self.script(name, "--help")
       for option in ("--python", "--dry_run", "PYTHON"):
         self.assertIn(option, output)

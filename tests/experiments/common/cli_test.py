@@ -159,7 +159,7 @@ class CommandLineTest(parameterized.TestCase):
       r"a train_reward config, .* not a serve config: unknown key",
     ),
     ("compile", [CROWD], r"--topology is missing: a TPU slice"),
-    ("first_hour", ["--config=no.py", WORKDIR], r"no config file no.py"),
+    ("hardware_check", ["--config=no.py", WORKDIR], r"no config file no.py"),
     ("serve", ["--verbose", "--config=no.py", WORKDIR], r"no config file no.p"),
     ("serve", ["--verbose", CROWD, WORKDIR], r"a train_reward config"),
   )

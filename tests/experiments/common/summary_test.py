@@ -10,7 +10,7 @@ from tests import checkout, shipped
 
 STAGES = sorted((checkout.ROOT / "jaxalign/experiments").glob("*.py"))
 # A server has no end, and these answer with a table of their own.
-OTHERS = ("compile", "first_hour", "probe", "serve")
+OTHERS = ("compile", "first_hour", "hardware_check", "probe", "serve")
 
 
 def commands(path: pathlib.Path) -> list[tuple[str, str, list[str]]]:

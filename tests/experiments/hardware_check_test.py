@@ -1,4 +1,4 @@
-"""The first hour on CPU devices: probe, page, and a real kill -9 in between."""
+"""Hardware check on CPU devices: probe, page, and a real kill -9 in between."""
 
 import json
 import os
@@ -14,14 +14,15 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.experiments import first_hour, probe
-from jaxalign.experiments.reports import first_hour as first_hour_page
+from jaxalign.experiments import hardware_check
+from jaxalign.experiments.reports import hardware_check as page_of
+from jaxalign.experiments.reward_model import device_probe
 from tests import checkout
 from tests.experiments import train_reward_test
 
 
 def ended(status: int) -> dict:
-  return first_hour.Ended(status, 1.0, False)._asdict()
+  return hardware_check.Ended(status, 1.0, False)._asdict()
 
 
 def trained(**changes) -> dict:
@@ -42,14 +43,14 @@ class ProbeTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.workdir = epath.Path(self.enter_context(tempfile.TemporaryDirectory()))
-    self.enter_context(mock_constant(probe, "STEPS", 3))
-    self.enter_context(mock_constant(probe, "WARM_UP", 1))
+    self.enter_context(mock_constant(device_probe, "STEPS", 3))
+    self.enter_context(mock_constant(device_probe, "WARM_UP", 1))
 
   def test_measures_many_devices_against_one_cpu(self):
     config = train_reward_test.smoke_config(mesh__data=4, mesh__fsdp=2)
     (self.workdir / "killed").mkdir()
     rank_file = self.workdir / "rank"
-    probe.run(config, self.workdir, rank_file=str(rank_file))
+    device_probe.run(config, self.workdir, rank_file=str(rank_file))
     found = json.loads((self.workdir / "probe.json").read_text())
     self.assertEqual(rank_file.read_text(), "0")
     self.assertFalse((self.workdir / "killed").exists())
@@ -86,20 +87,22 @@ class ProbeTest(parameterized.TestCase):
 
     numbers = np.arange(3, dtype=np.float32)
     batch = {"where": numbers + 1}
-    result = probe.golden(stage(factor), stage(1.0), batch, numbers, "default")
+    result = device_probe.golden(
+      stage(factor), stage(1.0), batch, numbers, "default"
+    )
     self.assertEqual((result.loss, result.cpu_loss), (8.0, 8.0))
     self.assertAlmostEqual(result.gap, factor - 1, places=5)
     self.assertEqual(result.passed, passed)
 
   def test_not_a_number_does_not_pass(self):
-    result = probe.Golden("default", float("nan"), 1.0, 1.0, 1.0, 0.1)
+    result = device_probe.Golden("default", float("nan"), 1.0, 1.0, 1.0, 0.1)
     self.assertFalse(result.passed)
 
 
 class PageTest(parameterized.TestCase):
   def test_passes_what_is_as_it_should_be(self):
-    self.assertTrue(first_hour_page.resumed(trained()).passed)
-    self.assertTrue(first_hour_page.noticed(trained()).passed)
+    self.assertTrue(page_of.resumed(trained()).passed)
+    self.assertTrue(page_of.noticed(trained()).passed)
 
   @parameterized.parameters(
     (dict(straight=ended(1)), "straight run failed: exit code 1"),
@@ -112,7 +115,7 @@ class PageTest(parameterized.TestCase):
     (dict(curve={"rows": 0, "equal": 0, "more": False}), "0 are equal"),
   )
   def test_fails_what_is_not(self, changes, words):
-    check = first_hour_page.resumed(trained(**changes))
+    check = page_of.resumed(trained(**changes))
     self.assertFalse(check.passed)
     self.assertIn(words, check.found)
 
@@ -123,7 +126,7 @@ class PageTest(parameterized.TestCase):
     (dict(noticed_at=4), "exit code 75, step 4 saved"),
   )
   def test_fails_what_does_not_leave_in_order(self, changes, words):
-    check = first_hour_page.noticed(trained(**changes))
+    check = page_of.noticed(trained(**changes))
     self.assertFalse(check.passed)
     self.assertIn(words, check.found)
 
@@ -132,15 +135,15 @@ class PageTest(parameterized.TestCase):
   )
   def test_hosts_must_be_alike(self, counts, kind, passed):
     rows = [dict(devices=count, kind=kind) for count in counts]
-    self.assertEqual(first_hour_page.devices(rows).passed, passed)
+    self.assertEqual(page_of.devices(rows).passed, passed)
 
   def test_a_probe_that_failed_is_the_report(self):
-    page, passed = first_hour_page.page(None, None, command="--config=x")
+    page, passed = page_of.page(None, None, command="--config=x")
     self.assertFalse(passed)
     self.assertIn("| probe | it failed, see its log | FAIL |", page)
 
 
-class FirstHourTest(absltest.TestCase):
+class HardwareCheckTest(absltest.TestCase):
   def test_from_nothing_to_a_report(self):
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     files = folder / "pairs.jsonl"
@@ -152,7 +155,12 @@ class FirstHourTest(absltest.TestCase):
     done = subprocess.run(
       [
         sys.executable,
-        *("-m", "jaxalign.experiments.first_hour", "--steps=200", "--every=5"),
+        *(
+          "-m",
+          "jaxalign.experiments.hardware_check",
+          "--steps=200",
+          "--every=5",
+        ),
         "--config=configs/rm_bt_crowd.py:smoke",
         f"--config.data.train_files=('{files}',)",
         "--config.data.eval_files=()",
@@ -176,7 +184,7 @@ class FirstHourTest(absltest.TestCase):
       check=False,
     )
     self.assertEqual(done.returncode, 0, done.stdout + done.stderr[-3000:])
-    page = (folder / "hour/first_hour.md").read_text()
+    page = (folder / "hour/hardware_check.md").read_text()
     self.assertIn(page, done.stdout)
     self.assertEqual(page.count("| pass |"), 5)
     self.assertNotIn("FAIL", page)

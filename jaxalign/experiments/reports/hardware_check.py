@@ -1,4 +1,4 @@
-"""The report of `first_hour`: Markdown, to be pasted into an issue."""
+"""The report of `hardware_check`: Markdown, to be pasted into an issue."""
 
 import json
 import signal
@@ -57,7 +57,7 @@ def resumed(trained: Mapping[str, Any]) -> Check:
   """The killed run is the straight one.
 
   Args:
-    trained: of `first_hour.kill_and_resume`.
+    trained: of `hardware_check.kill_and_resume`.
 
   Returns:
     The check.
@@ -87,7 +87,7 @@ def noticed(trained: Mapping[str, Any]) -> Check:
   """The run saved and asked to be started again when it was told to go.
 
   Args:
-    trained: of `first_hour.kill_and_resume`.
+    trained: of `hardware_check.kill_and_resume`.
 
   Returns:
     The check.
@@ -123,13 +123,13 @@ def page(
 
   Args:
     probe: probe.json, or None if the probe failed.
-    trained: of `first_hour.kill_and_resume`, or None if it did not come to it.
+    trained: of `kill_and_resume`, or None if it did not come to it.
     command: the flags.
 
   Returns:
     Markdown, and whether everything passed.
   """
-  lines = ["# First hour", ""]
+  lines = ["# Hardware check", ""]
   checks = []
   measured = {} if probe is None else json.loads(probe.read_text())
   if measured:
