@@ -244,8 +244,10 @@ class ContinuingTest(parameterized.TestCase):
     self.assertEqual(provenance.read(self.workdir), {"rows": "abd"})
 
   def test_the_guide_lists_what_may_change(self):
-    guide = (checkout.ROOT / "docs/launch.md").read_text()
-    guide = guide.partition("## Going on with a run")[2].partition("\n## ")[0]
+    guide = (checkout.ROOT / "docs/reliability.md").read_text()
+    guide = guide.partition("## What may change between runs")[2].partition(
+      "\n## "
+    )[0]
     keys = config_changes.MAY_CHANGE | config_changes.MAY_CHANGE_AT_TOP
     for key in sorted(keys | config_changes.MAY_GROW | {*provenance.CONTENT}):
       if not key.startswith("judge."):
