@@ -137,13 +137,13 @@ def make_learn(
       accumulation,
       axis_name,
     )
-    take = _taking(experience, axis_name, spread)
+    minibatch_of = _minibatches(experience, axis_name, spread)
     keys = jax.random.split(key, policy.epochs)
     orders = jax.vmap(lambda key: jax.random.permutation(key, number))(keys)
     orders = orders.reshape(
       policy.epochs * policy.minibatches, number // policy.minibatches
     )
-    step = lambda carry, order: update(carry, take(order))
+    step = lambda carry, order: update(carry, minibatch_of(order))
     (actor, critic, stopped), (metrics, active) = jax.lax.scan(
       step, (state.actor, state.critic, jnp.bool_(False)), orders
     )
@@ -178,7 +178,7 @@ def make_learn(
   return learn
 
 
-def _taking(
+def _minibatches(
   experience: Mapping[str, jax.Array],
   axis_name: str | None,
   spread: Callable[[Any], Any],
@@ -192,13 +192,13 @@ def _taking(
   }
   devices = jax.lax.axis_size(axis_name)
 
-  def take(order: jax.Array) -> Batch:
+  def minibatch(order: jax.Array) -> Batch:
     share = order.shape[0] // devices
     first = jax.lax.axis_index(axis_name) * share
     mine = jax.lax.dynamic_slice_in_dim(order, first, share)
     return {k: x[mine] for k, x in whole.items()}
 
-  return take
+  return minibatch
 
 
 Carry = tuple[
@@ -257,10 +257,10 @@ def _make_update(
       }
     if config.policy.stop_kl is not None:
       stopped = stopped | (metrics["train/approx_kl"] > config.policy.stop_kl)
-    keep = lambda new, old: jnp.where(stopped, old, new)
+    unless_stopped = lambda new, old: jnp.where(stopped, old, new)
     carry = (
-      jax.tree.map(keep, new_actor, actor),
-      jax.tree.map(keep, new_critic, critic),
+      jax.tree.map(unless_stopped, new_actor, actor),
+      jax.tree.map(unless_stopped, new_critic, critic),
       stopped,
     )
     del metrics["train/bad_steps"]

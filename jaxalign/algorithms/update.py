@@ -342,13 +342,13 @@ def make_update(
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    keep = lambda new, old: jnp.where(finite, new, old)
+    unless_bad = lambda new, old: jnp.where(finite, new, old)
     state = TrainState(
       step=state.step + 1,
-      params=jax.tree.map(keep, params, state.params),
-      opt_state=jax.tree.map(keep, opt_state, state.opt_state),
+      params=jax.tree.map(unless_bad, params, state.params),
+      opt_state=jax.tree.map(unless_bad, opt_state, state.opt_state),
       bad_steps=jnp.where(finite, 0, state.bad_steps + 1).astype(jnp.int32),
-      carry=jax.tree.map(keep, carry, state.carry),
+      carry=jax.tree.map(unless_bad, carry, state.carry),
       frozen=state.frozen,
     )
     scalars = scalars | {

@@ -127,7 +127,7 @@ class _Columns:
     self.group = Numbering("group", group_names)
     self.annotator = Numbering("annotator")
 
-  def of(self, records: Iterable[Record]) -> Iterator[Record]:
+  def collected(self, records: Iterable[Record]) -> Iterator[Record]:
     """The same records; their columns stay here."""
     absent = lambda value, default: default if value is None else value
     for i, record in enumerate(records):
@@ -181,7 +181,7 @@ def encode_pairs(
   """
   columns = _Columns(source_names, group_names)
   found = sharded_tokens.encode_some(
-    columns.of(records),
+    columns.collected(records),
     records,
     tokenizer,
     processes,

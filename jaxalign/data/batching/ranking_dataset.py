@@ -151,7 +151,7 @@ class _Columns:
     self.source = Numbering("source", source_names)
     self.group = Numbering("group", group_names)
 
-  def of(self, records: Iterable[Record]) -> Iterator[Record]:
+  def collected(self, records: Iterable[Record]) -> Iterator[Record]:
     """The same records; their columns stay here."""
     for record in records:
       number = len(record.responses)
@@ -202,7 +202,7 @@ def encode_responses(
   """
   columns = _Columns(source_names, group_names)
   found = sharded_tokens.encode_some(
-    columns.of(records),
+    columns.collected(records),
     records,
     tokenizer,
     processes,

@@ -183,14 +183,14 @@ def rollout_shapes(
   """Shapes and dtypes of an iteration's scored responses."""
   shape = (num_prompts, sampling.num_responses)
   wide = prompt_length + sampling.max_new_tokens
-  of = lambda dtype, *shape: loader.ArraySpec(shape, np.dtype(dtype))
+  array = lambda dtype, *shape: loader.ArraySpec(shape, np.dtype(dtype))
   return {
-    "tokens": of(np.int32, *shape, wide),
-    "mask": of(np.bool_, *shape, wide),
-    "sampler_log_probs": of(np.float32, *shape, sampling.max_new_tokens),
-    "ended": of(np.bool_, *shape),
-    "scores": of(np.float32, *shape, groups),
-    "group": of(np.int32, num_prompts),
-    "where": of(np.bool_, num_prompts),
-    "row": of(np.int32, num_prompts),
+    "tokens": array(np.int32, *shape, wide),
+    "mask": array(np.bool_, *shape, wide),
+    "sampler_log_probs": array(np.float32, *shape, sampling.max_new_tokens),
+    "ended": array(np.bool_, *shape),
+    "scores": array(np.float32, *shape, groups),
+    "group": array(np.int32, num_prompts),
+    "where": array(np.bool_, num_prompts),
+    "row": array(np.int32, num_prompts),
   }

@@ -84,7 +84,9 @@ class PolicyStage(NamedTuple):
     """
     actor, critic = self.state.actor, self.state.critic
     own = isinstance(critic, train_state.TrainState)
-    of = lambda passes: memory.batch_flops(self.network, self.batch, passes)
+    flops_of = lambda passes: memory.batch_flops(
+      self.network, self.batch, passes
+    )
     trained = 2 if own else 1
     sampling = memory.Program(
       "sample",
@@ -95,7 +97,7 @@ class PolicyStage(NamedTuple):
         "kv_cache": self._cache(),
       },
       self.prompts["prompts"].shape,
-      of(memory.FORWARD),
+      flops_of(memory.FORWARD),
     )
     bare = lambda state: state._replace(params=())
     learning = memory.Program(
@@ -113,8 +115,8 @@ class PolicyStage(NamedTuple):
         "batch": self.batch,
       },
       self.batch["tokens"].shape,
-      (1 + trained) * of(memory.FORWARD)
-      + self.epochs * trained * of(memory.TRAINING),
+      (1 + trained) * flops_of(memory.FORWARD)
+      + self.epochs * trained * flops_of(memory.TRAINING),
     )
     return sampling, learning
 
@@ -262,7 +264,7 @@ def _state_shardings(
 ) -> PolicyState:
   """The state with a sharding for each array."""
   everywhere = meshes.replicated(mesh)
-  of = lambda optimizer, axes, params: train_state.like_params(
+  shardings_of = lambda optimizer, axes, params: train_state.like_params(
     optimizer,
     params,
     meshes.parameter_shardings(axes, params, mesh, rules),
@@ -270,8 +272,10 @@ def _state_shardings(
   )
   critic: Any = ()
   if made.critic_params is not None:
-    critic = of(optimizers.critic, made.critic_axes, made.critic_params)
+    critic = shardings_of(
+      optimizers.critic, made.critic_axes, made.critic_params
+    )
   shardings = jax.tree.map(lambda _: everywhere, state._replace(critic=()))
   return shardings._replace(
-    actor=of(optimizers.actor, made.axes, made.params), critic=critic
+    actor=shardings_of(optimizers.actor, made.axes, made.params), critic=critic
   )
