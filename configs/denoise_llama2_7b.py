@@ -48,7 +48,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   cfg.ensemble = dict(
     batch_size=16,  # pairs that all members score at once
     num_shown=50,  # pairs of each kind on the page
-    at_once=1,  # ten beside each other need ten times the activations
+    at_once=1,  # ten side by side need ten times the activations
   )
   cfg.mesh = dict(fsdp=16, tensor=4)
 

@@ -11,7 +11,7 @@ runs 20 steps of a smaller model.
 Measured over seeds 0, 1, 2 (mean ± sample standard deviation): 0.703 ± 0.013
 nats per held-out byte of an answer at the end, from 5.55 at the start. The
 lowest of each run came at step 100 or 200 (0.664, 0.666, 0.642): four thousand
-answers are learned by heart after that. 160 s a run on two CPU cores, commit
+answers are memorised after that. 160 s a run on two CPU cores, commit
 5dd9b4a; `:stories` was run in a test only.
 """
 

@@ -28,7 +28,7 @@ def expectation(
   fall from one E-step to the next if the M-step between them maximises and no
   user is below `min_pairs`.
 
-  An empty component would stay so for ever. With `reseed` it is given, as
+  An empty component would stay so forever. With `reseed` it is given, as
   theirs alone, the worst explained users of the largest component, half of
   their even share: a defined start, which is counted and may fail again.
 

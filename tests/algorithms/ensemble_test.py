@@ -11,7 +11,7 @@ from jaxalign.algorithms import update as contract
 from tests.algorithms.mean_variance_test import B, Output, T, V
 
 MEMBERS = 4
-AT_ONCE = (1, 2, MEMBERS)  # in turns, in pairs, all beside each other
+AT_ONCE = (1, 2, MEMBERS)  # in turns, in pairs, all side by side
 
 
 def apply(params, tokens, mask, *, dropout_keys=None):

@@ -265,7 +265,7 @@ def batch_iterator(
     if value < 0:
       raise ValueError(f"{name} must be >= 0, got {value}")
   if num_steps == 0:
-    return iter(())  # grain would read an empty range for ever
+    return iter(())  # grain would read an empty range forever
   batches.hold(range(start_step, start_step + num_steps))
   steps = grain.MapDataset.range(start_step, start_step + num_steps)
   options = grain.ReadOptions(

@@ -2,7 +2,7 @@
 
 A policy config names them as its source, one output or both:
 `source.function="jaxalign.data.synthetic.text_rewards:sentiment_and_conciseness"`,
-`source.names=("sentiment", "conciseness")`. A function of one's own has the
+`source.names=("sentiment", "conciseness")`. A function of your own has the
 same form: prompts and responses in, one row of rewards per response out.
 
 All are measured in standard deviations from the mean of the same texts, 9,982

@@ -72,7 +72,7 @@ def estimate(
 def check_allowed(
   cost: Estimate, budget: float | None, *, key: str, yes: bool
 ) -> None:
-  """Refuses to spend what nobody has agreed to.
+  """Refuses to spend money without consent.
 
   Args:
     cost: the estimate.

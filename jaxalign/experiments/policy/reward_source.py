@@ -18,7 +18,7 @@ class RewardSourceConfig:
   Attributes:
     models: reward models' folders, whose outputs are put side by side; of
       other programs too, which have no calibration.
-    function: `module:function` of one's own, `(prompts, responses)` to rewards
+    function: `module:function` of your own, `(prompts, responses)` to rewards
       [B] or [B, K]; it raises OSError for what may pass.
     url: of a server of rewards, such as the `serve` stage, up to and with the
       version: http://localhost:8000/v1.

@@ -29,7 +29,7 @@ def replicate(
     mesh: its devices, real or abstract.
     rules: overrides of the logical table.
     num_members: M.
-    at_once: members that a step computes beside each other.
+    at_once: members that a step computes side by side.
 
   Returns:
     A stage whose state and batches are [M, ...], each device holding its part
@@ -57,7 +57,7 @@ def replicate(
   )
 
   def init(key: jax.Array) -> train_state.TrainState:
-    # One after the other into place: all beside each other would be twice M.
+    # One after the other into place: all side by side would be twice M.
     made: Any = None
     bare = shapes._replace(frozen=())
     place = jax.jit(
@@ -139,7 +139,7 @@ def score_stage(
     rules: overrides of the logical table.
     batch_size: pairs per forward over all devices.
     length: tokens of the largest bucket.
-    at_once: members that score beside each other.
+    at_once: members that score side by side.
 
   Returns:
     A stage for `scoring.rewards_of`, with `num_rewards` M.

@@ -116,7 +116,7 @@ class Preemption:
     error: BaseException | None,
     trace: types.TracebackType | None,
   ) -> None:
-    """Hands SIGTERM back to whom it had."""
+    """Restores the earlier handler of SIGTERM."""
     self._stack.close()
 
   def _note(self, number: int, frame: types.FrameType | None) -> None:

@@ -72,7 +72,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-  """Pictures, beside each other where there is room: panels, or PNG bytes."""
+  """Pictures, side by side where there is room: panels, or PNG bytes."""
 
   title: str
   pictures: plots.Picture | bytes | Sequence[plots.Picture | bytes]

@@ -1,7 +1,7 @@
 """Plot vocabulary: lines, bars, histograms, intervals and heat maps as data.
 
 A panel says what it shows; `png` draws it. One panel is one picture, so that a
-page may set several beside each other or below each other, as wide as its
+page may set several side by side or below each other, as wide as its
 reader's screen.
 """
 
