@@ -56,7 +56,7 @@ def _section(text: Any) -> dict[str, Any]:
   # Defaults are parsed too.
   value = ast.literal_eval(text) if isinstance(text, str) else text
   if not key_names.is_mapping(value):
-    raise ValueError(f"{text!r} is no section")
+    raise ValueError(f"{text!r} is not a section")
   return {**value}
 
 

@@ -181,7 +181,7 @@ def _targets(
       found.append(word)
   if not found:
     raise ValueError(
-      f"{file}: target_modules {described.targets!r} is no projection of a "
+      f"{file}: target_modules {described.targets!r} is not a projection of a "
       f"{config_map.architecture(config)}"
     )
   return tuple(found)

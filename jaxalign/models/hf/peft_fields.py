@@ -161,7 +161,7 @@ def _checked_names(value: Any, name: str, file: str) -> list[str] | str:
       re.compile(value)
     except re.error as error:
       raise ValueError(
-        f"{file}: {name} is no regular expression ({error}), got {value!r}"
+        f"{file}: {name} is not a regular expression ({error}), got {value!r}"
       ) from error
     return value
   if not isinstance(value, list) or not all(

@@ -71,7 +71,10 @@ class ReadTest(parameterized.TestCase):
     (dict(lora_alpha=None), "lora_alpha must be a number > 0, got None"),
     (dict(target_modules=None), "target_modules must be a list of .*got None"),
     (dict(target_modules=[1]), "target_modules must be a list"),
-    (dict(target_modules="q_proj("), "target_modules is no regular expression"),
+    (
+      dict(target_modules="q_proj("),
+      "target_modules is not a regular expression",
+    ),
   )
   def test_what_would_compute_something_else_is_refused(self, changes, regex):
     with self.assertRaisesRegex(ValueError, f"{peft_fields.CONFIG}: .*{regex}"):
@@ -180,7 +183,7 @@ class TargetsTest(parameterized.TestCase):
       (["k_proj"], "up_proj.lora_A.weight does not belong .*target_modules"),
       (["k_proj", "up_proj", "v_proj"], "v_proj.lora_A.weight is missing"),
       (r".*\.0\.self_attn\.k_proj", "in all layers, got model.layers.0"),
-      (["lm_head"], "is no projection of a Llama"),
+      (["lm_head"], "is not a projection of a Llama"),
     ):
       file.write_text(json.dumps(text | {"target_modules": targets}))
       with self.assertRaisesRegex(ValueError, regex):
