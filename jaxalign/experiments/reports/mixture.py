@@ -67,7 +67,6 @@ def sections(mixtures: Mapping[str, Any]) -> list[Section]:
       if scores["users"]["confusion"] is not None:
         found.append(_confusion(name, scores))
       found.append(_users(name, scores))
-    found.append(_diversity(name, scores))
   return found
 
 
@@ -88,17 +87,6 @@ def _heads(name: str, scores: Mapping[str, Any]) -> Section:
     "Each head alone on each group's held-out pairs. What a random member of "
     f"the mixture prefers is right on {decimal(pooled['accuracy'])} of all "
     f"pairs, with {decimal(pooled['nll'])} nats.",
-  )
-
-
-def _diversity(name: str, scores: Mapping[str, Any]) -> Section:
-  names = head_names(scores)
-  return html_report.Figure(
-    f"Distance between heads of {name}",
-    panels.HeatMap(scores["diversity"], names, names, label="total variation"),
-    "Total variation between what two heads say of the held-out pairs: 0 for "
-    "heads that agree, 1 for opposites that are sure of it.",
-    folded=True,
   )
 
 

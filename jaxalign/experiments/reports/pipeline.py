@@ -102,7 +102,7 @@ def groups_headline(results: Mapping[str, Mapping[str, Any]]) -> str:
     if result.get("models") and not result.get("mixtures")
   }
   beside = "".join(
-    f" A single pooled model ({name}) ranks {percent(value)}."
+    f" A single pooled model ({name}) ranks {percent(value)} of pairs right."
     for name, value in pooled.items()
   )
   for result in results.values():

@@ -209,7 +209,7 @@ HEADLINES = (
       "mixture": {"models": {"b": 0}, "mixtures": {"b": MIXTURE}},
     },
     "after 10 of their pairs, at 75.0 % before the first. A single pooled "
-    "model (one_reward) ranks 75.0 %.",
+    "model (one_reward) ranks 75.0 % of pairs right.",
   ),
   (pipeline.result_of, {"rates": RATES}, "oracle prefers the first file's"),
   (pipeline.result_of, BEST, "True utility of the best of 16 samples"),
