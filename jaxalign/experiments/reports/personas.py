@@ -9,7 +9,7 @@ from etils import epath
 from jaxalign import metrics
 from jaxalign.data.llm_labels import personas
 from jaxalign.experiments.llm_labels.persona_votes import Labelled
-from jaxalign.runtime.plots import html_report, panels
+from jaxalign.runtime.plots import html_report
 from jaxalign.runtime.plots.html_report import decimal, percent, word
 
 
@@ -109,13 +109,6 @@ def write(
            percent(votes[label.name] / cast)]
           for label in crowd.labels
         ],
-      ),
-      html_report.Figure(
-        "Votes per label",
-        panels.Panel(
-          "votes", "", [panels.Intervals("", [*votes.values()])],
-          rows=[*votes], xlim=(0, 1.05 * max(*votes.values(), 1)),
-        ),
       ),
       html_report.Table(
         "Who answered what",

@@ -255,11 +255,15 @@ def label_shares(
       )
   full = count > 0
   exact = Line("calibrated", (0, 1), (0, 1), style.GREY, dashed=True)
+  means = [
+    Intervals("predicted", predicted, shift=-0.15),
+    Intervals("crowd", crowd, shift=0.15),
+  ]
   seen = Line("all labels", confidence[full], observed[full], style.BLUE)
   return [
     Panel("predicted share", "crowd's share", [exact, seen], xlim=(0, 1),
           ylim=(0, 1)),
-    Panel("mean share", "", [Intervals(n, v) for n, v in shares.items()],
+    Panel("mean share", "", means,
           rows=labels),
   ]  # fmt: skip
 

@@ -67,6 +67,7 @@ class Intervals(NamedTuple):
   values: Any  # one per row from the top down, [K]; NaN where there is none
   low: Any = None  # lower ends, [K], or None for no intervals
   high: Any = None
+  shift: float = 0.0  # down from the middle of the row
 
 
 class Band(NamedTuple):
@@ -243,17 +244,19 @@ def _draw_line(at: "axes.Axes", line: Line, colour: str) -> bool:
     markersize=3.5,
     capsize=3,
     label=line.label or None,
+    # A cloud of points leaves its mean to be seen.
+    alpha=1.0 if line.joined or line.label or line.error is not None else 0.35,
   )
   if line.star and np.isfinite(y).any():
     top = int(np.nanargmax(y))
-    mark = {"marker": "*", "ms": 11, "linestyle": "", "clip_on": False}
-    at.plot(x[top], y[top], color=colour, **mark)
+    star = {"marker": "*", "ms": 14, "markeredgecolor": "white", "zorder": 4}
+    at.plot(x[top], y[top], color=colour, linestyle="", clip_on=False, **star)
   return bool(y.size)
 
 
 def _draw_intervals(at: "axes.Axes", mark: Intervals, colour: str) -> bool:
   values = _floats(mark.values)
-  rows = np.arange(values.size)
+  rows = np.arange(values.size) + mark.shift
   if mark.low is not None:
     ends = _floats(mark.low), _floats(mark.high)
     at.hlines(rows, *ends, colors=colour, linewidth=2)
