@@ -271,8 +271,8 @@ def _most_wrong(
     html_report.Texts(
       "Most confidently wrong pairs",
       samples,
-      f"Held-out pairs that {who} rank against the vote by the widest gap, in "
-      "reward units. Read them before trusting either side: some are mistakes "
-      "of the label.",
+      f"Held-out pairs that {who} ranked against the vote by the widest gap, "
+      "in reward units. Read them before trusting either side: some are "
+      "mistakes of the label.",
     )
   ]
