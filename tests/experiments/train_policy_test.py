@@ -177,7 +177,8 @@ class TrainPolicyTest(parameterized.TestCase):
     config = smoke_config(
       data__eval_files=(), train__checkpoint_every=100, train__num_iterations=3
     )
-    straight = self.run_in(config)
+    straight = epath.Path(tempfile.mkdtemp())
+    train_policy.run(config, straight)
     page = (straight / "report.html").read_text()
     self.assertIn("Warning: no prompts are held out", page)
     workdir = epath.Path(tempfile.mkdtemp())
