@@ -6,6 +6,7 @@ python -m jaxalign.experiments.evaluate --config=configs/evaluate.py \
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -29,6 +30,8 @@ from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import artifact
 from jaxalign.runtime.plots import html_report
+
+log = logging.getLogger("jaxalign")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,6 +144,11 @@ def write_evaluation(
       a model with several heads is scored as a mixture, and head by head.
     warnings: what to mind about the data, for the page.
   """
+  log.info(
+    "bootstrapping intervals of %d held-out pairs, %d resamples",
+    len(pairs.dataset),
+    config.num_samples,
+  )
   subsets, sets = _subsets(pairs), pair_scores.label_sets(pairs.records)
   scored = functools.partial(pair_scores.summarise, config=config, seed=seed)
   mixtures = mixture_scores.of_models(rewards, pairs.dataset, mixture_weights)
@@ -164,6 +172,7 @@ def write_evaluation(
   more = [part for name, v in found.items() for part in v.sections(name)]
   if multihost.is_main():
     configuration.write_json(workdir / "eval.json", result)
+    log.info("drawing the page")
     reward_model.write(
       workdir,
       result,
