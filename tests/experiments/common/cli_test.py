@@ -159,6 +159,16 @@ class CommandLineTest(parameterized.TestCase):
       r"a train_reward config, .* not a serve config: unknown key",
     ),
     ("compile", [CROWD], r"--topology is missing: a TPU slice"),
+    # The stage decides what is a key, wherever it is named.
+    (
+      "compile",
+      [
+        "--config=configs/denoise_crowd.py:smoke",
+        *("--config.ensemble.at_once=7", "--topology=v5e:4x4"),
+        "--stage=denoise",
+      ],
+      r"config.ensemble: at_once must divide num_members 3, got 7",
+    ),
     ("hardware_check", ["--config=no.py", WORKDIR], r"no config file no.py"),
     ("serve", ["--verbose", "--config=no.py", WORKDIR], r"no config file no.p"),
     ("serve", ["--verbose", CROWD, WORKDIR], r"a train_reward config"),
