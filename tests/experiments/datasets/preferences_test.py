@@ -169,7 +169,9 @@ class PreferencesTest(absltest.TestCase):
     tokenizer = preferences.open_tokenizer(data(chat_template=str(path)), None)
     turns = (Turn("user", "Q"),)
     self.assertEqual(tokenizer.prompt_text(turns), "<Q>")
-    with self.assertRaisesRegex(ValueError, "data.chat_template: .* is no fil"):
+    with self.assertRaisesRegex(
+      ValueError, "data.chat_template: .* is not a file"
+    ):
       preferences.open_tokenizer(data(chat_template="nowhere.jinja"), None)
 
   @absltest.mock.patch.object(preferences.log, "info")
