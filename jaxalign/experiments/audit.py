@@ -166,12 +166,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     summary.say(
       result["findings"],
       report=workdir / "report.html",
-      then=summary.command(
-        "train_reward",
-        "rm_bt_crowd",
-        f"--config.data.train_files={config.data.train_files}",
-        f"--config.data.eval_files={config.data.eval_files}",
-      ),
+      then=audit.next_command(result),
     )
 
 

@@ -83,9 +83,10 @@ def run(
     configuration.write_json(
       workdir / "sizes.json", {"user_nll": found, "chosen": chosen}
     )
+    groups = "latent group" if chosen == 1 else "latent groups"
     summary.say(
       [
-        f"{chosen} latent groups: {found[chosen]:.4f} nats per held-out pair; "
+        f"{chosen} {groups}: {found[chosen]:.4f} nats per held-out pair; "
         f"a single one: {found[1]:.4f}"
       ],
       model=workdir / f"components_{chosen}" / "model",

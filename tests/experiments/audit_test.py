@@ -10,6 +10,7 @@ from jaxalign.data.records.record import Record
 from jaxalign.data.synthetic import crowd, oracle
 from jaxalign.experiments import audit
 from jaxalign.experiments.common import config
+from jaxalign.experiments.reports import audit as pages
 from jaxalign.experiments.reports import group_structure
 from tests import shipped
 
@@ -60,6 +61,7 @@ class CrowdTest(parameterized.TestCase):
     ):  # fmt: skip
       self.assertIn(f"<h2>{heading}</h2>", page)
     self.assertIn("do not share one preference", page)
+    self.assertIn("configs/rm_mixture_crowd.py", pages.next_command(result))
 
   def test_the_control_shows_no_structure(self):
     result, page = run(("synthetic:one_taste",))
@@ -68,6 +70,7 @@ class CrowdTest(parameterized.TestCase):
       self.assertAlmostEqual(test["share"], test["expected"], delta=0.02)
     self.assertIn("200 annotators are not significant", page)
     self.assertIsNone(result["leakage"])
+    self.assertIn("configs/rm_bt_crowd.py", pages.next_command(result))
 
   def test_counted_votes(self):
     result, page = run((), ("synthetic:votes:test",))

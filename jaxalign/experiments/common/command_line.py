@@ -306,9 +306,16 @@ def other_stage(path: str, kind: Any) -> str | None:
 
 
 def _stage_of(kind: Any) -> str:
-  """The stage whose config a dataclass is."""
-  # Not by the module's name, which is __main__ when it is run.
-  return pathlib.Path(sys.modules[kind.__module__].__file__ or "").stem
+  """The stage whose config a dataclass is, wherever that is defined."""
+  stages = [
+    module
+    for name, module in sys.modules.items()
+    # A stage that is run as a module has the name __main__.
+    if name == "__main__" or re.fullmatch(r"jaxalign\.experiments\.\w+", name)
+    if getattr(module, "Config", None) is kind
+  ]
+  owner = stages[0] if stages else sys.modules[kind.__module__]
+  return pathlib.Path(owner.__file__ or "").stem
 
 
 def _a(stage: str) -> str:

@@ -206,6 +206,16 @@ def write(
   )
 
 
+def next_command(result: html_report.Result) -> str | None:
+  """The training command that the verdicts lead to, None without one.
+
+  It is that of the latent groups where any differ, else the pooled model's.
+  """
+  trained = [v for v in verdicts(result) if v.then.startswith("train_reward")]
+  trained.sort(key=lambda verdict: verdict.then == POOLED)
+  return _command(trained[0], result) if trained else None
+
+
 def _command(verdict: Verdict, result: html_report.Result) -> str:
   """The whole command, on the sources that were audited."""
   specs = {

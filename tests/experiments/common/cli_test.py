@@ -158,6 +158,15 @@ class CommandLineTest(parameterized.TestCase):
       [CROWD, WORKDIR, "--config.source.models=('x',)"],
       r"a train_reward config, .* not a serve config: unknown key",
     ),
+    ("train_policy", [CROWD, WORKDIR], r"and not a train_policy config"),
+    (
+      "train_policy",
+      [
+        "--config=configs/policy_maxmin_crowd.py:smoke",
+        *(WORKDIR, "--config.kl.nothing=1"),
+      ],
+      r"(?<!config: )unknown key config.kl.nothing",
+    ),
     ("compile", [CROWD], r"--topology is missing: a TPU slice"),
     # The stage decides what is a key, wherever it is named.
     (
