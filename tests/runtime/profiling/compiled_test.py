@@ -39,7 +39,7 @@ TPU_PROGRAM = textwrap.dedent("""
   lower = lambda f, i, o, *s: jax.jit(
     f, in_shardings=i, out_shardings=o
   ).lower(jax.ShapeDtypeStruct(s, jnp.float32))
-  compiled = lower(lambda x: x.sum(0), rows, whole, 64, 128).compile()
+  program = lower(lambda x: x.sum(0), rows, whole, 64, 128).compile()
   try:  # 8 GiB in and 8 GiB out
     lower(lambda x: x + 1, one, one, 2**21, 1024).compile()
   except jax.errors.JaxRuntimeError as error:
@@ -52,8 +52,8 @@ TPU_PROGRAM = textwrap.dedent("""
     "devices": len(devices),
     "single": len(compiled.tpu_topology("v6e:1x1")),
     "kind": devices[0].device_kind,
-    "memory": compiled.memory_report(compiled),
-    "collectives": compiled.collectives(compiled.as_text()),
+    "memory": compiled.memory_report(program),
+    "collectives": compiled.collectives(program.as_text()),
     "refused": refused,
     "rejected": rejected,
   }, sys.stdout)
