@@ -77,7 +77,7 @@ class Membership(NamedTuple):
     responsibilities: posterior of each latent group per user, [U, K].
     weights: share of each latent group among users, [K].
     log_likelihood: of all preferences under the rewards and weights that the
-      last E-step was given, see `expectation.expectation`, [].
+      last E-step was given, see `mixture_em.expectation`, [].
     reseeded: empty components that were given users so far, int32 [].
   """
 

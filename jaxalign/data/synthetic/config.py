@@ -18,7 +18,7 @@ class CrowdConfig:
       + label_noise / 2
     u_g = scale ((1 - overlap) own_g + overlap topic)
     own_g = (1 - drift t) taste_g + drift t taste_(g+1)
-  with the qualities of `textworld`; taste "none" votes by a fair coin. Time t
+  with the qualities of `texts`; taste "none" votes by a fair coin. Time t
   runs from 0 to 1 over the training split, the test split is asked at 1, and
   the group after the last is the first.
 
@@ -40,7 +40,7 @@ class CrowdConfig:
     judge: whether records have a `judge_prob`, how likely their group prefers
       the first response when no vote is replaced by a coin.
     labels: whether responses are labelled as well, helpful and harmless or not;
-      see `crowd_votes.label_probs`.
+      see `votes.label_probs`.
     label_votes: people who label each response; 0 for the whole crowd.
     seed: of texts, people and votes.
   """

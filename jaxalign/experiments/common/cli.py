@@ -147,7 +147,7 @@ def main(
     run: `(config, workdir)`; gets further keyword options evaluated late.
     resumes: whether the stage goes on from what an earlier attempt left.
     check: `(config, workdir)`, raises before anything is written; None for
-      nothing beside `continuing.begin`.
+      nothing beside `resume.begin`.
     **options: name -> callable without arguments, called after parsing.
   """
 

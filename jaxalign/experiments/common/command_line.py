@@ -108,7 +108,7 @@ def define_config() -> None:
   """Defines --config and its overrides.
 
   A key that the file leaves at its default can be set as well; one that its
-  stage does not have is an error of `configuration.to_dataclass`.
+  stage does not have is an error of `config.to_dataclass`.
   """
   wanted = "a section such as \"{'name': 'value'}\""
   numbers = {
@@ -215,7 +215,7 @@ def read_config(kind: type[T]) -> T:
     An instance of it.
 
   Raises:
-    ValueError: as `configuration.to_dataclass`, or a config of another stage.
+    ValueError: as `config.to_dataclass`, or a config of another stage.
     TypeError: a value of the wrong type.
   """
   try:
@@ -312,7 +312,7 @@ def _stage_of(kind: Any) -> str:
     for name, module in sys.modules.items()
     # A stage that is run as a module has the name __main__.
     if name == "__main__" or re.fullmatch(r"jaxalign\.experiments\.\w+", name)
-    if getattr(module, "Config", None) is kind
+    if vars(module).get("Config") is kind
   ]
   owner = stages[0] if stages else sys.modules[kind.__module__]
   return pathlib.Path(owner.__file__ or "").stem

@@ -16,7 +16,7 @@ class AnswerCache:
   """A file of one answer per line, read at the start and appended to.
 
   Attributes:
-    answers: by `questions.question_key`.
+    answers: by `prompts.question_key`.
   """
 
   def __init__(self, path: epath.Path):

@@ -126,7 +126,7 @@ def make_sample(
 
   Args:
     sampler: continues prompts with the policy.
-    policy_of: see `policy_networks.Trainable`.
+    policy_of: see `networks.Trainable`.
     num_responses: G.
     eos_ids: tokens that end a response.
 

@@ -156,7 +156,7 @@ def make_stage(
 
   Args:
     made: networks and how their parameters begin.
-    sample: see `policy_sampling.make_sample`.
+    sample: see `sampling.make_sample`.
     learner: what is learned.
     optimizers: a chain for each trained network.
     shapes: of prompts and of scored responses.

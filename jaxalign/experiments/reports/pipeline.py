@@ -34,7 +34,7 @@ def write(
     steps: what ran, with `name` and `stage` each.
     seconds: that each step took.
     found: of `fairness.compare`, or None.
-    rounds: of `policy_rounds.trace`, or None.
+    rounds: of `rounds.trace`, or None.
   """
   sections: list[html_report.Section] = []
   said = []

@@ -1,7 +1,7 @@
 """Training a reward model: load pairs, fit a recipe, export the model.
 
-`train_reward` calls these one after the other; `probe` and the compile stage
-call some of them.
+`train_reward` calls these one after the other; `device_probe` and the compile
+stage call some of them.
 """
 
 import dataclasses

@@ -32,7 +32,8 @@ class Description:
   Attributes:
     kind: "reward" or "policy".
     heads: names of the reward outputs, empty for a policy.
-    readout: how outputs are read as rewards, a kind of `readout.Readout`.
+    readout: how outputs are read as rewards, a kind of
+      `reward_readout.Readout`.
     risk: what stands for a distribution, as there.
     alpha: as there.
     kappa: as there.

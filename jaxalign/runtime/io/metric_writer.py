@@ -142,7 +142,7 @@ class MetricWriter:
   "Infinity" and "-Infinity", which `read_rows` turns back into floats.
 
   A workdir in an object store (gs://, s3://) works, with rewriting in place of
-  appending; see `storage.AppendedFile`. Processes other than the main one
+  appending; see `filesystem.AppendedFile`. Processes other than the main one
   write and show nothing.
   """
 

@@ -132,7 +132,7 @@ def tpu_topology(name: str) -> list[Any]:
     "TPU_ACCELERATOR_TYPE", f"{accelerator}-{chips * cores}"
   )
   os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-  # Where `resharding.compiler_log` finds its warnings.
+  # Where `hlo_collectives.compiler_log` finds its warnings.
   os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "1")
   # libtpu guards the chips with a lock file; a compiler takes no chips, so
   # several may run at once.

@@ -237,8 +237,8 @@ def load_source(
     calibrated: measure each reward in standard deviations from the mean of the
       reference responses, as `jaxalign.json` has them: of rewards at the risk
       that the model was trained with, whatever `risk` is here.
-    risk: what stands for a predicted distribution, see `readout.Readout`; None
-      for what `jaxalign.json` says.
+    risk: what stands for a predicted distribution, see
+      `reward_readout.Readout`; None for what `jaxalign.json` says.
     alpha: see there, beside a `risk` alone.
     kappa: see there, beside a `risk` alone.
 

@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 
 from jaxalign.experiments.common import cli
 from jaxalign.runtime.distributed import multihost
-from tests.experiments.stage import command_lines
+from tests.experiments.common import command_lines
 
 
 class JoinHostsTest(parameterized.TestCase):

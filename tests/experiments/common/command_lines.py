@@ -1,7 +1,7 @@
 r"""Runs stages with many command lines, at the price of one import.
 
     echo '[["train_reward", ["--config=FILE"]]]' | \
-        python -m tests.experiments.stage.command_lines
+        python -m tests.experiments.common.command_lines
 
 Each line runs in a fork of a process that has imported the stages and used
 neither devices nor flags. The result is a JSON list of [exit status, output].
