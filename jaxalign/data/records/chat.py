@@ -97,29 +97,33 @@ def parse_texts(
         f"{response[-1].role!r}"
       )
     if not isinstance(response, str) and any(
-      turns.TOOLS in turns.message(turn) for turn in response
+      set(turns.SHARED) & set(turns.message(turn)) for turn in response
     ):
-      raise ValueError(f"{name} names tools, which go with the prompt")
+      raise ValueError(
+        f"{name} has {' or '.join(turns.SHARED)}, which go with the prompt"
+      )
   collapsed = tuple(_collapse(response) for response in responses)
-  return _with_tools(prompt, row), collapsed
+  return _with_shared(prompt, row), collapsed
 
 
 def _prompt_alone(row: Mapping[str, Any]) -> Text:
   if "prompt" not in row:
     raise ValueError("missing field 'prompt'")
-  prompt = _with_tools(_text("prompt", row["prompt"]), row)
+  prompt = _with_shared(_text("prompt", row["prompt"]), row)
   if not text_of(prompt).strip():
     raise ValueError("prompt must not be empty where there is no response")
   return prompt
 
 
-def _with_tools(prompt: Text, row: Mapping[str, Any]) -> Text:
-  """TRL's column `tools` as a part of the conversation that it belongs to."""
-  if row.get(turns.TOOLS) is None:
+def _with_shared(prompt: Text, row: Mapping[str, Any]) -> Text:
+  """TRL's columns of a conversation as a part of what they belong to."""
+  shared = {key: row[key] for key in turns.SHARED if row.get(key) is not None}
+  if not shared:
     return prompt
   if isinstance(prompt, str) or not prompt:
-    raise ValueError("tools go with a prompt of chat turns, got text")
-  return turns.with_tools(prompt, row[turns.TOOLS])
+    name = " and ".join(shared)
+    raise ValueError(f"{name} go with a prompt of chat turns, got text")
+  return turns.with_shared(prompt, shared)
 
 
 def _collapse(response: Text) -> Text:

@@ -120,7 +120,7 @@ T = TypeVar("T")
 FIELDS = tuple(
   field.name for field in dataclasses.fields(Record) if field.name != "where"
 )
-COLUMNS = (*FIELDS, "chosen", "rejected", turns.TOOLS)
+COLUMNS = (*FIELDS, "chosen", "rejected", *turns.SHARED)
 
 
 def parse_record(
@@ -130,7 +130,8 @@ def parse_record(
 
   Accepts the columns of `Record`, `chosen` and `rejected` in place of
   `responses`, and TRL's preference formats: plain text, conversations as lists
-  of {role, content}, also with `tool_calls` and beside a column `tools`, and
+  of {role, content}, also with `tool_calls` and `reasoning_content` and beside
+  columns `tools` and `chat_template_kwargs`, and
   responses that are full transcripts sharing an unstated prompt. Such a prompt
   is what the transcripts have in common: whole turns, or text up to the last
   complete word, the space going to the response.

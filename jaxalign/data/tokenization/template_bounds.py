@@ -9,10 +9,11 @@ conversation made to be slow, into an error.
 import contextlib
 import functools
 import threading
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import transformers
+
+from jaxalign.data.tokenization import turns
 
 MAX_TURNS = 10_000
 MAX_ADDED = 1_000_000  # characters that are in no turn
@@ -22,17 +23,15 @@ TRIAL_S = 60.0  # for one short conversation, which takes milliseconds
 
 def rendered(
   fast: transformers.PreTrainedTokenizerBase,
-  turns: Sequence[Mapping[str, Any]],
+  conversation: turns.Conversation,
   *,
-  tools: Sequence[Mapping[str, Any]] | None = None,
   generate: bool,
 ) -> str:
   """A conversation as text, by the tokenizer's chat template.
 
   Args:
     fast: a tokenizer with a template.
-    turns: role and content each.
-    tools: functions that may be called, None for none.
+    conversation: its messages, and what else the template reads.
     generate: whether the text ends where an answer begins.
 
   Returns:
@@ -43,21 +42,22 @@ def rendered(
       template that does not end.
     Exception: whatever the template raises about the conversation.
   """
-  if len(turns) > MAX_TURNS:
+  messages, tools, variables = conversation
+  if len(messages) > MAX_TURNS:
     raise ValueError(
-      f"a chat template is given {MAX_TURNS} turns at most, got {len(turns)}"
+      f"a chat template is given {MAX_TURNS} turns at most, got {len(messages)}"
     )
   _try_out(fast, str(fast.chat_template))
-  text = str(_render(fast, turns, tools, generate))
+  text = str(_render(fast, conversation, generate))
   given = sum(
     len(str(value))
-    for each in (*turns, *(tools or ()))
+    for each in (*messages, *(tools or ()), variables)
     for value in each.values()
   )
   most = MAX_ADDED + MAX_PER_CHARACTER * given
   if len(text) > most:
     raise ValueError(
-      f"the chat template made {len(text)} characters of {len(turns)} turns "
+      f"the chat template made {len(text)} characters of {len(messages)} turns "
       f"with {given}; {most} are allowed"
     )
   return text
@@ -65,15 +65,15 @@ def rendered(
 
 def _render(
   fast: transformers.PreTrainedTokenizerBase,
-  turns: Sequence[Mapping[str, Any]],
-  tools: Sequence[Mapping[str, Any]] | None,
+  conversation: turns.Conversation,
   generate: bool,
 ) -> Any:
   return fast.apply_chat_template(
-    list(turns),
-    tools=None if tools is None else list(tools),
+    conversation.messages,
+    tools=conversation.tools,
     tokenize=False,
     add_generation_prompt=generate,
+    **conversation.variables,
   )
 
 
@@ -81,10 +81,11 @@ def _render(
 def _try_out(fast: transformers.PreTrainedTokenizerBase, template: str) -> None:
   """Raises ValueError if the template does not end on a short conversation."""
   del template  # of the cache's key alone
+  message = {"role": "user", "content": "Why?"}
 
   def trial() -> None:
     with contextlib.suppress(Exception):  # a refusal is an end too
-      _render(fast, [{"role": "user", "content": "Why?"}], None, True)
+      _render(fast, turns.Conversation([message]), True)
 
   # A thread cannot be stopped, but it does not keep the process from ending.
   thread = threading.Thread(target=trial, daemon=True)

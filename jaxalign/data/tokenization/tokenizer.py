@@ -284,9 +284,8 @@ class Tokenizer:
     return text, len(os.path.commonprefix([start, text]))
 
   def _apply_template(self, turns: Sequence[Turn], generate: bool) -> str:
-    messages, tools = for_template(turns)
     return template_bounds.rendered(
-      self.fast, messages, tools=tools, generate=generate
+      self.fast, for_template(turns), generate=generate
     )
 
   def _gap(self, prompt: Text) -> str:

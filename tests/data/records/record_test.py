@@ -69,7 +69,10 @@ class ParseTest(parameterized.TestCase):
     self.assertEqual(parse(**columns).target_prob, expected)
 
   @parameterized.parameters(
-    ({"colour": 1}, "unknown column 'colour'; allowed: annotator, chosen"),
+    (
+      {"colour": 1},
+      "unknown column 'colour'; allowed: annotator, chat_temp",
+    ),
     ({"colour": None}, "unknown column 'colour'"),
     ({"chosen": None}, "missing field 'chosen'"),
     ({"rejected": None}, "missing field 'rejected'"),

@@ -5,27 +5,31 @@ from unittest import mock
 
 from absl.testing import absltest
 
-from jaxalign.data.tokenization import template_bounds, tokenizer_files
+from jaxalign.data.tokenization import template_bounds, tokenizer_files, turns
 
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 TURNS = [{"role": "user", "content": "Why?"}]
 
 
-def rendered(template, turns=TURNS):
+def rendered(template, messages=TURNS):
   fast = tokenizer_files.byte_tokenizer().fast
   fast.chat_template = template
-  return template_bounds.rendered(fast, turns, generate=False)
+  return template_bounds.rendered(
+    fast, turns.Conversation(messages), generate=False
+  )
 
 
 class RenderedTest(absltest.TestCase):
   def test_as_transformers_renders_it(self):
     fast = tokenizer_files.byte_tokenizer().fast
     fast.chat_template = CHAT
-    turns = TURNS * 100
+    messages = TURNS * 100
     self.assertEqual(
-      template_bounds.rendered(fast, turns, generate=True),
+      template_bounds.rendered(
+        fast, turns.Conversation(messages), generate=True
+      ),
       fast.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=True
+        messages, tokenize=False, add_generation_prompt=True
       ),
     )
 

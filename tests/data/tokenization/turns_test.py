@@ -1,6 +1,7 @@
-"""Tool calls, tools and developers: what TRL passes to the chat template."""
+"""Tool calls, tools, developers, thoughts and template variables, as in TRL."""
 
 import dataclasses
+import inspect
 import json
 
 from absl.testing import absltest, parameterized
@@ -15,6 +16,8 @@ TEMPLATE = """
 {%- if tools %}<tools>{% for t in tools %}{{ t | tojson }}{% endfor %}
 </tools>{% endif %}
 {%- for m in messages %}<{{ m.role }}{{ ' ' + m.name if m.name }}>
+{%- if m.reasoning_content and think is not false %}
+{{- '<think>' + m.reasoning_content + '</think>' }}{% endif %}
 {%- if m.content is none %}<none>{% else %}{{ m.content }}{% endif %}
 {%- for c in m.tool_calls or [] %}<call>{{ c.function | tojson }}{% endfor %}
 {%- if m.tool_call_id %}#{{ m.tool_call_id }}{% endif %}
@@ -38,6 +41,11 @@ ASKED = [
   {"role": "developer", "content": "Be brief."},
   {"role": "user", "content": "Rain?"},
 ]
+THOUGHT = {
+  "role": "assistant",
+  "reasoning_content": "It is April.",
+  "content": "Yes.",
+}
 CALLED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 ANSWERED = [
   CALLED,
@@ -71,12 +79,18 @@ class TurnsTest(parameterized.TestCase):
     dict(tools=json.dumps(TOOLS)),
     dict(chosen=ANSWERED),
     dict(prompt=[*ASKED, *ANSWERED[:2]], chosen=ANSWERED[2:]),
+    dict(chosen=[THOUGHT]),
+    dict(chosen=[THOUGHT], chat_template_kwargs={"think": False}),
+    dict(chosen=[THOUGHT], tools=None, chat_template_kwargs='{"think": false}'),
   )
   def test_the_template_is_given_what_trl_gives_it(self, **changes):
     row, tokenizer = ROW | changes, self.tokenizer()
-    tools = TOOLS if row["tools"] else None
+    given = {
+      "tools": TOOLS if row["tools"] else None,
+      **({"think": False} if "chat_template_kwargs" in row else {}),
+    }
     expected = lambda messages, generate: tokenizer.fast.apply_chat_template(
-      messages, tools=tools, tokenize=False, add_generation_prompt=generate
+      messages, tokenize=False, add_generation_prompt=generate, **given
     )
     record = parse(**changes)
     self.assertEqual(
@@ -96,7 +110,13 @@ class TurnsTest(parameterized.TestCase):
     self.assertLen(record.responses[0], 3)
     self.assertEqual(record.responses[1], "No.")
 
-  @parameterized.parameters({}, dict(chosen=ANSWERED), dict(tools=None))
+  @parameterized.parameters(
+    {},
+    dict(chosen=ANSWERED),
+    dict(tools=None),
+    dict(chosen=[THOUGHT], chat_template_kwargs={"think": False}),
+    dict(tools=None, chat_template_kwargs={"think": False}),
+  )
   def test_what_is_written_is_read(self, **changes):
     record = parse(**changes)
     row = json.loads(json.dumps(record.to_row()))
@@ -143,7 +163,7 @@ class TurnsTest(parameterized.TestCase):
     ),
     (
       dict(chosen=[{**CALLED, "tools": TOOLS}]),
-      "chosen names tools, which go with the prompt",
+      "chosen has tools or chat_template_kwargs, which go with the prompt",
     ),
     (
       dict(prompt=[{**ASKED[0], "tool_calls": [CALL]}]),
@@ -155,10 +175,35 @@ class TurnsTest(parameterized.TestCase):
       r"chosen\[0\].content must be text, got nothing",
     ),
     (dict(chosen=[{**CALLED, "name": 3}]), r"chosen\[0\].name must be text"),
+    (
+      dict(chosen=[{**THOUGHT, "reasoning_content": 3}]),
+      r"chosen\[0\].reasoning_content must be text",
+    ),
+    (
+      dict(prompt=[{**ASKED[0], "reasoning_content": "x"}]),
+      "reasoning_content is an assistant's, got role 'developer'",
+    ),
+    (
+      dict(chat_template_kwargs=[1]),
+      "chat_template_kwargs must be an object, got a list",
+    ),
+    (
+      dict(chat_template_kwargs="{"),
+      "chat_template_kwargs must be an object or its JSON",
+    ),
+    (
+      dict(chat_template_kwargs={"tokenize": True, "think": 1}),
+      "variables of the chat template, and these are not: tokenize",
+    ),
   )
   def test_refusals(self, changes, message):
     with self.assertRaisesRegex(ValueError, f"^f:1: .*{message}"):
       parse(**changes)
+
+  def test_no_argument_of_transformers_is_a_variable(self):
+    render = self.tokenizer().fast.apply_chat_template
+    arguments = set(inspect.signature(render).parameters) - {"kwargs"}
+    self.assertLessEqual(arguments, set(turns.TAKEN))
 
   def test_a_turn_without_more_is_as_before(self):
     record = parse(tools=None, chosen=ROW["rejected"])
