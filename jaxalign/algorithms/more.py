@@ -28,12 +28,18 @@ class MoreConfig:
     name: of the recipe.
     num_sources: K, the sources of the training data; None counts them.
     weights: "min_norm" for the shortest combination of the head gradients,
-      "uniform" for 1/K of each source present, "fixed" for `fixed`.
+      "pcgrad" to project conflicts away, "cagrad" for the best of the worst
+      source near the average, "uniform" for 1/K of each source present, "fixed"
+      for `fixed`.
     fixed: K weights that add up to 1, with weights="fixed" alone.
-    normalise: "l2", "loss" or "none", with "min_norm" alone; None otherwise.
-      Two sources weigh one half each under "l2", whatever their gradients.
+    normalise: "l2", "loss", "loss+" or "none", with "min_norm" alone; None
+      otherwise. Two sources weigh one half each under "l2", whatever their
+      gradients.
+    radius: how far "cagrad" goes from the average, in its length, [0, 1); None
+      with all others.
     decay: share of the past in the moving average of the head gradients,
-      [0, 1); None for no average. The authors' momentum 0.99 is decay 0.01.
+      [0, 1); None for no average, and where they are not read. The authors'
+      momentum 0.99 is decay 0.01.
     parts: contiguous parts of the batch that find weights of their own: 1 is
       the paper's batch-wide λ; the authors' program has one part per device
       and micro-batch.
@@ -44,25 +50,33 @@ class MoreConfig:
   weights: str = "min_norm"
   fixed: tuple[float, ...] | None = None
   normalise: str | None = "l2"
+  radius: float | None = None
   decay: float | None = 0.01
   parts: int = 1
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for values that do not go together."""
-    checks.one_of(("min_norm", "uniform", "fixed"), weights=self.weights)
+    checks.one_of(
+      ("min_norm", "pcgrad", "cagrad", "uniform", "fixed"), weights=self.weights
+    )
     for name in ("num_sources", "parts"):
       if self.__dict__[name] is not None and self.__dict__[name] < 1:
         raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
-    learned = self.weights == "min_norm"
-    if (self.normalise is not None) != learned:
+    if (self.normalise is not None) != (self.weights == "min_norm"):
       raise ValueError(
         f"normalise goes with weights='min_norm' alone, got {self.normalise!r} "
         f"with {self.weights!r}"
       )
+    if (self.radius is not None) != (self.weights == "cagrad"):
+      raise ValueError(
+        f"radius goes with weights='cagrad' alone, got {self.radius} with "
+        f"{self.weights!r}"
+      )
+    learned = self.weights not in ("uniform", "fixed")
     if self.decay is not None and not (learned and 0 <= self.decay < 1):
       raise ValueError(
-        "decay must be in [0, 1) and goes with weights='min_norm' alone, got "
-        f"{self.decay} with {self.weights!r}"
+        "decay must be in [0, 1) and goes with weights that read gradients, "
+        f"got {self.decay} with {self.weights!r}"
       )
     if (self.fixed is not None) != (self.weights == "fixed"):
       raise ValueError(
@@ -311,8 +325,15 @@ def _weights(
   normalise = config.normalise or "none"
 
   def part_weights(g: jax.Array, l: jax.Array, p: jax.Array) -> jax.Array:
+    if config.weights == "pcgrad":
+      return losses.pcgrad_weights(g, where=p)
+    if config.radius is not None:
+      return losses.cagrad_weights(g, radius=config.radius, where=p)
     return losses.more_weights(
-      g, normalise=normalise, losses=l if normalise == "loss" else None, where=p
+      g,
+      normalise=normalise,
+      losses=l if normalise.startswith("loss") else None,
+      where=p,
     )
 
   weights: jax.Array = jax.vmap(part_weights)(gradients, means, present)

@@ -79,8 +79,10 @@ from jaxalign.losses.mixture import (
 )
 from jaxalign.losses.multi_objective import (
   MoreDiagnostics,
+  cagrad_weights,
   more_diagnostics,
   more_weights,
+  pcgrad_weights,
   source_weighted_loss,
 )
 from jaxalign.losses.pairwise import (
@@ -129,6 +131,7 @@ __all__ = [
   "add_votes",
   "additive_label_set",
   "bradley_terry_loss",
+  "cagrad_weights",
   "categorical_advantages",
   "categorical_critic_loss",
   "categorical_returns",
@@ -171,6 +174,7 @@ __all__ = [
   "optimal_transport_loss",
   "overlong_penalty",
   "pair_rows",
+  "pcgrad_weights",
   "plackett_luce_loss",
   "policy_clipped",
   "preference_strength",

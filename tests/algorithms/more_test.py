@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxalign.algorithms import bradley_terry, more, train_state
 from jaxalign.algorithms import update as contract
 from jaxalign.runtime.distributed import mesh as meshes
-from tests import parallel_modes
+from tests import parallel_modes, references
 
 B, T, V, D, K = 16, 5, 11, 3, 3
 PLAIN = {"labels": "hard", "flip_rate": 0.0, "margin": None, "centering": 0.0}
@@ -149,6 +149,28 @@ class MoreTest(parameterized.TestCase):
     np.testing.assert_allclose(got.loss, total, rtol=1e-6)
     for name, expected in gradient.items():
       np.testing.assert_allclose(got.gradient[name], expected, atol=2e-6)
+
+  @parameterized.parameters("pcgrad", "cagrad")
+  def test_surgery_of_the_head_gradients(self, weights):
+    radius = 0.5 if weights == "cagrad" else None
+    got = self.result(
+      self.objective(weights=weights, normalise=None, radius=radius)
+    )
+    each = [
+      jax.value_and_grad(self.source_loss)(self.params, self.rows_of(0, k))
+      for k in range(K)
+    ]
+    heads = np.stack([g["head"] for _, g in each])
+    self.assertLess(np.min(heads @ heads.T), 0)  # they conflict
+    expected = (
+      references.pcgrad_direction(heads)
+      if radius is None
+      else references.cagrad_direction(heads, radius)
+    )
+    np.testing.assert_allclose(got.gradient["head"], expected, atol=1e-6)
+    found = [got.scalars[f"train/source_weight/{k}"] for k in range(K)]
+    total = sum(w * value for w, (value, _) in zip(found, each, strict=True))
+    np.testing.assert_allclose(got.loss, total, rtol=1e-12)
 
   def test_uniform_weights_are_the_stratified_mean(self):
     got = self.result(self.objective(weights="uniform", normalise=None))
@@ -286,6 +308,10 @@ class MoreTest(parameterized.TestCase):
     (dict(weights="uniform"), "normalise goes with"),
     (dict(decay=1.0), "decay must be in"),
     (dict(fixed=(1.0, 0.0, 0.0)), "fixed goes with"),
+    (dict(weights="cagrad", normalise=None), "radius goes with"),
+    (dict(radius=0.4), "radius goes with"),
+    (dict(weights="pcgrad"), "normalise goes with"),
+    (dict(weights="fixed", normalise=None, decay=0.5), "that read gradients"),
     (
       dict(weights="fixed", normalise=None, fixed=(0.5, 0.6, 0.0)),
       "add up to 1",

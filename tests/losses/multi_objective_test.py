@@ -8,10 +8,12 @@ from jax.test_util import check_grads
 
 from jaxalign.losses import (
   bradley_terry_loss,
+  cagrad_weights,
   head_gradients,
   label_cross_entropy,
   more_diagnostics,
   more_weights,
+  pcgrad_weights,
   reward_head_gradients,
   source_weighted_loss,
 )
@@ -47,6 +49,19 @@ class MoreWeightsTest(parameterized.TestCase):
     squares = (1 + losses) ** 2
     np.testing.assert_allclose(got, squares / squares.sum(), rtol=1e-12)
 
+  def test_loss_plus_divides_by_the_loss_and_the_length(self):
+    losses = np.array([0.5, 1.0, 3.0])
+    g = np.eye(3) * np.array([1.0, 2.0, 4.0])[:, None]
+    got = more_weights(g, normalise="loss+", losses=losses)
+    squares = losses**2  # of 1 / ‖u_k‖
+    np.testing.assert_allclose(got, squares / squares.sum(), rtol=1e-12)
+    # One that fits, or that stands still, is taken as it is.
+    still = g * np.array([[0.0], [1], [1]])
+    for rows, each in ((g, losses * [0, 1, 1]), (still, losses)):
+      got = more_weights(rows, normalise="loss+", losses=each)
+      self.assertTrue(np.all(np.isfinite(got)))
+      self.assertAlmostEqual(float(np.sum(got)), 1.0)
+
   def test_published_aggregation(self):
     g = np.array([[-4.0, 1.0, 1.0], [6.0, 1.0, 1.0]])
     weights = more_weights(g, normalise="none")
@@ -80,10 +95,10 @@ class MoreWeightsTest(parameterized.TestCase):
     )
     np.testing.assert_allclose(more_weights(np.zeros((4, 3))), 0.25)
 
-  @parameterized.parameters("l2", "none", "loss")
+  @parameterized.parameters("l2", "none", "loss", "loss+")
   def test_an_absent_source_gets_zero_whatever_it_holds(self, normalise):
     where = np.array([True, True, False, True, False])
-    losses = self.losses if normalise == "loss" else None
+    losses = self.losses if normalise.startswith("loss") else None
     expected = more_weights(
       self.g[where],
       normalise=normalise,
@@ -167,6 +182,116 @@ class MoreWeightsTest(parameterized.TestCase):
       more_weights(np.ones((2, 3), np.int32))
     with self.assertRaisesRegex(TypeError, "where must be bool"):
       more_weights(self.g, where=np.ones(5))
+
+
+class SurgeryTest(parameterized.TestCase):
+  """What PCGrad and CAGrad share: weights of the same K gradients."""
+
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+    rng = np.random.default_rng(3)
+    self.g = rng.normal(size=(4, 6)) * np.array([[1, 3, 0.2, 2]]).T
+    self.g[1] -= self.g[0]  # a conflict for sure
+
+  WEIGHTS = dict(
+    pcgrad=pcgrad_weights,
+    cagrad=cagrad_weights,
+    narrow=lambda g, **more: cagrad_weights(g, radius=0.1, **more),
+  )
+
+  def test_pcgrad_follows_the_paper(self):
+    got = np.asarray(pcgrad_weights(self.g)) @ self.g
+    np.testing.assert_allclose(
+      got, references.pcgrad_direction(self.g), rtol=1e-12
+    )
+    drawn = references.pcgrad_direction(self.g, np.random.default_rng(0))
+    np.testing.assert_allclose(got, drawn, atol=0.03 * np.max(np.abs(drawn)))
+
+  def test_pcgrad_of_two_by_hand(self):
+    g = np.array([[1.0, 0.0], [-1.0, 1.0]])
+    # g_0 keeps (1, 0) + ½ (-1, 1), g_1 keeps (0, 1).
+    np.testing.assert_allclose(pcgrad_weights(g) @ g, [0.25, 0.75], rtol=1e-12)
+
+  @parameterized.parameters(0.1, 0.4, 0.9)
+  def test_cagrad_is_the_best_for_the_worst_in_its_ball(self, radius):
+    got = np.asarray(cagrad_weights(self.g, radius=radius)) @ self.g
+    average = self.g.mean(0)
+    ball = radius * np.linalg.norm(average)
+    np.testing.assert_allclose(np.linalg.norm(got - average), ball, rtol=1e-9)
+    expected = references.cagrad_direction(self.g, radius)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    worst = lambda d: np.min(self.g @ d)
+    self.assertGreaterEqual(worst(got), worst(expected) - 1e-9)
+    self.assertGreater(worst(got), worst(average))
+
+  def test_cagrad_of_radius_0_is_the_average(self):
+    np.testing.assert_allclose(
+      cagrad_weights(self.g, radius=0.0), 0.25, rtol=1e-12
+    )
+
+  @parameterized.parameters(*WEIGHTS)
+  def test_without_a_conflict_and_in_permuted_order(self, name):
+    weights = self.WEIGHTS[name]
+    order = np.array([2, 0, 3, 1])
+    np.testing.assert_allclose(
+      weights(self.g[order]), weights(self.g)[order], rtol=1e-9
+    )
+    np.testing.assert_allclose(
+      weights(1e-30 * self.g), weights(self.g), rtol=1e-9
+    )
+    self.assertTrue(np.all(np.asarray(weights(self.g)) >= 1 / 4))
+    alike = np.ones((3, 2))
+    if name == "pcgrad":
+      np.testing.assert_allclose(weights(alike), 1 / 3, rtol=1e-12)
+      np.testing.assert_allclose(weights(np.eye(3)), 1 / 3, rtol=1e-12)
+    else:
+      sum_of = float(np.sum(weights(alike)))  # along the average, by c
+      self.assertAlmostEqual(sum_of, 1.4 if name == "cagrad" else 1.1)
+
+  @parameterized.parameters(*WEIGHTS)
+  def test_an_absent_source_changes_nothing(self, name):
+    weights = self.WEIGHTS[name]
+    where = np.array([True, True, False, True])
+    for garbage in (np.nan, 0.0, 7.0):
+      got = weights(np.where(where[:, None], self.g, garbage), where=where)
+      np.testing.assert_allclose(got[where], weights(self.g[where]), rtol=1e-9)
+      self.assertEqual(float(got[2]), 0.0)
+
+  @parameterized.parameters(*WEIGHTS)
+  def test_sources_that_stand_still_or_pull_apart(self, name):
+    weights = self.WEIGHTS[name]
+    np.testing.assert_allclose(weights(np.zeros((3, 4))), 1 / 3, rtol=1e-12)
+    np.testing.assert_allclose(weights(self.g[:1]).shape, (1,))
+    nobody = weights(self.g, where=np.zeros(4, bool))
+    np.testing.assert_array_equal(nobody, 0.0)
+    opposite = np.asarray(weights(np.stack([self.g[0], -self.g[0]])))
+    self.assertTrue(np.all(np.isfinite(opposite)))
+    np.testing.assert_allclose(opposite[0], opposite[1], rtol=1e-12)
+    # 0 is inside the hull of these three, but not their mean.
+    triangle = np.array([[1.0, 0.0], [-1.0, 1.0], [-1.0, -3.0]])
+    self.assertTrue(np.all(np.isfinite(weights(triangle))))
+
+  @parameterized.parameters(*WEIGHTS)
+  def test_transforms_types_and_no_gradient(self, name):
+    weights = self.WEIGHTS[name]
+    transforms.assert_jit_and_vmap(weights, self.g)
+    self.assertEqual(weights(jnp.asarray(self.g, jnp.float32)).dtype, "float32")
+    slope = jax.grad(lambda g: jnp.sum(weights(g) ** 2))(jnp.asarray(self.g))
+    np.testing.assert_array_equal(slope, 0.0)
+
+  def test_errors(self):
+    with self.assertRaisesRegex(
+      ValueError, r"radius must be in \[0, 1\), got 1"
+    ):
+      cagrad_weights(self.g, radius=1.0)
+    with self.assertRaisesRegex(ValueError, "6 sources at most, got 7"):
+      pcgrad_weights(np.ones((7, 2)))
+    for weights in (pcgrad_weights, cagrad_weights):
+      with self.assertRaisesRegex(ValueError, "where must be"):
+        weights(self.g, where=np.ones(3, bool))
+      with self.assertRaises(TypeError):
+        weights(np.ones((2, 3), np.int32))
 
 
 class MoreDiagnosticsTest(parameterized.TestCase):
