@@ -40,7 +40,8 @@ class Row:
   """One line of the table.
 
   Attributes:
-    changes: section -> keys to change; `recipe` replaces the section.
+    changes: section -> keys to change; `recipe` and `coupling` replace the
+      section.
     work: rows passed forward and backward, in those of a plain step.
     aim: largest ratio that is wanted, None for no aim.
   """
@@ -69,23 +70,33 @@ def contrast(**changes: Any) -> dict[str, dict[str, Any]]:
   }
 
 
+def mixture() -> dict[str, Any]:
+  return {
+    "name": "mixture",
+    "num_components": 2,
+    "num_users": 8,
+    "steps_per_round": 30,
+  }
+
+
+MORE = {"name": "more", "num_sources": 4}
+DENOISE = {"denoise": {"policy": "flip"}}
+
 RECIPES = {
   "bradley_terry": Row({}, 1.0),
   "bradley_terry, dropout": Row({"model": {"dropout": 0.05}}, 1.0),
-  "more": Row({"recipe": {"name": "more", "num_sources": 4}}, 1.0, 1.03),
+  "more": Row({"recipe": MORE}, 1.0, 1.03),
   "mean_variance": Row({"recipe": {"name": "mean_variance"}}, 1.0),
   "dprm": Row({"recipe": {"name": "dprm"}}, 1.0),
   "denoised": Row({"recipe": {"name": "denoised", "policy": "flip"}}, 1.0),
-  "mixture": Row(
-    {
-      "recipe": {
-        "name": "mixture",
-        "num_components": 2,
-        "num_users": 8,
-        "steps_per_round": 30,
-      }
-    },
-    1.0,
+  "mixture": Row({"recipe": mixture()}, 1.0),
+  "mixture with more": Row({"recipe": mixture(), "coupling": MORE}, 1.0),
+  "dprm with more": Row(
+    {"recipe": {"name": "dprm"}, "coupling": MORE}, 1.0, 1.03
+  ),
+  "denoised with more": Row({"recipe": MORE, "loss": DENOISE}, 1.0, 1.03),
+  "denoised metarm with more": Row(
+    {**meta(), "coupling": MORE, "loss": DENOISE}, 2.0, 2.2
   ),
   "contrastive": Row(contrast(), 2.0, 2.2),
   "contrastive, swav": Row(
@@ -103,7 +114,7 @@ def config(row: Row) -> train_reward.Config:
   cfg = dataclasses.asdict(base)
   cfg["train"]["batch_size"] = PAIRS
   for section, changes in row.changes.items():
-    kept = {} if section == "recipe" else cfg[section]
+    kept = {} if section in ("recipe", "coupling") else cfg[section]
     cfg[section] = kept | changes
   return configuration.to_dataclass(train_reward.Config, cfg)
 
