@@ -46,6 +46,10 @@ VARIANTS = (
   "mean",
   "one_taste",
   "noise_group",
+  "study",
+  "study_ratio_1",
+  "study_one_taste",
+  "study_noise_group",
   "smoke",
 )
 
@@ -53,6 +57,8 @@ VARIANTS = (
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   if variant not in VARIANTS:
     raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
+  study = variant.startswith("study")
+  variant = variant.removeprefix("study").removeprefix("_")
   brief = variant == "smoke"
   size = ":smoke" if brief else ""
   crowd = "two_groups"
@@ -62,6 +68,8 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     ratio = int(variant.removeprefix("ratio_"))
     majority = ratio / (ratio + 1)
     crowd += f",shares={majority:.4f}/{1 - majority:.4f}"
+  if study:
+    crowd += ",num_test_annotators=100"  # 2,000 held-out prompts
   groups = ("warm", "brief")
   if variant == "noise_group":
     groups = ("warm", "brief", "noise")
@@ -81,6 +89,11 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     policy += ("sampling.max_new_tokens=24", "train.num_iterations=30")
     policy += ("train.eval_every=5", "train.eval_prompts=500")
     policy += ("train.checkpoint_every=15",)
+  if study:
+    # All policies are brought beyond the largest budget at the same rate.
+    policy += ("kl.controller=adaptive", "kl.target=5.0", "kl.horizon=320.0")
+    policy += ("kl.coef=0.02", "optimizer.schedule=constant")
+    policy += ("train.num_iterations=60", "train.eval_prompts=None")
   plain = (
     "rm_bt_crowd.py:smoke" if brief else "rm_mixture_crowd.py:bradley_terry"
   )
@@ -104,7 +117,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     "maxmin": ("source.crowd=None", *maxmin),
     "oracle": truth,
   }
-  if variant == "mean":
+  if study or variant == "mean":
     sources["mean"] = (*sources["maxmin"], "welfare.kind=mean")
   for name, source in sources.items():
     file = f"policy_maxmin_crowd.py{size}"
@@ -115,6 +128,8 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     for name, stage, file, changes in steps
   )
   cfg.fairness = dict(policies=("single", "maxmin", "oracle"), best="oracle")
-  if variant == "mean":
+  if study or variant == "mean":
     cfg.fairness.policies = ("single", "mean", "maxmin", "oracle")
+  if study:
+    cfg.fairness.budgets = (1.0, 2.0, 4.0)
   return cfg

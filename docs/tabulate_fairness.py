@@ -2,10 +2,12 @@
 
     python docs/tabulate_fairness.py runs/pipeline_crowd_* [--png=FILE]
 
-Each folder is the workdir of a `pipeline` with a `fairness` section, one seed
+Each folder is the workdir of a `pipeline` with a `fairness` section, one crowd
 each. Prints a row of Markdown per policy: mean and sample standard deviation
-over folders, at the KL at which each folder compares its policies. The picture
-has a line per seed, the worst-off group's utility over KL.
+over folders, at the KL at which each folder compares its policies. Below it,
+for every budget of KL, what the worst-off group gains and how much more it
+gains from one policy (--policy=NAME) than from each other, paired by crowd. The
+picture has a line per crowd, the worst-off group's utility over KL.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from scipy import stats
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -54,6 +57,50 @@ def table(runs: Sequence[dict[str, Any]]) -> list[str]:
       )
     )
   return lines
+
+
+def paired(runs: Sequence[dict[str, Any]], policy: str) -> list[str]:
+  """Lines of Markdown: the lead of a policy over each other, by budget.
+
+  Args:
+    runs: content of fairness.json, one per crowd.
+    policy: whose lead.
+
+  Returns:
+    A row per budget and other policy, over the crowds in which all policies
+    have spent it; none where no run has budgets. The interval is Student's, for
+    the mean difference of a crowd.
+  """
+  budgets = sorted({each["kl"] for run in runs for each in run["budgets"]})
+  if not budgets:
+    return []
+  head = ["nats", "crowds", "policy", "gain of the worst-off"]
+  head += [f"lead of {policy} (95 %)", "crowds in which it leads"]
+  lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+  places = [(str(kl), kl, "gain") for kl in budgets]
+  places.append((f"mean up to {budgets[-1]}", budgets[-1], "mean_gain"))
+  for title, kl, key in places:
+    spent = [e["policies"] for r in runs for e in r["budgets"] if e["kl"] == kl]
+    ours = np.array([found[policy][key] for found in spent])
+    for name in spent[0]:
+      gains = np.array([found[name][key] for found in spent])
+      cells = [title, str(len(spent)), name, _spread(gains.tolist())]
+      leads = ours - gains
+      more = ["–", "–"]
+      if name != policy:
+        more = [_interval(leads), f"{int((leads > 0).sum())}"]
+      lines.append(f"| {' | '.join([*cells, *more])} |")
+  return lines
+
+
+def _interval(values: np.ndarray) -> str:
+  """Mean with its 95 % interval over crowds."""
+  if len(values) < 2:
+    return f"{values.mean():.2f}"
+  low, high = stats.t.interval(
+    0.95, len(values) - 1, values.mean(), stats.sem(values)
+  )
+  return f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _row(name: str, values: Sequence[Sequence[float]], *rest: str) -> str:
@@ -97,6 +144,7 @@ def main() -> None:
   """Prints the table of the folders named, and draws them."""
   parser = argparse.ArgumentParser()
   parser.add_argument("workdir", nargs="+", type=pathlib.Path)
+  parser.add_argument("--policy", default="maxmin")
   parser.add_argument("--png", type=pathlib.Path)
   named = parser.parse_args()
   runs = [
@@ -104,6 +152,8 @@ def main() -> None:
     for folder in named.workdir
   ]
   sys.stdout.write("\n".join(table(runs)) + "\n")
+  if lines := paired(runs, named.policy):
+    sys.stdout.write("\n" + "\n".join(lines) + "\n")
   if named.png is not None:
     draw(runs, named.png)
 

@@ -223,6 +223,29 @@ class FairnessTest(absltest.TestCase):
     *_, policy = self.script()["table"]([self.run_of(0.2, None)])
     self.assertIn("| undefined |", policy)
 
+  def test_leads_are_paired_by_crowd(self):
+    def run(*gains):
+      each = lambda kl, by: {
+        "kl": kl,
+        "policies": {
+          name: {"gain": by * gain, "mean_gain": by * gain / 2}
+          for name, gain in zip(("max", "one"), gains, strict=True)
+        },
+      }
+      return {"budgets": [each(1.0, 1.0), each(2.0, 2.0)]}
+
+    runs = [run(0.5, 0.1), run(0.7, 0.5), run(0.3, 0.3)]
+    runs[2]["budgets"].pop()  # one policy went no further
+    lines = self.script()["paired"](runs, "max")
+    self.assertEqual(lines[2], "| 1.0 | 3 | max | 0.50 ± 0.20 | – | – |")
+    # 0.2 ± t(2 degrees) 0.2 / sqrt(3), t = 4.3027.
+    self.assertEqual(
+      lines[3], "| 1.0 | 3 | one | 0.30 ± 0.20 | 0.20 [-0.30, 0.70] | 2 |"
+    )
+    self.assertIn("| 2.0 | 2 | one | 0.60 ± 0.57 | 0.60 [", lines[5])
+    self.assertIn("| mean up to 2.0 | 2 | one | 0.30 ± 0.28 | 0.30 [", lines[7])
+    self.assertEqual(self.script()["paired"]([{"budgets": []}], "max"), [])
+
   def test_other_groups_are_not_averaged(self):
     other = self.run_of(0.0, 0.5) | {"groups": ["a", "c"]}
     with self.assertRaisesRegex(ValueError, r"groups \['a', 'b'\].*'c'"):

@@ -2,8 +2,9 @@
 
 Each policy logged what its answers to held-out prompts were truly worth to
 every group while it moved away from the common start. A policy that went
-further is worth more for that alone, so they are compared where all have been:
-at the least of their last distances.
+further is worth more for that alone, so they are compared at budgets of KL that
+all of them have spent: what the worst-off group has there, and its mean gain on
+the way there, the area under its curve.
 """
 
 import dataclasses
@@ -24,15 +25,21 @@ class FairnessConfig:
     policies: steps of stage `train_policy`.
     best: the one of them that knows the groups; the gain of its worst-off group
       counts as 1.
+    budgets: KLs from the start in nats per response, rising. Policies are
+      compared at the largest that all of them have spent, and where none is,
+      at the least of their last distances.
     prefix: of the metrics that hold each group's true utility.
   """
 
   policies: tuple[str, ...]
   best: str
+  budgets: tuple[float, ...] = ()
   prefix: str = "eval/judge/"
 
   def __post_init__(self) -> None:
-    """Raises ValueError, by name, where `best` is none of them."""
+    """Raises ValueError, by name, for another `best` or unsorted budgets."""
+    if sorted({*self.budgets, 0.0}) != [0.0, *self.budgets]:
+      raise ValueError(f"budgets must be > 0 and rise, got {self.budgets}")
     if self.best not in self.policies:
       raise ValueError(
         f"best must be one of {', '.join(self.policies)}, got {self.best!r}"
@@ -40,18 +47,20 @@ class FairnessConfig:
 
 
 def compare(workdir: epath.Path, config: FairnessConfig) -> dict[str, Any]:
-  """Utilities of all policies at the last KL and at equal KL.
+  """Utilities of all policies at the end of their runs and at equal KL.
 
   Args:
     workdir: of the pipeline.
-    config: which policies, and the metrics' names.
+    config: which policies, the budgets, and the metrics' names.
 
   Returns:
-    `groups`; `kl`, where the policies are compared; `start` {group: utility};
-    `policies` {name: `curve` {"kl": [...], group: [...]}, `at_equal_kl` and
-    `at_end` {group: utility, "worst": ...}, `end_kl`, and `share`: the gain of
-    the worst-off group at equal KL over that of `config.best`, None where
-    `config.best` gained nothing}.
+    `groups`; `best`; `kl`, where the policies are compared; `start` {group:
+    utility}; `attainable`, what `config.best` gained there for its worst-off
+    group; `policies` {name: `curve` {"kl": [...], group: [...]}, `at_equal_kl`
+    and `at_end` {group: utility, "worst": ...}, `end_kl`, and `share`: its
+    gain over the attainable one, None where there is none}; and `budgets`, one
+    {"kl", "policies": {name: `worst`, `gain`, `mean_gain`}} for each that all
+    policies have spent.
 
   Raises:
     ValueError: a policy logged no utilities.
@@ -61,7 +70,10 @@ def compare(workdir: epath.Path, config: FairnessConfig) -> dict[str, Any]:
     for name in config.policies
   }
   groups = [k for k in next(iter(curves.values())) if k != "kl"]
-  kl = min(float(curve["kl"][-1]) for curve in curves.values())
+  furthest = min(float(curve["kl"].max()) for curve in curves.values())
+  spent = [kl for kl in config.budgets if kl <= furthest]
+  least = min(float(curve["kl"][-1]) for curve in curves.values())
+  kl = spent[-1] if spent else least
   start = {g: float(curves[config.best][g][0]) for g in groups}
   found = {
     name: {
@@ -77,15 +89,26 @@ def compare(workdir: epath.Path, config: FairnessConfig) -> dict[str, Any]:
     name: one["at_equal_kl"]["worst"] - worst_at_start
     for name, one in found.items()
   }
+  attainable = gain[config.best]
   for name, one in found.items():
-    attainable = gain[config.best]
     one["share"] = gain[name] / attainable if attainable > 0 else None
   return {
     "groups": groups,
     "best": config.best,
     "kl": kl,
     "start": start,
+    "attainable": attainable,
     "policies": found,
+    "budgets": [
+      {
+        "kl": budget,
+        "policies": {
+          name: _at_budget(curve, groups, budget)
+          for name, curve in curves.items()
+        },
+      }
+      for budget in spent
+    ],
   }
 
 
@@ -135,6 +158,21 @@ def _at(curve: Mapping[str, np.ndarray], group: str, kl: float) -> float:
   return float((1 - share) * values[reached - 1] + share * values[reached])
 
 
+def _at_budget(
+  curve: Mapping[str, np.ndarray], groups: Sequence[str], budget: float
+) -> dict[str, float]:
+  """The worst-off group's utility, gain, and mean gain from 0 to a budget."""
+  worst = lambda kl: min(_at(curve, group, kl) for group in groups)
+  # Between evaluations utilities are lines, but the least of them may bend.
+  levels = np.linspace(0.0, budget, 401)
+  path = np.array([worst(kl) for kl in levels])
+  return {
+    "worst": float(path[-1]),
+    "gain": float(path[-1] - path[0]),
+    "mean_gain": float(np.trapezoid(path - path[0], levels) / budget),
+  }
+
+
 def _with_worst(utilities: Mapping[str, float]) -> dict[str, float]:
   return {**utilities, "worst": min(utilities.values())}
 
@@ -143,15 +181,8 @@ def rows_of(found: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
   """One row of cells per policy, the start first."""
   groups = found["groups"]
   start = found["start"]
-  cells = [
-    [
-      "start",
-      0.0,
-      *(start[g] for g in groups),
-      min(start.values()),
-      None,
-    ]
-  ]
+  worst = min(start.values())
+  cells = [["start", 0.0, *(start[g] for g in groups), worst, None, None]]
   for name, one in found["policies"].items():
     at = one["at_equal_kl"]
     share = one["share"]
@@ -161,7 +192,25 @@ def rows_of(found: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
         one["end_kl"],
         *(at[g] for g in groups),
         at["worst"],
+        at["worst"] - worst,
         None if share is None else f"{share:.2f}",
       ]
     )
   return cells
+
+
+def budget_rows_of(found: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+  """One row of cells per policy: the gain at each budget, the mean to the last.
+
+  Args:
+    found: of `compare`, with at least one budget.
+  """
+  budgets = found["budgets"]
+  return [
+    [
+      name,
+      *(each["policies"][name]["gain"] for each in budgets),
+      budgets[-1]["policies"][name]["mean_gain"],
+    ]
+    for name in found["policies"]
+  ]

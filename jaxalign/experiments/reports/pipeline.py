@@ -219,13 +219,15 @@ def policy_sections(
     ),
     html_report.Table(
       "What each policy is worth to each group",
-      ["policy", "last KL", *groups, "worst-off", "share of the gain"],
+      ["policy", "last KL", *groups, "worst-off", "its gain",
+       "share of the gain"],
       fairness.rows_of(found),
       f"True utilities of answers to held-out prompts, all policies at a KL of "
       f"{decimal(found['kl'], 2)} nats from the common start. The share is "
       f"the gain of the worst-off group over that of {found['best']}, which "
-      "knows the groups.",
+      f"knows the groups: {found['attainable']:.2f}.",
     ),
+    *budget_section(found),
     *policy.samples(ends),
     html_report.Figure(
       "Utility against distance from the start",
@@ -245,6 +247,23 @@ def policy_sections(
       "same axes.",
     ),
   ]  # fmt: skip
+
+
+def budget_section(found: Mapping[str, Any]) -> list[html_report.Section]:
+  """What each policy gains for the worst-off group per budget of KL."""
+  budgets = found["budgets"]
+  if not budgets:
+    return []
+  names = [f"{decimal(each['kl'], 1)} nats" for each in budgets]
+  return [
+    html_report.Table(
+      "Gain of the worst-off group by how far the policy went",
+      ["policy", *names, f"mean up to {names[-1]}"],
+      fairness.budget_rows_of(found),
+      "Each policy where it first was that far from the start. The mean is the "
+      "area under the curve of the worst-off group, over the distance.",
+    )
+  ]
 
 
 def round_headline(found: Mapping[str, Any]) -> str:

@@ -1,8 +1,10 @@
 """Policies compared at equal KL, on curves whose answer is known."""
 
+import dataclasses
 import json
 import tempfile
 
+import numpy as np
 from absl.testing import absltest
 from etils import epath
 
@@ -49,6 +51,41 @@ class FairnessTest(absltest.TestCase):
     self.assertAlmostEqual(found["policies"]["maxmin"]["share"], 0.9 / 1.2)
     self.assertEqual(found["policies"]["oracle"]["share"], 1.0)
 
+  def budgeted(self, *budgets):
+    return fairness.compare(
+      self.workdir, dataclasses.replace(self.config, budgets=budgets)
+    )
+
+  def test_at_the_largest_budget_that_all_have_spent(self):
+    found = self.budgeted(1.0, 2.0, 3.5)
+    self.assertEqual(found["kl"], 2.0)
+    self.assertEqual([each["kl"] for each in found["budgets"]], [1.0, 2.0])
+    one, two = (each["policies"] for each in found["budgets"])
+    self.assertAlmostEqual(one["maxmin"]["gain"], 0.3)
+    self.assertAlmostEqual(two["maxmin"]["gain"], 0.6)
+    self.assertAlmostEqual(two["single"]["worst"], -1.0)
+    # All curves are straight here, so the mean gain is half of the last.
+    self.assertAlmostEqual(two["single"]["mean_gain"], -0.5)
+    self.assertAlmostEqual(two["oracle"]["mean_gain"], 0.4)
+    self.assertAlmostEqual(found["attainable"], 0.8)
+    self.assertAlmostEqual(found["policies"]["maxmin"]["share"], 0.75)
+
+  def test_the_mean_gain_is_the_area_under_a_bent_curve(self):
+    write_curve(self.workdir, "bent", (0, 1, 0.5, 2), a=(0, 1, 9, 1))
+    config = fairness.FairnessConfig(("bent",), "bent", (2.0,))
+    (found,) = fairness.compare(self.workdir, config)["budgets"]
+    # Up to 1, a rise; then from where it first was further, 9 to 1 over 1.5.
+    levels = np.linspace(1, 2, 100_001)
+    late = np.trapezoid(9 - 8 * (levels - 0.5) / 1.5, levels)
+    got = found["policies"]["bent"]["mean_gain"]
+    self.assertAlmostEqual(got, (0.5 + late) / 2, places=1)
+
+  def test_without_a_budget_spent_where_the_least_moved_ended(self):
+    found = self.budgeted(7.0)
+    self.assertEqual(found["kl"], 3.0)
+    self.assertEqual(found["budgets"], [])
+    self.assertEmpty(pipeline.budget_section(found))
+
   def test_no_share_where_nothing_could_be_gained(self):
     write_curve(self.workdir, "idle", (0, 3.0), warm=(0, -0.1), brief=(0, -0.2))
     config = fairness.FairnessConfig(("single", "idle"), "idle")
@@ -56,6 +93,9 @@ class FairnessTest(absltest.TestCase):
     self.assertIsNone(found["policies"]["single"]["share"])
 
   def test_refuses(self):
+    for budgets in ((2.0, 1.0), (1.0, 1.0), (0.0,)):
+      with self.assertRaisesRegex(ValueError, "budgets must be > 0 and rise"):
+        fairness.FairnessConfig(("a",), "a", budgets)
     with self.assertRaisesRegex(
       ValueError, "best must be one of a, b, got 'c'"
     ):
@@ -86,6 +126,11 @@ class FairnessTest(absltest.TestCase):
     self.assertLen(first, 1 + len(answers))
     self.assertLen({panel.ylim for panel in curves.pictures}, 1)
     self.assertLen(pipeline.policy_sections(found, {}), 3)
+    _, _, budgets, _ = pipeline.policy_sections(self.budgeted(1.0, 3.0), {})
+    self.assertEqual(
+      budgets.columns, ["policy", "1.0 nats", "3.0 nats", "mean up to 3.0 nats"]
+    )
+    self.assertLen(budgets.rows, 3)
 
 
 if __name__ == "__main__":
