@@ -102,13 +102,7 @@ def read(config: Config) -> list[Split]:
   splits = []
   for name, files in given.items():
     if files:
-      stream = reader.RecordStream(
-        files,
-        data.on_bad_record,
-        data.extra_columns,
-        data.crowd_seed,
-        data.streaming,
-      )
+      stream = preferences.record_stream(data, files)
       splits.append(Split(name, list(stream), stream.whole_report()))
   if splits and data.split_by is not None and data.eval_fraction is not None:
     (whole,) = splits

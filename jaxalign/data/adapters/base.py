@@ -12,6 +12,27 @@ Convert = Callable[[Mapping[str, Any]], dict[str, Any] | list[dict[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
+class Draw:
+  """Which pairs are made of one person's votes on single items.
+
+  Attributes:
+    per_person: at most how many, on each side of a split.
+    seed: of the draw.
+    side: the side of a split that an item is on, by its text; both items of a
+      pair are on one side. By default there is one side.
+  """
+
+  per_person: int = 20
+  seed: int = 0
+  side: Callable[[str], int] = lambda text: 0
+
+  def __post_init__(self) -> None:
+    """Raises ValueError unless some pair may be drawn."""
+    if self.per_person < 1:
+      raise ValueError(f"pairs_per_person must be >= 1, got {self.per_person}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Adapter:
   """Adapter: how one data set's rows become preference records.
 
@@ -24,6 +45,8 @@ class Adapter:
     stream: the same over all rows, to join those of one prompt.
     beside: names of files that lie beside a file and are read whole.
     join: their rows, by name -> a function such as `row`.
+    votes: makes pairs of all rows, each a vote on one item, of the rows of the
+      files beside them and of a draw.
   """
 
   ignore: tuple[str, ...] = ()
@@ -34,12 +57,14 @@ class Adapter:
   stream: Callable[[Iterable[Row]], Iterator[Row]] | None = None
   beside: tuple[str, ...] = ()
   join: Callable[[Tables], Convert] | None = None
+  votes: Callable[[Iterable[Row], Tables, Draw], Iterator[Row]] | None = None
 
   def apply(
     self,
     found: Iterable[Row],
     extra_columns: frozenset[str] = frozenset(),
     tables: Tables | None = None,
+    draw: Draw | None = None,
   ) -> Iterator[Row]:
     """Rows in the schema's columns.
 
@@ -47,6 +72,7 @@ class Adapter:
       found: rows in the data set's columns.
       extra_columns: more columns to leave out.
       tables: the rows of every file in `beside`.
+      draw: which pairs are made of votes on single items.
 
     Yields:
       `(where, row)`.
@@ -58,11 +84,13 @@ class Adapter:
     if self.stream is not None:
       yield from self.stream(kept)
       return
+    beside = {name: need_list(tables or {}, name) for name in self.beside}
+    if self.votes is not None:
+      yield from self.votes(kept, beside, Draw() if draw is None else draw)
+      return
     convert = self.row
     if self.join is not None:
-      convert = self.join(
-        {name: need_list(tables or {}, name) for name in self.beside}
-      )
+      convert = self.join(beside)
     for where, row in kept:
       if convert is None or isinstance(row, ValueError):
         yield where, row

@@ -3,6 +3,7 @@
 from jaxalign.data.adapters import (
   hub_flat,
   hub_threads,
+  item_votes,
   local_ratings,
   local_texts,
   local_votes,
@@ -35,6 +36,7 @@ ADAPTERS: dict[str, Adapter] = {
   **local_votes.ADAPTERS,
   **local_ratings.ADAPTERS,
   **local_texts.ADAPTERS,
+  **item_votes.ADAPTERS,
   **hub_flat.ADAPTERS,
   **hub_threads.ADAPTERS,
 }

@@ -11,6 +11,7 @@ from collections.abc import (
   Sequence,
 )
 
+from jaxalign.data.adapters.base import Draw
 from jaxalign.data.records import sources
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record, pairs_of, parse_record
@@ -19,6 +20,7 @@ from jaxalign.ops import checks
 
 NUM_MESSAGES = 10
 REASONS = ("empty_response", "identical_responses")
+OTHER_SOURCE = "other_source"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +85,8 @@ class RecordStream:
     streaming: read hub data sets while they arrive, without a local copy.
     need_responses: whether a prompt without responses is an error; False where
       a policy answers the prompts.
+    draw: which pairs are made of votes on single items; None for the defaults.
+    only_sources: names of the sources to keep; empty for all.
     check: raises ValueError for a record that whoever asks cannot use, which
       is a bad record then. None takes all.
     drop_unusable: whether records that are no preference, for an empty
@@ -98,6 +102,8 @@ class RecordStream:
   streaming: bool = False
   need_responses: bool = True
   drop_unusable: bool = True
+  draw: Draw | None = None
+  only_sources: Sequence[str] = ()
   check: Callable[[Record], None] | None = None
   report: ReadReport | None = dataclasses.field(default=None, init=False)
 
@@ -133,13 +139,18 @@ class RecordStream:
       records = crowd.records_of(
         spec.removeprefix("synthetic:"), seed=self.crowd_seed
       )
+      if self.only_sources:
+        records = [r for r in records if r.source in self.only_sources]
       yield from records
       return SourceReport(spec, len(records), dict.fromkeys(REASONS, 0), 0, ())
     lost: collections.Counter[str] = collections.Counter()
     messages: list[str] = []
     read = skipped = 0
     found = sources.adapted_rows(
-      spec, frozenset(self.extra_columns), streaming=self.streaming
+      spec,
+      frozenset(self.extra_columns),
+      streaming=self.streaming,
+      draw=self.draw,
     )
     for where, row, source in found:
       read += 1
@@ -149,7 +160,11 @@ class RecordStream:
         record = parse_record(
           row, where=where, need_responses=self.need_responses
         )
+        if record.source is None:
+          record = dataclasses.replace(record, source=source)
         reason = _unusable(record) if self.drop_unusable else None
+        if self.only_sources and record.source not in self.only_sources:
+          reason = OTHER_SOURCE
         if reason is None and self.check is not None:
           self.check(record)
       except ValueError as error:
@@ -162,10 +177,9 @@ class RecordStream:
       if reason is not None:
         lost[reason] += 1
         continue
-      if record.source is None:
-        record = dataclasses.replace(record, source=source)
       yield record
-    dropped = {reason: lost[reason] for reason in REASONS}
+    reasons = (*REASONS, OTHER_SOURCE) if self.only_sources else REASONS
+    dropped = {reason: lost[reason] for reason in reasons}
     report = SourceReport(spec, read, dropped, skipped, tuple(messages))
     if not read:
       raise ValueError(f"source {spec} is empty: there is no row in it")

@@ -10,7 +10,7 @@ from typing import Any
 from etils import epath
 
 from jaxalign.data.adapters import registry
-from jaxalign.data.adapters.base import Adapter
+from jaxalign.data.adapters.base import Adapter, Draw
 from jaxalign.data.records import files as rows
 from jaxalign.data.records import reach
 
@@ -19,16 +19,23 @@ _PARTS = {"train", "test", "eval", "valid", "validation", "dev", "heldout"}
 _PARTS |= {"pairs", "part", "shard", "of", "data"}
 
 STORES = ("gs://", "s3://")
+# The file of votes that Polis exports, whatever the folder is called.
+EXPORTED = "participants-votes"
 
 
 def adapted_rows(
-  spec: str, extra_columns: frozenset[str], *, streaming: bool
+  spec: str,
+  extra_columns: frozenset[str],
+  *,
+  streaming: bool,
+  draw: Draw | None = None,
 ) -> Iterator[tuple[str, Mapping[str, Any] | ValueError, str]]:
   """The rows of one source, in the columns of the schema.
 
   A source is one of
     GLOB                        .jsonl, .csv (.gz of these too) or .parquet,
-                                local or in an object store (gs://, s3://)
+                                local or in an object store (gs://, s3://);
+                                or a folder that Polis exported
     ADAPTER:GLOB                the same through a named adapter
     hub:NAME[:subset][:split]   a Hugging Face data set, by default its train
   with environment variables expanded. Files are read in sorted order.
@@ -37,6 +44,7 @@ def adapted_rows(
     spec: the source.
     extra_columns: columns to ignore.
     streaming: read a hub data set while it arrives, without a local copy.
+    draw: which pairs are made of votes on single items.
 
   Yields:
     `(where, row or error, default name of the source)`.
@@ -60,7 +68,7 @@ def adapted_rows(
     source = source_of_path(path)
     tables = {name: _whole(_file_beside(path, name)) for name in adapter.beside}
     found = rows.read_file(path)
-    for where, row in adapter.apply(found, extra_columns, tables):
+    for where, row in adapter.apply(found, extra_columns, tables, draw):
       yield where, row, source
 
 
@@ -79,6 +87,8 @@ def _adapter_of_path(path: str) -> Adapter:
   """The adapter of a known folder's file, else the plain schema."""
   folder = os.path.basename(os.path.dirname(os.path.abspath(path)))
   kind = _kind_and_part(path)[0]
+  if kind == EXPORTED:
+    return registry.get(EXPORTED)
   return registry.find(folder if kind == "pairs" else f"{folder}/{kind}")
 
 
@@ -123,9 +133,16 @@ def _file_beside(path: str, name: str) -> str:
 
 
 def _whole(path: str) -> list[Mapping[str, Any]]:
-  """All rows of a file, or of a JSON list; ValueError for a bad row."""
+  """All rows of a file, of a JSON list, or of an object by their `key`.
+
+  Raises:
+    ValueError: a bad row.
+  """
   if path.endswith(".json"):
-    return list(json.loads(epath.Path(path).read_text(encoding="utf-8")))
+    content = json.loads(epath.Path(path).read_text(encoding="utf-8"))
+    if isinstance(content, dict):
+      return [{"key": key, **value} for key, value in content.items()]
+    return list(content)
   table = []
   for where, row in rows.read_file(path):
     if isinstance(row, ValueError):
@@ -171,13 +188,19 @@ def files_of(pattern: str, spec: str) -> list[str]:
       "download what lies elsewhere"
     )
   try:
-    found = matching(expanded)
+    found = [_exported(path) for path in matching(expanded)]
     files = [path for path in found if epath.Path(path).is_file()]
   except Exception as error:  # every client has exceptions of its own
     raise ValueError(reach.why(f"source {spec}", error)) from error
   if not files:
     raise ValueError(f"source {spec}: no file matches {pattern}")
   return files
+
+
+def _exported(path: str) -> str:
+  """The votes in a folder that Polis exported; any other path as it is."""
+  file = os.path.join(path, f"{EXPORTED}.csv")
+  return file if "://" not in path and os.path.isfile(file) else path
 
 
 def source_of_path(path: str) -> str:

@@ -1,6 +1,7 @@
 """The `data` section of every config that reads preferences."""
 
 import dataclasses
+import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 
+from jaxalign.data.adapters import base
 from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.data.batching.dataset import Dataset
 from jaxalign.data.records import reader, refusals, sources, splits
@@ -33,10 +35,16 @@ class DataConfig:
     train_files: sources to learn from: globs, `hub:NAME[:subset][:split]` or
       `synthetic:NAME[:split]`.
     eval_files: held-out sources; empty for none.
-    split_by: "pair", "prompt" or "annotator", what training and held-out
-      records may not share; None for no check.
+    split_by: "pair", "prompt", "annotator", "item" (each response by itself)
+      or "annotator_and_item", what training and held-out records may not
+      share; None for no check.
     eval_fraction: share of the units of `split_by` held out of `train_files`
-      where `eval_files` is empty; None for none.
+      where `eval_files` is empty; None for none. Records with units of both
+      kinds are left out.
+    only_sources: names of the sources to keep; empty for all.
+    pairs_per_person: of votes on single items, at most how many pairs are made
+      of one person's, on each side of a split by item.
+    pairs_seed: of the draw of these pairs.
     tokenizer: "byte", a folder that holds a tokenizer, or None for the one of
       the model's folder, to which "byte" gives way.
     chat_template: file with a Jinja template of chat turns instead of the
@@ -60,6 +68,9 @@ class DataConfig:
   eval_files: tuple[str, ...] = ()
   split_by: str | None = None
   eval_fraction: float | None = None
+  only_sources: tuple[str, ...] = ()
+  pairs_per_person: int = 20
+  pairs_seed: int = 0
   tokenizer: str | None = None
   chat_template: str | None = None
   max_length: int = 512
@@ -77,6 +88,7 @@ class DataConfig:
     if self.split_by is not None:
       checks.one_of(splits.UNITS, split_by=self.split_by)
     checks.one_of(loader.MIXINGS, mixing=self.mixing)
+    self.draw()
     if self.eval_fraction is None:
       return
     if self.split_by is None or self.eval_files:
@@ -88,6 +100,17 @@ class DataConfig:
       raise ValueError(
         f"eval_fraction must be in (0, 1), got {self.eval_fraction}"
       )
+
+  def draw(self) -> base.Draw:
+    """Which pairs are made of votes on single items.
+
+    Raises:
+      ValueError: there would be none.
+    """
+    side = functools.partial(
+      splits.item_side, by=self.split_by, fraction=self.eval_fraction
+    )
+    return base.Draw(self.pairs_per_person, self.pairs_seed, side)
 
   @property
   def holds_out(self) -> bool:
@@ -168,8 +191,17 @@ def _stream(
     config.extra_columns,
     config.crowd_seed,
     config.streaming,
+    draw=config.draw(),
+    only_sources=config.only_sources,
     check=check,
   )
+
+
+def record_stream(
+  config: DataConfig, files: tuple[str, ...]
+) -> reader.RecordStream:
+  """The records of the sources `files`, read whenever they are iterated."""
+  return _stream(config, files, None)
 
 
 def _log(stream: reader.RecordStream) -> None:
@@ -270,12 +302,13 @@ def _load_splits(
     if by is not None:
       splits.check_leaks(train.records, held_out.records, by)
     return train, held_out
-  is_held_out = lambda record: splits.is_held_out(record, by, fraction)
-  load = lambda keep: load_pairs(
-    config, config.train_files, tokenizer, keep=keep
+  load = lambda held_out: load_pairs(
+    config,
+    config.train_files,
+    tokenizer,
+    keep=lambda record: splits.side_of(record, by, fraction) is held_out,
   )
-  train = load(lambda record: not is_held_out(record))
-  held_out = load(is_held_out)
+  train, held_out = load(False), load(True)
   for what in ("source", "group"):
     names = f"{what}_names"
     missing = sorted(

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign.data.records import splits
@@ -15,8 +16,71 @@ def records():
   return crowd.draw_records(config, split="train")
 
 
+def votes():
+  """Pairs of 40 people over 60 statements, each by a person of their own."""
+  rng = np.random.default_rng(0)
+  return [
+    Record(
+      prompt="Q",
+      responses=tuple(f" s{i}" for i in rng.choice(60, 2, replace=False)),
+      annotator=f"p{number % 40}",
+      id=str(number),
+      source="v",
+    )
+    for number in range(800)
+  ]
+
+
+class ItemSplitTest(parameterized.TestCase):
+  @parameterized.parameters(*splits.ITEMS)
+  def test_no_item_and_no_such_person_is_on_both_sides(self, by):
+    everyone = votes()
+    train, held_out = splits.split_records(everyone, by, 0.3)
+    items = lambda part: {text for r in part for text in r.responses}
+    people = lambda part: {r.annotator for r in part}
+    self.assertEmpty(items(train) & items(held_out))
+    if by == "annotator_and_item":
+      self.assertEmpty(people(train) & people(held_out))
+    else:
+      self.assertNotEmpty(people(train) & people(held_out))
+    splits.check_leaks(train, held_out, by)
+    self.assertLess(len(train) + len(held_out), len(everyone))
+    # One item more on the wrong side is a leak, whatever it is compared with.
+    leak = Record("Q", (held_out[0].responses[1], " new"), annotator="new")
+    with self.assertRaisesRegex(ValueError, "^1 held-out records share their"):
+      splits.check_leaks([*train, leak], held_out[:1], by)
+
+  @parameterized.parameters(*splits.ITEMS)
+  def test_neither_order_nor_company_decides(self, by):
+    everyone = votes()
+    train, held_out = splits.split_records(everyone, by, 0.3)
+    for part, side in ((train, False), (held_out, True)):
+      self.assertEqual([splits.side_of(r, by, 0.3) for r in part],
+                       [side] * len(part))  # fmt: skip
+    again = splits.split_records(everyone[::-1], by, 0.3)
+    self.assertEqual([part[::-1] for part in again], [train, held_out])
+
+  def test_a_pair_of_both_sides_is_on_none(self):
+    sides = {splits.item_side(f"s{i}", "item", 0.3): f"s{i}" for i in range(60)}
+    self.assertEqual({*sides}, {0, 1})
+    record = lambda *texts: Record("Q", texts, annotator="p")
+    side = lambda *texts: splits.side_of(record(*texts), "item", 0.3)
+    self.assertIsNone(side(sides[0], sides[1]))
+    # A space in front, as adapters put it, makes no other item.
+    self.assertTrue(side(sides[1], f" {sides[1]}"))
+    self.assertFalse(side(sides[0], f" {sides[0]}"))
+    self.assertEqual(splits.item_side(sides[1], "annotator", 0.3), 0)
+    self.assertEqual(splits.item_side(sides[1], None, None), 0)
+
+  def test_the_same_people_are_new_with_and_without_new_items(self):
+    everyone = votes()
+    alone = splits.split_records(everyone, "annotator", 0.3)[1]
+    both = splits.split_records(everyone, "annotator_and_item", 0.3)[1]
+    self.assertContainsSubset([r.id for r in both], [r.id for r in alone])
+
+
 class SplitTest(parameterized.TestCase):
-  @parameterized.parameters(*splits.UNITS)
+  @parameterized.parameters(*splits.WHOLE)
   def test_no_unit_is_on_both_sides(self, by):
     everyone = records()
     train, held_out = splits.split_records(everyone, by, 0.3)
@@ -27,7 +91,7 @@ class SplitTest(parameterized.TestCase):
     units = len(keys(train)) + len(keys(held_out))
     self.assertAlmostEqual(len(keys(held_out)) / units, 0.3, delta=0.1)
 
-  @parameterized.parameters(*splits.UNITS)
+  @parameterized.parameters(*splits.WHOLE)
   def test_neither_order_nor_company_decides(self, by):
     everyone = records()
     _, held_out = splits.split_records(everyone, by, 0.3)

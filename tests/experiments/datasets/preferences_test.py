@@ -1,5 +1,6 @@
 """The data section: sources to pairs, and what is said when they do not fit."""
 
+import collections
 import dataclasses
 import json
 import tempfile
@@ -106,11 +107,57 @@ class PreferencesTest(absltest.TestCase):
   def test_held_out_records_are_cut_from_the_training_files(self):
     whole, none = self.crowd()
     self.assertIsNone(none)
-    for by in splits.UNITS:
+    for by in splits.WHOLE:
       train, held_out = self.crowd(split_by=by, eval_fraction=0.25)
       self.assertLen(whole.dataset, len(train.dataset) + len(held_out.dataset))
       splits.check_leaks(train.records, held_out.records, by)
       self.assertBetween(len(held_out.dataset) / len(whole.dataset), 0.1, 0.4)
+
+  def test_votes_on_items_are_split_by_person_and_by_item(self):
+    rows = [
+      {"person": f"p{p}", "item": str(i), "text": f"s{i}",
+       "vote": (1, -1)[(p + i) % 2]}
+      for p in range(30)
+      for i in range(40)
+    ]  # fmt: skip
+    path = f"item_votes:{self.file(*rows)}"
+    loaded = {}
+    for by in ("annotator", *splits.ITEMS):
+      config = data(
+        train_files=(path,),
+        split_by=by,
+        eval_fraction=0.3,
+        pairs_per_person=4,
+      )
+      train, held_out = preferences.load_splits(
+        config, tokenizer_files.byte_tokenizer()
+      )
+      splits.check_leaks(train.records, held_out.records, by)
+      for part in (train, held_out):
+        each = collections.Counter(r.annotator for r in part.records)
+        self.assertEqual(max(each.values()), 4)
+      loaded[by] = len(train.dataset), len(held_out.dataset)
+    # By item every person has pairs on both sides.
+    self.assertEqual(sum(loaded["annotator"]), 30 * 4)
+    self.assertEqual(loaded["item"], (30 * 4, 30 * 4))
+    self.assertLess(loaded["annotator_and_item"][1], 30 * 4)
+
+  def test_only_some_sources_are_kept(self):
+    rows = [
+      {"prompt": f"Q{i}", "chosen": "a", "rejected": "b", "source": f"s{i % 3}"}
+      for i in range(9)
+    ]
+    config = data(only_sources=("s0", "s2"))
+    kept = preferences.load_pairs(
+      config, (self.file(*rows),), tokenizer_files.byte_tokenizer()
+    )
+    self.assertEqual(kept.dataset.source_names, ("s0", "s2"))
+    self.assertLen(kept.dataset, 6)
+    self.assertEqual(kept.report["dropped_other_source"], 3)
+    with self.assertRaisesRegex(ValueError, "no rows left: .* 9 other_source"):
+      preferences.load_records(data(only_sources=("t",)), (self.file(*rows),))
+    with self.assertRaisesRegex(ValueError, "pairs_per_person must be >= 1"):
+      data(pairs_per_person=0)
 
   def test_a_leak_between_the_files_is_an_error(self):
     files = {"eval_files": ("synthetic:two_groups",)}
@@ -122,7 +169,7 @@ class PreferencesTest(absltest.TestCase):
   def test_a_split_that_empties_a_source_or_group_is_an_error(self):
     rows = [
       {"prompt": f"Q{i}", "chosen": "a", "rejected": "b", "source": f"s{i}"}
-      for i in range(20)
+      for i in range(40)
     ]
     config = data(
       train_files=(self.file(*rows),), split_by="pair", eval_fraction=0.5
