@@ -56,7 +56,7 @@ class Config:
   """Everything `audit` reads.
 
   Attributes:
-    seed: of permutations and simulated samples.
+    seed: of permutations, resamples and simulated samples.
     data: `train_files` and `eval_files` are audited, either may be empty; the
       tokenizer counts tokens.
     audit: what is asked.
@@ -150,6 +150,7 @@ def run(config: Config, workdir: epath.Path) -> None:
       tokenizer,
       max_length=config.data.max_length,
       similarity=config.audit.similarity,
+      seed=config.seed,
     )
   if pairs:
     result |= _comparisons(config, pairs)

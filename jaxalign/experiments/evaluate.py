@@ -144,13 +144,17 @@ def write_evaluation(
       a model with several heads is scored as a mixture, and head by head.
     warnings: what to mind about the data, for the page.
   """
+  subsets, sets = _subsets(pairs), pair_scores.label_sets(pairs.records)
+  people = pair_scores.clusters_of(pairs.dataset.annotator)
+  scored = functools.partial(
+    pair_scores.summarise, config=config, seed=seed, people=people
+  )
   log.info(
-    "bootstrapping intervals of %d held-out pairs, %d resamples",
+    "bootstrapping intervals of %d held-out pairs over %s, %d resamples",
     len(pairs.dataset),
+    "pairs" if people is None else "people",
     config.num_samples,
   )
-  subsets, sets = _subsets(pairs), pair_scores.label_sets(pairs.records)
-  scored = functools.partial(pair_scores.summarise, config=config, seed=seed)
   mixtures = mixture_scores.of_models(rewards, pairs.dataset, mixture_weights)
   rewards = mixture_scores.by_head(rewards)
   result = {
@@ -163,6 +167,7 @@ def write_evaluation(
     },
     "breakdown": group_metrics.of_models(rewards, pairs.dataset),
     "baselines": baseline_scores(pairs, train_pairs),
+    "intervals_over": "pairs" if people is None else "people",
     "lost": {k: v for k, v in pairs.report.items() if v},
     "warnings": list(warnings),
   }

@@ -22,6 +22,7 @@ from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.llm_labels import answer_cache, llm_judge
 from jaxalign.experiments.policy import reward_source
 from jaxalign.experiments.reports import win_rates
+from jaxalign.experiments.reward_model import pair_scores
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import progress_bar
 
@@ -42,7 +43,8 @@ class Config:
       utilities are calibrated: those that the answers were trained on.
     margin: rewards closer than this are a tie.
     judge: a chat endpoint that compares, in both orders; None for none.
-    num_resamples: of the bootstrap over prompts.
+    num_resamples: of the bootstrap over prompts, or over the people who asked
+      them where they are known.
     mesh: devices of the source's models.
   """
 
@@ -88,7 +90,10 @@ def _interval(
 
 
 def summarise(
-  outcomes: np.ndarray, config: Config, gaps: np.ndarray | None = None
+  outcomes: np.ndarray,
+  config: Config,
+  gaps: np.ndarray | None = None,
+  people: np.ndarray | None = None,
 ) -> dict[str, Any]:
   """Rates of one judge over the pairs that it has judged.
 
@@ -97,6 +102,8 @@ def summarise(
     config: seed and resamples.
     gaps: reward of the first answer over the second's, [P], from a judge that
       gives rewards.
+    people: who asked each prompt, of `pair_scores.clusters_of`, [P]; None for
+      intervals over prompts.
 
   Returns:
     `num_pairs`, `win`, `tie` and `loss` rates, `score` (ties as half) with its
@@ -116,11 +123,18 @@ def summarise(
   ):
     if rows is None:
       continue
-    interval = _interval(
-      rows[judged].astype(np.float32),
-      jax.random.key(config.seed),
-      config.num_resamples,
-    )
+    key = jax.random.key(config.seed)
+    values = rows[judged].astype(np.float32)
+    if people is None:
+      interval = _interval(values, key, config.num_resamples)
+    else:
+      interval = pair_scores.mean_over_people(
+        values,
+        people[judged],
+        key,
+        num_people=int(people.max()) + 1,
+        num_samples=config.num_resamples,
+      )
     values = (rows[judged].mean(), interval.low, interval.high)
     found |= zip(names, map(float, values), strict=True)
   return found
@@ -187,13 +201,16 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
   kinds: dict[str, np.ndarray] = {"all": np.ones(len(first), bool)}
   for group in sorted({r.group for r in first if r.group is not None}):
     kinds[group] = np.array([record.group == group for record in first])
+  people = pair_scores.clusters_of(pair_scores.annotators(first))
   gaps_of = dict(zip(source.names, gaps.T, strict=True))
+  result["intervals_over"] = "prompts" if people is None else "people"
   result["rates"] = {
     name: {
       kind: summarise(
         outcomes[where],
         config,
         gaps_of[name][where] if name in gaps_of else None,
+        None if people is None else people[where],
       )
       for kind, where in kinds.items()
     }
@@ -202,7 +219,7 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
   configuration.write_json(workdir / "eval.json", result)
   win_rates.write(
     workdir,
-    result["rates"],
+    result,
     list(zip(map(chat.text_of, prompts), ours, theirs, strict=True)),
     [*config.first, *config.second],
   )

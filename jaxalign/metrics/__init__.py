@@ -19,10 +19,12 @@ from jaxalign.metrics.calibration import (
   ReliabilityCurve,
   adaptive_calibration_error,
   calibration_noise_floor,
+  calibration_terms,
   expected_calibration_error,
   maximum_calibration_error,
   reliability_curve,
 )
+from jaxalign.metrics.clusters import clustered_interval
 from jaxalign.metrics.maxmin_dual import (
   MaxMinSolution,
   maxmin_policy,
@@ -65,6 +67,8 @@ __all__ = [
   "bootstrap_interval",
   "brier_score",
   "calibration_noise_floor",
+  "calibration_terms",
+  "clustered_interval",
   "detectable_accuracy_difference",
   "detectable_accuracy_over_chance",
   "detectable_calibration_difference",

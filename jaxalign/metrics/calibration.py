@@ -133,6 +133,35 @@ def expected_calibration_error(
   return total / jnp.maximum(jnp.sum(curve.counts), 1)
 
 
+def calibration_terms(gaps: jax.Array, *, num_bins: int = 10) -> jax.Array:
+  """What each pair adds to the calibration error of its bin.
+
+    ECE = Σ_b |Σ_n t_nb| / N
+
+  over N pairs, so that the error of any selection or repetition of pairs, such
+  as a bootstrap's, follows from sums of these terms.
+
+  Args:
+    gaps: reward of chosen minus rejected, float [N].
+    num_bins: number of equal-width bins over [0, 1].
+
+  Returns:
+    t, confidence in the favoured response minus its success at the pair's bin
+    and 0 elsewhere, [N, num_bins]. In the middle one of an odd number of bins
+    both orders of a pair cancel.
+
+  Raises:
+    TypeError: gaps are not floating point.
+    ValueError: gaps are not [N], or num_bins is below 1.
+  """
+  checks.rank(1, gaps=gaps)
+  confidence, success, _ = _predictions(gaps, num_bins, None)
+  index = jnp.clip(jnp.floor(confidence * num_bins), 0, num_bins - 1)
+  bins = jnp.arange(num_bins, dtype=index.dtype)
+  member = (index[:, None] == bins[None]) & (2 * bins + 1 != num_bins)[None]
+  return jnp.where(member, (confidence - success)[:, None], 0.0)
+
+
 def maximum_calibration_error(
   gaps: jax.Array, *, num_bins: int = 10, where: jax.Array | None = None
 ) -> jax.Array:

@@ -158,6 +158,14 @@ def worst_group(
   )
 
 
+def check_resampling(level: float, num_samples: int) -> None:
+  """Raises ValueError unless an interval can be made of so many resamples."""
+  if not 0.0 < level < 1.0:
+    raise ValueError(f"level must be in (0, 1), got {level}")
+  if num_samples < 2:
+    raise ValueError(f"num_samples must be at least 2, got {num_samples}")
+
+
 def bootstrap_interval(
   statistic: Callable[..., jax.Array],
   *arrays: jax.Array,
@@ -192,10 +200,7 @@ def bootstrap_interval(
   if len(lengths) > 1 or 0 in lengths:
     shapes = ", ".join(str(jnp.shape(a)) for a in arrays)
     raise ValueError(f"arrays must share a leading axis of rows, got {shapes}")
-  if not 0.0 < level < 1.0:
-    raise ValueError(f"level must be in (0, 1), got {level}")
-  if num_samples < 2:
-    raise ValueError(f"num_samples must be at least 2, got {num_samples}")
+  check_resampling(level, num_samples)
   n = lengths.pop()
   rows = [jnp.asarray(array) for array in arrays]
 

@@ -3,6 +3,7 @@
 import json
 import tempfile
 
+import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
@@ -62,6 +63,29 @@ class CrowdTest(parameterized.TestCase):
       self.assertIn(f"<h2>{heading}</h2>", page)
     self.assertIn("do not share one preference", page)
     self.assertIn("configs/rm_mixture_crowd.py", pages.next_command(result))
+
+  def test_shares_and_resolution_are_over_people(self):
+    rng = np.random.default_rng(0)
+    longer = np.repeat(rng.random(20) < 0.5, 10)
+    rows = [
+      {"prompt": f"Q{i}", "chosen": "aaa" if long else "b",
+       "rejected": "cc", "annotator": f"p{i // 10}"}
+      for i, long in enumerate(longer)
+    ]  # fmt: skip
+    over_people = run((write(*rows),))[0]
+    for row in rows:
+      del row["annotator"]
+    over_pairs = run((write(*rows),))[0]
+    wide, thin = (
+      found["splits"]["train"]["longer_wins"]["all"]
+      for found in (over_people, over_pairs)
+    )
+    self.assertEqual(wide["value"], thin["value"])
+    self.assertGreater(
+      wide["high"] - wide["low"], 2.5 * (thin["high"] - thin["low"])
+    )
+    self.assertEqual(over_people["resolution"]["people"]["n"], 20)
+    self.assertNotIn("people", over_pairs["resolution"])
 
   def test_the_control_shows_no_structure(self):
     result, page = run(("synthetic:one_taste",))

@@ -69,6 +69,19 @@ def run(config, workdir=None):
 
 
 class WinRatesTest(parameterized.TestCase):
+  def test_intervals_are_over_people_where_they_are_known(self):
+    # Each of 12 people asked 5 prompts and had all answered better, or none.
+    wins = np.repeat(np.arange(12) % 2, 5).astype(float)
+    config = dataclasses.replace(config_of(), num_resamples=300)
+    people = np.repeat(np.arange(12), 5)
+    wide = win_rates.summarise(wins, config, 2 * wins, people)
+    thin = win_rates.summarise(wins, config, 2 * wins)
+    self.assertEqual(wide["score"], thin["score"])
+    for low, high in (("low", "high"), ("gap_low", "gap_high")):
+      self.assertGreater(wide[high] - wide[low], 1.6 * (thin[high] - thin[low]))
+    prompts = run(config_of())
+    self.assertEqual(prompts["intervals_over"], "prompts")
+
   def test_by_reward_per_group(self):
     config = config_of()
     with config_reads.recorded(config) as unread:

@@ -8,6 +8,7 @@ from absl.testing import absltest, parameterized
 from jaxalign.metrics import (
   adaptive_calibration_error,
   calibration_noise_floor,
+  calibration_terms,
   expected_calibration_error,
   maximum_calibration_error,
   reliability_curve,
@@ -117,6 +118,26 @@ class CalibrationTest(parameterized.TestCase):
         fn(self.gaps, where=np.ones(3, bool))
     with self.assertRaisesRegex(ValueError, "num_samples"):
       calibration_noise_floor(self.gaps, key=jax.random.key(0), num_samples=0)
+
+
+class CalibrationTermsTest(parameterized.TestCase):
+  @parameterized.parameters(1, 7, 10)
+  def test_sums_give_the_error_of_any_repetition_of_pairs(self, num_bins):
+    with jax.enable_x64(True):
+      gaps = np.append(calibrated(200), [0.0, 40.0, -40.0])
+      rows = np.random.default_rng(1).integers(0, len(gaps), 300)
+      terms = calibration_terms(gaps, num_bins=num_bins)
+      self.assertEqual(terms.shape, (len(gaps), num_bins))
+      times = np.bincount(rows, minlength=len(gaps))
+      error = np.abs(times @ np.asarray(terms)).sum() / len(rows)
+      expected = expected_calibration_error(gaps[rows], num_bins=num_bins)
+      np.testing.assert_allclose(error, expected, atol=1e-12)
+
+  def test_errors(self):
+    with self.assertRaisesRegex(ValueError, "gaps must have 1 axes"):
+      calibration_terms(np.ones((2, 2), np.float32))
+    with self.assertRaisesRegex(ValueError, "num_bins"):
+      calibration_terms(np.ones(2, np.float32), num_bins=0)
 
 
 class NoiseFloorTest(parameterized.TestCase):

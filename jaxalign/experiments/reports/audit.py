@@ -9,6 +9,7 @@ from etils import epath
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record
 from jaxalign.data.stats import summary
+from jaxalign.experiments.reward_model import pair_scores
 from jaxalign.runtime.plots import figures, html_report
 from jaxalign.runtime.plots.html_report import (
   decimal,
@@ -202,7 +203,9 @@ def write(
     title="Data audit",
     headline=headline(result),
     sections=sections,
-    basis="95 % intervals by Wilson's score; p-values by permutation.",
+    basis="95 % intervals over people (bootstrap) where at least "
+    f"{pair_scores.MIN_PEOPLE} are named, else by Wilson's score; p-values by "
+    "permutation.",
   )
 
 
@@ -431,6 +434,7 @@ def _resolution(
     ["independent", "n", "accuracy over chance", "accuracy of two models",
      "ECE of two models"],
     rows,
-    "Two-sided tests at 5 % with power 80 %. Where the pairs of a prompt "
-    "stand or fall together, the number of prompts is what counts.",
+    "Two-sided tests at 5 % with power 80 %. Where the pairs of a prompt, or "
+    "of a person, stand or fall together, the number of prompts, or of people, "
+    "is what counts.",
   )  # fmt: skip

@@ -11,8 +11,10 @@ from jaxalign import metrics
 from jaxalign.data.records.record import Record
 from jaxalign.data.stats import duplicates, summary
 from jaxalign.data.tokenization.tokenizer import Tokenizer
+from jaxalign.experiments.reward_model import pair_scores
 
 FEW_PROMPTS = 30
+NUM_SAMPLES = 1000  # resamples of people
 
 
 def describe(
@@ -21,6 +23,7 @@ def describe(
   *,
   max_length: int,
   similarity: float,
+  seed: int,
 ) -> dict[str, Any]:
   """The numbers of one split, as JSON values.
 
@@ -29,6 +32,7 @@ def describe(
     tokenizer: counts tokens.
     max_length: of a pair in tokens.
     similarity: Jaccard similarity of word triples from which texts are near.
+    seed: of the bootstrap over people.
 
   Returns:
     What `eval.json` holds of it, beside what became of its sources.
@@ -54,10 +58,15 @@ def describe(
     "ties": sum(record.target_prob == 0.5 for record in pairs),
     "votes": votes(pairs),
     "longer_wins": {
-      name: _share(summary.longer_wins(_of_source(pairs, name)))
+      name: _share(summary.longer_wins(part), part, seed)
       for name in ("all", *(sources if len(sources) > 1 else ()))
+      for part in (_of_source(pairs, name),)
     },
-    "first_wins": _share(summary.first_wins(pairs)),
+    "first_wins": _share(
+      summary.first_wins(pairs),
+      [r for r in pairs if r.position is not None and not r.tie],
+      seed,
+    ),
     "annotators": {
       "named": len(people),
       "pairs_without": sum(record.annotator is None for record in pairs),
@@ -105,10 +114,27 @@ def _of_source(pairs: Sequence[Record], name: str) -> Sequence[Record]:
   return [r for r in pairs if name in ("all", str(r.source))]
 
 
-def _share(values: Any) -> dict[str, float | int | None]:
-  """A share with its interval; None for the share of nothing."""
-  found = summary.share(float(values.sum()), len(values))
-  return found._asdict() | ({"value": None} if not found.count else {})
+def _share(
+  values: Any, records: Sequence[Record], seed: int
+) -> dict[str, float | int | None]:
+  """A share with its interval, over people where several pairs are theirs.
+
+  None for the share of nothing.
+  """
+  found = summary.share(float(values.sum()), len(values))._asdict()
+  if not len(values):
+    return found | {"value": None}
+  people = pair_scores.clusters_of(pair_scores.annotators(records))
+  if people is not None:
+    ends = pair_scores.mean_over_people(
+      values.astype(np.float32),
+      people,
+      jax.random.key(seed),
+      num_people=int(people.max()) + 1,
+      num_samples=NUM_SAMPLES,
+    )
+    found |= {"low": float(ends.low), "high": float(ends.high)}
+  return found
 
 
 def votes(pairs: Sequence[Record]) -> dict[str, float | int] | None:
@@ -148,15 +174,19 @@ def resolution(
     seed: of simulated samples.
 
   Returns:
-    For n = all pairs and for n = distinct prompts, which is what counts where
-    the pairs of one prompt succeed or fail together; few prompts are templates
-    that say nothing of the kind and are left out.
+    For n = all pairs, for n = distinct prompts and for n = people, which is
+    what counts where the pairs of one prompt, or of one person, succeed or fail
+    together; few prompts are templates that say nothing of the kind and are
+    left out, as are few people.
   """
   prompts = len({duplicates.folded(str(record.prompt)) for record in pairs})
+  counts = {"pairs": len(pairs)}
+  if prompts >= FEW_PROMPTS:
+    counts["prompts"] = prompts
+  if pair_scores.clusters_of(pair_scores.annotators(pairs)) is not None:
+    counts["people"] = len(summary.pairs_per_annotator(pairs))
   found = {}
-  for name, number in (("pairs", len(pairs)), ("prompts", prompts)):
-    if name == "prompts" and number < FEW_PROMPTS:
-      continue
+  for name, number in counts.items():
     found[name] = {
       "n": number,
       "accuracy_over_chance": metrics.detectable_accuracy_over_chance(number),

@@ -149,8 +149,8 @@ def write(
     workdir / html_report.NAME,
     title="Reward model",
     headline=headline(result),
-    basis="95 % bootstrap intervals over pairs, one evaluation set. "
-    + html_report.ONE_SEED,
+    basis=f"95 % bootstrap intervals over {result['intervals_over']}, one "
+    f"evaluation set. {html_report.ONE_SEED}",
     sections=[*sections, *further, *_training(workdir)],
     warnings=result["warnings"],
     links=html_report.links_to(

@@ -49,7 +49,7 @@ def headline(rates: Mapping[str, Mapping[str, Any]]) -> str:
 
 def write(
   workdir: epath.Path,
-  rates: Mapping[str, Mapping[str, Any]],
+  result: html_report.Result,
   answers: Sequence[tuple[str, str, str]],
   files: Sequence[str | os.PathLike[str]],
 ) -> None:
@@ -57,10 +57,11 @@ def write(
 
   Args:
     workdir: gets the page.
-    rates: per judge and kind of prompt, as eval.json holds them.
+    result: content of eval.json.
     answers: every prompt with the answers of the first and the second file.
     files: that hold them.
   """
+  rates, over = result["rates"], result["intervals_over"]
   flat = {
     f"{name}, {kind} prompts": rate
     for name, kinds in rates.items()
@@ -71,7 +72,7 @@ def write(
     workdir / html_report.NAME,
     title="Win rates of the first file against the second",
     headline=headline(rates),
-    basis="95 % intervals over prompts, ties as half.",
+    basis=f"95 % intervals over {over}, ties as half.",
     sections=[
       html_report.Figure(
         "Score of the first file",
@@ -99,7 +100,7 @@ def write(
           for kind, rate in kinds.items()
         ],
         "The score counts ties as half, the gap is the mean difference of the "
-        "rewards; low and high are 95 % intervals over prompts.",
+        f"rewards; low and high are 95 % intervals over {over}.",
       ),
     ],
     links=html_report.links_to(

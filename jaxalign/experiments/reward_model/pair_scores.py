@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -37,14 +37,17 @@ class EvalConfig:
 SCORES = ("accuracy", "nll", "brier", "ece")
 
 
-@functools.partial(jax.jit, static_argnames=("num_bins", "num_samples"))
+@functools.partial(
+  jax.jit, static_argnames=("num_bins", "num_samples", "intervals")
+)
 def _score_gaps(
   gaps: jax.Array,
   members: jax.Array,
   key: jax.Array,
   num_bins: int,
   num_samples: int,
-) -> tuple[jax.Array, metrics.Interval, metrics.NoiseFloor]:
+  intervals: bool,
+) -> tuple[jax.Array, metrics.Interval | None, metrics.NoiseFloor]:
   """SCORES of S subsets of [N] gaps, their intervals, the ECE noise floors.
 
   All subsets ride on one resampling of the pairs, so one program serves them.
@@ -65,9 +68,11 @@ def _score_gaps(
   # Rows of `members` are drawn with their pairs, so they lead.
   of_all = jax.vmap(scores, (None, 1))
   boot_key, floor_key = jax.random.split(key)
-  interval = metrics.bootstrap_interval(
-    of_all, gaps, members.T, key=boot_key, num_samples=num_samples
-  )
+  interval = None
+  if intervals:
+    interval = metrics.bootstrap_interval(
+      of_all, gaps, members.T, key=boot_key, num_samples=num_samples
+    )
   floor = jax.lax.map(
     lambda one: metrics.calibration_noise_floor(
       gaps, key=one[1], num_bins=num_bins, num_samples=num_samples, where=one[0]
@@ -77,11 +82,119 @@ def _score_gaps(
   return of_all(gaps, members.T), interval, floor
 
 
+@functools.partial(
+  jax.jit, static_argnames=("num_people", "num_bins", "num_samples")
+)
+def _over_people(
+  gaps: jax.Array,
+  members: jax.Array,
+  people: jax.Array,
+  key: jax.Array,
+  num_people: int,
+  num_bins: int,
+  num_samples: int,
+) -> metrics.Interval:
+  """Intervals of SCORES of S subsets of [N] gaps, people drawn and not pairs.
+
+  Every score is a function of sums over pairs, so of each person's sums.
+  """
+  nll = -jax.nn.log_sigmoid(gaps)
+  each = jnp.stack(
+    [
+      jnp.ones_like(gaps),
+      (jnp.sign(gaps) + 1) / 2,
+      nll,
+      jnp.square(jax.nn.sigmoid(-gaps)),
+    ],
+    axis=1,
+  )
+  terms = metrics.calibration_terms(gaps, num_bins=num_bins)
+  rows = jnp.concatenate([each, terms], axis=1)
+  rows = jnp.where(members.T[:, :, None], rows[:, None], 0.0)  # [N, S, ...]
+
+  def scores(totals: jax.Array) -> jax.Array:
+    count = jnp.maximum(totals[:, :1], 1)
+    ece = jnp.sum(jnp.abs(totals[:, 4:]), axis=1, keepdims=True)
+    return jnp.concatenate([totals[:, 1:4], ece], axis=1) / count
+
+  return metrics.clustered_interval(
+    scores,
+    rows,
+    cluster=people,
+    num_clusters=num_people,
+    key=key,
+    num_samples=num_samples,
+  )
+
+
+@functools.partial(jax.jit, static_argnames=("num_people", "num_samples"))
+def mean_over_people(
+  values: jax.Array,
+  people: jax.Array,
+  key: jax.Array,
+  num_people: int,
+  num_samples: int,
+) -> metrics.Interval:
+  """Interval of the mean of [N] values, people drawn with all that is theirs.
+
+  Args:
+    values: float [N].
+    people: of `clusters_of`, [N].
+    key: typed PRNG key.
+    num_people: how many there are.
+    num_samples: resamples.
+
+  Returns:
+    Both ends.
+  """
+  return metrics.clustered_interval(
+    lambda total, count: total / jnp.maximum(count, 1),
+    values,
+    jnp.ones_like(values),
+    cluster=people,
+    num_clusters=num_people,
+    key=key,
+    num_samples=num_samples,
+  )
+
+
+MIN_PEOPLE = 10  # fewer do not say how people differ
+
+
+def annotators(records: Sequence[Record]) -> np.ndarray:
+  """Number of each record's annotator, -1 for none, int [N]."""
+  named = sorted({r.annotator for r in records if r.annotator is not None})
+  numbers: dict[str | None, int] = {name: k for k, name in enumerate(named)}
+  return np.array([numbers.get(record.annotator, -1) for record in records])
+
+
+def clusters_of(annotator: np.ndarray) -> np.ndarray | None:
+  """Who each pair counts as in a bootstrap over people.
+
+  Args:
+    annotator: int [N], negative for nobody.
+
+  Returns:
+    People numbered from 0, pairs of nobody as a person each, int32 [N]; None
+    where fewer than `MIN_PEOPLE` are known, or none with several pairs: then
+    pairs are drawn.
+  """
+  known = annotator >= 0
+  names, people = np.unique(annotator[known], return_inverse=True)
+  if not MIN_PEOPLE <= len(names) < known.sum():
+    return None
+  found = np.empty(len(annotator), np.int32)
+  found[known] = people
+  found[~known] = len(names) + np.arange(len(annotator) - known.sum())
+  return found
+
+
 def summarise(
   gaps: np.ndarray,
   subsets: Mapping[str, np.ndarray],
   config: EvalConfig,
   seed: int,
+  people: np.ndarray | None = None,
 ) -> dict[str, Any]:
   """All scores of subsets of the pairs, with 95 % intervals.
 
@@ -90,27 +203,43 @@ def summarise(
     subsets: row numbers by name.
     config: bins and resamples.
     seed: of resampling.
+    people: of `clusters_of`; intervals are over them, or over pairs with None.
 
   Returns:
     Per subset `num_pairs` and per score `value`, `low`, `high`; `ece` also has
     the `noise_floor` a perfectly calibrated model would show at this n: `mean`,
-    and the 5 % and 95 % quantiles `low` and `high`.
+    and the 5 % and 95 % quantiles `low` and `high`. With `people` also
+    `num_people`.
   """
   members = np.zeros((len(subsets), len(gaps)), bool)
   for row, indices in zip(members, subsets.values(), strict=True):
     row[indices] = True
+  options = {"num_bins": config.num_bins, "num_samples": config.num_samples}
   values, interval, floor = jax.device_get(
     _score_gaps(
       gaps,
       members,
       jax.random.key(seed),
-      num_bins=config.num_bins,
-      num_samples=config.num_samples,
+      intervals=people is None,
+      **options,
     )
   )
+  if people is not None:
+    interval = jax.device_get(
+      _over_people(
+        gaps,
+        members,
+        people,
+        jax.random.key(seed),
+        num_people=int(people.max()) + 1,
+        **options,
+      )
+    )
   summary: dict[str, Any] = {}
   for k, (subset, indices) in enumerate(subsets.items()):
     summary[subset] = {"num_pairs": len(indices)}
+    if people is not None:
+      summary[subset]["num_people"] = len(np.unique(people[indices]))
     for i, name in enumerate(SCORES):
       summary[subset][name] = {
         "value": float(values[k, i]),
