@@ -1,0 +1,184 @@
+"""Heads on frozen features against scipy, and people found by EM."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.optimize
+from absl.testing import absltest, parameterized
+
+from jaxalign.algorithms import linear_mixture
+from jaxalign.algorithms.linear_mixture import Comparisons, LinearMixtureConfig
+
+D, ITEMS, PAIRS = 4, 30, 15
+KEY = lambda seed=0: jax.random.key(seed)
+
+
+def sigmoid(x):
+  return 1 / (1 + np.exp(-x))
+
+
+def crowd(heads, people, seed=0):
+  """People in turn of each head, PAIRS pairs each, by Bradley-Terry."""
+  rng = np.random.default_rng(seed)
+  features = rng.normal(size=(ITEMS, heads.shape[1]))
+  user = np.repeat(np.arange(people), PAIRS)
+  sides = np.array([rng.choice(ITEMS, 2, False) for _ in user])
+  gaps = ((features[sides[:, 0]] - features[sides[:, 1]]) @ heads.T)[
+    np.arange(len(user)), user % len(heads)
+  ]
+  swap = rng.random(len(user)) > sigmoid(gaps)
+  sides[swap] = sides[swap][:, ::-1]
+  return Comparisons(jnp.asarray(features), *sides.T, user)
+
+
+def loss(head, data, shares, ridge):
+  """The float64 reference, pair by pair."""
+  total = ridge * len(data.user) / 2 * np.sum(head**2)
+  for n, share in enumerate(shares):
+    apart = data.features[data.chosen[n]] - data.features[data.rejected[n]]
+    total += share * np.logaddexp(0, -np.dot(np.asarray(apart), head))
+  return total
+
+
+class HeadsTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+    rng = np.random.default_rng(3)
+    self.data = crowd(rng.normal(size=(1, D)), 6)
+    self.shares = rng.random(len(self.data.user))
+    self.head = rng.normal(size=D)
+
+  def test_loss_equals_the_reference(self):
+    got = linear_mixture.penalised_loss(self.head, self.data, self.shares, 0.02)
+    expected = loss(self.head, self.data, self.shares, 0.02)
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+  @parameterized.parameters(4096, 1)
+  def test_heads_are_the_minimum(self, max_graph):
+    self.enter_context(
+      absltest.mock.patch.object(linear_mixture, "MAX_GRAPH", max_graph)
+    )
+    got = linear_mixture.fit_heads(
+      jnp.zeros((1, D)), self.data, self.shares[:, None], 0.02, 8
+    )[0]
+    of = functools.partial(
+      linear_mixture.penalised_loss,
+      data=self.data,
+      shares=self.shares,
+      ridge=0.02,
+    )
+    expected = scipy.optimize.minimize(
+      jax.jit(of), np.zeros(D), jac=jax.jit(jax.grad(of)), tol=1e-12
+    )
+    np.testing.assert_allclose(got, expected.x, atol=1e-6)
+
+  def test_a_step_is_newtons_and_never_raises_the_loss(self):
+    of = functools.partial(
+      linear_mixture.penalised_loss,
+      data=self.data,
+      shares=self.shares,
+      ridge=0.02,
+    )
+    step = functools.partial(
+      linear_mixture.newton_step,
+      data=self.data,
+      shares=self.shares,
+      ridge=0.02,
+    )
+    near = 0.1 * self.head
+    towards = np.linalg.solve(jax.hessian(of)(near), jax.grad(of)(near))
+    np.testing.assert_allclose(step(near), near - towards, rtol=1e-9)
+    for scale in (1.0, 30.0, 1000.0):
+      far = scale * self.head
+      self.assertLessEqual(of(step(far)), of(far))
+    end = jnp.full(D, 1e300)
+    np.testing.assert_array_equal(np.isfinite(step(end)), True)
+
+
+class FitTest(parameterized.TestCase):
+  def fit(self, data, num_users, seed=0, **changes):
+    config = LinearMixtureConfig(**{"num_components": 2} | changes)
+    return linear_mixture.fit(
+      data, num_users=num_users, config=config, key=KEY(seed)
+    )
+
+  def test_two_tastes_are_found_and_new_people_placed(self):
+    heads = 2 * np.eye(D, dtype=np.float32)[:2] * [[1], [-1.5]]
+    data = jax.tree.map(jnp.asarray, crowd(heads, 60))
+    data = data._replace(features=data.features.astype(jnp.float32))
+    found = self.fit(data, 60)
+    home = np.asarray(found.responsibilities).argmax(axis=1)
+    right = np.mean(home == np.arange(60) % 2)
+    self.assertGreaterEqual(max(right, 1 - right), 0.95)
+    np.testing.assert_allclose(found.weights, 0.5, atol=0.1)
+    # The objective does not fall, and two heads beat one.
+    rises = np.diff(np.asarray(found.objective, np.float64))
+    self.assertGreaterEqual(rises.min(), -0.01)
+    one = self.fit(data, 60, num_components=1)
+    self.assertGreater(found.objective[-1], one.objective[-1] + 20)
+    # By all of their pairs, each person is predicted by their own head.
+    probs = linear_mixture.win_probability(
+      data.gaps(found.heads), found.responsibilities, data.user
+    )
+    own = data.gaps(jnp.asarray(heads))[
+      np.arange(len(data.user)), data.user % 2
+    ]
+    self.assertGreater(np.mean((probs > 0.5) == (own > 0)), 0.85)
+
+  def test_one_component_is_the_pooled_head(self):
+    with jax.enable_x64(True):
+      data = crowd(np.ones((1, D)), 10)
+      found = self.fit(data, 10, num_components=1)
+      shares = jnp.ones((len(data.user), 1))
+      pooled = linear_mixture.fit_heads(
+        jnp.zeros((1, D)), data, shares, 0.01, 40
+      )
+    np.testing.assert_allclose(found.heads, pooled, rtol=1e-6)
+    np.testing.assert_array_equal(found.responsibilities, 1.0)
+
+  def test_order_of_pairs_and_names_of_people_do_not_matter(self):
+    with jax.enable_x64(True):
+      data = crowd(np.stack([np.ones(D), -np.ones(D)]), 12)
+      order = np.random.default_rng(5).permutation(len(data.user))
+      shuffled = data._replace(
+        chosen=data.chosen[order],
+        rejected=data.rejected[order],
+        user=data.user[order],
+      )
+      found, again = self.fit(data, 12), self.fit(shuffled, 12)
+    np.testing.assert_allclose(found.heads, again.heads, rtol=1e-6)
+    np.testing.assert_allclose(
+      found.responsibilities, again.responsibilities, atol=1e-6
+    )
+
+  def test_pairs_of_nobody_train_heads_but_make_no_person(self):
+    data = crowd(np.ones((1, D), np.float32), 10)
+    data = data._replace(features=data.features.astype(jnp.float32))
+    nobody = data._replace(user=np.where(data.user == 3, -1, data.user))
+    found = self.fit(nobody, 10)
+    np.testing.assert_allclose(
+      found.responsibilities[3], found.weights, rtol=1e-5
+    )
+    one = [self.fit(d, 10, num_components=1).heads for d in (data, nobody)]
+    np.testing.assert_allclose(*one, rtol=1e-5)
+
+  def test_errors(self):
+    data = crowd(np.ones((1, D), np.float32), 3)
+    with self.assertRaisesRegex(ValueError, "user .*rejected|rejected .*user"):
+      self.fit(data._replace(user=data.user[1:]), 3)
+    with self.assertRaisesRegex(TypeError, "user must be integer"):
+      self.fit(data._replace(user=data.user.astype(np.float32)), 3)
+    with self.assertRaisesRegex(ValueError, "num_users must be >= num_comp"):
+      self.fit(data, 1)
+    for name in ("num_components", "num_rounds", "newton_steps", "restarts"):
+      with self.assertRaisesRegex(ValueError, f"{name} must be >= 1, got 0"):
+        LinearMixtureConfig(**{"num_components": 2, name: 0})
+    with self.assertRaisesRegex(ValueError, "ridge must be > 0"):
+      LinearMixtureConfig(2, ridge=0.0)
+
+
+if __name__ == "__main__":
+  absltest.main()
