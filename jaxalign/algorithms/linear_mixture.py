@@ -26,14 +26,12 @@ class LinearMixtureConfig:
 
   Attributes:
     num_components: K, the latent groups; 1 for a single pooled head.
-    ridge: of each head's squared norm, in units of a pair's loss.
     num_rounds: of E-step and M-step.
     newton_steps: of an M-step; the first fit takes four times as many.
     restarts: random first assignments; the most likely one is kept.
   """
 
   num_components: int
-  ridge: float = 0.01
   num_rounds: int = 20
   newton_steps: int = 3
   restarts: int = 4
@@ -43,8 +41,6 @@ class LinearMixtureConfig:
     for name in ("num_components", "num_rounds", "newton_steps", "restarts"):
       if self.__dict__[name] < 1:
         raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
-    if not self.ridge > 0:
-      raise ValueError(f"ridge must be > 0, got {self.ridge}")
 
 
 class LinearMixture(NamedTuple):
@@ -86,24 +82,24 @@ class Comparisons(NamedTuple):
 
 
 def penalised_loss(
-  head: jax.Array, data: Comparisons, shares: jax.Array, ridge: jax.Array
+  head: jax.Array, data: Comparisons, shares: jax.Array, penalty: jax.Array
 ) -> jax.Array:
   """What an M-step minimises for one head, in nats.
 
-    Σ_n γ_n log(1 + exp(−w·(φ_chosen − φ_rejected))) + ridge N / 2 · |w|²
+    Σ_n γ_n log(1 + exp(−w·(φ_chosen − φ_rejected))) + penalty / 2 · |w|²
 
   Args:
     head: w, [D].
     data: the pairs.
     shares: γ, how far each pair's person belongs to the head, [N].
-    ridge: penalty per pair.
+    penalty: of the squared norm of a head.
 
   Returns:
     A scalar, shape [...] = [].
   """
   gaps = data.gaps(head[None])[:, 0]
-  penalty = ridge * len(gaps) / 2 * jnp.sum(head * head)
-  return jnp.sum(shares * jax.nn.softplus(-gaps)) + penalty
+  lost = jnp.sum(shares * jax.nn.softplus(-gaps))
+  return lost + penalty / 2 * jnp.sum(head * head)
 
 
 def _between(data: Comparisons, values: jax.Array) -> jax.Array:
@@ -135,7 +131,7 @@ def _hessian(data: Comparisons, values: jax.Array) -> jax.Array:
 
 
 def newton_step(
-  head: jax.Array, data: Comparisons, shares: jax.Array, ridge: jax.Array
+  head: jax.Array, data: Comparisons, shares: jax.Array, penalty: jax.Array
 ) -> jax.Array:
   """One damped Newton step on `penalised_loss`, which it never raises.
 
@@ -143,13 +139,12 @@ def newton_step(
     head: [D].
     data: the pairs.
     shares: [N].
-    ridge: penalty per pair.
+    penalty: of the squared norm of a head.
 
   Returns:
     The next head, [D].
   """
   miss = jax.nn.sigmoid(-data.gaps(head[None])[:, 0])
-  penalty = ridge * len(miss)
   gradient = penalty * head - _between(data, shares * miss)
   hessian = _hessian(data, shares * miss * (1 - miss))
   hessian = hessian + penalty * jnp.eye(len(head), dtype=head.dtype)
@@ -157,7 +152,7 @@ def newton_step(
   sizes = jnp.asarray((*STEP_SIZES, 0.0), head.dtype)
   tried = head[None] - sizes[:, None] * towards[None]
   costs = jax.vmap(penalised_loss, (0, None, None, None))(
-    tried, data, shares, ridge
+    tried, data, shares, penalty
   )
   return tried[jnp.argmin(jnp.where(jnp.isnan(costs), jnp.inf, costs))]
 
@@ -166,7 +161,7 @@ def fit_heads(
   heads: jax.Array,
   data: Comparisons,
   shares: jax.Array,
-  ridge: jax.Array,
+  penalty: jax.Array,
   num_steps: int,
 ) -> jax.Array:
   """The M-step: every head on the pairs of its people.
@@ -175,7 +170,7 @@ def fit_heads(
     heads: to begin with, [K, D].
     data: the pairs.
     shares: [N, K].
-    ridge: penalty per pair.
+    penalty: of the squared norm of a head.
     num_steps: Newton steps.
 
   Returns:
@@ -184,7 +179,7 @@ def fit_heads(
 
   def of_head(one: tuple[jax.Array, jax.Array]) -> jax.Array:
     head, share = one
-    step = lambda _, head: newton_step(head, data, share, ridge)
+    step = lambda _, head: newton_step(head, data, share, penalty)
     fitted: jax.Array = jax.lax.fori_loop(0, num_steps, step, head)
     return fitted
 
@@ -208,7 +203,9 @@ def fit(
   *,
   num_users: int,
   config: LinearMixtureConfig,
+  ridge: jax.Array | float,
   key: jax.Array,
+  where: jax.Array | None = None,
 ) -> LinearMixture:
   """Fits K heads and the people behind them by expectation maximisation.
 
@@ -219,8 +216,10 @@ def fit(
   Args:
     data: the pairs; those of nobody count for every head by its weight.
     num_users: U, a Python int.
-    config: K, penalty and rounds.
+    config: K and rounds.
+    ridge: penalty of a head's squared norm per counted pair, > 0.
     key: typed PRNG key, consumed.
+    where: bool [N], True counts, all by default.
 
   Returns:
     The mixture. A person without pairs has its weights as responsibilities.
@@ -231,7 +230,13 @@ def fit(
   """
   data = _checked(data)
   kind = data.features.dtype
-  ridge = jnp.asarray(config.ridge, kind)
+  if where is None:
+    where = jnp.ones(len(data.user), jnp.bool_)
+  checks.boolean(where=where)
+  checks.same_shape(user=data.user, where=where)
+  counted = where.astype(kind)[:, None]
+  data = data._replace(user=jnp.where(where, data.user, -1))
+  penalty = jnp.asarray(ridge, kind) * jnp.sum(counted)
   components = config.num_components
   em = mixture.MixtureConfig(
     name="mixture",
@@ -242,8 +247,8 @@ def fit(
   pooled = fit_heads(
     jnp.zeros((1, data.features.shape[1]), kind),
     data,
-    jnp.ones((len(data.user), 1), kind),
-    ridge,
+    counted,
+    penalty,
     4 * config.newton_steps,
   )
   known = ((data.user >= 0) & (data.user < num_users))[:, None]
@@ -253,8 +258,8 @@ def fit(
   ) -> tuple[tuple[jax.Array, mixture.Membership], jax.Array]:
     heads, old = carry
     rows = old.responsibilities[jnp.clip(data.user, 0, num_users - 1)]
-    shares = jnp.where(known, rows, old.weights[None])
-    heads = fit_heads(heads, data, shares, ridge, config.newton_steps)
+    shares = counted * jnp.where(known, rows, old.weights[None])
+    heads = fit_heads(heads, data, shares, penalty, config.newton_steps)
     new, _scalars = mixture_em.expectation(
       data.gaps(heads),
       user=data.user,
@@ -262,8 +267,8 @@ def fit(
       config=em,
       reseed=False,
     )
-    penalty = ridge * len(data.user) / 2 * jnp.sum(heads * heads)
-    return (heads, new), new.log_likelihood - penalty
+    objective = new.log_likelihood - penalty / 2 * jnp.sum(heads * heads)
+    return (heads, new), objective
 
   def start(start_key: jax.Array) -> LinearMixture:
     # People in equal parts at random, not quite sure.
