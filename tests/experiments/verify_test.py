@@ -19,6 +19,7 @@ from etils import epath
 from jaxalign import models
 from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import verify
+from jaxalign.experiments.reports import parity
 from jaxalign.models import attention
 from tests import checkout
 from tests.models.hf import families_test
@@ -86,6 +87,21 @@ class VerifyTest(parameterized.TestCase):
     )
     checks = self.compare()
     self.assertIn("round trip", checks)
+    self.assertEmpty([c for c in checks.values() if not c.passed])
+
+  def test_large_logits_are_compared_at_their_own_scale(self):
+    config = families_test.tiny(
+      "llama", vocab_size=259, max_positions=256, pad_id=256
+    )
+    _, params = start(config)
+    params["final_norm"]["scale"] = 3000 * params["final_norm"]["scale"]
+    models.save_pretrained(self.folder, params, config)
+    with mock.patch.object(
+      parity, "relative_gap", lambda a, b: parity.largest_gap(a, b)
+    ):
+      absolute = self.compare(round_trip=False)
+    checks = self.compare(round_trip=False)
+    self.assertFalse(absolute["logits"].passed)
     self.assertEmpty([c for c in checks.values() if not c.passed])
 
   def test_other_weights_fail(self):

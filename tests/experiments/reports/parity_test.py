@@ -30,6 +30,16 @@ class ComparisonTest(absltest.TestCase):
       check = parity.Check("x", gap(np.array([value]), np.zeros(1)), 1.0)
       self.assertEqual(check.passed, passed)
 
+  def test_a_gap_relative_to_a_reference(self):
+    gap = parity.relative_gap
+    self.assertAlmostEqual(gap(np.array([9.0, 1.5]), np.array([10.0, 1])), 0.1)
+    self.assertAlmostEqual(gap(np.array([-9.0]), np.array([-10.0])), 0.1)
+    self.assertEqual(gap(np.zeros(2), np.zeros(2)), 0.0)
+    self.assertEqual(gap(np.ones(2), np.zeros(2)), np.inf)
+    self.assertEqual(gap(np.ones(2), np.ones(3)), np.inf)
+    self.assertTrue(np.isnan(gap(np.array([np.nan]), np.ones(1))))
+    self.assertTrue(np.isnan(gap(np.ones(1), np.array([np.nan]))))
+
 
 if __name__ == "__main__":
   absltest.main()
