@@ -6,8 +6,8 @@ r"""Does a local checkpoint compute here what it computes in torch?
 Compares logits or scores, hidden states, every side of padding, batch mates,
 the way to disk and back, and the tokenizer; prints a table, writes verify.json,
 and ends with exit status 1 unless everything passes. Needs torch, which
-`pip install -e ".[parity]"` brings. Differences are shares of the largest value,
-as float32 rounds. `:smoke` takes fewer and shorter rows.
+`pip install -e ".[parity]"` brings. Limits are shares of the largest value.
+`:smoke` takes fewer and shorter rows.
 
 Measured: whatever it is given.
 """

@@ -181,7 +181,7 @@ def _round_trip(params: Any, network: DecoderConfig) -> float:
     # A reward model is not saved without one; it is no parameter.
     network = dataclasses.replace(network, pad_id=0)
   with tempfile.TemporaryDirectory() as folder:
-    weights.save_pretrained(folder, params, network)
+    weights.save_own(folder, params, network)
     again = weights.load_params(folder, weights.load_config(folder))
   gaps = jax.tree.map(
     lambda a, b: parity.largest_gap(np.asarray(a), np.asarray(b)),

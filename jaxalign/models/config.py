@@ -13,6 +13,7 @@ POSITIONS = ("rotary", "learned")
 ROPE_KINDS = ("linear", "llama3", "yarn", "dynamic")
 ATTENTIONS = ("dense", "fused", "splash")
 REMATS = ("none", "dots", "full")
+POOLINGS = ("last", "mean")
 DTYPES = ("bfloat16", "float32", "float64")
 PARAM_DTYPES = ("float32", "float64")
 
@@ -114,6 +115,8 @@ class DecoderConfig:
       is kept) or "full" (all but each layer's input).
     unroll: layers per iteration of the layer scan.
     num_outputs: rewards per sequence; None for a language model.
+    pooling: where a reward model reads a text: "last" attended token, or the
+      "mean" over the tokens of the response.
     value_head: a language model also gives a value per token.
     num_values: numbers that a value head gives per token; 1 without one.
     pad_id: padding token, None if there is none. Never read by the model, which
@@ -158,6 +161,7 @@ class DecoderConfig:
   remat: str = "none"
   unroll: int = 1
   num_outputs: int | None = None
+  pooling: str = "last"
   value_head: bool = False
   num_values: int = 1
   pad_id: int | None = None
@@ -227,6 +231,7 @@ class DecoderConfig:
     checks.one_of(POSITIONS, positions=self.positions)
     checks.one_of(ATTENTIONS, attention=self.attention)
     checks.one_of(REMATS, remat=self.remat)
+    checks.one_of(POOLINGS, pooling=self.pooling)
     checks.one_of(DTYPES, dtype=self.dtype)
     checks.one_of(PARAM_DTYPES, param_dtype=self.param_dtype)
 
@@ -265,6 +270,11 @@ class DecoderConfig:
       raise ValueError(
         "value_head belongs to a language model: num_outputs must be None, got "
         f"{self.num_outputs}"
+      )
+    if self.num_outputs is None and self.pooling != "last":
+      raise ValueError(
+        "pooling belongs to a reward model: it must be 'last' where "
+        f"num_outputs is None, got {self.pooling!r}"
       )
     if self.num_values > 1 and not self.value_head:
       raise ValueError(f"num_values={self.num_values} needs value_head")

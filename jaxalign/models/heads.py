@@ -55,10 +55,12 @@ class Model(NamedTuple):
     init: `(key, tokens [B, T], mask [B, T]) -> params`; only the shapes of
       tokens and mask are used.
     apply: `(params, tokens [B, T] int, mask [B, T] bool, *, dropout_keys=None,
-      segment_ids=None) -> RewardOutput | LanguageOutput`, not jitted;
-      `dropout_keys` are typed keys [B], one per row, and `segment_ids` int
-      [B, T] tell texts apart that are packed into one row, as if each had a row
-      of its own.
+      segment_ids=None, response=None) -> RewardOutput | LanguageOutput`, not
+      jitted; `dropout_keys` are typed keys [B], one per row, and `segment_ids`
+      int [B, T] tell texts apart that are packed into one row, as if each had a
+      row of its own. `response`, bool [B, T], marks the tokens of the response:
+      a reward model with `pooling="mean"` must be given it, others never read
+      it.
     axes: the tree of params with a tuple of logical axis names, one per array
       dimension, in place of each array.
   """
@@ -76,6 +78,29 @@ def last_attended(mask: jax.Array) -> jax.Array:
   """
   steps = jnp.arange(mask.shape[-1], dtype=jnp.int32)
   return jnp.max(jnp.where(mask, steps[None], 0), axis=-1)
+
+
+def masked_mean(
+  states: jax.Array, mask: jax.Array, response: jax.Array | None
+) -> jax.Array:
+  """Mean over the attended tokens of the response, [B, D].
+
+  Args:
+    states: of each token, [B, T, D].
+    mask: True where a token is attended, bool [B, T].
+    response: True on tokens of the response, bool [B, T]; None for all. A row
+      without any is read over all its attended tokens.
+  """
+  read = mask if response is None else mask & response
+  read = jnp.where(jnp.any(read, axis=-1, keepdims=True), read, mask)
+  share = read.astype(states.dtype)
+  share = share / jnp.maximum(jnp.sum(share, axis=-1, keepdims=True), 1)
+  return jnp.einsum(
+    "bt,btd->bd",
+    share,
+    jnp.where(read[..., None], states, 0.0),
+    precision=jax.lax.Precision.HIGHEST,
+  )
 
 
 class Head(nn.Module):
@@ -103,7 +128,7 @@ class Head(nn.Module):
 
 
 class RewardNetwork(decoder.Decoder):
-  """The decoder read by a linear head at the last attended token."""
+  """The decoder read by a linear head: at one token, or over the response."""
 
   def setup(self) -> None:
     """Adds the head."""
@@ -119,6 +144,7 @@ class RewardNetwork(decoder.Decoder):
     mask: jax.Array,
     dropout_keys: jax.Array | None = None,
     segment_ids: jax.Array | None = None,
+    response: jax.Array | None = None,
   ) -> RewardOutput:
     """Rewards of tokens [B, T]."""
     if segment_ids is not None:
@@ -127,10 +153,13 @@ class RewardNetwork(decoder.Decoder):
         "token: give each text a row of its own"
       )
     residual = self.residual(tokens, mask, dropout_keys)
-    # Pooled before the norm, which would otherwise run over every token.
-    at = last_attended(mask)[:, None, None]
-    pooled = jnp.take_along_axis(residual, at, axis=1)[:, 0]
-    features = self.final_norm(pooled)
+    if self.config.pooling == "mean":
+      features = masked_mean(self.final_norm(residual), mask, response)
+    else:
+      # Pooled before the norm, which would otherwise run over every token.
+      at = last_attended(mask)[:, None, None]
+      pooled = jnp.take_along_axis(residual, at, axis=1)[:, 0]
+      features = self.final_norm(pooled)
     features = jnp.where(jnp.any(mask, axis=-1)[:, None], features, 0.0)
     return RewardOutput(self.score(features), features)
 
@@ -153,8 +182,10 @@ class LanguageNetwork(decoder.Decoder):
     mask: jax.Array,
     dropout_keys: jax.Array | None = None,
     segment_ids: jax.Array | None = None,
+    response: jax.Array | None = None,
   ) -> LanguageOutput:
     """Next-token logits of tokens [B, T]."""
+    del response
     residual = self.residual(tokens, mask, dropout_keys, segment_ids)
     hidden = self.final_norm(residual)
     tied = self.config.tie_embeddings
@@ -186,9 +217,20 @@ def _model(network: nn.Module) -> Model:
     *,
     dropout_keys: jax.Array | None = None,
     segment_ids: jax.Array | None = None,
+    response: jax.Array | None = None,
   ) -> Any:
+    if network.config.pooling == "mean" and response is None:
+      raise ValueError(
+        "response must mark the tokens that pooling='mean' is the mean of, got "
+        "None"
+      )
+    if response is not None:
+      checks.boolean(response=response)
+      checks.same_shape(tokens=tokens, response=response)
     variables = {"params": params}
-    return network.apply(variables, tokens, mask, dropout_keys, segment_ids)
+    return network.apply(
+      variables, tokens, mask, dropout_keys, segment_ids, response
+    )
 
   shape = (1, 1)
   boxed = jax.eval_shape(
@@ -214,7 +256,7 @@ def reward_model(config: DecoderConfig) -> Model:
 
   Returns:
     `init`, `apply` and the logical axes of the parameters. Rewards are read at
-    the last attended token, so padding of any kind never changes them.
+    attended tokens, so padding of any kind never changes them.
 
   Raises:
     ValueError: `num_outputs` is None.

@@ -85,6 +85,57 @@ class RewardTest(parameterized.TestCase):
     for grad in jax.tree.leaves(grads):
       self.assertEqual(np.abs(grad).max(), 0)
 
+  @parameterized.parameters(REWARD, dataclasses.replace(GPT2, num_outputs=3))
+  def test_the_mean_is_over_the_response(self, config):
+    _, params = start(config)
+    model = models.reward_model(dataclasses.replace(config, pooling="mean"))
+    apply = jax.jit(model.apply)
+    # The mean of what a model that reads the last token reads of each prefix.
+    last = jax.jit(models.reward_model(config).apply)
+    begins = (3, 0, 0, 0, 5)
+    wanted = []
+    for text, begin in zip(TEXTS, begins, strict=True):
+      prefixes = [text[: i + 1] for i in range(begin, len(text))]
+      found = last(params, *layout(prefixes, "right", 12)).features
+      wanted.append(np.asarray(found, np.float64).mean(0))
+    for padding in ("right", "left", "both"):
+      tokens, mask = layout(TEXTS, padding, 12)
+      place = np.cumsum(mask, axis=1) - 1
+      response = place >= np.array(begins)[:, None]  # also under the mask
+      out = apply(params, tokens, mask, response=response)
+      np.testing.assert_allclose(out.features, wanted, atol=1e-5)
+      np.testing.assert_allclose(
+        out.rewards, out.features @ params["score"]["kernel"], atol=1e-5
+      )
+    none = apply(params, tokens, mask, response=np.zeros_like(mask))
+    whole = apply(params, tokens, mask, response=mask)
+    np.testing.assert_array_equal(none.rewards, whole.rewards)
+
+    def loss(params):
+      out = model.apply(params, tokens, mask & False, response=response)
+      return jnp.sum(jnp.cos(out.rewards))
+
+    for grad in jax.tree.leaves(jax.jit(jax.grad(loss))(params)):
+      self.assertEqual(np.abs(grad).max(), 0)
+
+  def test_a_mean_must_be_told_its_tokens(self):
+    model, params = start(dataclasses.replace(REWARD, pooling="mean"))
+    inputs = layout(TEXTS, "right", 7)
+    with self.assertRaisesRegex(ValueError, "response must mark the tokens"):
+      model.apply(params, *inputs)
+    with self.assertRaisesRegex(TypeError, "response must be bool"):
+      model.apply(params, *inputs, response=np.ones((5, 7), np.int32))
+    with self.assertRaisesRegex(ValueError, "shapes must be equal"):
+      model.apply(params, *inputs, response=np.ones((5, 6), bool))
+    with self.assertRaisesRegex(
+      ValueError, "pooling must be one of last, mean"
+    ):
+      dataclasses.replace(REWARD, pooling="max")
+    with self.assertRaisesRegex(
+      ValueError, "pooling belongs to a reward model"
+    ):
+      dataclasses.replace(LLAMA, pooling="mean")
+
   def test_rewards_are_features_times_the_head(self):
     model, params = start(REWARD)
     inputs = layout(TEXTS, "right", 7)

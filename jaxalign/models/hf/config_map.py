@@ -14,6 +14,21 @@ from jaxalign.models.hf.gpt import GPT2, NEOX, OPT
 from jaxalign.models.hf.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from jaxalign.ops import checks
 
+# In front of the `model_type` of a model that transformers has no class for, so
+# that it refuses the folder instead of reading it in another way.
+OWN = "jaxalign_"
+
+
+def beyond_transformers(config: DecoderConfig) -> str | None:
+  """What transformers cannot express of a config, in words; None for nothing.
+
+  Args:
+    config: any config.
+  """
+  if config.pooling != "last":
+    return f"pooling={config.pooling!r}"
+  return None
+
 
 def family_of(config: DecoderConfig) -> Family:
   """The family that a config names.
@@ -128,6 +143,8 @@ def from_json(
       network would not be ours; the error names it.
   """
   model_type = theirs.get("model_type")
+  if isinstance(model_type, str):
+    model_type = model_type.removeprefix(OWN)
   if model_type not in tuple(FAMILIES):
     raise ValueError(
       f"{where}: model_type must be one of {', '.join(FAMILIES)}, got "
@@ -167,15 +184,17 @@ def to_json(config: DecoderConfig) -> dict[str, Any]:
     config: of a known family.
 
   Returns:
-    A dict to be dumped.
+    A dict to be dumped. What transformers cannot express it is told by a
+    `model_type` that it does not know.
 
   Raises:
     ValueError: the family cannot express the config, or a reward model has no
       `pad_id`, by which transformers finds a sequence's last token.
   """
   family = family_of(config)
+  own = OWN if beyond_transformers(config) else ""
   theirs: dict[str, Any] = {
-    "model_type": family.model_type,
+    "model_type": f"{own}{family.model_type}",
     "architectures": [architecture(config)],
     "dtype": config.param_dtype,
     "torch_dtype": config.param_dtype,

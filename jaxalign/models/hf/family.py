@@ -198,4 +198,5 @@ COMMON_FIELDS = (
   Field("eos_token_id", ("eos_id",), None),
   Field("value_head", ("value_head",), False, optional=True),
   Field("num_values", ("num_values",), 1, optional=True),
+  Field("pooling", ("pooling",), "last", optional=True),
 )

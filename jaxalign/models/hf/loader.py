@@ -13,6 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import config_map, param_map
+from jaxalign.models.hf.family import Family
 from jaxalign.models.hf.safetensor_files import TensorFiles
 
 CHUNK_BYTES = 8 * 2**20
@@ -27,6 +28,7 @@ def match_tensors(
   path: str | os.PathLike[str],
   *,
   may_draw: bool,
+  cut: bool = False,
 ) -> dict[str, str]:
   """Finds every tensor and accounts for every tensor that is there.
 
@@ -36,6 +38,7 @@ def match_tensors(
     config: what they belong to.
     path: the folder, for errors.
     may_draw: whether a score or value head may be missing.
+    cut: whether layers above those of the config may be left over.
 
   Returns:
     Full name -> name in the files.
@@ -69,6 +72,8 @@ def match_tensors(
     left -= {head}
     if config.num_outputs is None:
       _check_tied(files, head, names[parts["embed/tokens"].row.theirs])
+  if cut:
+    left = {name for name in left if not _is_above(name, family, config)}
   for name in sorted(left):
     if not re.fullmatch(family.ignored_tensors, name):
       raise ValueError(
@@ -76,6 +81,22 @@ def match_tensors(
         f"{config_map.architecture(config)} with this config.json"
       )
   return names
+
+
+def _is_above(name: str, family: Family, config: DecoderConfig) -> bool:
+  """Whether a tensor is of a layer that the config does not have."""
+  for row in family.tensors:
+    if "{layer}" not in row.theirs:
+      continue
+    before, after = row.theirs.removeprefix(family.prefix).split("{layer}")
+    found = re.fullmatch(
+      rf"({re.escape(family.prefix)})?{re.escape(before)}(\d+)"
+      rf"{re.escape(after)}",
+      name,
+    )
+    if found and int(found[2]) >= config.num_layers:
+      return True
+  return False
 
 
 def _check_tied(files: TensorFiles, head: str, embedding: str) -> None:

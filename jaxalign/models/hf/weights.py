@@ -27,7 +27,7 @@ from jaxalign.models.hf.safetensor_files import (
 SCORE = "score.weight"
 
 Path = str | os.PathLike[str]
-Apply = Callable[[heads.Params, jax.Array, jax.Array], jax.Array]
+Apply = Callable[..., jax.Array]
 
 
 def load_config(path: Path) -> DecoderConfig:
@@ -56,6 +56,7 @@ def load_params(
   *,
   key: jax.Array | None = None,
   shardings: Any = None,
+  cut: bool = False,
 ) -> heads.Params:
   """The parameters of a Hugging Face folder, in our layout.
 
@@ -71,6 +72,8 @@ def load_params(
       drawn; None makes that an error.
     shardings: tree of params with a sharding in place of each array; None puts
       everything on the default device.
+    cut: whether the folder may hold more layers than the config: those above
+      stay in the file.
 
   Returns:
     Nested dict of arrays.
@@ -85,7 +88,7 @@ def load_params(
   parts = param_map.parts(config)
   files = TensorFiles(path)
   names = loader.match_tensors(
-    files, parts, config, path, may_draw=key is not None
+    files, parts, config, path, may_draw=key is not None, cut=cut
   )
   files.check()
   shapes = param_map.abstract_params(config)
@@ -140,8 +143,9 @@ def load_reward_model(
 
   Returns:
     `(apply, params, config)`; `apply(params, tokens [B, T] int, mask [B, T]
-    bool) -> rewards [B, num_outputs]`, float32 or wider, read at the last
-    attended token, is pure and not jitted. `config` is hashable.
+    bool, response=None) -> rewards [B, num_outputs]`, float32 or wider, is pure
+    and not jitted; `response`, bool [B, T], marks what `pooling="mean"` is the
+    mean of. `config` is hashable.
 
   Raises:
     FileNotFoundError, ValueError: as `load_config` and `load_params`, and a
@@ -172,8 +176,31 @@ def save_pretrained(
     config: what they belong to, of a known family.
 
   Raises:
-    ValueError: params do not fit the config, the family cannot express it, or
-      a reward model has no `pad_id`.
+    ValueError: params do not fit the config, the family or transformers cannot
+      express it, or a reward model has no `pad_id`.
+  """
+  beyond = config_map.beyond_transformers(config)
+  if beyond:
+    raise ValueError(
+      f"transformers has no reward model with {beyond}; hf.weights.save_own "
+      "writes a folder that jaxalign alone reads"
+    )
+  save_own(path, params, config)
+
+
+def save_own(path: Path, params: heads.Params, config: DecoderConfig) -> None:
+  """Writes a folder that `load_params` reads, of any model.
+
+  Where transformers can express the model it is that of `save_pretrained`, else
+  one that transformers refuses.
+
+  Args:
+    path: as there.
+    params: as there.
+    config: as there.
+
+  Raises:
+    ValueError: as there, but for what transformers alone cannot express.
   """
   theirs = config_map.to_json(config)
   parts = param_map.parts(config)
@@ -217,7 +244,9 @@ def _logits(config: DecoderConfig) -> Apply:
 @functools.cache
 def _rewards(config: DecoderConfig) -> Apply:
   model = heads.reward_model(config)
-  return lambda params, tokens, mask: model.apply(params, tokens, mask).rewards
+  return lambda params, tokens, mask, response=None: (
+    model.apply(params, tokens, mask, response=response).rewards
+  )
 
 
 def _typed(config: DecoderConfig, dtype: str) -> DecoderConfig:

@@ -110,7 +110,7 @@ def save(
   path.mkdir(parents=True, exist_ok=True)
   (path / DESCRIPTION).unlink(missing_ok=True)
   with filesystem.filled(path) as folder:
-    weights.save_pretrained(folder, params, network)
+    weights.save_own(folder, params, network)
     tokenizer.save(folder)
   content = json.dumps(
     dataclasses.asdict(description)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
+import transformers
 from absl.testing import absltest, parameterized
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -171,6 +172,35 @@ class FolderTest(parameterized.TestCase):
     np.testing.assert_array_equal(loaded["score"]["kernel"], drawn["kernel"])
     with self.assertRaisesRegex(ValueError, "score.weight is missing"):
       models.load_reward_model(self.folder)
+
+  def test_layers_above_those_asked_for_stay_in_the_file(self):
+    params = self.save()
+    config = dataclasses.replace(LLAMA, num_layers=1)
+    self.assert_refused("does not belong to a LlamaForCausalLM", config=config)
+    cut = models.load_params(self.folder, config, cut=True)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_array_equal(a, b[:1]),
+      cut["layers"],
+      params["layers"],
+    )
+
+  def test_a_mean_over_the_response_is_not_for_transformers(self):
+    config = dataclasses.replace(LLAMA, num_outputs=3, pooling="mean", pad_id=0)
+    params = numbered(config)
+    with self.assertRaisesRegex(
+      ValueError, "transformers has no reward model with pooling='mean'"
+    ):
+      models.save_pretrained(self.folder, params, config)
+    self.assertEmpty(list(self.folder.iterdir()))
+    weights.save_own(self.folder, params, config)
+    self.assertEqual(models.load_config(self.folder), config)
+    apply, loaded, _ = models.load_reward_model(self.folder)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    with self.assertRaisesRegex(ValueError, "response must mark"):
+      apply(loaded, TOKENS, MASK)
+    self.assertEqual(apply(loaded, TOKENS, MASK, MASK).shape, (len(MASK), 3))
+    with self.assertRaisesRegex(ValueError, "jaxalign_llama"):
+      transformers.AutoConfig.from_pretrained(self.folder)
 
   def test_compute_dtype_leaves_parameters_wide(self):
     self.save(dataclasses.replace(LLAMA, num_outputs=2, pad_id=0))

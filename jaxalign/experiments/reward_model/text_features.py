@@ -1,0 +1,339 @@
+"""Text features of a frozen backbone: each unique text passed once, and kept.
+
+What a reward head reads of a text depends on the backbone alone, so it is
+computed once and lies in a file that any number of heads, seeds and recipes
+read. The file is named by a fingerprint of the weights and of how they are
+read; a row in it by the ids of its text.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+from jaxalign.data.batching import token_store
+from jaxalign.data.records import fingerprints
+from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization import tokenizer_files
+from jaxalign.models import activations, heads
+from jaxalign.models.config import DecoderConfig
+from jaxalign.models.hf import weights
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.io import feature_store, filesystem, progress_bar
+from jaxalign.runtime.reward_sources import bucket_lengths
+from jaxalign.runtime.reward_sources import model as model_rewards
+
+log = logging.getLogger("jaxalign")
+
+VERSION = 1  # of what the numbers are; a change makes files anew
+BUCKETS = (32, 64, 128, 256, 512, 1024, 2048)
+
+
+class Backbone(NamedTuple):
+  """A frozen backbone and how it is read.
+
+  Attributes:
+    network: its description, cut to the layers that are read.
+    folder: of its weights, on this machine.
+    about: what decides the features of a text, as values of JSON.
+  """
+
+  network: DecoderConfig
+  folder: str
+  about: dict[str, Any]
+
+  @property
+  def fingerprint(self) -> str:
+    """Of weights, layer, pooling and compute type; 16 hexadecimal digits."""
+    text = repr(sorted(self.about.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Features(NamedTuple):
+  """Features of N texts.
+
+  Attributes:
+    values: of all texts in the file, mapped from it, float32 [n, D].
+    rows: where each text's are among them, int64 [N].
+    fingerprint: of the backbone and of how it is read.
+  """
+
+  values: np.ndarray
+  rows: np.ndarray
+  fingerprint: str
+
+  def array(self) -> np.ndarray:
+    """The features in the order of the texts, a copy, float32 [N, D]."""
+    return np.asarray(self.values[self.rows])
+
+
+def open_backbone(
+  folder: str,
+  *,
+  layer: int | None = None,
+  pooling: str = "last",
+  dtype: str = "float32",
+) -> Backbone:
+  """A folder in Hugging Face layout, to be read at a layer.
+
+  Args:
+    folder: of a language model or a reward model.
+    layer: blocks that a text goes through, 1 to all of them, before the final
+      norm; None for all.
+    pooling: "last" token or "mean" over the response.
+    dtype: compute type of the matrix products.
+
+  Returns:
+    The backbone; no parameter is read yet.
+
+  Raises:
+    ValueError: the model has no such layer.
+  """
+  local = filesystem.fetched(folder)
+  loaded = weights.load_config(local)
+  if layer is not None and not 1 <= layer <= loaded.num_layers:
+    raise ValueError(
+      f"layer must be in [1, {loaded.num_layers}], the layers of {folder}, or "
+      f"None for the last, got {layer}"
+    )
+  network = dataclasses.replace(
+    loaded,
+    num_layers=layer or loaded.num_layers,
+    num_outputs=loaded.num_outputs or 1,
+    value_head=False,
+    num_values=1,
+    pooling=pooling,
+    dtype=dtype,
+    dropout=0.0,
+  )
+  about = {
+    "version": VERSION,
+    "weights": fingerprints.of_folder(local, fingerprints.WEIGHTS),
+    "layer": network.num_layers,
+    "pooling": pooling,
+    "dtype": dtype,
+  }
+  return Backbone(network, os.fspath(local), about)
+
+
+def of_texts(
+  folder: str,
+  texts: Sequence[str | tuple[str, str]],
+  *,
+  cache: str,
+  layer: int | None = None,
+  pooling: str = "last",
+  dtype: str = "float32",
+  max_length: int = 512,
+  batch_size: int = 16,
+  buckets: Sequence[int] = BUCKETS,
+  mesh: jax.sharding.Mesh | None = None,
+) -> Features:
+  """Features of texts by a model's folder, from the cache where they are there.
+
+  Args:
+    folder: of a language model or a reward model, with its tokenizer.
+    texts: responses alone, or (prompt, response); equal ones are passed once.
+    cache: folder for files of features, which any number of calls share.
+    layer: see `open_backbone`.
+    pooling: see `open_backbone`.
+    dtype: see `open_backbone`.
+    max_length: tokens that a text is cut to, from the left of its prompt.
+    batch_size: texts per forward pass at `max_length`, over all devices;
+      shorter ones go in larger batches.
+    buckets: padded lengths in tokens; one compilation each.
+    mesh: devices; None takes all of them.
+
+  Returns:
+    The features, mapped from a file.
+
+  Raises:
+    ValueError: no text, no such layer, or a text that the tokenizer refuses.
+  """
+  backbone = open_backbone(folder, layer=layer, pooling=pooling, dtype=dtype)
+  tokenizer = tokenizer_files.load_tokenizer(backbone.folder)
+  tokenizer.check_embedded(backbone.network.vocab_size, folder)
+  pairs = [("", text) if isinstance(text, str) else text for text in texts]
+  sequences = token_store.encode(
+    (Record(prompt, (response,)) for prompt, response in pairs),
+    tokenizer,
+    max_length=min(max_length, backbone.network.max_positions),
+  )
+  return of_sequences(
+    backbone,
+    sequences,
+    cache=cache,
+    pad_id=tokenizer.pad_id,
+    batch_size=batch_size,
+    buckets=buckets,
+    mesh=meshes.make_mesh(meshes.MeshConfig()) if mesh is None else mesh,
+  )
+
+
+def of_sequences(
+  backbone: Backbone,
+  sequences: token_store.Sequences,
+  *,
+  cache: epath.PathLike,
+  pad_id: int,
+  batch_size: int,
+  buckets: Sequence[int],
+  mesh: jax.sharding.Mesh,
+  rules: tuple[tuple[str, str | None], ...] = (),
+) -> Features:
+  """Features of tokenised texts; a pass that was killed goes on where it was.
+
+  Args:
+    backbone: from `open_backbone`.
+    sequences: the texts, the same on every process.
+    cache: folder for files of features, on a disk that all processes see.
+    pad_id: id under the mask.
+    batch_size: texts per forward pass at the longest text's bucket, over all
+      devices; as many tokens at the others.
+    buckets: padded lengths in tokens.
+    mesh: devices.
+    rules: overrides of the logical table.
+
+  Returns:
+    The features, mapped from a file.
+
+  Raises:
+    ValueError: a feature is not finite, or the cache is not on a disk.
+  """
+  store = feature_store.FeatureStore(
+    os.path.join(os.fspath(cache), backbone.fingerprint),
+    backbone.about,
+    backbone.network.embed_dim,
+  )
+  keys = _keys(sequences, backbone.network.pooling)
+  main = multihost.is_main()
+  with store.writing() if main else contextlib.nullcontext():
+    multihost.barrier("features: the file is ours")
+    store.refresh()
+    # A text that stands there twice is new once.
+    new = {
+      key: number
+      for number, key in reversed([*enumerate(keys)])
+      if store.rows([key])[0] < 0
+    }
+    numbers = np.sort(np.fromiter(new.values(), np.int64, len(new)))
+    log.info(
+      "features of %s texts, %s of them new, in %s",
+      f"{len(set(keys)):,}",
+      f"{len(new):,}",
+      store.folder,
+    )
+    for part, values in _passes(
+      backbone, sequences, numbers, pad_id, batch_size, buckets, mesh, rules
+    ):
+      if main:
+        store.append([keys[number] for number in part], values)
+    multihost.barrier("features: all are there")
+  store.refresh()
+  return Features(store.values(), store.rows(keys), backbone.fingerprint)
+
+
+def _keys(sequences: token_store.Sequences, pooling: str) -> list[bytes]:
+  """What tells texts apart: their ids and, where it is read, the response."""
+  found = []
+  for number in range(len(sequences)):
+    ids = np.ascontiguousarray(sequences[number], np.int32).tobytes()
+    begin = int(sequences.prompt_lengths[number]) if pooling == "mean" else 0
+    found.append(
+      hashlib.blake2b(
+        ids + begin.to_bytes(4, "little"), digest_size=feature_store.KEY_BYTES
+      ).digest()
+    )
+  return found
+
+
+def _passes(
+  backbone: Backbone,
+  sequences: token_store.Sequences,
+  numbers: np.ndarray,
+  pad_id: int,
+  batch_size: int,
+  buckets: Sequence[int],
+  mesh: jax.sharding.Mesh,
+  rules: tuple[tuple[str, str | None], ...],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Numbers of some sequences with their features, longest ones first."""
+  if not len(numbers):
+    return
+  network = backbone.network
+  sizes = bucket_lengths.fitting(
+    tuple(buckets), network.max_positions, backbone.folder
+  )
+  plan = _plan(sequences.lengths, numbers, sizes, batch_size, mesh)
+  params = weights.load_params(
+    backbone.folder,
+    network,
+    key=jax.random.key(0),  # of a head that is not read
+    shardings=model_rewards.parameter_places(network, mesh, rules),
+    cut=True,
+  )
+  rows = meshes.batch_sharding(mesh)
+  model = heads.reward_model(network)
+  forward = jax.jit(
+    activations.laid_out(
+      lambda params, *batch: (
+        model.apply(params, *batch[:2], response=batch[2]).features
+      ),
+      mesh,
+      meshes.logical_table(rules),
+    ),
+    in_shardings=(jax.tree.map(lambda leaf: leaf.sharding, params),)
+    + 3 * (rows,),
+    out_shardings=meshes.replicated(mesh),
+  )
+  for part, bucket, size in progress_bar.watched(
+    plan, total=len(plan), what="passing texts"
+  ):
+    # The last text stands again where there are too few.
+    filled = np.pad(part, (0, size - len(part)), mode="edge")
+    share = size // jax.process_count()
+    mine = filled[share * jax.process_index() :][:share]
+    ids, mask = sequences.padded(mine, bucket, pad_id)
+    response = mask & (
+      np.arange(bucket) >= sequences.prompt_lengths[mine][:, None]
+    )
+    batch = multihost.global_batch((ids, mask, response), rows)
+    values = multihost.fetch(forward(params, *batch))
+    yield part, np.asarray(values[: len(part)], np.float32)
+
+
+def _plan(
+  lengths: np.ndarray,
+  numbers: np.ndarray,
+  buckets: Sequence[int],
+  batch_size: int,
+  mesh: jax.sharding.Mesh,
+) -> list[tuple[np.ndarray, int, int]]:
+  """(sequences, padded length, rows) of each batch, one shape per bucket."""
+  shards = mesh.shape["data"] * mesh.shape["fsdp"]
+  bucket_of = np.searchsorted(buckets, lengths[numbers])
+  if bucket_of.max() == len(buckets):
+    raise ValueError(
+      "the largest of buckets must hold the longest text, "
+      f"{lengths[numbers].max()} tokens, got {tuple(buckets)}"
+    )
+  tokens = batch_size * buckets[int(bucket_of.max())]
+  plan = []
+  for bucket in np.unique(bucket_of)[::-1]:
+    inside = numbers[bucket_of == bucket]
+    inside = inside[np.argsort(-lengths[inside], kind="stable")]
+    size = min(max(1, tokens // buckets[bucket]), len(inside))
+    size = -(-size // shards) * shards
+    plan += [
+      (inside[start : start + size], buckets[bucket], size)
+      for start in range(0, len(inside), size)
+    ]
+  return plan
