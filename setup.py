@@ -43,6 +43,7 @@ TEST = [
   "scipy>=1.16",
   "setuptools>=77",  # which Python 3.12 no longer brings along
 ]
+DOCS = ["furo>=2025.12", "myst-parser>=5", "sphinx>=9"]
 # A formatter that changes its mind would fail every checkout: minor is fixed.
 LINT = ["mypy>=2.4,<3", "ruff>=0.17,<0.18"]
 
@@ -79,6 +80,7 @@ setuptools.setup(
     "serve": ["starlette>=0.47", "uvicorn>=0.35"],
     "test": TEST,
     "lint": LINT,
+    "docs": DOCS,
     "parity": ["torch>=2.13,<3", "peft>=0.18"],
   },
   classifiers=[

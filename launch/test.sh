@@ -90,10 +90,10 @@ failed=()
 for version in "${found[@]}"; do
   extras=(train serve test lint)
   # One environment of the machine carries what is large and tests the same
-  # everywhere: clients of object stores, torch for parity, libtpu for compiling
-  # ahead of time.
+  # everywhere: clients of object stores, what builds the site, torch for parity,
+  # libtpu for compiling ahead of time.
   if [[ $version == 3.11 ]] || ! find_python 3.11 >/dev/null; then
-    extras+=(cloud parity tpu)
+    extras+=(cloud docs parity tpu)
   fi
   enter "$version" "${extras[@]}" ${gpu[@]+"${gpu[@]}"}
   if [[ $version == "$first" && $tier != slow ]]; then lint; fi

@@ -76,7 +76,7 @@ class ScriptsTest(parameterized.TestCase):
   def test_installs_torch_first_then_the_extras_then_what_may_fail(self):
     self.assertEqual(
       self.installs(),
-      ["torch==2.13.0", "[train,serve,test,lint,cloud,parity]", "[tpu]"],
+      ["torch==2.13.0", "[train,serve,test,lint,cloud,docs,parity]", "[tpu]"],
     )
 
   def test_second_run_installs_nothing(self):
@@ -97,11 +97,11 @@ class ScriptsTest(parameterized.TestCase):
     self.assertLen(self.installs(), 3)
 
   def test_without_torch_the_parity_extra_is_left_out_and_tried_again(self):
-    without = ["torch==2.13.0", "[train,serve,test,lint,cloud]", "[tpu]"]
+    without = ["torch==2.13.0", "[train,serve,test,lint,cloud,docs]", "[tpu]"]
     self.assertEqual(self.installs(FAKE_REFUSES="torch=="), without)
     _, output = self.script("launch/test.sh", FAKE_REFUSES="torch==")
     self.assertIn("parity tests skip by name", output)
-    self.assertIn("[train,serve,test,lint,cloud,parity]", self.installs())
+    self.assertIn("[train,serve,test,lint,cloud,docs,parity]", self.installs())
 
   def test_without_libtpu_the_rest_goes_on(self):
     asked, output = self.script("launch/test.sh", FAKE_REFUSES="[tpu]")
