@@ -45,7 +45,7 @@ def missing(text: str) -> list[str]:
 class EmbeddedCodeTest(absltest.TestCase):
   def test_every_import_in_a_text_exists(self):
     found = []
-    for path in checkout.files("*.py", "*.md", "*.sh", "*.yaml"):
+    for path in checkout.files("*.py", "*.md", "*.sh", "*.yaml", "*.ipynb"):
       name = checkout.relative(path)
       if name in MADE_UP:
         continue

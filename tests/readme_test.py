@@ -63,7 +63,7 @@ class ReadmeTest(parameterized.TestCase):
       checkout.relative(path.parent)
       for path in checkout.LIBRARY.glob("*/__init__.py")
     }
-    folders |= {"configs", "launch", "tests"}
+    folders |= {"configs", "launch", "notebooks", "tests"}
     self.assertEqual(
       set(re.findall(r"^([\w/]+)/  +\w", text, re.M)) - {"docs"}, folders
     )

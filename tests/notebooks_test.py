@@ -1,0 +1,79 @@
+"""Notebooks are small, whole, and print today what they show."""
+
+import contextlib
+import io
+import json
+from unittest import mock
+
+import jax
+import pytest
+from absl.testing import absltest, parameterized
+from matplotlib import pyplot
+
+from tests import checkout
+
+NOTEBOOKS = [(path.name,) for path in checkout.files("notebooks/*.ipynb")]
+MAX_BYTES = 100_000
+
+
+def cells(name: str) -> list[dict]:
+  path = checkout.ROOT / "notebooks" / name
+  return json.loads(path.read_text(encoding="utf-8"))["cells"]
+
+
+def printed(cell: dict) -> str:
+  """What a cell shows as text."""
+  return "".join(
+    line
+    for output in cell.get("outputs", [])
+    if output["output_type"] == "stream"
+    for line in output["text"]
+  )
+
+
+class NotebooksTest(parameterized.TestCase):
+  @parameterized.parameters(*NOTEBOOKS)
+  def test_it_is_small_and_was_run_from_top_to_bottom(self, name):
+    path = checkout.ROOT / "notebooks" / name
+    self.assertLess(path.stat().st_size, MAX_BYTES)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    self.assertEqual(content["nbformat"], 4)
+    self.assertEqual(content["metadata"]["language_info"], {"name": "python"})
+    code = [c for c in content["cells"] if c["cell_type"] == "code"]
+    counts = [c["execution_count"] for c in code]
+    self.assertEqual(counts, [*range(1, len(code) + 1)])
+    for cell in content["cells"]:
+      self.assertEqual(cell["metadata"], {})
+      kinds = [output["output_type"] for output in cell.get("outputs", [])]
+      self.assertNotIn("error", kinds)
+      # A link among notebooks and pages leads nowhere in a hosted notebook.
+      self.assertNotIn("](", "".join(cell["source"]))
+
+  @parameterized.parameters(*NOTEBOOKS)
+  @pytest.mark.slow
+  def test_it_prints_what_it_shows(self, name):
+    names = {}
+    with (
+      jax.numpy_dtype_promotion("standard"),
+      jax.numpy_rank_promotion("allow"),
+      mock.patch.object(pyplot, "show"),
+    ):
+      for number, cell in enumerate(cells(name)):
+        if cell["cell_type"] != "code":
+          continue
+        out = io.StringIO()
+        code = compile("".join(cell["source"]), f"{name}:{number}", "exec")
+        with contextlib.redirect_stdout(out):
+          exec(code, names)  # noqa: S102
+        self.assertEqual(out.getvalue(), printed(cell), f"cell {number}")
+        pictures = [
+          output
+          for output in cell["outputs"]
+          if output["output_type"] == "display_data"
+        ]
+        self.assertLen(pyplot.get_fignums(), len(pictures))
+        pyplot.close("all")
+
+
+if __name__ == "__main__":
+  absltest.main()
