@@ -5,6 +5,7 @@ skipped.
 """
 
 import collections
+import contextlib
 import gc
 import json
 import os
@@ -22,7 +23,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from jaxalign.runtime import compilation_cache  # noqa: E402
-from tests import tier  # noqa: E402
+from tests import temporary, tier  # noqa: E402
 
 # Ids of tests that took too long for the fast tier when `--measure` looked; a
 # test can also say so itself, by the mark.
@@ -97,6 +98,9 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
   tier.name = config.getoption("--tier")
+  session = contextlib.ExitStack()
+  session.enter_context(temporary.folder())
+  config.add_cleanup(session.close)
 
 
 def pytest_collection_modifyitems(config, items):
