@@ -47,8 +47,7 @@ class PairLossConfig:
         f"flip_rate must be 0 with labels='votes', got {self.flip_rate}: votes "
         "already say how often the label is wrong"
       )
-    if self.centering < 0:
-      raise ValueError(f"centering must be >= 0, got {self.centering}")
+    checks.at_least(0, centering=self.centering)
     if self.denoise and (self.flip_rate != 0 or self.margin is not None):
       raise ValueError(
         "denoise sets labels and margins by its policy: flip_rate must be 0 "

@@ -65,13 +65,14 @@ class ContrastiveConfig:
     """Raises ValueError, by name, for values that do not go together."""
     checks.one_of(("simcse", "swav"), loss=self.loss)
     checks.one_of(("pairs", "differences"), instances=self.instances)
-    if not self.weight >= 0:
-      raise ValueError(f"weight must be >= 0, got {self.weight}")
-    for name in ("temperature", "epsilon", "prototype_learning_rate"):
-      if not self.__dict__[name] > 0:
-        raise ValueError(f"{name} must be > 0, got {self.__dict__[name]}")
-    if self.num_iters < 1:
-      raise ValueError(f"num_iters must be >= 1, got {self.num_iters}")
+    checks.at_least(0, weight=self.weight)
+    checks.above(
+      0,
+      temperature=self.temperature,
+      epsilon=self.epsilon,
+      prototype_learning_rate=self.prototype_learning_rate,
+    )
+    checks.at_least(1, num_iters=self.num_iters)
     clusters = self.loss == "swav"
     if (self.num_prototypes is not None) != clusters or (
       self.num_prototypes is not None and self.num_prototypes < 2

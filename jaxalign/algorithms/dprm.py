@@ -150,9 +150,11 @@ class DprmConfig:
         "epsilon must be > 0 and num_iters >= 1, got "
         f"{self.epsilon} and {self.num_iters}"
       )
-    for name in ("cross_entropy_weight", "prior_strength"):
-      if not self.__dict__[name] >= 0:
-        raise ValueError(f"{name} must be >= 0, got {self.__dict__[name]}")
+    checks.at_least(
+      0,
+      cross_entropy_weight=self.cross_entropy_weight,
+      prior_strength=self.prior_strength,
+    )
     for name, most in (("decay", 1.0), ("smoothing", 0.5)):
       if not 0 <= self.__dict__[name] <= most:
         raise ValueError(

@@ -29,10 +29,8 @@ class GroupDroConfig:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for values out of range."""
-    if self.num_groups is not None and self.num_groups < 1:
-      raise ValueError(f"num_groups must be >= 1, got {self.num_groups}")
-    if not self.step_size >= 0:
-      raise ValueError(f"step_size must be >= 0, got {self.step_size}")
+    checks.at_least(1, num_groups=self.num_groups)
+    checks.at_least(0, step_size=self.step_size)
 
   def couple(
     self, rows: row_loss.RowLoss, *, batch_size: int, num_features: int

@@ -87,12 +87,8 @@ class WelfareConfig:
         raise ValueError(
           f"shares must be positive and sum to 1, got {self.shares}"
         )
-    if self.temperature is not None and not self.temperature > 0:
-      raise ValueError(f"temperature must be > 0, got {self.temperature}")
-    for name in ("step_size", "order"):
-      value = self.__dict__[name]
-      if value is not None and not value >= 0:
-        raise ValueError(f"{name} must be >= 0, got {value}")
+    checks.above(0, temperature=self.temperature)
+    checks.at_least(0, step_size=self.step_size, order=self.order)
     if self.alpha is not None and not 0 < self.alpha <= 1:
       raise ValueError(f"alpha must be in (0, 1], got {self.alpha}")
 

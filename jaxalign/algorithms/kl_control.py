@@ -50,8 +50,7 @@ class KLConfig:
         "as a reward its gradient is not that of the KL, and the policy "
         "settles elsewhere; k2 with place='loss' has the gradient of the KL"
       )
-    if not self.coef >= 0:
-      raise ValueError(f"coef must be >= 0, got {self.coef}")
+    checks.at_least(0, coef=self.coef)
     for name in ("target", "horizon"):
       value = self.__dict__[name]
       if (value is None) == (self.controller == "adaptive"):

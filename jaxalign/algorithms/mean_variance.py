@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxalign import losses
 from jaxalign.algorithms import bradley_terry, row_loss
 from jaxalign.algorithms.update import Batch, Metrics, Objective
+from jaxalign.ops import checks
 
 OUTPUTS = ("mean", "log_std")
 
@@ -28,8 +29,7 @@ class MeanVarianceConfig:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    if not self.anchor > 0:
-      raise ValueError(f"anchor must be > 0, got {self.anchor}")
+    checks.above(0, anchor=self.anchor)
 
 
 def normal_rows(config: MeanVarianceConfig) -> row_loss.RowLoss:

@@ -61,12 +61,9 @@ class MetaRmConfig:
     checks.one_of(INNER, inner=self.inner)
     if not self.files:
       raise ValueError("files must name at least one source, got none")
-    if self.num_prompts < 1:
-      raise ValueError(f"num_prompts must be >= 1, got {self.num_prompts}")
-    if self.num_responses < 2:
-      raise ValueError(f"num_responses must be >= 2, got {self.num_responses}")
-    if not self.step_size >= 0:
-      raise ValueError(f"step_size must be >= 0, got {self.step_size}")
+    checks.at_least(1, num_prompts=self.num_prompts)
+    checks.at_least(2, num_responses=self.num_responses)
+    checks.at_least(0, step_size=self.step_size)
 
 
 def spread(apply: RewardApply) -> Objective:

@@ -44,15 +44,14 @@ class MixtureConfig:
     """Raises ValueError, by name, for values that do not go together."""
     checks.one_of(("soft", "hard", "oracle"), assignment=self.assignment)
     checks.one_of(("learned", "uniform"), weights=self.weights)
-    for name in (
-      "num_components",
-      "steps_per_round",
-      "restarts",
-      "restart_rounds",
-      "min_pairs",
-    ):
-      if self.__dict__[name] < 1:
-        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    checks.at_least(
+      1,
+      num_components=self.num_components,
+      steps_per_round=self.steps_per_round,
+      restarts=self.restarts,
+      restart_rounds=self.restart_rounds,
+      min_pairs=self.min_pairs,
+    )
     if self.num_users is not None and self.num_users < self.num_components:
       raise ValueError(
         f"num_users must be >= num_components, got {self.num_users} and "

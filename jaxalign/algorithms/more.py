@@ -59,9 +59,7 @@ class MoreConfig:
     checks.one_of(
       ("min_norm", "pcgrad", "cagrad", "uniform", "fixed"), weights=self.weights
     )
-    for name in ("num_sources", "parts"):
-      if self.__dict__[name] is not None and self.__dict__[name] < 1:
-        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    checks.at_least(1, num_sources=self.num_sources, parts=self.parts)
     if (self.normalise is not None) != (self.weights == "min_norm"):
       raise ValueError(
         f"normalise goes with weights='min_norm' alone, got {self.normalise!r} "

@@ -36,15 +36,13 @@ class OptimizerConfig:
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
     checks.one_of(("constant", "linear", "cosine"), schedule=self.schedule)
-    for name in ("learning_rate", "eps"):
-      if not self.__dict__[name] > 0:
-        raise ValueError(f"{name} must be > 0, got {self.__dict__[name]}")
+    checks.above(0, learning_rate=self.learning_rate, eps=self.eps)
     for name in ("b1", "b2"):
       if not 0 <= self.__dict__[name] < 1:
         raise ValueError(f"{name} must be in [0, 1), got {self.__dict__[name]}")
-    for name in ("warmup_steps", "weight_decay"):
-      if self.__dict__[name] < 0:
-        raise ValueError(f"{name} must be >= 0, got {self.__dict__[name]}")
+    checks.at_least(
+      0, warmup_steps=self.warmup_steps, weight_decay=self.weight_decay
+    )
     if self.clip_norm is not None and not self.clip_norm > 0:
       raise ValueError(f"clip_norm must be > 0 or None, got {self.clip_norm}")
 

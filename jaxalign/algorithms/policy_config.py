@@ -54,15 +54,16 @@ class PolicyConfig:
     """Raises ValueError, by name, for a value out of range."""
     checks.one_of(KINDS, kind=self.kind)
     checks.one_of(AGGREGATIONS, aggregation=self.aggregation)
-    for name in ("clip_eps", "entropy_coef", "importance_limit", "stop_kl"):
-      value = self.__dict__[name]
-      if value is not None and not value > 0:
-        raise ValueError(f"{name} must be > 0 or None, got {value}")
+    checks.above(
+      0,
+      clip_eps=self.clip_eps,
+      entropy_coef=self.entropy_coef,
+      importance_limit=self.importance_limit,
+      stop_kl=self.stop_kl,
+    )
     if self.dual_clip is not None and not self.dual_clip > 1:
       raise ValueError(f"dual_clip must be > 1 or None, got {self.dual_clip}")
-    for name in ("epochs", "minibatches"):
-      if self.__dict__[name] < 1:
-        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    checks.at_least(1, epochs=self.epochs, minibatches=self.minibatches)
     if self.kind not in PAIRWISE and self.clip_eps is None:
       raise ValueError(f"kind {self.kind!r} needs clip_eps")
     if self.kind in PAIRWISE:
@@ -127,10 +128,7 @@ class CriticConfig:
         )
     if self.kind == "shared" and self.coef is None:
       raise ValueError("kind 'shared' needs coef")
-    for name in ("coef", "clip"):
-      value = self.__dict__[name]
-      if value is not None and not value > 0:
-        raise ValueError(f"{name} must be > 0, got {value}")
+    checks.above(0, coef=self.coef, clip=self.clip)
     for name in ("discount", "gae_lambda"):
       value = self.__dict__[name]
       if self.kind != "none" and (value is None or not 0 <= value <= 1):

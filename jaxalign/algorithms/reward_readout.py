@@ -57,8 +57,7 @@ class Readout:
         )
     if self.alpha is not None and not 0 < self.alpha <= 1:
       raise ValueError(f"alpha must be in (0, 1], got {self.alpha}")
-    if self.kappa is not None and self.kappa < 0:
-      raise ValueError(f"kappa must be >= 0, got {self.kappa}")
+    checks.at_least(0, kappa=self.kappa)
 
   def num_rewards(self, num_outputs: int) -> int:
     """K of a model with `num_outputs` outputs.

@@ -42,10 +42,12 @@ class RewardConfig:
     checks.one_of(_SCALES, scale=self.scale)
     if self.clip is not None and not self.clip > 0:
       raise ValueError(f"clip must be > 0 or None, got {self.clip}")
-    for name in ("missing_eos", "overlong", "repetition"):
-      value = self.__dict__[name]
-      if value is not None and not value >= 0:
-        raise ValueError(f"{name} must be >= 0 or None, got {value}")
+    checks.at_least(
+      0,
+      missing_eos=self.missing_eos,
+      overlong=self.overlong,
+      repetition=self.repetition,
+    )
     for name, knob in (
       ("overlong", "overlong_buffer"),
       ("repetition", "repetition_ngram"),

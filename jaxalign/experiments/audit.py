@@ -19,6 +19,7 @@ from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import preferences
 from jaxalign.experiments.reports import audit, audit_numbers, group_structure
+from jaxalign.ops import checks
 from jaxalign.runtime.distributed import multihost
 
 
@@ -44,11 +45,12 @@ class AuditConfig:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    for name in ("num_samples", "num_rows", "num_bins"):
-      if self.__getattribute__(name) < 1:
-        raise ValueError(
-          f"{name} must be >= 1, got {self.__getattribute__(name)}"
-        )
+    checks.at_least(
+      1,
+      num_samples=self.num_samples,
+      num_rows=self.num_rows,
+      num_bins=self.num_bins,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.policy import answers, candidates, reward_source
 from jaxalign.experiments.reports import best_of_n
+from jaxalign.ops import checks
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import filesystem, progress_bar
 
@@ -60,13 +61,8 @@ class Config:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    for name in ("num_samples", "chunk"):
-      if self.__getattribute__(name) < 1:
-        raise ValueError(
-          f"{name} must be >= 1, got {self.__getattribute__(name)}"
-        )
-    if self.num_resamples < 2:
-      raise ValueError(f"num_resamples must be >= 2, got {self.num_resamples}")
+    checks.at_least(1, num_samples=self.num_samples, chunk=self.chunk)
+    checks.at_least(2, num_resamples=self.num_resamples)
 
 
 def picked_by(

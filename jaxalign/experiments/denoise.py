@@ -23,6 +23,7 @@ from jaxalign.experiments.datasets import preferences
 from jaxalign.experiments.reports import denoise, denoise_numbers
 from jaxalign.experiments.reward_model import ensembles, scoring
 from jaxalign.models import heads
+from jaxalign.ops import checks
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import checkpoint, filesystem, progress_bar
@@ -51,9 +52,12 @@ class EnsembleConfig:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    for name in ("num_members", "batch_size", "num_shown"):
-      if self.__dict__[name] < 1:
-        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    checks.at_least(
+      1,
+      num_members=self.num_members,
+      batch_size=self.batch_size,
+      num_shown=self.num_shown,
+    )
     if self.together < 1 or self.num_members % self.together:
       raise ValueError(
         f"at_once must divide num_members {self.num_members}, got "

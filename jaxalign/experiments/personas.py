@@ -28,6 +28,7 @@ from jaxalign.experiments.datasets import preferences
 from jaxalign.experiments.llm_labels import answer_cache, cost, persona_votes
 from jaxalign.experiments.llm_labels.persona_votes import Labelled, Text
 from jaxalign.experiments.reports import personas as personas_page
+from jaxalign.ops import checks
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import filesystem, progress_bar
 
@@ -60,13 +61,13 @@ class PersonasConfig:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    for name in ("prior_strength", "price_prompt", "price_completion"):
-      if self.__getattribute__(name) < 0:
-        raise ValueError(
-          f"{name} must be >= 0, got {self.__getattribute__(name)}"
-        )
-    if self.min_votes < 1:
-      raise ValueError(f"min_votes must be >= 1, got {self.min_votes}")
+    checks.at_least(
+      0,
+      prior_strength=self.prior_strength,
+      price_prompt=self.price_prompt,
+      price_completion=self.price_completion,
+    )
+    checks.at_least(1, min_votes=self.min_votes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

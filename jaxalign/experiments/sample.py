@@ -25,6 +25,7 @@ from jaxalign.experiments.policy import sampling
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
+from jaxalign.ops import checks
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import filesystem, progress_bar
@@ -79,9 +80,12 @@ class Config:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    for name in ("num_responses", "batch_size", "max_prompt_length"):
-      if self.__dict__[name] < 1:
-        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    checks.at_least(
+      1,
+      num_responses=self.num_responses,
+      batch_size=self.batch_size,
+      max_prompt_length=self.max_prompt_length,
+    )
     if self.batch_size % self.num_responses:
       raise ValueError(
         f"batch_size must be a multiple of num_responses, got "

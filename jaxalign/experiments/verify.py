@@ -23,6 +23,7 @@ from jaxalign.experiments.reports import parity
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
+from jaxalign.ops import checks
 from jaxalign.runtime.io import filesystem
 
 log = logging.getLogger("jaxalign")
@@ -59,12 +60,10 @@ class Config:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    for name in ("rows", "length"):
-      if self.__dict__[name] < 2:
-        raise ValueError(f"{name} must be >= 2, got {self.__dict__[name]}")
-    for name in ("tolerance", "padding_tolerance"):
-      if not self.__dict__[name] > 0:
-        raise ValueError(f"{name} must be > 0, got {self.__dict__[name]}")
+    checks.at_least(2, rows=self.rows, length=self.length)
+    checks.above(
+      0, tolerance=self.tolerance, padding_tolerance=self.padding_tolerance
+    )
 
 
 class Reference:

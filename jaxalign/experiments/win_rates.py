@@ -23,6 +23,7 @@ from jaxalign.experiments.llm_labels import answer_cache, llm_judge
 from jaxalign.experiments.policy import reward_source
 from jaxalign.experiments.reports import win_rates
 from jaxalign.experiments.reward_model import pair_scores
+from jaxalign.ops import checks
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import progress_bar
 
@@ -60,10 +61,8 @@ class Config:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    if self.margin < 0:
-      raise ValueError(f"margin must be >= 0, got {self.margin}")
-    if self.num_resamples < 2:
-      raise ValueError(f"num_resamples must be >= 2, got {self.num_resamples}")
+    checks.at_least(0, margin=self.margin)
+    checks.at_least(2, num_resamples=self.num_resamples)
 
 
 def load_answers(files: tuple[str, ...], crowd_seed: int) -> list[Record]:

@@ -85,6 +85,20 @@ def rank(number: int, **arrays: jax.Array) -> None:
       )
 
 
+def at_least(least: float, **numbers: float | None) -> None:
+  """Raises ValueError unless every number is >= `least`; None passes."""
+  for name, number in numbers.items():
+    if number is not None and not number >= least:
+      raise ValueError(f"{name} must be >= {least}, got {number}")
+
+
+def above(bound: float, **numbers: float | None) -> None:
+  """Raises ValueError unless every number is > `bound`; None passes."""
+  for name, number in numbers.items():
+    if number is not None and not number > bound:
+      raise ValueError(f"{name} must be > {bound}, got {number}")
+
+
 def one_of(allowed: Collection[str], **choices: str) -> None:
   """Raises ValueError unless every choice is one of the allowed words."""
   for name, choice in choices.items():

@@ -66,6 +66,22 @@ class ChecksTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, r"b must have 2 axes.*\(3,\)"):
       checks.rank(2, a=np.ones((1, 1)), b=np.ones(3))
 
+  def test_at_least(self):
+    checks.at_least(1, steps=1, limit=None, rate=1.5)
+    for value in (0, -1, float("nan")):
+      with self.assertRaisesRegex(
+        ValueError, f"^rate must be >= 1, got {value}$"
+      ):
+        checks.at_least(1, steps=2, rate=value)
+
+  def test_above(self):
+    checks.above(0, rate=1e-9, limit=None)
+    for value in (0, -0.5, float("nan")):
+      with self.assertRaisesRegex(
+        ValueError, f"^rate must be > 0, got {value}$"
+      ):
+        checks.above(0, steps=2, rate=value)
+
   def test_one_of(self):
     checks.one_of(("half", "wrong"), ties="half")
     with self.assertRaisesRegex(ValueError, "ties.*half, wrong, got 'HALF'"):

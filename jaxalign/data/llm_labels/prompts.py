@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib import parse
 
+from jaxalign.ops import checks
+
 Messages = Sequence[Mapping[str, str]]
 
 VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
@@ -38,16 +40,16 @@ class ConnectionConfig:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    for name in ("concurrency", "max_attempts"):
-      _at_least_1(name, self.__getattribute__(name))
-    for name in ("timeout_s", "backoff_s", "max_backoff_s"):
-      if self.__getattribute__(name) <= 0:
-        raise ValueError(
-          f"{name} must be > 0, got {self.__getattribute__(name)}"
-        )
-    rate = self.requests_per_minute
-    if rate is not None and rate <= 0:
-      raise ValueError(f"requests_per_minute must be > 0, got {rate}")
+    checks.at_least(
+      1, concurrency=self.concurrency, max_attempts=self.max_attempts
+    )
+    checks.above(
+      0,
+      timeout_s=self.timeout_s,
+      backoff_s=self.backoff_s,
+      max_backoff_s=self.max_backoff_s,
+      requests_per_minute=self.requests_per_minute,
+    )
     check_variable("key_variable", self.key_variable)
 
 
@@ -73,9 +75,8 @@ class EndpointConfig(ConnectionConfig):
     """Raises ValueError, by name, for a value out of range."""
     super().__post_init__()
     check_url(self.url)
-    _at_least_1("max_tokens", self.max_tokens)
-    if self.temperature < 0:
-      raise ValueError(f"temperature must be >= 0, got {self.temperature}")
+    checks.at_least(1, max_tokens=self.max_tokens)
+    checks.at_least(0, temperature=self.temperature)
 
 
 def check_url(url: str) -> None:
@@ -88,11 +89,6 @@ def check_url(url: str) -> None:
       "url must hold no user, password or query: it is written to files; "
       "key_variable names where the key is"
     )
-
-
-def _at_least_1(name: str, value: int) -> None:
-  if value < 1:
-    raise ValueError(f"{name} must be >= 1, got {value}")
 
 
 class Answer(NamedTuple):

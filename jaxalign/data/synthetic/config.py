@@ -87,11 +87,11 @@ class CrowdConfig:
         raise ValueError(f"{name} must be in [0, 1], got {value}")
     if not 0.0 <= self.label_noise < 1.0:
       raise ValueError(f"label_noise must be in [0, 1), got {self.label_noise}")
-    for name in ("pairs_per_annotator", "votes_per_pair"):
-      if self.__getattribute__(name) < 1:
-        raise ValueError(
-          f"{name} must be >= 1, got {self.__getattribute__(name)}"
-        )
+    checks.at_least(
+      1,
+      pairs_per_annotator=self.pairs_per_annotator,
+      votes_per_pair=self.votes_per_pair,
+    )
     if self.label_votes < 0 or (self.label_votes and not self.labels):
       raise ValueError(
         "label_votes must be >= 0, and 0 without labels, got "

@@ -49,9 +49,13 @@ class Schedule:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    for name in ("num_steps", "batch_size", "accumulation", "checkpoint_every"):
-      if self.__dict__[name] < 1:
-        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    checks.at_least(
+      1,
+      num_steps=self.num_steps,
+      batch_size=self.batch_size,
+      accumulation=self.accumulation,
+      checkpoint_every=self.checkpoint_every,
+    )
     if self.eval_every is not None and self.eval_every < 1:
       raise ValueError(
         f"eval_every must be >= 1 or None, got {self.eval_every}"
@@ -79,8 +83,7 @@ class TrainConfig(Schedule):
     super().__post_init__()
     checks.one_of(("jit", "pmap"), parallel=self.parallel)
     checks.one_of(("last", "best"), export=self.export)
-    if self.num_reference < 1:
-      raise ValueError(f"num_reference must be >= 1, got {self.num_reference}")
+    checks.at_least(1, num_reference=self.num_reference)
     if self.export == "best" and self.keep_best < 1:
       raise ValueError(
         f"export='best' needs keep_best >= 1, got {self.keep_best}"

@@ -10,6 +10,7 @@ from jaxalign.data.records import reader, refusals
 from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.datasets import counts, warnings
+from jaxalign.ops import checks
 from jaxalign.runtime.distributed import multihost
 
 log = logging.getLogger("jaxalign")
@@ -44,10 +45,7 @@ class PromptConfig:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    if self.max_prompt_length < 1:
-      raise ValueError(
-        f"max_prompt_length must be >= 1, got {self.max_prompt_length}"
-      )
+    checks.at_least(1, max_prompt_length=self.max_prompt_length)
 
 
 def load_prompts(

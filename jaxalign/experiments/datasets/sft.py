@@ -49,8 +49,7 @@ class TextConfig:
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
     checks.one_of(packing.LAYOUTS, layout=self.layout)
-    if self.length < 2:
-      raise ValueError(f"length must be >= 2, got {self.length}")
+    checks.at_least(2, length=self.length)
 
 
 def load_texts(

@@ -17,6 +17,7 @@ from jaxalign.data.llm_labels import prompts as questions
 from jaxalign.data.llm_labels.prompts import Answer, EndpointConfig, Messages
 from jaxalign.data.records.chat import Text, text_of
 from jaxalign.experiments.llm_labels import answer_cache, cost
+from jaxalign.ops import checks
 from jaxalign.runtime.io import progress_bar
 
 log = logging.getLogger("jaxalign")
@@ -46,12 +47,9 @@ class JudgeConfig(EndpointConfig):
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
     super().__post_init__()
-    for name, price in (
-      ("price_prompt", self.price_prompt),
-      ("price_completion", self.price_completion),
-    ):
-      if price < 0:
-        raise ValueError(f"{name} must be >= 0, got {price}")
+    checks.at_least(
+      0, price_prompt=self.price_prompt, price_completion=self.price_completion
+    )
 
 
 class Verdicts(NamedTuple):

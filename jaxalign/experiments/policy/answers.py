@@ -14,6 +14,7 @@ from jaxalign.experiments.policy import sampling
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.generation.generate import bucket, generate
 from jaxalign.models.hf import weights
+from jaxalign.ops import checks
 from jaxalign.runtime.io import filesystem
 
 
@@ -44,11 +45,12 @@ class SamplingConfig:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    for name in ("max_prompt_length", "max_new_tokens", "batch_size"):
-      if self.__getattribute__(name) < 1:
-        raise ValueError(
-          f"{name} must be >= 1, got {self.__getattribute__(name)}"
-        )
+    checks.at_least(
+      1,
+      max_prompt_length=self.max_prompt_length,
+      max_new_tokens=self.max_new_tokens,
+      batch_size=self.batch_size,
+    )
 
 
 class Answerer:

@@ -51,18 +51,15 @@ class IterationConfig:
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
     checks.one_of(("jit", "pmap"), parallel=self.parallel)
-    for name in (
-      "num_iterations",
-      "num_prompts",
-      "accumulation",
-      "checkpoint_every",
-    ):
-      if self.__dict__[name] < 1:
-        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
-    for name in ("eval_every", "eval_prompts"):
-      value = self.__dict__[name]
-      if value is not None and value < 1:
-        raise ValueError(f"{name} must be >= 1 or None, got {value}")
+    checks.at_least(
+      1,
+      num_iterations=self.num_iterations,
+      num_prompts=self.num_prompts,
+      accumulation=self.accumulation,
+      checkpoint_every=self.checkpoint_every,
+      eval_every=self.eval_every,
+      eval_prompts=self.eval_prompts,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

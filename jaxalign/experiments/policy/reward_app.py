@@ -13,6 +13,7 @@ from starlette import applications, exceptions, requests, responses, routing
 
 from jaxalign.data.llm_labels import prompts as questions
 from jaxalign.experiments.policy.reward_queue import QueueFullError, RewardQueue
+from jaxalign.ops import checks
 from jaxalign.runtime.reward_sources import base, http
 
 log = logging.getLogger("jaxalign")
@@ -57,11 +58,12 @@ class ServeConfig:
     """Raises ValueError, by name, for a value out of range."""
     if not 0 <= self.port < 65536:
       raise ValueError(f"port must be in [0, 65536), got {self.port}")
-    for name in ("max_texts", "max_bytes", "shutdown_s"):
-      if self.__getattribute__(name) < 1:
-        raise ValueError(
-          f"{name} must be >= 1, got {self.__getattribute__(name)}"
-        )
+    checks.at_least(
+      1,
+      max_texts=self.max_texts,
+      max_bytes=self.max_bytes,
+      shutdown_s=self.shutdown_s,
+    )
     if self.max_waiting < self.max_texts:
       raise ValueError(
         "max_waiting must be >= max_texts, got "
@@ -72,8 +74,7 @@ class ServeConfig:
         "max_waiting_bytes must be >= max_bytes, got "
         f"{self.max_waiting_bytes} and {self.max_bytes}"
       )
-    if self.linger_ms < 0:
-      raise ValueError(f"linger_ms must be >= 0, got {self.linger_ms}")
+    checks.at_least(0, linger_ms=self.linger_ms)
     questions.check_variable("token_variable", self.token_variable)
 
 

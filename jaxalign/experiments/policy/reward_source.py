@@ -8,6 +8,7 @@ from jaxalign.data.llm_labels.prompts import ConnectionConfig, check_url
 from jaxalign.data.records import sources
 from jaxalign.data.synthetic import crowd, oracle
 from jaxalign.experiments.reward_model import scoring
+from jaxalign.ops import checks
 from jaxalign.runtime.reward_sources import base, http, model
 
 
@@ -72,8 +73,7 @@ class RewardSourceConfig:
       )
     if self.url is not None:
       check_url(self.url)
-    if self.batch_size < 1:
-      raise ValueError(f"batch_size must be >= 1, got {self.batch_size}")
+    checks.at_least(1, batch_size=self.batch_size)
 
 
 def open_source(

@@ -14,6 +14,7 @@ from jaxalign.data.batching import loader
 from jaxalign.data.batching.pair_dataset import Tokenizer
 from jaxalign.models import Sampler, local_sampler
 from jaxalign.models.config import DecoderConfig
+from jaxalign.ops import checks
 
 Tree = Any
 
@@ -48,9 +49,9 @@ class SamplingConfig:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    for name in ("num_responses", "max_new_tokens"):
-      if self.__dict__[name] < 1:
-        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    checks.at_least(
+      1, num_responses=self.num_responses, max_new_tokens=self.max_new_tokens
+    )
     if not self.temperature > 0:
       raise ValueError(
         f"temperature must be > 0 to learn from samples, got {self.temperature}"

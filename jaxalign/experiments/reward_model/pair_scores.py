@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxalign import metrics
 from jaxalign.data.records.record import Record
+from jaxalign.ops import checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +30,7 @@ class EvalConfig:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    for name, value in dataclasses.asdict(self).items():
-      if value < 1:
-        raise ValueError(f"{name} must be >= 1, got {value}")
+    checks.at_least(1, **dataclasses.asdict(self))
 
 
 SCORES = ("accuracy", "nll", "brier", "ece")
