@@ -48,7 +48,14 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   config, loaded = fitting.load(config)
   stage = build(config, mesh)
   trained = fitting.fit(config, loaded, stage, mesh, workdir, profile=profile)
-  fitting.export(config, loaded, stage, trained, workdir)
+  training.export(
+    stage,
+    config.model,
+    trained.state,
+    workdir,
+    loaded.tokenizer,
+    trained.description,
+  )
   evaluate.write_trained(config, loaded, trained, workdir)
   score = summary.command("score", "score", f"--config.model={workdir}/model")
   summary.say(model=workdir / "model", then=score)

@@ -10,7 +10,7 @@ Section = html_report.Section
 
 
 def headline(scores: Mapping[str, Any]) -> str:
-  """The latent groups found, and how well new people are predicted.
+  """The latent groups found, and how well all and new people are predicted.
 
   Args:
     scores: of one mixture, as `mixture_scores.summarise` gives them.
@@ -21,15 +21,17 @@ def headline(scores: Mapping[str, Any]) -> str:
   shares = sorted(scores["weights"], reverse=True)
   sizes = " / ".join(percent(share, 0) for share in shares)
   said = f"{len(shares)} latent groups fitted, {sizes} of the people."
-  lines = scores.get("new_users")
-  if not lines:
-    pooled = percent(scores["pooled"]["accuracy"])
-    return f"{said} Without knowing who asks, {pooled} of pairs are predicted."
-  before, after = lines[0], lines[-1]
+  if lines := scores.get("new_users"):
+    before, after = lines[0], lines[-1]
+    said += (
+      f" New people are predicted at {percent(after['accuracy'])} after "
+      f"{after['pairs_seen']} of their pairs, at {percent(before['accuracy'])} "
+      "before the first."
+    )
+  pooled = percent(scores["pooled"]["accuracy"])
   return (
-    f"{said} New people are predicted at {percent(after['accuracy'])} after "
-    f"{after['pairs_seen']} of their pairs, at {percent(before['accuracy'])} "
-    "before the first."
+    f"{said} Without knowing who asks, {pooled} of all held-out pairs are "
+    "predicted."
   )
 
 

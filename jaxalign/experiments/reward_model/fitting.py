@@ -1,4 +1,4 @@
-"""Training a reward model: load pairs, fit a recipe, export the model.
+"""Training a reward model: load pairs, build and fit a recipe.
 
 `train_reward` calls these one after the other; `device_probe` and the compile
 stage call some of them.
@@ -314,24 +314,6 @@ def fit(
   held_out = loaded.held_out is not None
   sections = hooks.report_sections(params, workdir) if held_out else ()
   return Trained(state, params, step, outputs_of, description, sections)
-
-
-def export(
-  config: RewardConfig,
-  loaded: Loaded,
-  stage: training.Stage,
-  trained: Trained,
-  workdir: epath.Path,
-) -> None:
-  """Writes `model/` and, where adapters were trained, `adapters/`."""
-  training.export(
-    stage,
-    config.model,
-    trained.state,
-    workdir,
-    loaded.tokenizer,
-    trained.description,
-  )
 
 
 def uncounted(section: Any) -> list[str]:

@@ -229,8 +229,8 @@ def refuse_other_losses(name: str, loss: bradley_terry.PairLossConfig) -> None:
     )
 
 
-class Row(NamedTuple):
-  """A row of the table of recipes.
+class Entry(NamedTuple):
+  """An entry of the table of recipes.
 
   Attributes:
     config: dataclass of the `recipe` section.

@@ -22,30 +22,32 @@ from jaxalign.experiments.reward_model import (
   mixture_rounds,
 )
 from jaxalign.experiments.reward_model import pair_recipes as pairs
-from jaxalign.experiments.reward_model.recipe import Coupling, Recipe, Row
+from jaxalign.experiments.reward_model.recipe import Coupling, Entry, Recipe
 
 ITSELF = ((), "it is a coupling itself")
 VIEWS = ((), "its contrastive loss already couples all rows")
 LATENT = (("more",), "it looks for the groups that this one has to know")
 TABLE = {
-  "bradley_terry": Row(pairs.BradleyTerryConfig, pairs.make),
-  "contrastive": Row(contrastive.ContrastiveConfig, feature_plane.make, *VIEWS),
-  "denoised": Row(denoised.DenoisedConfig, pairs.make_denoised),
-  "dprm": Row(dprm.DprmConfig, label_targets.make),
-  "group_dro": Row(group_dro.GroupDroConfig, pairs.make_coupled, *ITSELF),
-  "mean_variance": Row(mean_variance.MeanVarianceConfig, pairs.make_normal),
-  "metarm": Row(metarm.MetaRmConfig, fresh_responses.make),
-  "mixture": Row(mixture.MixtureConfig, mixture_rounds.make, *LATENT),
-  "more": Row(more.MoreConfig, pairs.make_coupled, *ITSELF),
+  "bradley_terry": Entry(pairs.BradleyTerryConfig, pairs.make),
+  "contrastive": Entry(
+    contrastive.ContrastiveConfig, feature_plane.make, *VIEWS
+  ),
+  "denoised": Entry(denoised.DenoisedConfig, pairs.make_denoised),
+  "dprm": Entry(dprm.DprmConfig, label_targets.make),
+  "group_dro": Entry(group_dro.GroupDroConfig, pairs.make_coupled, *ITSELF),
+  "mean_variance": Entry(mean_variance.MeanVarianceConfig, pairs.make_normal),
+  "metarm": Entry(metarm.MetaRmConfig, fresh_responses.make),
+  "mixture": Entry(mixture.MixtureConfig, mixture_rounds.make, *LATENT),
+  "more": Entry(more.MoreConfig, pairs.make_coupled, *ITSELF),
 }
-Config = functools.reduce(operator.or_, (row.config for row in TABLE.values()))
+Config = functools.reduce(operator.or_, (one.config for one in TABLE.values()))
 
 
 def make(
   config: Any, loss: PairLossConfig, coupling: Coupling | None = None
 ) -> Recipe:
   """The recipe of a config's `recipe`, `loss` and `coupling` sections."""
-  row = TABLE[config.name]
+  entry = TABLE[config.name]
   if coupling is not None:
-    row.check(config.name, coupling.name)
-  return row.make(config, loss, coupling)
+    entry.check(config.name, coupling.name)
+  return entry.make(config, loss, coupling)

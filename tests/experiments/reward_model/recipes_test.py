@@ -335,7 +335,7 @@ def make_hinge(config, loss, coupling):
 
 class OwnRecipeTest(absltest.TestCase):
   def test_one_line_of_the_table_makes_a_recipe(self):
-    row = recipe_object.Row(HingeConfig, make_hinge)
+    entry = recipe_object.Entry(HingeConfig, make_hinge)
     config = dataclasses.replace(
       smoke_config(
         data__eval_files=(),
@@ -346,7 +346,7 @@ class OwnRecipeTest(absltest.TestCase):
       recipe=HingeConfig("hinge", 3.0),
     )
     workdir = epath.Path(tempfile.mkdtemp())
-    with mock.patch.dict(recipes.TABLE, hinge=row):
+    with mock.patch.dict(recipes.TABLE, hinge=entry):
       train_reward.run(config, workdir, profile=False)
     rows = metric_writer.read_rows(workdir / "metrics.jsonl")
     self.assertEqual([row["train/steps_seen"] for row in rows], [1, 2, 3])
