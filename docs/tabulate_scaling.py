@@ -21,20 +21,20 @@ PAGE = FOLDER / "scaling.md"
 RUNS = (
   ("rm_bt_pythia_1_4b:shape", 4, ("v5e:4x4", "v5e:16x16", "v5e:8x8")),
   ("rm_bt_pythia_1_4b:long", 1, ("v5e:4x4", "v5e:16x16")),
-  ("rm_more_pythia_1_4b:shape", 5, ("v5e:4x4", "v5e:16x16", "v5e:8x8")),
+  ("rm_more:pythia_1_4b,shape", 5, ("v5e:4x4", "v5e:16x16", "v5e:8x8")),
   ("rm_bt_pythia_1_4b:shape", 4, ("v5p:4x4x4", "v6e:8x8", "v4:2x4x4")),
 )
 # At the batch that they name, on the slice that they are for.
 PAPER = (
-  ("rm_more_pythia_1_4b:shape", "v5e:4x4"),
-  ("rm_more_pythia_2_8b:shape", "v5e:4x4"),
+  ("rm_more:pythia_1_4b,shape", "v5e:4x4"),
+  ("rm_more:pythia_2_8b,shape", "v5e:4x4"),
   ("rm_metarm_llama2_7b:shape", "v5e:4x4"),
   ("rm_contrastive_llama2_7b:shape", "v5e:4x4"),
   ("denoise_llama2_7b:shape", "v5e:8x8"),
   ("rm_denoised_llama2_7b:shape", "v5e:4x4"),
-  ("rm_dprm_opt_2_7b:shape", "v5e:4x4"),
-  ("rm_dprm_opt_6_7b:shape", "v5e:4x8"),
-  ("rm_dprm_llama_7b:shape", "v5e:4x8"),
+  ("rm_dprm:opt_2_7b,shape", "v5e:4x4"),
+  ("rm_dprm:opt_6_7b,shape", "v5e:4x8"),
+  ("rm_dprm:llama_7b,shape", "v5e:4x8"),
   ("rm_mixture_tulu2_7b:shape", "v5e:4x4"),
   ("policy_maxmin_gpt2_imdb:shape", "v5e:2x2"),
   ("policy_maxmin_tulu2_7b:shape", "v5e:4x4"),

@@ -159,7 +159,7 @@ class ScalingTest(absltest.TestCase):
     script = runpy.run_path(str(docs / "tabulate_scaling.py"))
     self.assertEqual(script["filled"](page, entries), page)
     self.assertEqual(sum(e["involuntary"] for e in entries.values()), 0)
-    rows = re.findall(r"^\| `(\w+:\w+)`,?( \w+)? \| ([\w:]+)", page, re.M)
+    rows = re.findall(r"^\| `([\w:,]+)`,?( \w+)? \| ([\w:]+)", page, re.M)
     self.assertEqual(
       {f"{config} {slice}{end}" for config, end, slice in rows}, {*entries}
     )
