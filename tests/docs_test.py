@@ -59,7 +59,7 @@ class PagesTest(parameterized.TestCase):
   def test_two_recipes_add_up_to_a_third(self):
     names = run_blocks("recipes.md")
     parts = [
-      names["contract"].make_gradient(one)(
+      names["update"].make_gradient(one)(
         names["params"], names["batch"], one.carry
       )
       for one in (names["sources"], names["everyone"])
