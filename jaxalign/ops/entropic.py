@@ -1,15 +1,21 @@
-"""Entropic transport: its dual potential, and the derivative of that.
+"""Entropic transport: its dual potentials, and the derivatives of those.
 
 With M = cost / ε the optimal plan is P_ij = a_i b_j exp(φ_i + γ_j − M_ij).
 Only γ is solved for: φ follows from it row by row, so rows always sum to a.
+Most problems are solved by scaling the kernel exp(−M), the whole batch at
+once (`scaling.py`). What is left goes to Newton's method in logarithms here,
+which needs more time and no representable kernel.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxalign.ops import scaling
 
 # Accelerators round the inputs of a product to bfloat16 unless told otherwise.
 _einsum = partial(jnp.einsum, precision="highest")
@@ -108,15 +114,15 @@ def _newton_step(
   return step, gain, jnp.take_along_axis(error, best, axis=-1)[..., 0]
 
 
-def _solve(
-  a: jax.Array, b: jax.Array, m: jax.Array, num_iters: int
+def _newton(
+  a: jax.Array, b: jax.Array, m: jax.Array, done: jax.Array, num_iters: int
 ) -> jax.Array:
-  """γ by Newton along an annealed path.
+  """γ by Newton along an annealed path, in logarithms.
 
   An iteration is one Sinkhorn sweep and one Newton step of the dual in γ. The
   first ones solve M / κ with κ halving down to 1, each started from where the
   last two point. A row of the batch stops when only rounding is left, so that
-  its result does not depend on its neighbours.
+  its result does not depend on its neighbours; one that is `done` is skipped.
   """
   spread = jnp.max(m, axis=(-2, -1)) - jnp.min(m, axis=(-2, -1))
   start = jnp.maximum(spread / 2, 1.0) + 0 * jnp.sum(a, -1) + 0 * jnp.sum(b, -1)
@@ -163,7 +169,7 @@ def _solve(
     )
 
   zero = 0 * b + 0 * start[..., None]
-  state = (jnp.int32(0), zero, zero, 0 * start + jnp.inf, start < 0)
+  state = (jnp.int32(0), zero, zero, 0 * start + jnp.inf, done | (start < 0))
   gamma = jax.lax.while_loop(going, iteration, state)[1]
   # An atom without mass gets the potential that it would enter with.
   phi, _ = rows(b, gamma, m)
@@ -171,38 +177,159 @@ def _solve(
   return jnp.where(b > 0, gamma, entering)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(3,))
-def potential(
-  a: jax.Array, b: jax.Array, m: jax.Array, num_iters: int
-) -> jax.Array:
-  """The column potential γ, with mean zero under b, in units of ε.
+def _take(x: jax.Array, chosen: jax.Array) -> jax.Array:
+  """Some columns of x; a number beyond the last gives the last."""
+  taken: jax.Array = x.at[..., chosen].get(mode="clip")
+  return taken
 
-  Its derivative is the implicit one, of the equations that it solves, twice
-  differentiable in both modes; the iterations are not differentiated.
+
+def _in_lots(
+  solve: Callable[..., tuple[jax.Array, ...]],
+  size: int,
+  tries: jax.Array,
+  values: tuple[jax.Array, ...],
+) -> tuple[jax.Array, ...]:
+  """Lets `solve` work on `size` columns at a time while they are not done.
+
+  It maps the numbers of some columns and their values, of which the last says
+  whether they are done, to new values. A column has `tries`, int [N], and all
+  have their first before one has its second. A number beyond the last column
+  fills a lot; what it gives is dropped.
+  """
+  count = tries.shape[0]
+  if size >= count:  # all of them are a lot
+    size = count
+
+  def lot(
+    state: tuple[jax.Array, tuple[jax.Array, ...]],
+  ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    tries, values = state
+    chosen = jnp.arange(count)
+    if size < count:
+      next_ = tries == jnp.max(tries)
+      chosen = jnp.nonzero(next_, size=size, fill_value=count)[0]
+    new = solve(chosen, *(_take(x, chosen) for x in values))
+    values = tuple(
+      x.at[..., chosen].set(y, mode="drop")
+      for x, y in zip(values, new, strict=True)
+    )
+    tries = tries.at[chosen].add(-1, mode="drop")
+    return jnp.where(values[-1], 0, tries), values
+
+  def going(state: tuple[jax.Array, tuple[jax.Array, ...]]) -> jax.Array:
+    return jnp.any(state[0] > 0)
+
+  solved: tuple[jax.Array, ...]
+  _, solved = jax.lax.while_loop(going, lot, (tries, values))
+  return solved
+
+
+def _columns(
+  a: jax.Array, b: jax.Array, m: jax.Array, num_iters: int, few: bool
+) -> tuple[jax.Array, jax.Array]:
+  """φ [d, N] and γ [e, N] of a [d, N], b [e, N] and M [d, e] or [d, e, N].
+
+  With `few` the problems that sweeps leave open are gathered and solved some at
+  a time. Where rows are spread over devices that would fetch them, and there
+  all are kept in step, which costs little where they run in parallel.
+  """
+  d, e, count = a.shape[0], *b.shape
+  of = scaling.kernel(m)
+  v, done = scaling.sweep(a, b, of, num_iters)
+  out = ~(done | of.fits)
+
+  def scaled(
+    chosen: jax.Array, v: jax.Array, done: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    x, y = _take(a, chosen), _take(b, chosen)
+    steps = min(num_iters, scaling.NEWTON_STEPS)
+    return scaling.newton(x, y, of.of(chosen), v, done, steps)
+
+  def sturdy(
+    chosen: jax.Array, phi: jax.Array, gamma: jax.Array, done: jax.Array
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, y = _take(a, chosen).T, _take(b, chosen).T
+    part = m[None] if m.ndim == 2 else jnp.moveaxis(_take(m, chosen), -1, 0)
+    new_gamma = _newton(x, y, part, done, num_iters)
+    new_phi, _ = rows(y, new_gamma, part)
+    keep = done[None]
+    return (
+      jnp.where(keep, phi, new_phi.T),
+      jnp.where(keep, gamma, new_gamma.T),
+      done,
+    )
+
+  size = max(512, 2**13 // e) if few else count
+  tries = -(-min(num_iters, 4 * scaling.NEWTON_STEPS) // scaling.NEWTON_STEPS)
+  closed = done | out
+  left = jnp.where(closed, 0, tries)
+  v, closed = _in_lots(scaled, size, left, (v, closed))
+  done = closed & ~out
+  phi, gamma = scaling.potentials(a, b, of, v)
+  size = max(64, 2**13 // (d * e)) if few else count
+  left = jnp.where(done, 0, 1)
+  phi, gamma, _ = _in_lots(sturdy, size, left, (phi, gamma, done))
+  return phi, gamma
+
+
+def _solve(
+  a: jax.Array, b: jax.Array, m: jax.Array, num_iters: int
+) -> tuple[jax.Array, jax.Array]:
+  """φ and γ, with the batch axes in one and last."""
+
+  def columns(x: jax.Array) -> jax.Array:
+    return jnp.reshape(x, (-1, x.shape[-1])).T
+
+  shared = all(n == 1 for n in m.shape[:-2])
+  m = jnp.reshape(m, (-1, *m.shape[-2:]))
+  m = m[0] if shared else jnp.moveaxis(m, 0, -1)
+  phi, gamma = jax.lax.platform_dependent(
+    columns(a),
+    columns(b),
+    m,
+    cpu=partial(_columns, num_iters=num_iters, few=True),
+    default=partial(_columns, num_iters=num_iters, few=False),
+  )
+  # Without any mass there is nothing to move, and the potentials are 0.
+  none = (jnp.sum(a, axis=-1) == 0) & (jnp.sum(b, axis=-1) == 0)
+  return (
+    jnp.where(none[..., None], 0.0, jnp.reshape(phi.T, a.shape)),
+    jnp.where(none[..., None], 0.0, jnp.reshape(gamma.T, b.shape)),
+  )
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
+def potentials(
+  a: jax.Array, b: jax.Array, m: jax.Array, num_iters: int
+) -> tuple[jax.Array, jax.Array]:
+  """The potentials φ and γ in units of ε, the latter with mean zero under b.
+
+  Their derivatives are the implicit ones, of the equations that they solve,
+  twice differentiable in both modes; no iteration is differentiated.
 
   Args:
     a: masses of the rows, float [..., d].
     b: masses of the columns, float [..., e].
     m: M, cost over ε, float [..., d, e], the rank of `a` plus one.
-    num_iters: most iterations, at least 1.
+    num_iters: most iterations of each method, at least 1.
 
   Returns:
-    γ [..., e].
+    φ [..., d] and γ [..., e].
   """
   return _solve(a, b, m, num_iters)
 
 
-@potential.defjvp
-def _potential_jvp(
+@potentials.defjvp
+def _potentials_jvp(
   num_iters: int,
   primals: tuple[jax.Array, jax.Array, jax.Array],
   tangents: tuple[jax.Array, jax.Array, jax.Array],
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
   """Differentiates Σ_j b_j E_ij = 1 and Σ_i a_i E_ij = 1, E = exp(φ+γ−M)."""
   a, b, m = primals
   da, db, dm = tangents
-  gamma = potential(a, b, m, num_iters)
-  phi, given_row = rows(b, gamma, m)
+  phi, gamma = potentials(a, b, m, num_iters)
+  _, given_row = rows(b, gamma, m)
   exponent = phi[..., :, None] + gamma[..., None, :] - m
   ratio = jnp.exp(jnp.minimum(exponent, 40.0))
   given_column = a[..., :, None] * ratio
@@ -218,4 +345,6 @@ def _potential_jvp(
   right = _einsum("...ij,...i->...j", given_column, by_row) - by_column
   d_gamma = jnp.linalg.solve(matrix, right[..., None])[..., 0]
   mean = jnp.sum(b * d_gamma + db * gamma, axis=-1, keepdims=True)
-  return gamma, d_gamma - mean
+  d_gamma = d_gamma - mean
+  d_phi = -by_row - jnp.sum(given_row * d_gamma[..., None, :], axis=-1)
+  return (phi, gamma), (d_phi, d_gamma)

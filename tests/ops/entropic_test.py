@@ -11,8 +11,8 @@ from jaxalign.ops import entropic
 
 @functools.partial(jax.jit, static_argnames="num_iters")
 def solve(a, b, m, num_iters):
-  gamma = entropic.potential(a, b, m, num_iters)
-  return gamma, *entropic.rows(b, gamma, m)
+  phi, gamma = entropic.potentials(a, b, m, num_iters)
+  return gamma, phi, entropic.rows(b, gamma, m)[1]
 
 
 class EntropicTest(parameterized.TestCase):
@@ -58,6 +58,41 @@ class EntropicTest(parameterized.TestCase):
       errors.append(np.mean(np.abs(column - self.b)))
     self.assertGreater(errors[0], 10 * errors[1])
     self.assertGreater(errors[1], 10 * errors[2])
+
+  def test_a_large_batch_in_lots_is_that_of_small_ones(self):
+    # Costs per row: from ones that a few sweeps solve to ones whose kernel is
+    # beyond float64, so that all ways of solving take part.
+    rng = np.random.default_rng(1)
+    a, b = rng.dirichlet(np.ones(3), size=(2, 1200))
+    position = np.array([0.0, 0.4, 1.0])
+    cost = np.abs(position[:, None] - position[None])
+    m = cost / np.geomspace(1e-4, 1, 1200)[rng.permutation(1200), None, None]
+    gamma, phi, w = solve(a, b, m, 60)
+    column = np.einsum("ni,nij->nj", a, w)
+    self.assertLess(np.max(np.sum(np.abs(column - b), -1)), 1e-10)
+    for i in range(0, 1200, 400):
+      part = slice(i, i + 400)
+      few = solve(a[part], b[part], m[part], 60)
+      for x, y in zip(few, (gamma, phi, w), strict=True):
+        np.testing.assert_allclose(y[part], x, rtol=1e-9, atol=1e-9)
+
+  def test_one_row_to_finish_costs_no_pass_over_the_others(self):
+    calls = []
+
+    def one_try(chosen, value, done):
+      jax.debug.callback(lambda x: calls.append(np.asarray(x)), chosen)
+      return value + 1, done | (chosen != 7)
+
+    tries = np.where(np.arange(10) % 3 == 1, 2, 0)
+    value, done = jax.jit(lambda *x: entropic._in_lots(one_try, 2, tries, x))(
+      np.zeros(10), tries == 0
+    )
+    jax.effects_barrier()
+    # 1, 4 and 7 are open and get a try each before 7 has its second.
+    self.assertEqual([list(x) for x in calls], [[1, 4], [7, 10], [7, 10]])
+    np.testing.assert_array_equal(np.asarray(value)[[1, 4, 7]], [1, 1, 2])
+    self.assertEqual(np.sum(value), 4)
+    np.testing.assert_array_equal(np.flatnonzero(~done), [7])
 
 
 if __name__ == "__main__":
