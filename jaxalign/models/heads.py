@@ -323,7 +323,8 @@ def token_log_probs(
     params: its parameters.
     hidden: what the head reads, [B, T, D], as `LanguageOutput` has it.
     tokens: int [B, T].
-    slice_size: tokens of the vocabulary whose logits exist at the same time.
+    slice_size: most tokens of the vocabulary whose logits exist at the same
+      time; slices are of one size, so that next to none of it is padding.
 
   Returns:
     [B, T], float32 or wider.
@@ -347,6 +348,7 @@ def token_log_probs(
   else:
     table = params["lm_head"]["kernel"].T
   number = -(-config.vocab_size // slice_size)
+  slice_size = -(-config.vocab_size // number)
   spare = number * slice_size - config.vocab_size
   # A row of padding scores nothing: its logit is put out of the sum.
   table = jnp.pad(table.astype(dtype), ((0, spare), (0, 0)))

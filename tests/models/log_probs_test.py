@@ -73,6 +73,23 @@ class TokenLogProbsTest(parameterized.TestCase):
     self.assertGreaterEqual(sizes(at_once), 4 * 64 * 2_003)
     self.assertLess(sizes(in_slices), 4 * 64 * 257)
 
+  @parameterized.parameters((2_003, 8_192, 2_003), (2_003, 1_500, 1_002))
+  def test_a_slice_is_no_longer_than_it_must_be(self, size, most, expected):
+    config = dataclasses.replace(LLAMA, vocab_size=size)
+    model = models.causal_lm(config)
+    tokens, mask = rows()
+    params = jax.eval_shape(model.init, jax.random.key(0), tokens, mask)
+    hidden = jnp.zeros((*tokens.shape, 8))
+    text = str(
+      jax.make_jaxpr(
+        lambda params: heads.token_log_probs(
+          config, params, hidden, tokens, slice_size=most
+        )
+      )(params)
+    )
+    widths = re.findall(rf"f32\[{tokens.size},(\d+)\]", text)
+    self.assertEqual(max(int(width) for width in widths), expected)
+
   def test_far_logits_stay_finite(self):
     _, params = start(LLAMA)
     tokens, _ = rows()
