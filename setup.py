@@ -82,6 +82,9 @@ setuptools.setup(
     "lint": LINT,
     "docs": DOCS,
     "parity": ["torch>=2.13,<3", "peft>=0.18"],
+    # Trainers that docs/trainers.md is tested against. tunix wants an older
+    # safetensors, OpenRLHF and verl a GPU's libraries: see tests/trainers_test.
+    "peers": ["aiohttp>=3.13", "trl==1.16.0"],
   },
   classifiers=[
     "Programming Language :: Python :: 3.11",

@@ -170,7 +170,8 @@ class ServeTest(parameterized.TestCase):
     with serving(source_of(lengths)) as url:
       reply = httpx.request(method, url + path)
     self.assertEqual(reply.status_code, status)
-    self.assertIn("there are POST /v1/rewards and GET /h", reply.text)
+    self.assertIn("there are POST /v1/rewards, /get_", reply.text)
+    self.assertIn(" and GET /health, /ready, ", reply.text)
 
   def test_what_arrives_meanwhile_is_one_batch_and_too_much_is_refused(self):
     gate = Gate()

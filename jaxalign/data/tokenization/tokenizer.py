@@ -18,7 +18,7 @@ from jaxalign.data.tokenization import (
   own_tokenizers,
   template_bounds,
 )
-from jaxalign.data.tokenization.turns import for_template
+from jaxalign.data.tokenization.turns import Rendered, for_template
 
 CONFIG = "tokenizer_config.json"
 _ANSWER = "\0"  # stands for an answer where a template puts one
@@ -267,13 +267,16 @@ class Tokenizer:
 
     Args:
       prompt: text or chat turns.
-      response: text, or chat turns that continue a prompt of chat turns.
+      response: text, or chat turns that continue a prompt of chat turns, or
+        `Rendered` text behind a prompt of text.
 
     Returns:
       The text, that of a chat with its markers, and the number of its
       characters that belong to the prompt.
     """
     start = self.prompt_text(prompt)
+    if isinstance(prompt, str) and isinstance(response, Rendered):
+      return self._marked_once(start, response)
     if not is_chat(prompt, response):
       return start + response, len(start)
     turns = _turns(prompt) + _turns(response, "assistant")
@@ -282,6 +285,20 @@ class Tokenizer:
       return first + chat_templates.dialogue(turns) + last, len(start)
     text = self._apply_template(turns, False)
     return text, len(os.path.commonprefix([start, text]))
+
+  def _marked_once(self, prompt: str, response: str) -> tuple[str, int]:
+    """Rendered text with the markers of a text, and where its response is."""
+    first, last = (
+      "".join(self.fast.convert_ids_to_tokens(list(ids)))
+      for ids in self.markers
+    )
+    text = prompt + response
+    before = after = ""
+    if not text.startswith(first):
+      before = self.written_markers[0]
+    if not text.rstrip().endswith(last):
+      after = last
+    return before + text + after, len(before) + len(prompt)
 
   def _apply_template(self, turns: Sequence[Turn], generate: bool) -> str:
     return template_bounds.rendered(
@@ -299,7 +316,8 @@ class Tokenizer:
 
 def is_chat(prompt: Text, response: Text) -> bool:
   """Whether a template makes their text, which then writes the markers too."""
-  return not (isinstance(prompt, str) and isinstance(response, str))
+  plain = isinstance(response, str) and not isinstance(response, Rendered)
+  return not (isinstance(prompt, str) and plain)
 
 
 def _turns(text: Text, role: str = "user") -> tuple[Turn, ...]:

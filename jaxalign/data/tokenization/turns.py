@@ -39,6 +39,16 @@ TAKEN = (
 )
 
 
+class Rendered(str):
+  """Text in which another program's chat template has written the markers.
+
+  As a response it is taken with its prompt, a text too, as a whole: a marker
+  that its tokenizer puts at either end is there once, written or not.
+  """
+
+  __slots__ = ()
+
+
 class Turn(NamedTuple):
   """One message of a conversation.
 

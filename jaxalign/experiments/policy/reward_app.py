@@ -6,12 +6,21 @@ import dataclasses
 import hmac
 import json
 import logging
-from collections.abc import AsyncIterator, Coroutine
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-from starlette import applications, exceptions, requests, responses, routing
+from starlette import (
+  applications,
+  exceptions,
+  middleware,
+  requests,
+  responses,
+  routing,
+)
 
 from jaxalign.data.llm_labels import prompts as questions
+from jaxalign.experiments.policy import reward_protocols, served_metrics
 from jaxalign.experiments.policy.reward_queue import QueueFullError, RewardQueue
 from jaxalign.ops import checks
 from jaxalign.runtime.reward_sources import base, http
@@ -20,6 +29,7 @@ log = logging.getLogger("jaxalign")
 
 VERSION = "/v1"
 RETRY_AFTER = {"Retry-After": "1"}
+MAX_LOGGED = 50  # kinds of refused requests
 
 T = TypeVar("T")
 
@@ -42,6 +52,11 @@ class ServeConfig:
       status 503.
     token_variable: environment variable that holds the token which requests
       must bring, None for none.
+    output: name of the output that is the reward where a client of another
+      program takes one number; None where there is but one.
+    ends: texts that are dropped from the end of what such a client sends, such
+      as the end of text of its policy, for a source that does not know it.
+    model: what such a client is told that the model is called.
   """
 
   host: str = "127.0.0.1"
@@ -53,6 +68,9 @@ class ServeConfig:
   shutdown_s: int = 30
   max_waiting_bytes: int = 64_000_000
   token_variable: str | None = None
+  output: str | None = None
+  ends: tuple[str, ...] = ()
+  model: str = "jaxalign"
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
@@ -100,13 +118,18 @@ def make_app(
     batch_size: texts that are scored together.
 
   Returns:
-    An ASGI application with `POST /v1/rewards` and `GET /health`; its
-    `state.queue` is the `RewardQueue`.
+    An ASGI application with a POST route for each of
+    `reward_protocols.PROTOCOLS` and GET /health, /ready, /metrics and
+    /v1/models; its `state.queue` is the `RewardQueue`.
 
   Raises:
-    ValueError: there is no token where there should be one.
+    ValueError: there is no token where there should be one, or no such output.
   """
   token = questions.read_variable("token_variable", config.token_variable)
+  if config.output is not None and config.output not in source.names:
+    raise ValueError(
+      f"output must be one of {', '.join(source.names)}, got {config.output!r}"
+    )
   queue = RewardQueue(
     source,
     batch_size=batch_size,
@@ -114,72 +137,213 @@ def make_app(
     max_waiting_bytes=config.max_waiting_bytes,
     linger_s=config.linger_ms / 1000,
   )
+  server = _Server(source, config, queue, token)
+  routes = server.routes()
+  app = applications.Starlette(
+    routes=routes,
+    exception_handlers={
+      _RefusedError: server.refused,
+      QueueFullError: _full,
+      base.RewardError: _failed,
+      exceptions.HTTPException: server.no_such_thing,
+      Exception: _failed,
+    },
+    lifespan=server.lifespan,
+    middleware=[
+      middleware.Middleware(
+        _Measured,
+        observed=server.observed,
+        paths=frozenset(route.path for route in routes),
+      )
+    ],
+  )
+  app.state.queue = queue
+  return app
+
+
+class _Server:
+  """Endpoints of one source, with what they share."""
+
+  def __init__(
+    self,
+    source: base.RewardSource,
+    config: ServeConfig,
+    queue: RewardQueue,
+    token: str | None,
+  ) -> None:
+    self.observed = served_metrics.Observed()
+    self._source, self._config = source, config
+    self._queue, self._token = queue, token
+    self._served = reward_protocols.Served(
+      tuple(source.names),
+      config.model,
+      config.output,
+      config.ends,
+      int(time.time()),
+    )
+    self._refusals: set[tuple[str, str, int]] = set()
+
+  def routes(self) -> list[routing.Route]:
+    """All of them; the first is the library's own."""
+    posts = [
+      routing.Route(each.path, self._endpoint(each), methods=["POST"])
+      for each in reward_protocols.PROTOCOLS
+    ]
+    gets = {
+      "/health": self._health,
+      "/ready": self._ready,
+      "/metrics": self._metrics,
+      f"{VERSION}/models": self._models,
+    }
+    return [*posts, *(routing.Route(*each) for each in gets.items())]
 
   @contextlib.asynccontextmanager
-  async def lifespan(app: applications.Starlette) -> AsyncIterator[None]:
+  async def lifespan(self, app: applications.Starlette) -> AsyncIterator[None]:
+    """Works the queue off while the server runs."""
     del app
-    work = asyncio.create_task(queue.run())
+    work = asyncio.create_task(self._queue.run())
     yield
     # The server has waited for requests: what is scored now, nobody awaits.
-    queue.close()
+    self._queue.close()
     work.cancel()
     log.info(
       "served %(texts)d texts of %(requests)d requests in %(batches)d batches; "
       "%(refused)d refused, %(failed)d failed, %(gone)d left by their clients",
-      queue.counts,
+      self._queue.counts,
     )
 
-  async def rewards(request: requests.Request) -> responses.Response:
-    if not _may_ask(request, token):
+  def _endpoint(
+    self, protocol: reward_protocols.Protocol
+  ) -> Callable[[requests.Request], Awaitable[responses.Response]]:
+    async def rewards(request: requests.Request) -> responses.Response:
+      self._check_token(request)
+      limits = self._config
+      try:
+        async with _json_body(
+          request, self._queue, limits.max_bytes
+        ) as content:
+          texts = await asyncio.to_thread(
+            _parsed, protocol, content, limits.max_texts, self._served
+          )
+          found = await _while_there(request, self._queue.score(*texts))
+      except asyncio.CancelledError:  # shutdown_s is nearly over
+        raise QueueFullError("the server is shutting down") from None
+      source = self._source
+      reply = http.Reply(source.names, found, source.mixture_weights)
+      return responses.JSONResponse(
+        protocol.answer(content, reply, self._served)
+      )
+
+    return rewards
+
+  def _check_token(self, request: requests.Request) -> None:
+    if not _may_ask(request, self._token):
       raise _RefusedError(
         401,
         "this server wants its token, as `Authorization: Bearer TOKEN`",
         {"WWW-Authenticate": "Bearer"},
       )
-    try:
-      async with _json_body(request, queue, config.max_bytes) as content:
-        prompts, texts = await asyncio.to_thread(
-          _parsed, content, config.max_texts
-        )
-        found = await _while_there(request, queue.score(prompts, texts))
-    except asyncio.CancelledError:  # shutdown_s is nearly over
-      raise QueueFullError("the server is shutting down") from None
-    reply = http.Reply(source.names, found, source.mixture_weights)
-    return responses.JSONResponse(reply.to_json())
 
-  async def health(request: requests.Request) -> responses.Response:
-    if not _may_ask(request, token):
+  async def _health(self, request: requests.Request) -> responses.Response:
+    """Whether the process lives, and to those with the token how it is."""
+    if not _may_ask(request, self._token):
       return responses.JSONResponse({"status": "ok"})
-    weights = source.mixture_weights
+    weights = self._source.mixture_weights
     return responses.JSONResponse(
       {
         "status": "ok",
-        "names": list(source.names),
+        "names": list(self._source.names),
         "mixture_weights": None if weights is None else list(weights),
-        "waiting": queue.waiting,
-        "max_waiting": config.max_waiting,
-        "waiting_bytes": queue.waiting_bytes,
-        "max_waiting_bytes": config.max_waiting_bytes,
-        **queue.counts,
+        "waiting": self._queue.waiting,
+        "max_waiting": self._config.max_waiting,
+        "waiting_bytes": self._queue.waiting_bytes,
+        "max_waiting_bytes": self._config.max_waiting_bytes,
+        **self._queue.counts,
       }
     )
 
-  app = applications.Starlette(
-    routes=[
-      routing.Route(f"{VERSION}{http.PATH}", rewards, methods=["POST"]),
-      routing.Route("/health", health),
-    ],
-    exception_handlers={
-      _RefusedError: _refused,
-      QueueFullError: _full,
-      base.RewardError: _failed,
-      exceptions.HTTPException: _no_such_thing,
-      Exception: _failed,
-    },
-    lifespan=lifespan,
-  )
-  app.state.queue = queue
-  return app
+  async def _ready(self, request: requests.Request) -> responses.Response:
+    """Whether one more text would be taken; needs no token."""
+    if self._queue.has_room:
+      return responses.JSONResponse({"status": "ready"})
+    raise QueueFullError("no room for one more text, or shutting down")
+
+  async def _metrics(self, request: requests.Request) -> responses.Response:
+    self._check_token(request)
+    gauges = {
+      "waiting_texts": self._queue.waiting,
+      "waiting_texts_limit": self._config.max_waiting,
+      "waiting_bytes": self._queue.waiting_bytes,
+      "waiting_bytes_limit": self._config.max_waiting_bytes,
+      "ready": int(self._queue.has_room),
+    }
+    return responses.Response(
+      self.observed.exposed(self._queue.counts, gauges),
+      media_type=served_metrics.CONTENT_TYPE,
+    )
+
+  async def _models(self, request: requests.Request) -> responses.Response:
+    self._check_token(request)
+    return responses.JSONResponse(reward_protocols.models(self._served))
+
+  async def refused(self, request: requests.Request, error: Any) -> Any:
+    """A request that cannot be answered; logged, as clients may hide it."""
+    self._log_once(request, error.status, str(error))
+    return _error(error.status, str(error), error.headers)
+
+  async def no_such_thing(self, request: requests.Request, error: Any) -> Any:
+    """An unknown path, or a known one by another method."""
+    paths: dict[str, list[str]] = {"POST": [], "GET": []}
+    for route in self.routes():
+      method = "POST" if "POST" in (route.methods or ()) else "GET"
+      paths[method].append(route.path)
+    reason = (
+      f"{request.method} {request.url.path}: {error.detail}; there are POST "
+      f"{', '.join(paths['POST'])} and GET {', '.join(paths['GET'])}"
+    )
+    self._log_once(request, error.status_code, reason)
+    return _error(error.status_code, reason, error.headers)
+
+  def _log_once(
+    self, request: requests.Request, status: int, reason: str
+  ) -> None:
+    kind = request.method, request.url.path[:100], status
+    if kind in self._refusals or len(self._refusals) >= MAX_LOGGED:
+      return
+    self._refusals.add(kind)
+    log.warning(
+      "%s %s was answered %d, and more of its kind are not logged: %s",
+      *kind,
+      reason,
+    )
+
+
+class _Measured:
+  """ASGI middleware that counts answers and their durations."""
+
+  def __init__(
+    self,
+    app: Any,
+    observed: served_metrics.Observed,
+    paths: frozenset[str],
+  ) -> None:
+    self._app, self._observed, self._paths = app, observed, paths
+
+  async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] != "http" or scope["path"] not in self._paths:
+      return await self._app(scope, receive, send)
+    begun, status = time.monotonic(), 500
+
+    async def sending(message: Any) -> None:
+      nonlocal status
+      status = message.get("status", status)
+      await send(message)
+
+    try:
+      await self._app(scope, receive, sending)
+    finally:
+      seconds = time.monotonic() - begun
+      self._observed.add(scope["path"], status, seconds)
 
 
 def _may_ask(request: requests.Request, token: str | None) -> bool:
@@ -221,9 +385,12 @@ async def _json_body(
 
 
 def _parsed(
-  content: Any, max_texts: int
-) -> tuple[list[base.Prompt], list[str]]:
-  """Prompts and responses of a body's JSON, counted before they are read."""
+  protocol: reward_protocols.Protocol,
+  content: Any,
+  max_texts: int,
+  served: reward_protocols.Served,
+) -> http.Texts:
+  """Texts of a body's JSON, counted before they are read."""
   if isinstance(content, dict):
     for texts in content.values():
       if isinstance(texts, list) and len(texts) > max_texts:
@@ -231,7 +398,7 @@ def _parsed(
           413, f"a request may hold {max_texts} texts, got {len(texts)}"
         )
   try:
-    return http.parse_request(content)
+    return protocol.parse(content, served)
   except ValueError as error:
     raise _RefusedError(400, str(error)) from None
 
@@ -266,22 +433,9 @@ def _error(
   return responses.JSONResponse({"error": reason}, status, headers)
 
 
-async def _refused(request: requests.Request, error: Any) -> Any:
-  return _error(error.status, str(error), error.headers)
-
-
 async def _full(request: requests.Request, error: Any) -> Any:
   return _error(503, str(error), RETRY_AFTER)
 
 
 async def _failed(request: requests.Request, error: Any) -> Any:
   return _error(500, f"no rewards: {type(error).__name__}: {error}")
-
-
-async def _no_such_thing(request: requests.Request, error: Any) -> Any:
-  """An unknown path, or a known one by another method."""
-  reason = (
-    f"{request.method} {request.url.path}: {error.detail}; there are POST "
-    f"{VERSION}{http.PATH} and GET /health"
-  )
-  return _error(error.status_code, reason, error.headers)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxalign.runtime.reward_sources.base import Prompt, RewardSource
+from jaxalign.data.records.chat import Text
+from jaxalign.runtime.reward_sources.base import Columns, Prompt, RewardSource
 
 log = logging.getLogger("jaxalign")
 
@@ -24,15 +25,19 @@ class _Waiting:
   """A request, where its rewards are awaited, and those it has so far."""
 
   prompts: Sequence[Prompt]
-  responses: Sequence[str]
+  responses: Sequence[Text]
+  columns: Columns
   rewards: asyncio.Future[np.ndarray]
   found: list[np.ndarray] = dataclasses.field(default_factory=list)
   done: int = 0
 
-  def next_part(self, size: int) -> tuple[Sequence[Prompt], Sequence[str]]:
-    """Up to `size` texts that have no reward yet."""
+  def next_part(
+    self, size: int
+  ) -> tuple[Sequence[Prompt], Sequence[Text], Columns]:
+    """Up to `size` texts that have no reward yet, with their columns."""
     part = slice(self.done, self.done + size)
-    return self.prompts[part], self.responses[part]
+    columns = {name: values[part] for name, values in self.columns.items()}
+    return self.prompts[part], self.responses[part], columns
 
 
 class RewardQueue:
@@ -82,6 +87,12 @@ class RewardQueue:
     self._changed = asyncio.Event()
     self._closed = False
 
+  @property
+  def has_room(self) -> bool:
+    """Whether one more text would be taken."""
+    full = self.waiting >= self._max_waiting
+    return not (self._closed or full)
+
   def take_bytes(self, number: int) -> None:
     """Counts bytes of a body in, or out where `number` is negative.
 
@@ -98,7 +109,10 @@ class RewardQueue:
     self.waiting_bytes = total
 
   async def score(
-    self, prompts: Sequence[Prompt], responses: Sequence[str]
+    self,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Text],
+    columns: Columns | None = None,
   ) -> np.ndarray:
     """Rewards of one request, [B, K]; cancelled, it is scored no further.
 
@@ -116,7 +130,7 @@ class RewardQueue:
       )
     self.waiting += len(responses)
     future = asyncio.get_running_loop().create_future()
-    self._queue.append(_Waiting(prompts, responses, future))
+    self._queue.append(_Waiting(prompts, responses, columns or {}, future))
     self._changed.set()
     try:
       return await future
@@ -177,6 +191,8 @@ class RewardQueue:
       size += len(self._queue[0].responses) - self._queue[0].done
       if taken and size > self._batch_size:
         break
+      if taken and {*taken[0].columns} != {*self._queue[0].columns}:
+        break  # a function would be called with columns that some have not
       taken.append(self._queue.popleft())
     return taken
 
@@ -203,11 +219,15 @@ class RewardQueue:
   def _scored(self, batch: Sequence[_Waiting]) -> list[np.ndarray | Exception]:
     """Rewards of each request's part, or why there are none; in the thread."""
     parts = [one.next_part(self._batch_size) for one in batch]
-    prompts = [prompt for prompts, _ in parts for prompt in prompts]
-    responses = [text for _, texts in parts for text in texts]
+    prompts = [prompt for prompts, _, _ in parts for prompt in prompts]
+    responses = [text for _, texts, _ in parts for text in texts]
+    columns = {
+      name: [value for _, _, each in parts for value in each[name]]
+      for name in batch[0].columns
+    }
     self.counts["batches"] += 1
     try:
-      rewards = self._source(prompts, responses)
+      rewards = self._source(prompts, responses, columns)
     except Exception as error:
       if len(batch) > 1:
         # One of them may be to blame: the others shall not suffer.
@@ -216,7 +236,7 @@ class RewardQueue:
       self.counts["failed"] += 1
       return [error]
     self.counts["texts"] += len(responses)
-    ends = np.cumsum([len(texts) for _, texts in parts])
+    ends = np.cumsum([len(texts) for _, texts, _ in parts])
     return list(np.split(rewards, ends[:-1]))
 
 

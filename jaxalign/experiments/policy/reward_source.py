@@ -1,6 +1,7 @@
 """Reward source of a run: the `source` section of a config, opened."""
 
 import dataclasses
+from typing import Any
 
 import jax
 
@@ -9,7 +10,13 @@ from jaxalign.data.records import sources
 from jaxalign.data.synthetic import crowd, oracle
 from jaxalign.experiments.reward_model import scoring
 from jaxalign.ops import checks
-from jaxalign.runtime.reward_sources import base, http, model
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.reward_sources import (
+  base,
+  http,
+  model,
+  trainer_functions,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +27,9 @@ class RewardSourceConfig:
     models: reward models' folders, whose outputs are put side by side; of
       other programs too, which have no calibration.
     function: `module:function` of your own, `(prompts, responses)` to rewards
-      [B] or [B, K]; it raises OSError for what may pass.
+      [B] or [B, K]; further parameters are columns of the data by name, and a
+      function for TRL, of `completions`, is taken too; it raises OSError for
+      what may pass.
     url: of a server of rewards, such as the `serve` stage, up to and with the
       version: http://localhost:8000/v1.
     crowd: a synthetic crowd, NAME[,KNOB=VALUE...], whose true utilities are the
@@ -143,3 +152,21 @@ def open_source(
       )
     )
   return base.JoinedSource(found, names=names)
+
+
+def functions_of(**section: Any) -> list[trainer_functions.RewardFunction]:
+  """Reward functions for another program's trainer, on this process's devices.
+
+  Args:
+    **section: fields of `RewardSourceConfig`, such as `models=("RUN/model",)`.
+
+  Returns:
+    One function per output, see `trainer_functions.reward_functions`.
+
+  Raises:
+    ValueError, RewardError: as `open_source`.
+  """
+  source = open_source(
+    RewardSourceConfig(**section), meshes.make_mesh(meshes.MeshConfig())
+  )
+  return trainer_functions.reward_functions(source)

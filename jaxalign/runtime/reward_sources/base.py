@@ -15,11 +15,13 @@ import numpy as np
 
 from jaxalign.data.records.chat import Text
 from jaxalign.runtime.distributed import multihost
+from jaxalign.runtime.reward_sources import function_calls
+from jaxalign.runtime.reward_sources.function_calls import Columns
 
 _log = logging.getLogger(__name__)
 
 Prompt = Text
-Score = Callable[[Sequence[Prompt], Sequence[str]], Any]
+Score = Callable[..., Any]
 
 
 class RewardError(Exception):
@@ -40,12 +42,21 @@ class RewardSource(Protocol):
   mixture_weights: tuple[float, ...] | None
 
   def __call__(
-    self, prompts: Sequence[Prompt], responses: Sequence[str]
+    self,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Text],
+    columns: Columns | None = None,
   ) -> np.ndarray:
     """Rewards of B responses, float32 [B, K].
 
-    A reward depends on its own prompt and response alone, in what order and in
-    what company they come does not matter; no text gives [0, K].
+    A reward depends on its own prompt, response and columns alone, in what
+    order and in what company they come does not matter; no text gives [0, K].
+
+    Args:
+      prompts: text or chat turns, B of them.
+      responses: text, or turns that continue a chat, B of them.
+      columns: what else is known of each, such as `answer`, by name and B
+        values each; models do without.
 
     Raises:
       RewardError: there are no rewards; the same call may be made again.
@@ -90,13 +101,23 @@ def checked_rewards(
   return found
 
 
-def check_texts(prompts: Sequence[Prompt], responses: Sequence[str]) -> None:
-  """Raises ValueError unless every response has its prompt."""
+def check_texts(
+  prompts: Sequence[Prompt],
+  responses: Sequence[Text],
+  columns: Columns | None = None,
+) -> None:
+  """Raises ValueError unless every response has its prompt and its columns."""
   if len(prompts) != len(responses):
     raise ValueError(
       f"prompts and responses must be equally many, got {len(prompts)} and "
       f"{len(responses)}"
     )
+  for name, values in (columns or {}).items():
+    if len(values) != len(responses):
+      raise ValueError(
+        f"column {name} must have a value for each of {len(responses)} "
+        f"responses, got {len(values)}"
+      )
 
 
 def from_main(
@@ -163,6 +184,8 @@ def retried(
 class FunctionSource:
   """A Python function as a source; its rewards are taken as calibrated.
 
+  It sees what its parameters name, see `function_calls.caller`.
+
   Attributes:
     names: of the outputs.
     mixture_weights: share of each output's group, None where unknown.
@@ -182,7 +205,8 @@ class FunctionSource:
 
     Args:
       function: `(prompts, responses)`, lists of B each, to rewards [B, K], or
-        [B] where there is one output; raises OSError for what may pass.
+        [B] where there is one output; raises OSError for what may pass. Further
+        parameters are columns, and TRL's form is called as there.
       names: of the K outputs.
       mixture_weights: share of each output's group.
       max_attempts: calls at most.
@@ -195,19 +219,23 @@ class FunctionSource:
     self.max_attempts = max_attempts
     self.backoff_s = backoff_s
     self.origin = origin
+    self._call = function_calls.caller(function, origin)
 
   def __call__(
-    self, prompts: Sequence[Prompt], responses: Sequence[str]
+    self,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Text],
+    columns: Columns | None = None,
   ) -> np.ndarray:
     """Rewards of B responses, float32 [B, K]; see `RewardSource`."""
-    check_texts(prompts, responses)
+    check_texts(prompts, responses, columns)
     shape = (len(responses), len(self.names))
     if not responses:
       return np.zeros(shape, np.float32)
 
     def ask() -> np.ndarray:
       given = retried(
-        lambda: self.function(list(prompts), list(responses)),
+        lambda: self._call(prompts, responses, columns or {}),
         max_attempts=self.max_attempts,
         backoff_s=self.backoff_s,
         origin=self.origin,
@@ -287,8 +315,11 @@ class JoinedSource:
     )
 
   def __call__(
-    self, prompts: Sequence[Prompt], responses: Sequence[str]
+    self,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Text],
+    columns: Columns | None = None,
   ) -> np.ndarray:
     """Rewards of B responses, float32 [B, K]; see `RewardSource`."""
-    parts = [source(prompts, responses) for source in self.sources]
+    parts = [source(prompts, responses, columns) for source in self.sources]
     return np.concatenate(parts, axis=1)

@@ -3,8 +3,10 @@
   POST URL/rewards  {"prompts": [...], "responses": [...]}
   200               {"names": [K], "rewards": [B][K], "mixture_weights": [K]}
 
-A prompt is text or a list of {role, content}; `mixture_weights` may be null. No
-text at all gets the names with no rewards, which is how a client begins.
+A prompt is text or a list of {role, content}, and so is a response to the
+latter; `mixture_weights` may be null. `columns` may be there too, {name: [B]},
+for a reward function that asks for them. No text at all gets the names with no
+rewards, which is how a client begins.
 """
 
 import hashlib
@@ -16,7 +18,9 @@ import numpy as np
 
 from jaxalign.data.llm_labels import client
 from jaxalign.data.llm_labels.prompts import ConnectionConfig, check_url
-from jaxalign.data.records import chat, columns
+from jaxalign.data.records import chat
+from jaxalign.data.records import columns as kinds
+from jaxalign.data.records.chat import Text
 from jaxalign.data.tokenization import turns
 from jaxalign.runtime.reward_sources import base
 from jaxalign.runtime.reward_sources.base import Prompt, RewardError
@@ -48,60 +52,120 @@ class Reply(NamedTuple):
     }
 
 
+class Texts(NamedTuple):
+  """What is to be scored.
+
+  Attributes:
+    prompts: B of them.
+    responses: B of them.
+    columns: what else is known of each, by name.
+  """
+
+  prompts: list[Prompt]
+  responses: list[Text]
+  columns: dict[str, list[Any]]
+
+
 def request(
-  prompts: Sequence[Prompt], responses: Sequence[str]
+  prompts: Sequence[Prompt],
+  responses: Sequence[Text],
+  columns: base.Columns | None = None,
 ) -> dict[str, Any]:
   """The JSON that asks for the rewards of B responses."""
-  return {
-    "prompts": [
-      prompt
-      if isinstance(prompt, str)
-      else [turns.message(turn) for turn in prompt]
-      for prompt in prompts
-    ],
-    "responses": list(responses),
+  asked: dict[str, Any] = {
+    "prompts": [_to_json(prompt) for prompt in prompts],
+    "responses": [_to_json(response) for response in responses],
   }
+  if columns:
+    asked["columns"] = {name: [*values] for name, values in columns.items()}
+  return asked
 
 
-def parse_request(content: Any) -> tuple[list[Prompt], list[str]]:
-  """Prompts and responses from the JSON of a request.
+def _to_json(text: Text) -> Any:
+  if isinstance(text, str):
+    return str(text)
+  return [turns.message(turn) for turn in text]
+
+
+def parse_request(content: Any) -> Texts:
+  """Prompts, responses and columns from the JSON of a request.
 
   Args:
     content: what was posted.
 
   Returns:
-    B prompts and B responses.
+    B of each.
 
   Raises:
     ValueError: what was got and what is allowed; of a text, its number.
   """
   fields = ("prompts", "responses")
+  allowed = (*fields, "columns")
   if not isinstance(content, dict):
     raise ValueError(
       f"the body must be an object with {' and '.join(fields)}, got "
-      f"{columns.kind(content)}"
+      f"{kinds.kind(content)}"
     )
   for name in content:
-    if name not in fields:
-      raise ValueError(f"unknown key {name!r}; allowed: {', '.join(fields)}")
+    if name not in allowed:
+      raise ValueError(f"unknown key {name!r}; allowed: {', '.join(allowed)}")
   for name in fields:
     if not isinstance(content.get(name), list):
       raise ValueError(
-        f"{name} must be a list, got {columns.kind(content.get(name))}"
+        f"{name} must be a list, got {kinds.kind(content.get(name))}"
       )
-  base.check_texts(content["prompts"], content["responses"])
-  prompts, responses = [], []
-  for number, (prompt, response) in enumerate(
-    zip(content["prompts"], content["responses"], strict=True)
+  columns = content.get("columns")
+  if columns is None:
+    columns = {}
+  if not isinstance(columns, dict) or not all(
+    isinstance(values, list) for values in columns.values()
   ):
-    try:
-      columns.string("response", response)
-      read, _ = chat.parse_texts({"prompt": prompt, "responses": [response]})
-    except ValueError as error:
-      raise ValueError(f"text {number}: {error}") from None
-    prompts.append(read)
-    responses.append(response)
-  return prompts, responses
+    raise ValueError(
+      f"columns must be an object of lists, got {kinds.kind(columns)}"
+    )
+  base.check_texts(content["prompts"], content["responses"], columns)
+  pairs = [
+    parse_text(number, prompt, response)
+    for number, (prompt, response) in enumerate(
+      zip(content["prompts"], content["responses"], strict=True)
+    )
+  ]
+  return Texts(
+    [prompt for prompt, _ in pairs],
+    [response for _, response in pairs],
+    columns,
+  )
+
+
+def parse_text(number: int, prompt: Any, response: Any) -> tuple[Prompt, Text]:
+  """A prompt and its response from their JSON.
+
+  Args:
+    number: of the text, for errors.
+    prompt: text or chat turns.
+    response: text, or turns that continue the chat.
+
+  Returns:
+    Both; a response of one turn as its text.
+
+  Raises:
+    ValueError: what was got and what is allowed.
+  """
+  try:
+    if isinstance(response, list):
+      if not isinstance(prompt, list):
+        raise ValueError(
+          "a response of chat turns goes with a prompt of chat turns, got "
+          f"{kinds.kind(prompt)}"
+        )
+    else:
+      kinds.string("response", response)
+    read, (said,) = chat.parse_texts(
+      {"prompt": prompt, "responses": [response]}
+    )
+  except ValueError as error:
+    raise ValueError(f"text {number}: {error}") from None
+  return read, said
 
 
 def parse_reply(content: Any, *, num_texts: int) -> Reply:
@@ -120,7 +184,7 @@ def parse_reply(content: Any, *, num_texts: int) -> Reply:
   """
   names = content["names"]
   if not isinstance(names, list) or not names:
-    raise ValueError(f"names must be a list, got {columns.kind(names)}")
+    raise ValueError(f"names must be a list, got {kinds.kind(names)}")
   if not all(isinstance(name, str) for name in names):
     raise ValueError("names must be texts")
   names = tuple(names)
@@ -181,10 +245,13 @@ class EndpointSource:
     self.mixture_weights = first.mixture_weights
 
   def __call__(
-    self, prompts: Sequence[Prompt], responses: Sequence[str]
+    self,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Text],
+    columns: base.Columns | None = None,
   ) -> np.ndarray:
     """Rewards of B responses, float32 [B, K]; see `RewardSource`."""
-    base.check_texts(prompts, responses)
+    base.check_texts(prompts, responses, columns)
     shape = (len(responses), len(self.names))
     if not responses:
       return np.zeros(shape, np.float32)
@@ -193,7 +260,14 @@ class EndpointSource:
       starts = range(0, len(responses), self._batch_size)
       slices = [slice(start, start + self._batch_size) for start in starts]
       replies = self._ask(
-        [request(prompts[part], responses[part]) for part in slices]
+        [
+          request(
+            prompts[part],
+            responses[part],
+            {name: values[part] for name, values in (columns or {}).items()},
+          )
+          for part in slices
+        ]
       )
       for reply in replies:
         if reply.names != self.names:

@@ -14,6 +14,7 @@ from etils import epath
 
 from jaxalign.algorithms import reward_readout
 from jaxalign.data.batching import token_store
+from jaxalign.data.records.chat import Text
 from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.data.tokenization.tokenizer import Tokenizer
@@ -115,10 +116,11 @@ class ModelSource:
   def __call__(
     self,
     prompts: Sequence[base.Prompt],
-    responses: Sequence[str],
+    responses: Sequence[Text],
+    columns: base.Columns | None = None,
   ) -> np.ndarray:
     """Rewards of B responses, float32 [B, K]; see `RewardSource`."""
-    base.check_texts(prompts, responses)
+    base.check_texts(prompts, responses, columns)
     found = np.zeros((len(responses), len(self.names)), np.float32)
     if not responses:
       return found

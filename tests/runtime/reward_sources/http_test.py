@@ -202,8 +202,22 @@ class EndpointSourceTest(parameterized.TestCase):
 
   def test_a_request_is_read_back(self):
     sent = json.loads(json.dumps(http_rewards.request(PROMPTS, RESPONSES)))
-    prompts, responses = http_rewards.parse_request(sent)
-    self.assertEqual((prompts, responses), (PROMPTS, RESPONSES))
+    texts = http_rewards.parse_request(sent)
+    self.assertEqual(texts, (PROMPTS, RESPONSES, {}))
+
+  def test_turns_of_a_response_and_columns_are_read_back(self):
+    call = Turn("assistant", "", '{"tool_calls": [{"name": "f"}]}')
+    prompts = [(Turn("user", "b"),), "c"]
+    responses = [(call, Turn("tool", "3"), Turn("assistant", "Three.")), "x"]
+    sent = http_rewards.request(prompts, responses, {"answer": (3, None)})
+    texts = http_rewards.parse_request(json.loads(json.dumps(sent)))
+    self.assertEqual(texts, (prompts, responses, {"answer": [3, None]}))
+
+  def test_columns_travel_with_their_texts(self):
+    with serving() as server:
+      open_source(server)(PROMPTS, RESPONSES, {"answer": [0, 1, 2, 3, 4]})
+    sent = [body["columns"]["answer"] for _, body in server.seen[1:]]
+    self.assertCountEqual(sent, [[0, 1], [2, 3], [4]])
 
   @parameterized.parameters(
     (["a"], "must be an object with prompts and responses, got a list"),
@@ -211,6 +225,22 @@ class EndpointSourceTest(parameterized.TestCase):
     ({"prompts": []}, "responses must be a list, got nothing"),
     ({"prompts": "a", "responses": ["b"]}, "prompts must be a list, got text"),
     ({"prompts": ["a"], "responses": []}, "equally many, got 1 and 0"),
+    (
+      {"prompts": ["a"], "responses": ["b"], "columns": [1]},
+      "columns must be an object of lists, got a list",
+    ),
+    (
+      {"prompts": ["a"], "responses": ["b"], "columns": {"n": []}},
+      "column n must have a value for each of 1 responses, got 0",
+    ),
+    (
+      {"prompts": ["a"], "responses": [[{"role": "user", "content": "b"}]]},
+      "text 0: a response of chat turns goes with a prompt of chat turns",
+    ),
+    (
+      {"prompts": [[]], "responses": [[{"role": "user", "content": "b"}]]},
+      "text 0: .* must end with an assistant turn, got role 'user'",
+    ),
     ({"prompts": ["a", 3], "responses": ["b", "c"]}, "text 1: prompt must be"),
     ({"prompts": ["a"], "responses": [None]}, "text 0: response must be text"),
     ({"prompts": ["a"], "responses": ["\ud800"]}, "text 0: .*lone surrogate"),

@@ -12,6 +12,7 @@ from etils import epath
 
 from jaxalign.data.records.chat import Turn
 from jaxalign.data.tokenization import chat_templates, tokenizer_files
+from jaxalign.data.tokenization.turns import Rendered
 from jaxalign.models import heads
 from jaxalign.models.hf import config_map, weights
 from jaxalign.runtime.distributed import mesh as meshes
@@ -131,6 +132,34 @@ class ModelSourceTest(parameterized.TestCase):
     self.assertGreater(np.ptp(rewards, axis=0).min(), 0.1)
     raw_source = open_source(calibrated=False, devices=devices)
     np.testing.assert_allclose(raw_source(PROMPTS, RESPONSES), raw, atol=1e-6)
+
+  def test_a_response_of_turns_is_read_by_the_template(self):
+    source = open_source(calibrated=False)
+    one = (Turn("assistant", " yes"),)
+    call = (Turn("assistant", "f?"), Turn("tool", "4"), Turn("assistant", "4"))
+    rewards = source([CHAT, CHAT, CHAT], [" yes", one, call])
+    np.testing.assert_allclose(rewards[0], by_hand(CHAT, " yes"), atol=1e-6)
+    np.testing.assert_array_equal(rewards[0], rewards[1])
+    np.testing.assert_allclose(
+      rewards[2], by_hand((*CHAT, *call[:2]), "4"), atol=1e-6
+    )
+
+  @parameterized.parameters(
+    ("Q: a\nA:", " yes"),
+    ("Q: a\nA:", " yes{eos}"),
+    ("{bos}Q: a\nA:", " yes"),
+    ("", "{bos}Q: a\nA: yes{eos}"),
+  )
+  def test_rendered_text_has_its_markers_once(self, prompt, response):
+    tokenizer = tokenizer_files.load_tokenizer(folder())
+    marks = dict(bos=tokenizer.fast.bos_token, eos=tokenizer.fast.eos_token)
+    source = open_source(calibrated=False)
+    rewards = source(
+      [prompt.format(**marks)], [Rendered(response.format(**marks))]
+    )
+    np.testing.assert_allclose(
+      rewards[0], by_hand("Q: a\nA:", " yes"), atol=1e-6
+    )
 
   def test_company_and_order_change_nothing(self):
     source = open_source()
