@@ -304,6 +304,24 @@ def dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta, flip_rate=0.0):
   return bradley_terry_loss(gap, 0.0, 0.0, flip_rate)
 
 
+def robust_preference_loss(chosen, rejected, flip_rate, margin=0.0):
+  gap = chosen - rejected - margin
+  kept, flipped = (bradley_terry_loss(g, 0.0) for g in (gap, -gap))
+  return ((1 - flip_rate) * kept - flip_rate * flipped) / (1 - 2 * flip_rate)
+
+
+def ipo_loss(chosen, rejected, beta, chosen_prob=1.0, margin=0.0):
+  h = (chosen - rejected - margin) / beta
+  agree, flipped = ((sign * h - 1 / (2 * beta)) ** 2 for sign in (1, -1))
+  return chosen_prob * agree + (1 - chosen_prob) * flipped
+
+
+def kto_loss(rewards, point, desirable, desired=1.0, undesired=1.0):
+  p = np.asarray(desirable, np.float64)
+  up, down = sigmoid(rewards - point), sigmoid(point - rewards)
+  return p * desired * (1 - up) + (1 - p) * undesired * (1 - down)
+
+
 # ---------------------------------------------------------------------- bounds
 
 

@@ -28,6 +28,10 @@ from jaxalign.losses.denoise import (
 from jaxalign.losses.direct import (
   dpo_loss,
   group_robust_dpo_loss,
+  implicit_rewards,
+  ipo_loss,
+  kto_loss,
+  robust_preference_loss,
 )
 from jaxalign.losses.distributional import (
   cvar_utility,
@@ -156,9 +160,12 @@ __all__ = [
   "group_utilities",
   "head_gradients",
   "helpful_harmless_label_set",
+  "implicit_rewards",
   "init_feature_queue",
   "init_kl_controller",
+  "ipo_loss",
   "kl_estimate",
+  "kto_loss",
   "label_cross_entropy",
   "label_posterior",
   "log_prob_mismatch",
@@ -184,6 +191,7 @@ __all__ = [
   "reward_centering_penalty",
   "reward_head_gradients",
   "reward_spread",
+  "robust_preference_loss",
   "sample_min_rewards",
   "simcse_loss",
   "smooth_margin_targets",

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from jaxalign.ops import checks
 
 
-def _gap(
+def gap_beyond(
   chosen: jax.Array, rejected: jax.Array, margin: jax.Array | float
 ) -> jax.Array:
-  """Gap past the margin, after the checks every pair loss shares."""
+  """Gap past the margin, after the checks that every pair loss shares."""
   checks.same_shape(chosen=chosen, rejected=rejected)
   chosen, rejected = checks.floating(chosen=chosen, rejected=rejected)
   if isinstance(margin, (int, float)):
@@ -53,7 +53,7 @@ def bradley_terry_loss(
   """
   if not 0.0 <= flip_rate < 0.5:
     raise ValueError(f"flip_rate must be in [0, 0.5), got {flip_rate}")
-  gap = _gap(chosen, rejected, margin)
+  gap = gap_beyond(chosen, rejected, margin)
   # log sigmoid, not log of sigmoid: finite to second order at any gap.
   agree, flipped = -jax.nn.log_sigmoid(gap), -jax.nn.log_sigmoid(-gap)
   return (1 - flip_rate) * agree + flip_rate * flipped
@@ -89,7 +89,7 @@ def soft_preference_loss(
     ValueError: the shapes differ, or a chosen_prob is outside [0, 1]; of
       arrays that are traced, as under `jit`, this cannot be checked.
   """
-  gap = _gap(chosen, rejected, margin)
+  gap = gap_beyond(chosen, rejected, margin)
   checks.fraction(chosen_prob=chosen_prob)
   if isinstance(chosen_prob, (int, float)):
     chosen_prob = jnp.asarray(chosen_prob, gap.dtype)

@@ -1,4 +1,4 @@
-"""DPO against NumPy and published numbers, its robust form on any mesh."""
+"""DPO, robust DPO, IPO and KTO against NumPy and what is known of them."""
 
 import functools
 
@@ -8,9 +8,14 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign.losses import (
+  bradley_terry_loss,
   dpo_loss,
   exponentiated_weights,
   group_robust_dpo_loss,
+  implicit_rewards,
+  ipo_loss,
+  kto_loss,
+  robust_preference_loss,
 )
 from tests import parallel_modes, references, transforms
 
@@ -222,6 +227,205 @@ class GroupRobustDpoTest(parameterized.TestCase):
         weights=self.weights,
         where=np.ones(16),
       )
+
+
+class ImplicitRewardsTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+
+  def test_dpo_is_bradley_terry_of_implicit_rewards(self):
+    arrays = np.random.default_rng(0).normal(size=(4, 5)) * 3
+    chosen, rejected, ref_chosen, ref_rejected = arrays
+    np.testing.assert_allclose(
+      bradley_terry_loss(
+        implicit_rewards(chosen, beta=0.4, ref_log_probs=ref_chosen),
+        implicit_rewards(rejected, beta=0.4, ref_log_probs=ref_rejected),
+        flip_rate=0.1,
+      ),
+      dpo_loss(*arrays, beta=0.4, flip_rate=0.1),
+      rtol=1e-12,
+    )
+
+  def test_per_token_and_without_a_reference(self):
+    log_probs, lengths = np.array([-6.0, -1.0, 0.0]), np.array([3, 2, 0])
+    np.testing.assert_allclose(
+      implicit_rewards(log_probs, beta=2.0, lengths=lengths), [-4.0, -1.0, 0.0]
+    )
+    np.testing.assert_allclose(
+      implicit_rewards(
+        log_probs, beta=2.0, ref_log_probs=log_probs - 3, lengths=lengths
+      ),
+      [2.0, 3.0, 6.0],
+    )
+
+  def test_derivatives(self):
+    xs = np.random.default_rng(0).normal(size=(2, 3))
+    lengths = np.array([3, 2, 1])
+    loss = lambda x, ref: implicit_rewards(
+      x, beta=0.3, ref_log_probs=ref, lengths=lengths
+    )
+    transforms.assert_second_order(loss, *xs)
+
+  def test_errors(self):
+    ones = np.ones(3)
+    with self.assertRaisesRegex(ValueError, "beta must be positive, got 0"):
+      implicit_rewards(ones, beta=0)
+    with self.assertRaisesRegex(ValueError, r"ref_log_probs \(2,\)"):
+      implicit_rewards(ones, beta=0.1, ref_log_probs=ones[:2])
+    with self.assertRaisesRegex(ValueError, r"lengths \(2,\)"):
+      implicit_rewards(ones, beta=0.1, lengths=np.ones(2, int))
+    with self.assertRaisesRegex(TypeError, "lengths must be integer"):
+      implicit_rewards(ones, beta=0.1, lengths=ones)
+
+
+class RobustPreferenceLossTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+    self.pair = np.random.default_rng(0).normal(size=(2, 4, 3)) * 3
+
+  @parameterized.product(flip_rate=(0.0, 0.3), margin=(0.0, 0.7))
+  def test_matches_reference(self, flip_rate, margin):
+    loss = jax.jit(
+      functools.partial(
+        robust_preference_loss, flip_rate=flip_rate, margin=margin
+      )
+    )
+    np.testing.assert_allclose(
+      loss(*self.pair),
+      references.robust_preference_loss(*self.pair, flip_rate, margin),
+      rtol=1e-11,
+      atol=1e-12,
+    )
+
+  def test_its_mean_over_flips_is_the_loss_of_the_true_label(self):
+    chosen, rejected = self.pair
+    kept = robust_preference_loss(chosen, rejected, flip_rate=0.2)
+    swapped = robust_preference_loss(rejected, chosen, flip_rate=0.2)
+    np.testing.assert_allclose(
+      0.8 * kept + 0.2 * swapped,
+      bradley_terry_loss(chosen, rejected),
+      rtol=1e-11,
+    )
+
+  def test_derivatives_transforms_and_extremes(self):
+    loss = functools.partial(robust_preference_loss, flip_rate=0.2)
+    transforms.assert_second_order(loss, *self.pair)
+    transforms.assert_jit_and_vmap(loss, *self.pair)
+    far = np.array([1e4, -1e4, 0.0])
+    transforms.assert_finite(loss, far, -far)
+
+  def test_errors(self):
+    with self.assertRaisesRegex(ValueError, "flip_rate.*got 0.5"):
+      robust_preference_loss(*self.pair, flip_rate=0.5)
+    with self.assertRaisesRegex(ValueError, r"rejected \(3,\)"):
+      robust_preference_loss(self.pair[0], self.pair[1, 0], flip_rate=0.1)
+    with self.assertRaisesRegex(TypeError, "chosen must be floating"):
+      robust_preference_loss(*self.pair.astype(int), flip_rate=0.1)
+
+
+class IpoLossTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+    rng = np.random.default_rng(0)
+    self.pair, self.prob = rng.normal(size=(2, 4, 3)), rng.uniform(size=(4, 3))
+
+  @parameterized.parameters(0.1, 0.7)
+  def test_matches_reference(self, beta):
+    loss = jax.jit(functools.partial(ipo_loss, beta=beta, margin=0.3))
+    np.testing.assert_allclose(
+      loss(*self.pair, chosen_prob=self.prob),
+      references.ipo_loss(*self.pair, beta, self.prob, 0.3),
+      rtol=1e-12,
+    )
+    np.testing.assert_allclose(
+      loss(*self.pair),
+      references.ipo_loss(*self.pair, beta, 1.0, 0.3),
+      rtol=1e-12,
+    )
+
+  def test_the_least_is_where_the_label_asks(self):
+    beta, prob = 0.25, 0.9
+    wanted = (2 * prob - 1) / 2  # in reward units, β times the log-ratio
+    slope = jax.grad(
+      lambda d: ipo_loss(d, 0.0 * d, beta=beta, chosen_prob=prob)
+    )
+    self.assertAlmostEqual(float(slope(wanted)), 0.0, places=12)
+    self.assertLess(float(slope(wanted - 0.1)), 0)
+
+  def test_swapping_the_responses_and_the_label_changes_nothing(self):
+    chosen, rejected = self.pair
+    np.testing.assert_allclose(
+      ipo_loss(chosen, rejected, beta=0.2, chosen_prob=self.prob),
+      ipo_loss(rejected, chosen, beta=0.2, chosen_prob=1 - self.prob),
+      rtol=1e-11,
+    )
+
+  def test_derivatives_transforms_and_extremes(self):
+    loss = lambda c, r, p: ipo_loss(c, r, beta=0.3, chosen_prob=p)
+    transforms.assert_second_order(loss, *self.pair, self.prob)
+    transforms.assert_jit_and_vmap(loss, *self.pair, self.prob)
+    far = np.array([1e4, -1e4, 0.0])
+    transforms.assert_finite(loss, far, -far, np.full(3, 0.3))
+
+  def test_errors(self):
+    with self.assertRaisesRegex(ValueError, "beta must be positive, got -1"):
+      ipo_loss(*self.pair, beta=-1.0)
+    with self.assertRaisesRegex(ValueError, "chosen_prob.*1.5"):
+      ipo_loss(*self.pair, beta=0.1, chosen_prob=1.5)
+    with self.assertRaisesRegex(ValueError, r"chosen_prob \(3,\)"):
+      ipo_loss(*self.pair, beta=0.1, chosen_prob=self.prob[0])
+
+
+class KtoLossTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+    rng = np.random.default_rng(0)
+    self.rewards, self.share = rng.normal(size=9) * 2, rng.uniform(size=9)
+
+  @parameterized.parameters(0.0, 0.8)
+  def test_matches_reference(self, point):
+    loss = jax.jit(
+      functools.partial(
+        kto_loss,
+        reference_point=point,
+        desirable_weight=1.3,
+        undesirable_weight=0.6,
+      )
+    )
+    for desirable in (self.share, self.share > 0.5):
+      np.testing.assert_allclose(
+        loss(self.rewards, desirable=desirable),
+        references.kto_loss(self.rewards, point, desirable, 1.3, 0.6),
+        rtol=1e-12,
+      )
+
+  def test_a_shift_of_rewards_and_reference_point_changes_nothing(self):
+    at = lambda shift: kto_loss(
+      self.rewards + shift, reference_point=shift, desirable=self.share
+    )
+    np.testing.assert_allclose(at(3.0), at(0.0), rtol=1e-11)
+
+  def test_derivatives_transforms_and_extremes(self):
+    loss = lambda r, p: kto_loss(r, reference_point=0.3, desirable=p)
+    transforms.assert_second_order(loss, self.rewards, self.share)
+    transforms.assert_jit_and_vmap(loss, self.rewards, self.share)
+    far = np.array([1e4, -1e4, 0.0])
+    transforms.assert_finite(loss, far, np.array([1.0, 0.0, 0.5]))
+
+  def test_errors(self):
+    given = dict(reference_point=0.0, desirable=self.share)
+    with self.assertRaisesRegex(ValueError, "undesirable_weight.*got -1"):
+      kto_loss(self.rewards, **given, undesirable_weight=-1.0)
+    with self.assertRaisesRegex(ValueError, r"desirable \(9,\)"):
+      kto_loss(self.rewards[:3], **given)
+    with self.assertRaisesRegex(ValueError, r"reference_point \(2,\)"):
+      kto_loss(self.rewards, reference_point=np.zeros(2), desirable=self.share)
+    with self.assertRaisesRegex(TypeError, "rewards must be floating"):
+      kto_loss(np.ones(9, int), **given)
 
 
 if __name__ == "__main__":
