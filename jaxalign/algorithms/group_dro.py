@@ -1,7 +1,7 @@
 """Group DRO: one reward model, weighted towards the group it fits worst."""
 
 import dataclasses
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,8 @@ class GroupDroConfig:
   name: Literal["group_dro"]
   num_groups: int | None = None
   step_size: float = 0.01
+
+  reads_features: ClassVar[bool] = False  # of what a head reads
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for values out of range."""

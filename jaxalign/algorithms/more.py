@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +53,8 @@ class MoreConfig:
   radius: float | None = None
   decay: float | None = 0.01
   parts: int = 1
+
+  reads_features: ClassVar[bool] = True  # of what a head reads
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for values that do not go together."""

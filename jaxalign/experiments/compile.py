@@ -20,6 +20,7 @@ from jaxalign.experiments import (
   denoise,
   evaluate,
   sft,
+  train_dpo,
   train_policy,
   train_reward,
 )
@@ -38,6 +39,7 @@ STAGES = {
   "denoise": denoise,
   "evaluate": evaluate,
   "sft": sft,
+  "train_dpo": train_dpo,
   "train_policy": train_policy,
 }
 

@@ -23,6 +23,7 @@ from jaxalign.experiments import (
   sample,
   score,
   sft,
+  train_dpo,
   train_policy,
   train_reward,
   train_tokenizer,
@@ -65,6 +66,11 @@ STAGES = {
   "sample": Kind(sample.Config, sample.run, resumes=True),
   "score": Kind(score.Config, score.run),
   "sft": Kind(sft.Config, sft.run, resumes=True),
+  "train_dpo": Kind(
+    train_dpo.Config,
+    lambda config, workdir: train_dpo.run(config, workdir, profile=False),
+    resumes=True,
+  ),
   "train_policy": Kind(train_policy.Config, train_policy.run, resumes=True),
   "train_reward": Kind(
     train_reward.Config,

@@ -67,6 +67,13 @@ STEPS = (
     "model",
   ),
   (
+    "preferring",
+    "train_dpo",
+    "dpo_crowd.py:smoke",
+    (*REWARD, "model.init_from={start}/model"),
+    "report.html",
+  ),
+  (
     "answers",
     "sample",
     "sample.py:smoke",

@@ -54,6 +54,14 @@ def label_shapes(batch_size: int, num_labels: int) -> dict[str, ArraySpec]:
   }
 
 
+def policy_shapes(batch_size: int, length: int) -> dict[str, ArraySpec]:
+  """Shapes and dtypes of a batch of pairs that a policy is trained on."""
+  return pair_shapes(batch_size, length) | {
+    "response": ArraySpec((batch_size, 2, length), np.dtype(np.bool_)),
+    "ref_log_probs": ArraySpec((batch_size, 2), np.dtype(np.float32)),
+  }
+
+
 class Batches:
   """Padded batches of one process, indexed by step.
 

@@ -10,6 +10,7 @@ from jaxalign.data.batching import sharded_tokens
 from jaxalign.data.batching.numbering import Numbering
 from jaxalign.data.batching.token_store import Sequences
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization.encoding import Tokenise
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 
 
@@ -32,6 +33,8 @@ class PairDataset:
     labels: shares of d labels per side, float32 [N, 2, d]; None without a use
       for labels, as after `encode_pairs`.
     labelled: which sides have labels, bool [N, 2]; None with `labels`.
+    ref_log_probs: log-probability of each side under a reference policy,
+      float32 [N, 2]; None where no policy is trained.
   """
 
   sequences: Sequences
@@ -47,6 +50,7 @@ class PairDataset:
   annotator_names: tuple[str, ...]
   labels: np.ndarray | None = None
   labelled: np.ndarray | None = None
+  ref_log_probs: np.ndarray | None = None
 
   def __len__(self) -> int:
     """Number of pairs."""
@@ -92,15 +96,21 @@ class PairDataset:
 
     Returns:
       tokens [B, 2, T] int32 and mask [B, 2, T] bool, chosen response first;
-      chosen_prob, margin [B] float32; source, group, annotator [B] int32; and
-      labels [B, 2, d], labelled [B, 2] where the dataset has them.
+      chosen_prob, margin [B] float32; source, group, annotator [B] int32;
+      labels [B, 2, d], labelled [B, 2] where the dataset has them; and where it
+      has `ref_log_probs`, those [B, 2] and response [B, 2, T] bool, True on the
+      tokens of responses.
     """
     sides = 2 * rows[:, None] + np.arange(2)
     tokens, mask = self.sequences.padded(sides, length, pad_id)
-    labels = {}
+    further = {}
     if self.labels is not None and self.labelled is not None:
-      labels = {"labels": self.labels[rows], "labelled": self.labelled[rows]}
-    return labels | {
+      further = {"labels": self.labels[rows], "labelled": self.labelled[rows]}
+    if self.ref_log_probs is not None:
+      prompt = self.prompt_lengths[rows][..., None]
+      further["response"] = mask & (np.arange(length) >= prompt)
+      further["ref_log_probs"] = self.ref_log_probs[rows]
+    return further | {
       "tokens": tokens,
       "mask": mask,
       "chosen_prob": self.chosen_prob[rows],
@@ -156,6 +166,7 @@ def encode_pairs(
   group_names: Sequence[str] | None = None,
   on_disk: bool = False,
   processes: sharded_tokens.Processes | None = None,
+  tokenise: Tokenise | None = None,
 ) -> PairDataset:
   """Tokenises pairs; `token_store.encode` says how.
 
@@ -171,6 +182,7 @@ def encode_pairs(
       memory.
     processes: who shares the work; ids come in with `PairDataset.hold` then.
       None tokenises everything here.
+    tokenise: as of `token_store.encode`.
 
   Returns:
     The pairs, in the order of `records`.
@@ -187,6 +199,7 @@ def encode_pairs(
     processes,
     max_length=max_length,
     on_disk=on_disk,
+    tokenise=tokenise,
   )
   floats = lambda values: np.frombuffer(values, np.float32).copy()
   source, sources = columns.source.finish()

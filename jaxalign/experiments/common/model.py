@@ -214,26 +214,67 @@ class Trained(NamedTuple):
     axes: logical axes of what is trained, as `Model.axes` has them.
     params: abstract tree of what is trained.
     whole: `(params, frozen) -> parameters of the network`.
+    start: `tree of one copy -> params` before the first step.
+    origin: abstract tree of one copy.
   """
 
   axes: Any
   params: Any
   whole: Callable[[Any, Any], Any]
+  start: Callable[[Any], Any]
+  origin: Any
 
 
 def trained(
-  config: BackboneConfig, network: DecoderConfig, model: heads.Model
+  config: BackboneConfig,
+  network: DecoderConfig,
+  model: heads.Model,
+  copies: int | None = None,
 ) -> Trained:
-  """All parameters of the network, or its adapters alone."""
-  if config.lora is None:
-    return Trained(model.axes, abstract_params(model), lambda params, _: params)
+  """All parameters of the network, or its adapters alone.
+
+  Args:
+    config: the `model` section.
+    network: the decoder's description.
+    model: of that network.
+    copies: K trained side by side, which begin alike; None for one without an
+      axis of copies. With adapters they share what is adapted.
+
+  Returns:
+    What is trained; with copies all arrays are [K, ...].
+  """
   low_rank = config.lora
-  return Trained(
-    lora.adapter_axes(network, low_rank),
-    jax.eval_shape(
+  if low_rank is None:
+    axes, origin = model.axes, abstract_params(model)
+    whole: Callable[[Any, Any], Any] = lambda params, _: params
+  else:
+    axes = lora.adapter_axes(network, low_rank)
+    origin = jax.eval_shape(
       lambda: lora.init_adapters(jax.random.key(0), network, low_rank)
-    ),
-    lambda adapters, base: lora.merge(base, adapters, network, low_rank),
+    )
+    whole = lambda adapters, base: lora.merge(base, adapters, network, low_rank)
+  if copies is None:
+    return Trained(axes, origin, whole, lambda tree: tree, origin)
+  if low_rank is not None:
+    whole = jax.vmap(whole, (0, None))
+
+  def start(tree: Any) -> Any:
+    return jax.tree.map(
+      lambda leaf: jnp.broadcast_to(leaf[None], (copies, *leaf.shape)), tree
+    )
+
+  return Trained(
+    copied_axes(axes), jax.eval_shape(start, origin), whole, start, origin
+  )
+
+
+def copied_axes(axes: Any) -> Any:
+  """Logical axes of copies side by side, which lie on no mesh axis."""
+  return jax.tree.map(
+    # As the axis of stacked layers, it makes no vector a matrix.
+    lambda names: ("layers", *names),
+    axes,
+    is_leaf=lambda node: isinstance(node, tuple),
   )
 
 

@@ -63,31 +63,44 @@ class Schedule:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig(Schedule):
-  """The schedule of a reward model, how it runs and what is kept.
+class PairSchedule(Schedule):
+  """The schedule of what learns from pairs, how it runs and what is kept.
 
   Attributes:
     parallel: "jit" (sharded) or "pmap" (data parallel).
     keep_best: checkpoints of lowest `eval/nll` kept as well.
     export: checkpoint that becomes `model/`: "last" or "best".
-    num_reference: training pairs whose rewards calibrate the exported model.
   """
 
   parallel: str = "jit"
   keep_best: int = 1
   export: str = "last"
-  num_reference: int = 512
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
     super().__post_init__()
     checks.one_of(("jit", "pmap"), parallel=self.parallel)
     checks.one_of(("last", "best"), export=self.export)
-    checks.at_least(1, num_reference=self.num_reference)
     if self.export == "best" and self.keep_best < 1:
       raise ValueError(
         f"export='best' needs keep_best >= 1, got {self.keep_best}"
       )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(PairSchedule):
+  """The schedule of a reward model, how it runs and what is kept.
+
+  Attributes:
+    num_reference: training pairs whose rewards calibrate the exported model.
+  """
+
+  num_reference: int = 512
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    super().__post_init__()
+    checks.at_least(1, num_reference=self.num_reference)
 
 
 class Stage(NamedTuple):
@@ -160,6 +173,7 @@ def assemble(
   rules: tuple[tuple[str, str | None], ...],
   parallel: str = "jit",
   take: contract.Take = contract.at_the_parameters,
+  copies: int | None = None,
 ) -> Stage:
   """A stage out of what it optimises, how, and over which devices.
 
@@ -175,6 +189,8 @@ def assemble(
     rules: overrides of the logical table.
     parallel: "jit" (sharded) or "pmap" (data parallel).
     take: where and how a step takes its gradient.
+    copies: K of what is trained, side by side, whose parameters the objective
+      is given as [K, ...]; None for one.
 
   Returns:
     The stage.
@@ -183,7 +199,7 @@ def assemble(
     ValueError: rows beside the pairs do not fit the mesh.
   """
   pmap = parallel == "pmap"
-  trained = backbone.trained(config, network, model)
+  trained = backbone.trained(config, network, model, copies)
   chain = optimizers.make_optimizer(
     optimizer, num_steps=schedule.num_steps, axes=trained.axes
   )
@@ -209,8 +225,8 @@ def assemble(
     objective.carry,
     laid_out if adapts else (),
   )
-  start = lambda params, frozen: train_state.init_state(
-    params, chain, objective.carry, frozen
+  start = lambda origin, frozen: train_state.init_state(
+    trained.start(origin), chain, objective.carry, frozen
   )
   base = lambda key: backbone.initial_params(
     config, network, model, key, laid_out
@@ -225,7 +241,12 @@ def assemble(
     adapters = backbone.initial_adapters(key_of_adapters, network, config)
     return place(adapters, base(key))
 
-  merge = jax.jit(trained.whole, out_shardings=laid_out)
+  whole = jax.eval_shape(trained.whole, trained.params, params)
+  whole_axes = (
+    model.axes if copies is None else backbone.copied_axes(model.axes)
+  )
+  layout = meshes.parameter_shardings(whole_axes, whole, mesh, rules)
+  merge = jax.jit(trained.whole, out_shardings=layout)
   frozen = params if adapts else ()
   return Stage(
     step=(
@@ -234,10 +255,10 @@ def assemble(
       else meshes.sharded(update, shardings, mesh, rules)
     ),
     state=meshes.with_shardings(
-      jax.eval_shape(start, trained.params, frozen), shardings
+      jax.eval_shape(start, trained.origin, frozen), shardings
     ),
     batch=meshes.batch_shapes(shapes, mesh),
-    params=meshes.with_shardings(params, laid_out),
+    params=meshes.with_shardings(whole, layout),
     init=init,
     frozen=base if adapts else lambda _: (),
     whole=lambda state: (

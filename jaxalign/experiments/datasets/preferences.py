@@ -16,6 +16,7 @@ from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.data.batching.dataset import Dataset
 from jaxalign.data.records import reader, refusals, sources, splits
 from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization.encoding import Tokenise
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.datasets import counts
 from jaxalign.experiments.datasets import tokenizer as tokenizers
@@ -224,6 +225,7 @@ def load_pairs(
   tokenizer: Tokenizer,
   *,
   keep: Callable[[Record], bool] | None = None,
+  tokenise: Tokenise | None = None,
 ) -> Pairs:
   """Reads and tokenises the sources `files`.
 
@@ -232,6 +234,7 @@ def load_pairs(
     files: sources, see `DataConfig`.
     tokenizer: from `open_tokenizer`.
     keep: takes only the records that it is true of; None takes all.
+    tokenise: as of `token_store.encode`.
 
   Returns:
     The pairs; a ranking of more responses becomes all its pairs.
@@ -250,6 +253,7 @@ def load_pairs(
     max_length=config.max_length,
     on_disk=config.streaming,
     processes=multihost.sharing(),
+    tokenise=tokenise,
   )
   _log(stream)
   log.info(
@@ -263,13 +267,16 @@ def load_pairs(
 
 
 def load_splits(
-  config: DataConfig, tokenizer: Tokenizer
+  config: DataConfig,
+  tokenizer: Tokenizer,
+  tokenise: Tokenise | None = None,
 ) -> tuple[Pairs, Pairs | None]:
   """Training pairs and held-out pairs, if the config holds any out.
 
   Args:
     config: sources and what training and held-out records may not share.
     tokenizer: from `open_tokenizer`.
+    tokenise: as of `token_store.encode`; `encoding.answered` for a policy.
 
   Returns:
     Both; the training pairs with `warnings`, for which records of a stream are
@@ -279,7 +286,10 @@ def load_splits(
     ValueError: as `load_pairs`; records of both sides share a unit of
       `split_by`; a source or group is left without training pairs.
   """
-  train, held_out = _load_splits(config, tokenizer)
+  load = functools.partial(
+    load_pairs, config, tokenizer=tokenizer, tokenise=tokenise
+  )
+  train, held_out = _load_splits(config, load)
   warnings = data_warnings.of_records(
     tokenizer,
     () if config.streaming else train.records,
@@ -291,24 +301,27 @@ def load_splits(
 
 
 def _load_splits(
-  config: DataConfig, tokenizer: Tokenizer
+  config: DataConfig, load: Callable[..., Pairs]
 ) -> tuple[Pairs, Pairs | None]:
   by, fraction = config.split_by, config.eval_fraction
   if by is None or fraction is None:
-    train = load_pairs(config, config.train_files, tokenizer)
+    train = load(config.train_files)
     if not config.eval_files:
       return train, None
-    held_out = load_pairs(config, config.eval_files, tokenizer)
+    held_out = load(config.eval_files)
     if by is not None:
       splits.check_leaks(train.records, held_out.records, by)
     return train, held_out
-  load = lambda held_out: load_pairs(
-    config,
-    config.train_files,
-    tokenizer,
-    keep=lambda record: splits.side_of(record, by, fraction) is held_out,
+  files = config.train_files
+  train, held_out = (
+    load(
+      files,
+      keep=lambda record, side=side: (
+        splits.side_of(record, by, fraction) is side
+      ),
+    )
+    for side in (False, True)
   )
-  train, held_out = load(False), load(True)
   for what in ("source", "group"):
     names = f"{what}_names"
     missing = sorted(

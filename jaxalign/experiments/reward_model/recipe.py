@@ -59,7 +59,7 @@ class Run(NamedTuple):
   """
 
   seed: int
-  train: training.TrainConfig
+  train: training.PairSchedule
   data: preferences.DataConfig
   mesh: jax.sharding.Mesh
   rules: tuple[tuple[str, str | None], ...]
@@ -154,6 +154,8 @@ class Recipe:
     readout: how outputs are read as rewards.
     label_cost: distance between the labels of a label model, None of others.
     take: `(model, optimizer section) -> Take`, where a step takes its gradient.
+    copies: K networks trained side by side, each with one of the outputs; None
+      for one that has them all.
     passes: what a step does with each array of tokens, for counting FLOPs.
     batch_shapes: `(batch_size, length) -> shapes` of a batch.
     prepare_pairs: `(data section, all training pairs) -> (pairs as the recipe
@@ -170,6 +172,7 @@ class Recipe:
   take: Callable[[heads.Model, OptimizerConfig], update.Take] = (
     _at_the_parameters
   )
+  copies: int | None = None
   passes: memory.Passes = dataclasses.field(
     default_factory=lambda: memory.TRAINING
   )
@@ -184,14 +187,25 @@ class Recipe:
   hooks: Callable[[Run], Hooks] = Hooks
 
 
+Forward = Callable[[update.Params, update.Batch], bradley_terry.PairOutputs]
+
+
+def _reward_forward(model: heads.Model, network: DecoderConfig) -> Forward:
+  return bradley_terry.pair_forward(model.apply, dropout=network.dropout > 0)
+
+
 def coupled(
-  rows: Callable[[], row_loss.RowLoss], coupling: Coupling | None
+  rows: Callable[[], row_loss.RowLoss],
+  coupling: Coupling | None,
+  forward: Callable[[heads.Model, DecoderConfig], Forward] = _reward_forward,
 ) -> Callable[[heads.Model, DecoderConfig, int], update.Objective]:
   """`Recipe.objective` of rows under a coupling.
 
   Args:
     rows: makes what each row costs, once sizes are counted.
     coupling: how rows are weighed, None for their mean.
+    forward: makes what gives the rewards of pairs, those of a reward model by
+      default.
 
   Returns:
     `(model, network, batch_size) -> Objective`.
@@ -202,7 +216,7 @@ def coupled(
   ) -> update.Objective:
     made = rows()
     return row_loss.couple(
-      bradley_terry.pair_forward(model.apply, dropout=network.dropout > 0),
+      forward(model, network),
       made,
       row_loss.mean(made)
       if coupling is None
@@ -237,12 +251,14 @@ class Entry(NamedTuple):
     make: `(config, loss, coupling) -> Recipe`.
     couplings: names of those that the recipe goes with.
     why: it goes with no others.
+    plain: the recipe that goes with all.
   """
 
   config: type
   make: Callable[..., Recipe]
   couplings: tuple[str, ...] = ("more", "group_dro")
   why: str = "there are no others"
+  plain: str = "bradley_terry"
 
   def check(self, name: str, coupling: str) -> None:
     """Raises ValueError where the recipe does not go with a coupling."""
@@ -251,5 +267,5 @@ class Entry(NamedTuple):
       raise ValueError(
         f"recipe {name!r} does not go with coupling {coupling!r}, as "
         f"{self.why}: coupling must be {names}; change it, or take recipe "
-        f"'bradley_terry' with {coupling!r}"
+        f"{self.plain!r} with {coupling!r}"
       )
