@@ -55,12 +55,16 @@ class CrowdTest(parameterized.TestCase):
     for name in ("always_longer", "bag_of_words"):
       self.assertAlmostEqual(result["baselines"][name], known[name], places=12)
     for heading in (
-      "Verdicts and next steps", "Rows read", "Length and position bias",
-      "Votes", "Annotators", "Sample pairs", "Duplicates and leakage",
-      "Do annotators, groups or sources differ?",
-      "The smallest differences these pairs can show",
+      "Verdicts and next steps", "Length and position bias", "Annotators",
+      "Sample pairs", "Do annotators, groups or sources differ?",
     ):  # fmt: skip
       self.assertIn(f"<h2>{heading}</h2>", page)
+    for detail in (
+      "Rows read", "Duplicates and leakage", "Lengths",
+      "The smallest differences these pairs can show",
+    ):  # fmt: skip
+      self.assertIn(f"<summary>{detail}</summary>", page)
+    self.assertNotIn("Votes", page)  # each pair has one
     self.assertIn("do not share one preference", page)
     self.assertIn("configs/rm_mixture_crowd.py", pages.next_command(result))
 
@@ -108,6 +112,9 @@ class CrowdTest(parameterized.TestCase):
     self.assertEqual(result["splits"]["eval"]["ties"], ties)
     self.assertEqual(result["structure"], [])
     self.assertIn("Group structure cannot be tested", page)
+    for absent in ("Do annotators", "<h2>Annotators", "shown first"):
+      self.assertNotIn(absent, page)
+    self.assertIn("<h2>Votes</h2>", page)
 
   def test_votes_on_the_same_pairs_are_exchanged_within_them(self):
     result, _ = run(("synthetic:two_groups,votes_per_pair=5",))
@@ -174,8 +181,9 @@ class FilesTest(absltest.TestCase):
     self.assertEqual(
       result["splits"]["eval"]["longer_wins"]["all"]["value"], 0.5
     )
-    self.assertIn("Leakage: 1 of 3 held-out pairs have a prompt", page)
+    self.assertIn("Leakage: of 3 held-out pairs 1 have a prompt", page)
     self.assertIn("train: 1 pairs contradict an earlier one.", page)
+    self.assertIn("<h2>Rows read</h2>", page)  # not all was kept
     self.assertIn("the response shown first was chosen in 100.0 %", page)
     # Three pairs show nothing, and JSON has no NaN.
     self.assertIsNone(result["resolution"]["pairs"]["accuracy_over_chance"])

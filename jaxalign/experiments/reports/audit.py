@@ -19,14 +19,18 @@ from jaxalign.runtime.plots.html_report import (
 )
 
 LEVEL = 0.05
+# What held-out pairs share with training, by the column that divides it away.
 LEAKS = {
-  "prompts": "held-out pairs have a prompt of the training pairs",
-  "near_prompts": "held-out pairs have almost a prompt of the training pairs",
-  "responses": "held-out pairs hold a response of the training pairs",
-  "pairs": "held-out pairs are training pairs",
-  "annotators": "held-out pairs were judged by someone who judged training "
-  "pairs",
-  "ids": "held-out pairs have the id of a training pair",
+  "prompt": {
+    "prompts": "have a prompt of the training pairs",
+    "near_prompts": "have almost a prompt of the training pairs",
+    "responses": "hold a response of the training pairs",
+    "pairs": "are training pairs",
+    "ids": "have the id of a training pair",
+  },
+  "annotator": {
+    "annotators": "were judged by someone who judged training pairs"
+  },
 }
 AUDIT = "audit --config=configs/audit.py"
 DIVIDED = " --config.data.split_by=prompt --config.data.eval_fraction=0.1"
@@ -75,12 +79,15 @@ def _leakage(result: html_report.Result) -> list[Verdict]:
     return []
   number = result["splits"]["eval"]["pairs"]
   said = []
-  for name, count in leaked.items():
-    column = "annotator" if name == "annotators" else "prompt"
-    text = f"Leakage: {count:,} of {number:,} {LEAKS[name]}."
-    again = AUDIT + DIVIDED.replace("prompt", column)
-    if count:
-      said.append(Verdict(text, again))
+  for column, ways in LEAKS.items():
+    found = [
+      f"{leaked[name]:,} {how}"
+      for name, how in ways.items()
+      if leaked.get(name)
+    ]
+    if found:
+      text = f"Leakage: of {number:,} held-out pairs {', '.join(found)}."
+      said.append(Verdict(text, AUDIT + DIVIDED.replace("prompt", column)))
   return said or [Verdict("No leakage between the splits was found.")]
 
 
@@ -241,8 +248,9 @@ def _of_pairs(
 ) -> list[html_report.Section]:
   splits = {name: result["splits"][name] for name in pairs}
   first = next(iter(pairs.values()))
+  tests = result["structure"]
   return [
-    _structure(result["structure"]),
+    *([_structure(tests)] if tests else ()),
     html_report.Texts(
       "Sample pairs",
       [
@@ -285,6 +293,7 @@ def _sources(splits: Mapping[str, Any]) -> list[html_report.Section]:
       lost = ", ".join(f"{v:,} {word(k)}" for k, v in dropped if v) or "none"
       counts = (source[key] for key in ("read", "kept", "skipped"))
       rows.append([name, source["spec"], *counts, lost])
+  whole = all(skipped == 0 and lost == "none" for *_, skipped, lost in rows)
   numbers = ", ".join(f"{n} {s.get('pairs', 0):,}" for n, s in splits.items())
   rated = {n: s["rated"] for n, s in splits.items() if s["rated"] is not None}
   table = html_report.Table(
@@ -292,6 +301,7 @@ def _sources(splits: Mapping[str, Any]) -> list[html_report.Section]:
     ["split", "source", "read", "kept", "in error", "dropped"],
     rows,
     f"Pairs after expanding rankings: {numbers}.",
+    folded=whole,
   )
   alone = _by_split(
     "Responses judged alone",
@@ -303,12 +313,18 @@ def _sources(splits: Mapping[str, Any]) -> list[html_report.Section]:
 
 
 def _by_split(
-  title: str, values: Mapping[str, Mapping[str, Any]], note: str = ""
+  title: str,
+  values: Mapping[str, Mapping[str, Any]],
+  note: str = "",
+  *,
+  folded: bool = False,
 ) -> html_report.Section:
   """A row per split, a column per value."""
   columns = next(iter(values.values()), {})
   rows = [[name, *row.values()] for name, row in values.items()]
-  return html_report.Table(title, ["split", *map(word, columns)], rows, note)
+  return html_report.Table(
+    title, ["split", *map(word, columns)], rows, note, folded=folded
+  )
 
 
 def _length_bias(
@@ -330,7 +346,11 @@ def _length_bias(
     html_report.Table(
       "Length and position bias",
       ["split", "of", "pairs", "the longer, or the first, was chosen"],
-      [[n, of, s["count"], percent_interval(s)] for n, of, s in shares],
+      [
+        [name, of, share["count"], percent_interval(share)]
+        for name, of, share in shares
+        if share["count"]
+      ],
       "Equal lengths count half. Position is known where the data have a "
       "column for it.",
     ),
@@ -351,9 +371,10 @@ def _votes(
   given = {n: s["votes"] for n, s in splits.items() if s["votes"] is not None}
   ties = ", ".join(f"{n} {s['ties']:,}" for n, s in splits.items())
   counts = summary.vote_counts(pairs)
-  none = "Each pair was judged once or the votes are not given. "
+  if not given:
+    return []
   note = f"Entropy over chosen, rejected and tie. Tied records: {ties}."
-  made = [_by_split("Votes", given, f"{'' if given else none}{note}")]
+  made = [_by_split("Votes", given, note)]
   if len(counts):
     shares = (counts[:, 0] + counts[:, 2] / 2) / counts.sum(axis=1)
     made.append(
@@ -362,6 +383,7 @@ def _votes(
         figures.vote_shares(shares),
         "Ties count half. Pairs at one half teach nothing; counted votes below "
         "it are recorded the wrong way round.",
+        folded=True,
       )
     )
   return made
@@ -373,6 +395,8 @@ def _people(
   people = {}
   for name, split in splits.items():
     found = split["annotators"]
+    if not found["named"]:
+      continue
     each = found["pairs_each"] or {}
     people[name] = {
       "named": found["named"],
@@ -383,7 +407,7 @@ def _people(
       "groups": len(split["pairs_by_group"]),
     }
   busy = summary.pairs_per_annotator(pairs)
-  made = [_by_split("Annotators", people)]
+  made = [_by_split("Annotators", people)] if people else []
   if len(busy) > 1:
     drawn = figures.ranked_counts(
       [*busy.values()], label="annotators, busiest first", unit="pairs"
@@ -404,7 +428,7 @@ def _repeats(
   repeats = {
     n: {"pairs": s["pairs"], **s["repeats"]} for n, s in splits.items()
   }
-  return _by_split("Duplicates and leakage", repeats, note)
+  return _by_split("Duplicates and leakage", repeats, note, folded=True)
 
 
 def _structure(tests: Sequence[Mapping[str, Any]]) -> html_report.Section:
@@ -437,4 +461,5 @@ def _resolution(
     "Two-sided tests at 5 % with power 80 %. Where the pairs of a prompt, or "
     "of a person, stand or fall together, the number of prompts, or of people, "
     "is what counts.",
+    folded=True,
   )  # fmt: skip

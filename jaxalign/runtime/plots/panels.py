@@ -115,7 +115,9 @@ class Panel:
     at.set_xlabel(self.x, parse_math=False)
     at.set_ylabel(self.y, parse_math=False)
     at.set_title(self.title, fontsize=10, parse_math=False)
-    at.set(xlim=self.xlim, ylim=self.ylim)
+    # None would keep the limits of a linear scale, which may lie below 0.
+    limits = {"xlim": self.xlim, "ylim": self.ylim}
+    at.set(**{name: ends for name, ends in limits.items() if ends is not None})
     self._scale(at, self.log if drawn_any else "")
     if at.get_legend_handles_labels()[1]:
       style.legend(at, self.aside)

@@ -125,6 +125,13 @@ class FiguresTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, r"'a' must be \[R, 2\], got \(1,"):
       figures.group_bars({"a": [[1.0]]}, ("x", "y"), label="u")
 
+  def test_lengths_fill_their_axis(self):
+    short = np.geomspace(10, 200, 500)
+    panel = figures.lengths({"a": [*short, 5000]}, label="characters")
+    low, high = panel.figure().axes[0].get_xlim()
+    self.assertBetween(low, 5, 10)
+    self.assertBetween(high, 5000, 10_000)
+
   @parameterized.parameters(
     lambda v: figures.lengths({"a": v, "b": 2 * v}, label="characters"),
     lambda v: figures.longer_wins(1 + v, (v > 0.5).astype(float)),
