@@ -5,6 +5,7 @@ else, so that it can be written anew at any time, also of a run that was killed
 and resumed.
 """
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -166,11 +167,16 @@ def sections(
     ),
     *samples({name: run.answers.get(name) for name in ("start", "end")}),
     html_report.Figure(
-      "Groups, distance and answers by iteration",
-      _panels(run, target),
+      "Groups and distance by iteration",
+      _of_groups(run, target),
       "Solid lines are the answers that were learned from, dashed ones those "
       "to held-out prompts. A group's KL is that on its own prompts, where "
       "there are any.",
+    ),
+    html_report.Figure(
+      "Reward, answers and KL coefficient by iteration",
+      _of_all(run),
+      folded=True,
     ),
     html_report.Figure(
       "Learning",
@@ -295,36 +301,43 @@ def against_kl(
   return [panel for alike in made.values() for panel in panels.alike(alike)]
 
 
-def _panels(run: Run, target: float | None) -> list[panels.Panel]:
-  """Everything that is logged by iteration, a colour per group."""
+def _lines(run: Run, key: str, label: str, number: int) -> list[panels.Line]:
+  """A metric in training, and on held-out prompts, in one colour."""
+  colour = style.colour(number)
+  return [
+    figures.line(
+      run.rows, f"{split}/{key}", label + more, colour, dashed=bool(more)
+    )
+    for split, more in (("train", ""), ("eval", ", held-out"))
+    if any(f"{split}/{key}" in row for row in run.rows)
+  ]
 
-  def lines(key: str, label: str, number: int) -> list[panels.Line]:
-    """A metric in training, and on held-out prompts."""
-    colour = style.colour(number)
-    return [
-      figures.line(
-        run.rows, f"{split}/{key}", label + more, colour, dashed=bool(more)
-      )
-      for split, more in (("train", ""), ("eval", ", held-out"))
-      if any(f"{split}/{key}" in row for row in run.rows)
-    ]
+
+def _of_groups(run: Run, target: float | None) -> list[panels.Panel]:
+  """What is logged of each group by iteration, a colour per group."""
 
   def groups(noun: str) -> list[panels.Line]:
     return [
       line
       for k, group in enumerate(run.groups)
-      for line in lines(f"{noun}/{group}", run.name(group), k)
+      for line in _lines(run, f"{noun}/{group}", run.name(group), k)
     ]
 
-  everybody = len(run.groups)
   aim = {} if target is None else {"target": target}
   return [
     panels.Panel("iteration", "utility, proxy", groups("utility")),
     panels.Panel("iteration", "group weight", groups("group_weight")),
     panels.Panel(
       "iteration", "KL, nats per response",
-      [*groups("kl"), *lines("kl", "all", everybody)], levels=aim,
+      [*groups("kl"), *_lines(run, "kl", "all", len(run.groups))], levels=aim,
     ),
+  ]  # fmt: skip
+
+
+def _of_all(run: Run) -> list[panels.Panel]:
+  """What is logged of all answers by iteration."""
+  lines = functools.partial(_lines, run)
+  return [
     panels.Panel("iteration", "KL coefficient", lines("kl_coef", "", 0)),
     panels.Panel(
       "iteration", "reward",

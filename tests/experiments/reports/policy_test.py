@@ -90,11 +90,14 @@ class PolicyPageTest(absltest.TestCase):
 
   def curves(self, sections):
     """Values by panel and line of what is shown by iteration."""
-    figure = sections["Groups, distance and answers by iteration"]
+    open_one = sections["Groups and distance by iteration"]
+    folded = sections["Reward, answers and KL coefficient by iteration"]
+    self.assertEqual((open_one.folded, folded.folded), (False, True))
+    pictures = [*open_one.pictures, *folded.pictures]
     return {
       panel.y: {line.label: [*line.y] for line in panel.marks}
-      for panel in figure.pictures
-    }, {panel.y: panel for panel in figure.pictures}
+      for panel in pictures
+    }, {panel.y: panel for panel in pictures}
 
   def test_everything_that_was_logged_is_shown(self):
     config = train_policy_test.smoke_config(
