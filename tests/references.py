@@ -4,10 +4,7 @@ One function per quantity, written for clarity with loops where the library
 vectorises, and importing nothing from it.
 """
 
-import itertools
-
 import numpy as np
-import scipy.optimize
 
 # ---------------------------------------------------------------- statistics
 
@@ -438,46 +435,6 @@ def reward_head_gradients(
 def more_weights(gradients):
   unit = gradients / np.linalg.norm(gradients, axis=1, keepdims=True)
   return min_norm_weights(unit @ unit.T)
-
-
-def pcgrad_direction(gradients, draws=None):
-  """Yu et al., 2020, algorithm 1, over K: with random orders or all of them."""
-  size = len(gradients)
-  total = np.zeros(gradients.shape[1])
-  for k in range(size):
-    others = [j for j in range(size) if j != k]
-    orders = list(itertools.permutations(others))
-    if draws is not None:
-      orders = [draws.permutation(others) for _ in range(2000)]
-    for order in orders:
-      v = gradients[k].copy()
-      for j in order:
-        if v @ gradients[j] < 0:
-          v -= (v @ gradients[j]) / (gradients[j] @ gradients[j]) * gradients[j]
-      total += v / len(orders) / size
-  return total
-
-
-def cagrad_direction(gradients, radius):
-  """Liu et al., 2021, eq. (2): the primal problem, by scipy."""
-  average = gradients.mean(0)
-  ball = radius * np.linalg.norm(average)
-  # d and the worst ⟨g_k, d⟩ as the last variable.
-  solution = scipy.optimize.minimize(
-    lambda x: -x[-1],
-    np.append(average, np.min(gradients @ average)),
-    jac=lambda x: np.append(np.zeros(len(average)), -1.0),
-    constraints=[
-      {"type": "ineq", "fun": lambda x: gradients @ x[:-1] - x[-1]},
-      {
-        "type": "ineq",
-        "fun": lambda x: ball**2 - np.sum((x[:-1] - average) ** 2),
-      },
-    ],
-    method="SLSQP",
-    options={"ftol": 1e-15, "maxiter": 1000},
-  )
-  return solution.x[:-1]
 
 
 # ---------------------------------------------------------------------- DPRM

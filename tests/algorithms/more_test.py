@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxalign.algorithms import bradley_terry, more, train_state
 from jaxalign.algorithms import update as contract
 from jaxalign.runtime.distributed import mesh as meshes
-from tests import parallel_modes, references
+from tests import parallel_modes, surgery_references
 
 B, T, V, D, K = 16, 5, 11, 3, 3
 PLAIN = {"labels": "hard", "flip_rate": 0.0, "margin": None, "centering": 0.0}
@@ -163,9 +163,9 @@ class MoreTest(parameterized.TestCase):
     heads = np.stack([g["head"] for _, g in each])
     self.assertLess(np.min(heads @ heads.T), 0)  # they conflict
     expected = (
-      references.pcgrad_direction(heads)
+      surgery_references.pcgrad_direction(heads)
       if radius is None
-      else references.cagrad_direction(heads, radius)
+      else surgery_references.cagrad_direction(heads, radius)
     )
     np.testing.assert_allclose(got.gradient["head"], expected, atol=1e-6)
     found = [got.scalars[f"train/source_weight/{k}"] for k in range(K)]
