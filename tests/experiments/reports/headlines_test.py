@@ -9,6 +9,7 @@ from jaxalign.experiments.reports import (
   best_of_n,
   denoise,
   mixture,
+  people,
   personas,
   pipeline,
   reward_model,
@@ -251,12 +252,56 @@ HEADLINES = (
 )
 
 
+def score(value, spread=0.01):
+  return {"value": value, "low": value - spread, "high": value + spread}
+
+
+PEOPLE = {
+  "own_reward": True,
+  "people": 1234,
+  "num_pairs": 5,
+  "always_longer": 0.56,
+  "components": 2,
+  "groups": [{"share": 0.6}, {"share": 0.4}],
+  "accuracy": {
+    "before": score(0.7),
+    "after": score(0.75),
+    "gain": score(0.05),
+  },
+  "worst_tenth": {
+    "before": score(0.4) | {"if_alike": 0.5},
+    "after": score(0.45) | {"if_alike": 0.55},
+  },
+}
+ONE_TASTE = PEOPLE | {
+  "own_reward": False,
+  "components": 1,
+  "groups": [{"share": 1.0}],
+  "accuracy": PEOPLE["accuracy"] | {"gain": score(0.0)},
+}
+
+
 class HeadlinesTest(parameterized.TestCase):
   @parameterized.parameters(*HEADLINES)
   def test_says_what_the_json_holds(self, headline, result, expected):
     before = copy.deepcopy(result)
     self.assertIn(expected, headline(result))
     self.assertEqual(str(result), str(before))
+
+  @parameterized.parameters(
+    (PEOPLE, "The model ranks 70.0 % [69.0, 71.0] of the pairs of 1,234 people "
+     "as they did (chance 50 %, always longer 56.0 %); after 5 of their own "
+     "pairs 75.0 % [74.0, 76.0], +5.0 points [+4.0, +6.0]."),
+    (PEOPLE, "2 latent groups explain people whom the heads have not met "
+     "better than one: 60 % / 40 % of the people."),
+    (PEOPLE, "served worst: 40.0 %, after 5 of their own pairs 45.0 %; if all "
+     "were served alike, chance would make it 50.0 %."),
+    (ONE_TASTE, "+0.0 points [-1.0, +1.0], not significant."),
+    (ONE_TASTE, "A pooled head on the model ranks"),
+    (ONE_TASTE, "no latent groups were found"),
+  )  # fmt: skip
+  def test_people(self, result, expected):
+    self.assertIn(expected, people.headline(result))
 
   def test_nothing_judged_and_nothing_to_train_on(self):
     self.assertEqual(
