@@ -88,8 +88,9 @@ class RewardApply(Protocol):
     mask: jax.Array,
     *,
     dropout_keys: jax.Array | None = None,
+    response: jax.Array | None = None,
   ) -> Any:
-    """Rewards of tokens [R, T] under mask [R, T]."""
+    """Rewards of tokens [R, T] under mask [R, T]; `response` [R, T] marks."""
 
 
 class PairOutputs(NamedTuple):
@@ -106,6 +107,23 @@ class PairOutputs(NamedTuple):
   rejected: jax.Array
   chosen_features: jax.Array
   rejected_features: jax.Array
+
+
+def marked(batch: Batch) -> dict[str, jax.Array]:
+  """`response` of a reward model's `apply`, where a batch tells prompts apart.
+
+  Args:
+    batch: `tokens` [B, R, T], padded on the right, and `prompt_lengths` int
+      [B, R] where it has them.
+
+  Returns:
+    True on every token of a response and after it, bool [B R, T], by name.
+  """
+  if "prompt_lengths" not in batch:
+    return {}
+  steps = jnp.arange(batch["tokens"].shape[-1], dtype=jnp.int32)
+  begin = batch["prompt_lengths"].reshape(-1, 1)
+  return {"response": steps[None] >= begin}
 
 
 def response_forward(
@@ -135,6 +153,7 @@ def response_forward(
       tokens.reshape(-1, length),
       mask.reshape(-1, length),
       dropout_keys=keys,
+      **marked(batch),
     )
 
     # Before any loss, not after: a NaN there would survive in the gradient.
@@ -294,7 +313,12 @@ def make_score(
   def score(params: Params, batch: Batch) -> jax.Array:
     tokens, mask = batch["tokens"], batch["mask"]
     pairs, responses, length = tokens.shape
-    output = apply(params, tokens.reshape(-1, length), mask.reshape(-1, length))
+    output = apply(
+      params,
+      tokens.reshape(-1, length),
+      mask.reshape(-1, length),
+      **marked(batch),
+    )
     rewards: jax.Array = output.rewards.reshape(pairs, responses, -1)
     return rewards
 

@@ -175,7 +175,9 @@ def contrastive(
 
   def forward(params: Params, batch: Batch) -> ViewOutputs:
     twice = {
-      k: jnp.concatenate([batch[k]] * VIEWS, axis=1) for k in ("tokens", "mask")
+      k: jnp.concatenate([batch[k]] * VIEWS, axis=1)
+      for k in ("tokens", "mask", "prompt_lengths")
+      if k in batch
     }
     rewards, features = forward_all(params, {**batch, **twice})
     return ViewOutputs(

@@ -5,7 +5,7 @@ it, so that every matrix product of M small models is one product of M. Large
 ones take turns: side by side they would hold M times the activations.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -81,23 +81,32 @@ def make_ensemble_update(
 
 
 def make_ensemble_score(
-  apply: bradley_terry.RewardApply, at_once: int
+  apply: bradley_terry.RewardApply,
+  at_once: int,
+  shared: Collection[str] = (),
 ) -> Callable[[Params, Batch], jax.Array]:
   """Rewards of every response under every member, without dropout.
 
   Args:
     apply: reward model with one output.
     at_once: members trained side by side.
+    shared: names of parameters of which all members have the same one.
 
   Returns:
-    `(params, batch) -> rewards [B, N, M]` for stacked parameters [M, ...] and
+    `(params, batch) -> rewards [B, N, M]` for stacked parameters [M, ...], but
+    for those that are shared, and
     one batch with `tokens` and `mask` [B, N, T] that all members score.
   """
   score = bradley_terry.make_score(apply)
 
   def score_all(params: Any, batch: Batch) -> jax.Array:
+    common = {name: params[name] for name in shared}
+    if shared:
+      params = {k: leaf for k, leaf in params.items() if k not in common}
+
     def own(params: Params) -> jax.Array:
-      return score(params, batch)[..., 0]
+      whole = {**common, **params} if shared else params
+      return score(whole, batch)[..., 0]
 
     if at_once == jax.tree.leaves(params)[0].shape[0]:
       return jax.vmap(own, out_axes=-1)(params)

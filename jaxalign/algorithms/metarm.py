@@ -81,7 +81,11 @@ def spread(apply: RewardApply) -> Objective:
   rewards_of = response_forward(apply, dropout=False)
 
   def forward(params: Params, batch: Batch) -> jax.Array:
-    fresh = {k: batch[PREFIX + k] for k in ("tokens", "mask", "where")}
+    fresh = {
+      name.removeprefix(PREFIX): array
+      for name, array in batch.items()
+      if name.startswith(PREFIX)
+    }
     rewards, _ = rewards_of(params, fresh)
     return rewards[..., 0]
 

@@ -8,6 +8,8 @@ import contextlib
 import dataclasses
 import gzip
 import json
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from etils import epath
@@ -15,14 +17,20 @@ from etils import epath
 from jaxalign.algorithms import bradley_terry
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.data.batching import ensemble_loader, loader
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import cli, loop, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.common import model as backbone
 from jaxalign.experiments.common import stage as training
 from jaxalign.experiments.datasets import preferences
 from jaxalign.experiments.reports import denoise, denoise_numbers
-from jaxalign.experiments.reward_model import ensembles, scoring
+from jaxalign.experiments.reward_model import (
+  ensembles,
+  frozen_backbone,
+  scoring,
+)
 from jaxalign.models import heads
+from jaxalign.models.config import DecoderConfig
 from jaxalign.ops import checks
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
@@ -107,12 +115,17 @@ class Config:
       )
 
 
-def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
+def build(
+  config: Config,
+  mesh: jax.sharding.Mesh,
+  place: Callable[[jax.sharding.Sharding], jax.Array] | None = None,
+) -> training.Stage:
   """The compiled half of the stage: nothing here touches a dataset.
 
   Args:
     config: the resolved config.
     mesh: devices, real or abstract.
+    place: puts the features of all texts on devices, for heads alone.
 
   Returns:
     The step of all members and its abstract arguments, [M, ...].
@@ -123,9 +136,10 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
   train = config.train
   meshes.check_batch(train.batch_size, train.accumulation, mesh)
   tokenizer = preferences.open_tokenizer(config.data, config.model.init_from)
-  network = backbone.decoder_config(
-    config.model, tokenizer, max_length=config.data.max_length, num_outputs=1
-  )
+  network, buckets = _network(config, tokenizer), config.data.buckets
+  if config.model.trainable == "head":
+    buckets = frozen_backbone.BUCKETS
+    network = dataclasses.replace(network, num_texts=config.model.num_texts)
   model = heads.reward_model(network)
   one = training.assemble(
     bradley_terry.bradley_terry(
@@ -136,9 +150,10 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
     model,
     network,
     config.model,
-    loader.pair_shapes(train.batch_size, max(config.data.buckets)),
+    loader.pair_shapes(train.batch_size, max(buckets)),
     mesh,
     rules=config.mesh.rules,
+    features=place,
   )
   return ensembles.replicate(
     one,
@@ -147,6 +162,43 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
     config.ensemble.num_members,
     config.ensemble.together,
   )
+
+
+def _network(config: Config, tokenizer: Tokenizer) -> DecoderConfig:
+  """The description of one member as a whole."""
+  return backbone.decoder_config(
+    config.model, tokenizer, max_length=config.data.max_length, num_outputs=1
+  )
+
+
+def frozen_texts(
+  config: Config,
+  pairs: preferences.Pairs,
+  held_out: preferences.Pairs | None,
+  tokenizer: Tokenizer,
+  mesh: jax.sharding.Mesh,
+  workdir: epath.Path,
+) -> tuple[Config, preferences.Pairs, preferences.Pairs | None, Any]:
+  """Texts passed once, as `fitting.frozen_texts`: config, pairs and `place`."""
+  given = [pairs] if held_out is None else [pairs, held_out]
+  texts = frozen_backbone.read(
+    config.model,
+    _network(config, tokenizer),
+    [one.dataset.sequences for one in given],
+    tokenizer,
+    workdir=workdir,
+    batch_size=config.ensemble.batch_size,
+    buckets=config.data.buckets,
+    mesh=mesh,
+    rules=config.mesh.rules,
+  )
+  config = dataclasses.replace(
+    config,
+    model=dataclasses.replace(config.model, num_texts=texts.number),
+    data=dataclasses.replace(config.data, buckets=frozen_backbone.BUCKETS),
+  )
+  pairs, *rest = map(texts.pairs, given)
+  return config, pairs, rest[0] if rest else None, texts.place
 
 
 def run(config: Config, workdir: epath.Path) -> None:
@@ -161,9 +213,17 @@ def run(config: Config, workdir: epath.Path) -> None:
   checkpoint.check_directory(workdir)
   data, settings = config.data, config.ensemble
   mesh = meshes.make_mesh(config.mesh)
-  stage = build(config, mesh)
+  head, place = config.model.trainable == "head", None
+  if not head:
+    build(config, mesh)  # what does not fit ends the run before data is read
   tokenizer = preferences.open_tokenizer(data, config.model.init_from)
-  pairs, held_out = preferences.load_splits(data, tokenizer)
+  pairs, held_out = preferences.load_splits(data, tokenizer, share=not head)
+  if head:
+    config, pairs, held_out, place = frozen_texts(
+      config, pairs, held_out, tokenizer, mesh, workdir
+    )
+    data = config.data
+  stage = build(config, mesh, place)
   scorer = ensembles.score_stage(
     stage,
     mesh,

@@ -13,7 +13,7 @@ from etils import epath
 from jaxalign.experiments import evaluate
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import stage as training
-from jaxalign.experiments.reward_model import fitting
+from jaxalign.experiments.reward_model import fitting, frozen_backbone
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import checkpoint
@@ -27,6 +27,22 @@ class Config(fitting.RewardConfig):
 def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
   """The compiled half of the stage; see `fitting.build`."""
   return fitting.build(config, mesh)
+
+
+def export(
+  config: Config,
+  loaded: fitting.Loaded,
+  stage: training.Stage,
+  trained: fitting.Trained,
+  workdir: epath.Path,
+) -> None:
+  """Writes `model/` and, where adapters were trained, `adapters/`."""
+  more = workdir, loaded.tokenizer, trained.description
+  if loaded.texts is not None:
+    network = stage.network
+    frozen_backbone.export(config.model, network, trained.params, *more)
+    return
+  training.export(stage, config.model, trained.state, *more)
 
 
 def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
@@ -46,16 +62,10 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   if fitting.is_counted(config):
     build(config, mesh)  # what does not fit ends the run before data is read
   config, loaded = fitting.load(config)
-  stage = build(config, mesh)
+  config, loaded = fitting.frozen_texts(config, loaded, mesh, workdir)
+  stage = fitting.build(config, mesh, loaded.place)
   trained = fitting.fit(config, loaded, stage, mesh, workdir, profile=profile)
-  training.export(
-    stage,
-    config.model,
-    trained.state,
-    workdir,
-    loaded.tokenizer,
-    trained.description,
-  )
+  export(config, loaded, stage, trained, workdir)
   evaluate.write_trained(config, loaded, trained, workdir)
   score = summary.command("score", "score", f"--config.model={workdir}/model")
   summary.say(model=workdir / "model", then=score)

@@ -117,6 +117,8 @@ class DecoderConfig:
     num_outputs: rewards per sequence; None for a language model.
     pooling: where a reward model reads a text: "last" attended token, or the
       "mean" over the tokens of the response.
+    num_texts: texts of which a reward model is given the features in place of a
+      decoder; None for a decoder.
     value_head: a language model also gives a value per token.
     num_values: numbers that a value head gives per token; 1 without one.
     pad_id: padding token, None if there is none. Never read by the model, which
@@ -162,6 +164,7 @@ class DecoderConfig:
   unroll: int = 1
   num_outputs: int | None = None
   pooling: str = "last"
+  num_texts: int | None = None
   value_head: bool = False
   num_values: int = 1
   pad_id: int | None = None
@@ -207,7 +210,7 @@ class DecoderConfig:
       "unroll",
     ):
       _positive(name, getattr(self, name))
-    for name in ("num_outputs", "sliding_window", "num_values"):
+    for name in ("num_outputs", "sliding_window", "num_values", "num_texts"):
       if getattr(self, name) is not None:
         _positive(name, getattr(self, name))
     for name in (
@@ -271,6 +274,8 @@ class DecoderConfig:
         "value_head belongs to a language model: num_outputs must be None, got "
         f"{self.num_outputs}"
       )
+    if self.num_outputs is None and self.num_texts is not None:
+      raise ValueError("num_texts belongs to a reward model: set num_outputs")
     if self.num_outputs is None and self.pooling != "last":
       raise ValueError(
         "pooling belongs to a reward model: it must be 'last' where "

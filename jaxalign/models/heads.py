@@ -17,6 +17,7 @@ from jaxalign.models.config import DecoderConfig
 from jaxalign.ops import checks
 
 Params = Any  # a nested dict of arrays
+FEATURES = "features"  # the table of a network that is a head alone
 
 
 class RewardOutput(NamedTuple):
@@ -164,6 +165,46 @@ class RewardNetwork(decoder.Decoder):
     return RewardOutput(self.score(features), features)
 
 
+class FeatureNetwork(nn.Module):
+  """A head on features that are given: a text is one token, its number.
+
+  The parameter `features`, [num_texts, D], stands where `RewardNetwork` has a
+  decoder, so whatever trains or scores that one does the same with this.
+  """
+
+  config: DecoderConfig
+
+  def setup(self) -> None:
+    """Declares the table, which a run keeps frozen, and the head."""
+    config = self.config
+    self.features = self.param(
+      "features",
+      nn.with_logical_partitioning(nn.initializers.zeros, (None, "embed")),
+      (config.num_texts, config.embed_dim),
+      jnp.dtype(config.param_dtype),
+    )
+    std = (config.embed_dim + 1) ** -0.5
+    self.score = Head(config, config.num_outputs, std)
+
+  def __call__(
+    self,
+    tokens: jax.Array,
+    mask: jax.Array,
+    dropout_keys: jax.Array | None = None,
+    segment_ids: jax.Array | None = None,
+    response: jax.Array | None = None,
+  ) -> RewardOutput:
+    """Rewards of texts by their numbers, tokens [B, 1]."""
+    del segment_ids, response
+    numbers = jnp.where(mask[:, 0], tokens[:, 0], 0)
+    features = self.features[numbers].astype(blocks.wide_dtype(self.config))
+    features = blocks.row_dropout(
+      features[:, None], dropout_keys, self.config.dropout
+    )[:, 0]
+    features = jnp.where(mask[:, :1], features, 0.0)
+    return RewardOutput(self.score(features), features)
+
+
 class LanguageNetwork(decoder.Decoder):
   """The decoder read by a language head, and a value head if there is one."""
 
@@ -219,7 +260,8 @@ def _model(network: nn.Module) -> Model:
     segment_ids: jax.Array | None = None,
     response: jax.Array | None = None,
   ) -> Any:
-    if network.config.pooling == "mean" and response is None:
+    pools = network.config.num_texts is None
+    if pools and network.config.pooling == "mean" and response is None:
       raise ValueError(
         "response must mark the tokens that pooling='mean' is the mean of, got "
         "None"
@@ -252,7 +294,7 @@ def reward_model(config: DecoderConfig) -> Model:
   """A reward model: `apply` gives `RewardOutput`.
 
   Args:
-    config: with `num_outputs` set.
+    config: with `num_outputs` set; with `num_texts` too it is a head alone.
 
   Returns:
     `init`, `apply` and the logical axes of the parameters. Rewards are read at
@@ -263,6 +305,8 @@ def reward_model(config: DecoderConfig) -> Model:
   """
   if config.num_outputs is None:
     raise ValueError("num_outputs must be set for a reward model, got None")
+  if config.num_texts is not None:
+    return _model(FeatureNetwork(config))
   return _model(RewardNetwork(config))
 
 

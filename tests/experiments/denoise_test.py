@@ -8,12 +8,16 @@ import numpy as np
 from absl.testing import absltest
 from etils import epath
 
+from jaxalign import models
 from jaxalign.data.records import reader
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import denoise
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import preferences
 from jaxalign.runtime.io import metric_writer
 from tests import config_reads, shipped
+from tests.models.hf import families_test
+from tests.models.samples import start
 
 CROWD = (
   "synthetic:one_taste,temperature=0.05,label_noise=0.4,judge=true,"
@@ -81,6 +85,33 @@ class DenoiseTest(absltest.TestCase):
     self.assertIn("second judge contradicts", page)
     for heading in ("Most suspicious", "Most ambiguous", "Strengths, eval"):
       self.assertIn(heading, page)
+
+  def test_heads_on_features_are_trained_side_by_side_or_in_turns(self):
+    folder = tempfile.mkdtemp()
+    config = families_test.tiny(
+      "llama", vocab_size=259, max_positions=128, pad_id=256
+    )
+    _, params = start(config)
+    models.save_pretrained(folder, params, config)
+    tokenizer_files.byte_tokenizer().save(folder)
+    given = {
+      "model__architecture": None,
+      "model__init_from": folder,
+      "model__trainable": "head",
+      "model__features": tempfile.mkdtemp(),
+      "data__tokenizer": None,
+      "data__eval_files": (f"{CROWD}test",),
+    }
+    found = []
+    for at_once in (None, 1):
+      workdir = self.run_in(smoke_config(**given, ensemble__at_once=at_once))
+      records, _ = reader.read_records([str(workdir / "train.jsonl.gz")])
+      found.append([(r.strength, r.strength_std) for r in records])
+      self.assertTrue((workdir / "eval.jsonl.gz").exists())
+    np.testing.assert_allclose(*found, atol=1e-5)
+    strengths, stds = np.array(found[0]).T
+    self.assertGreater(np.unique(strengths).size, len(strengths) // 2)
+    self.assertTrue(np.all(stds > 0))
 
   def test_members_in_turns_give_the_same_strengths(self):
     lines = [

@@ -34,6 +34,7 @@ def pair_shapes(batch_size: int, length: int) -> dict[str, ArraySpec]:
   return {
     "tokens": tokens(np.int32),
     "mask": tokens(np.bool_),
+    "prompt_lengths": ArraySpec((batch_size, 2), np.dtype(np.int32)),
     "chosen_prob": rows(np.float32),
     "margin": rows(np.float32),
     "source": rows(np.int32),
@@ -149,6 +150,7 @@ class Batches:
     self.seed = seed
     self.shuffle = shuffle
     self.mixing = mixing
+    self.pairs_per_source = pairs_per_source
     self.process_index = process_index
     self.process_count = process_count
     share = batch_size // process_count
@@ -168,6 +170,21 @@ class Batches:
   def members(self) -> tuple["Batches", ...]:
     """The one source of rows, as in sources that join several."""
     return (self,)
+
+  def over(self, dataset: Dataset, buckets: Sequence[int]) -> "Batches":
+    """Batches of other rows, drawn as these are."""
+    return Batches(
+      dataset,
+      batch_size=self.batch_size,
+      buckets=buckets,
+      pad_id=self.pad_id,
+      seed=self.seed,
+      shuffle=self.shuffle,
+      mixing=self.mixing,
+      pairs_per_source=self.pairs_per_source,
+      process_index=self.process_index,
+      process_count=self.process_count,
+    )
 
   def __len__(self) -> int:
     """Steps per epoch."""

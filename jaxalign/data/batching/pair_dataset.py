@@ -76,6 +76,16 @@ class PairDataset:
     """What was cut, name -> pairs."""
     return self.sequences.counts
 
+  def first(self, number: int) -> "PairDataset":
+    """The first pairs alone; names keep their numbers."""
+    rows = {
+      field.name: value[:number]
+      for field in dataclasses.fields(self)
+      if isinstance(value := getattr(self, field.name), np.ndarray)
+    }
+    sequences = self.sequences.first(2 * number)
+    return dataclasses.replace(self, sequences=sequences, **rows)
+
   def hold(self, rows: np.ndarray) -> None:
     """Makes sure that the ids of some pairs are there, int [...]."""
     self.sequences.hold(2 * rows[..., None] + np.arange(2))
@@ -95,7 +105,8 @@ class PairDataset:
       pad_id: id under the mask.
 
     Returns:
-      tokens [B, 2, T] int32 and mask [B, 2, T] bool, chosen response first;
+      tokens [B, 2, T] int32, mask [B, 2, T] bool and prompt_lengths [B, 2]
+      int32, the tokens before a response, chosen response first;
       chosen_prob, margin [B] float32; source, group, annotator [B] int32;
       labels [B, 2, d], labelled [B, 2] where the dataset has them; and where it
       has `ref_log_probs`, those [B, 2] and response [B, 2, T] bool, True on the
@@ -113,6 +124,7 @@ class PairDataset:
     return further | {
       "tokens": tokens,
       "mask": mask,
+      "prompt_lengths": self.prompt_lengths[rows],
       "chosen_prob": self.chosen_prob[rows],
       "margin": self.margin[rows],
       "source": self.source[rows],

@@ -94,6 +94,7 @@ class ResponseDataset:
     return {
       "tokens": tokens,
       "mask": mask,
+      "prompt_lengths": self.sequences.prompt_lengths[numbers],
       "response_where": where,
       "num_ranked": self.num_ranked[rows],
       "labels": self.labels[numbers],
@@ -120,6 +121,7 @@ def response_shapes(
   return {
     "tokens": spec(np.int32, max_responses, length),
     "mask": spec(np.bool_, max_responses, length),
+    "prompt_lengths": spec(np.int32, max_responses),
     "response_where": spec(np.bool_, max_responses),
     "num_ranked": spec(np.int32),
     "labels": spec(np.float32, max_responses, classes),

@@ -59,6 +59,15 @@ class Sequences:
       numbers: which sequences, int [...].
     """
 
+  def first(self, number: int) -> "Sequences":
+    """The first sequences alone, of the same ids."""
+    return dataclasses.replace(
+      self,
+      starts=self.starts[:number],
+      lengths=self.lengths[:number],
+      prompt_lengths=self.prompt_lengths[:number],
+    )
+
   def padded(
     self, numbers: np.ndarray, length: int, pad_id: int
   ) -> tuple[np.ndarray, np.ndarray]:

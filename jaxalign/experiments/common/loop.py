@@ -52,12 +52,16 @@ def remembering(function: Callable[[Any], T]) -> Callable[[Any], T]:
   Returns:
     The function, which is not called again for the same arrays.
   """
-  seen: list[tuple[weakref.ref[Any], T]] = []
+  seen: list[tuple[list[weakref.ref[Any]], T]] = []
 
   def remembered(params: Any) -> T:
-    leaf = jax.tree.leaves(params)[0]
-    if not seen or seen[0][0]() is not leaf:
-      seen[:] = [(weakref.ref(leaf), function(params))]
+    leaves = jax.tree.leaves(params)
+    # All of them: some may be frozen, and the same after each step.
+    if not seen or any(
+      known() is not leaf
+      for known, leaf in zip(seen[0][0], leaves, strict=True)
+    ):
+      seen[:] = [([*map(weakref.ref, leaves)], function(params))]
     return seen[0][1]
 
   return remembered

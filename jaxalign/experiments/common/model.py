@@ -10,10 +10,13 @@ from etils import epath
 
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.models import heads, lora
-from jaxalign.models.config import DecoderConfig
+from jaxalign.models.config import POOLINGS, DecoderConfig
 from jaxalign.models.hf import config_map, peft, weights
 from jaxalign.models.lora import LoraConfig
+from jaxalign.ops import checks
 from jaxalign.runtime.io import filesystem
+
+TRAINABLE = ("head", "lora", "all")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,10 +67,20 @@ class BackboneConfig:
       and rewards stay float32.
     remat: "none", "dots" or "full": what the backward pass recomputes.
     unroll: layers per scan iteration, at most all of them.
-    lora: adapters to train in place of the parameters, which stay as they are;
-      None trains all of them.
+    lora: adapters to train in place of the parameters, which stay as they are.
+    trainable: "head" (of a reward model, on features of `init_from`, each text
+      being passed once), "lora" or "all"; None is "lora" with `lora`, else
+      "all".
+    features: folder of files of features, which runs may share; None for
+      WORKDIR/features. With "head" alone.
+    num_texts: unique texts, counted in the data where it is None. With "head"
+      alone.
     attention: "dense" (any device), "fused" (cuDNN on a GPU, in bfloat16) or
       "splash" (TPU), without which sequences of thousands of tokens do not fit.
+    layer: blocks of the folder that are taken, 1 to all of them, before the
+      final norm; None takes all. The model that is written has no more.
+    pooling: where a reward model reads a text: its "last" token, or the "mean"
+      over the tokens of the response; None for the folder's own, else "last".
   """
 
   init_from: str | None = None
@@ -78,6 +91,11 @@ class BackboneConfig:
   unroll: int = 1
   lora: LoraConfig | None = None
   attention: str = "dense"
+  layer: int | None = None
+  pooling: str | None = None
+  trainable: str | None = None
+  features: str | None = None
+  num_texts: int | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError without an origin; of two, the folder wins."""
@@ -89,6 +107,28 @@ class BackboneConfig:
     if self.init_from is not None:
       # config.json says what ran, not what it would have been without.
       object.__setattr__(self, "architecture", None)
+    adapts = "all" if self.lora is None else "lora"
+    if self.trainable is None:
+      object.__setattr__(self, "trainable", adapts)
+    checks.one_of(TRAINABLE, trainable=self.trainable)
+    head = self.trainable == "head"
+    if self.trainable != adapts and not (head and self.lora is None):
+      raise ValueError(
+        "trainable must be 'lora' where lora is set and not elsewhere, got "
+        f"{self.trainable!r} with lora={self.lora}"
+      )
+    if head and self.init_from is None:
+      raise ValueError(
+        "trainable='head' needs init_from, the folder of the backbone whose "
+        "features are read"
+      )
+    if self.pooling is not None:
+      checks.one_of(POOLINGS, pooling=self.pooling)
+    if self.layer is not None and (self.layer < 1 or self.init_from is None):
+      raise ValueError(
+        "layer must be >= 1 and counts the blocks of init_from, got "
+        f"{self.layer}; an architecture has as many as it says"
+      )
 
 
 def decoder_config(
@@ -119,14 +159,36 @@ def decoder_config(
     "remat": config.remat,
     "attention": config.attention,
     "num_outputs": num_outputs,
+    "pooling": "last",
     "pad_id": (
       tokenizer.pad_id if tokenizer.unread_id is None else tokenizer.unread_id
     ),
     "bos_id": tokenizer.bos_id,
   }
+  head = config.trainable == "head"
+  if num_outputs is None and (head or config.pooling is not None):
+    raise ValueError(
+      "model.trainable='head' and model.pooling are of reward models alone; "
+      "this stage trains a language model: leave them out"
+    )
+  if (config.features, config.num_texts) != (None, None) and not head:
+    raise ValueError(
+      "model.features and model.num_texts go with model.trainable='head' "
+      f"alone, got {config.features!r} and {config.num_texts}"
+    )
+  if num_outputs is not None and config.pooling is not None:
+    run["pooling"] = config.pooling
   if config.init_from is not None:
     folder = filesystem.resolved(config.init_from, weights=False)
     loaded = weights.load_config(folder)
+    if num_outputs is not None and config.pooling is None:
+      run["pooling"] = loaded.pooling
+    if config.layer is not None and config.layer > loaded.num_layers:
+      raise ValueError(
+        f"model.layer must be at most {loaded.num_layers}, the layers of "
+        f"{config.init_from}, got {config.layer}"
+      )
+    layers = config.layer or loaded.num_layers
     tokenizer.check_embedded(loaded.vocab_size, config.init_from)
     if loaded.max_positions < max_length:
       raise ValueError(
@@ -137,7 +199,8 @@ def decoder_config(
       loaded,
       **run,
       eos_id=_eos_id((*tokenizer.ends, *loaded.eos_ids)),
-      unroll=min(config.unroll, loaded.num_layers),
+      num_layers=layers,
+      unroll=min(config.unroll, layers),
     )
   shape = config.architecture
   vocab_size = shape.vocab_size or tokenizer.vocab_size
@@ -199,7 +262,13 @@ def initial_params(
   """
   if config.init_from is not None:
     folder = filesystem.resolved(config.init_from)
-    return weights.load_params(folder, network, key=key, shardings=shardings)
+    return weights.load_params(
+      folder,
+      network,
+      key=key,
+      shardings=shardings,
+      cut=config.layer is not None,
+    )
   token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.bool_)
   init = jax.jit(
     lambda key: model.init(key, token, mask), out_shardings=shardings
@@ -213,6 +282,8 @@ class Trained(NamedTuple):
   Attributes:
     axes: logical axes of what is trained, as `Model.axes` has them.
     params: abstract tree of what is trained.
+    frozen_axes: logical axes of what stays beside it, () for nothing.
+    frozen: abstract tree of that.
     whole: `(params, frozen) -> parameters of the network`.
     start: `tree of one copy -> params` before the first step.
     origin: abstract tree of one copy.
@@ -220,6 +291,8 @@ class Trained(NamedTuple):
 
   axes: Any
   params: Any
+  frozen_axes: Any
+  frozen: Any
   whole: Callable[[Any, Any], Any]
   start: Callable[[Any], Any]
   origin: Any
@@ -231,7 +304,7 @@ def trained(
   model: heads.Model,
   copies: int | None = None,
 ) -> Trained:
-  """All parameters of the network, or its adapters alone.
+  """All parameters of the network, its adapters alone, or its head alone.
 
   Args:
     config: the `model` section.
@@ -242,30 +315,49 @@ def trained(
 
   Returns:
     What is trained; with copies all arrays are [K, ...].
+
+  Raises:
+    ValueError: a head alone, without the number of texts it is trained on.
   """
+  params = abstract_params(model)
+  frozen_axes: Any = ()
+  frozen: Any = ()
   low_rank = config.lora
-  if low_rank is None:
-    axes, origin = model.axes, abstract_params(model)
-    whole: Callable[[Any, Any], Any] = lambda params, _: params
+  if config.trainable == "head":
+    axes, frozen_axes = _head_and_features(model.axes)
+    origin, frozen = _head_and_features(params)
+    if network.num_texts is None:
+      raise ValueError(
+        "model.trainable='head' trains on features of counted texts, so it is "
+        "for train_reward and denoise alone; model.num_texts counts them"
+      )
+    whole: Callable[[Any, Any], Any] = lambda head, table: {**table, **head}
+  elif low_rank is None:
+    axes, origin = model.axes, params
+    whole = lambda params, _: params
   else:
+    frozen_axes, frozen = model.axes, params
     axes = lora.adapter_axes(network, low_rank)
     origin = jax.eval_shape(
       lambda: lora.init_adapters(jax.random.key(0), network, low_rank)
     )
     whole = lambda adapters, base: lora.merge(base, adapters, network, low_rank)
-  if copies is None:
-    return Trained(axes, origin, whole, lambda tree: tree, origin)
-  if low_rank is not None:
-    whole = jax.vmap(whole, (0, None))
-
-  def start(tree: Any) -> Any:
-    return jax.tree.map(
+  start: Callable[[Any], Any] = lambda tree: tree
+  wide = origin
+  if copies is not None:
+    if low_rank is not None:
+      whole = jax.vmap(whole, (0, None))
+    start = lambda tree: jax.tree.map(
       lambda leaf: jnp.broadcast_to(leaf[None], (copies, *leaf.shape)), tree
     )
+    axes, wide = copied_axes(axes), jax.eval_shape(start, origin)
+  return Trained(axes, wide, frozen_axes, frozen, whole, start, origin)
 
-  return Trained(
-    copied_axes(axes), jax.eval_shape(start, origin), whole, start, origin
-  )
+
+def _head_and_features(tree: Any) -> tuple[Any, Any]:
+  """What is trained of a head on features, and the table that is not."""
+  head = {k: v for k, v in tree.items() if k != heads.FEATURES}
+  return head, {k: v for k, v in tree.items() if k not in head}
 
 
 def copied_axes(axes: Any) -> Any:
@@ -278,11 +370,51 @@ def copied_axes(axes: Any) -> Any:
   )
 
 
-def initial_adapters(
-  key: jax.Array, network: DecoderConfig, config: BackboneConfig
-) -> lora.Adapters:
-  """Adapters that change nothing yet."""
-  return lora.init_adapters(key, network, config.lora)
+def initial_trained(
+  config: BackboneConfig,
+  network: DecoderConfig,
+  model: heads.Model,
+  key: jax.Array,
+  shardings: Any,
+) -> Any:
+  """What is trained beside something frozen, before the first step.
+
+  Args:
+    config: the `model` section, with "head" or "lora".
+    network: from `decoder_config`.
+    model: of that network.
+    key: typed key of everything that is drawn.
+    shardings: of what is trained.
+
+  Returns:
+    A head, the folder's where it has one, or adapters that change nothing yet.
+  """
+  if config.trainable == "lora":
+    # A key of its own: the base is that of a run without adapters.
+    own = jax.random.fold_in(jax.random.clone(key), 1)
+    return lora.init_adapters(own, network, config.lora)
+  token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.bool_)
+  drawn = jax.jit(
+    lambda key: {
+      name: leaf
+      for name, leaf in model.init(key, token, mask).items()
+      if name != heads.FEATURES
+    },
+    out_shardings=shardings,
+  )(key)
+  folder = filesystem.resolved(config.init_from)
+  if weights.load_config(folder).num_outputs != network.num_outputs:
+    return drawn
+  real = dataclasses.replace(network, num_texts=None)
+  return weights.load_head(folder, real, drawn)
+
+
+def fits_peft(config: BackboneConfig, network: DecoderConfig) -> bool:
+  """Whether adapters on `init_from` as it is are what was trained.
+
+  PEFT puts adapters on the whole folder and reads its last token.
+  """
+  return config.layer is None and network.pooling == "last"
 
 
 def save_adapters(

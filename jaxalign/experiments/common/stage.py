@@ -174,6 +174,7 @@ def assemble(
   parallel: str = "jit",
   take: contract.Take = contract.at_the_parameters,
   copies: int | None = None,
+  features: Callable[[jax.sharding.Sharding], jax.Array] | None = None,
 ) -> Stage:
   """A stage out of what it optimises, how, and over which devices.
 
@@ -191,6 +192,8 @@ def assemble(
     take: where and how a step takes its gradient.
     copies: K of what is trained, side by side, whose parameters the objective
       is given as [K, ...]; None for one.
+    features: places the features of all texts, for a head alone; None leaves a
+      stage that can be compiled and not run.
 
   Returns:
     The stage.
@@ -216,38 +219,48 @@ def assemble(
   )
   params = backbone.abstract_params(model)
   laid_out = meshes.parameter_shardings(model.axes, params, mesh, rules)
-  adapts = config.lora is not None
+  keeps = bool(jax.tree.leaves(trained.frozen))
+  own = meshes.parameter_shardings(trained.axes, trained.params, mesh, rules)
+  still: Any = ()
+  if keeps:
+    still = meshes.parameter_shardings(
+      trained.frozen_axes, trained.frozen, mesh, rules
+    )
   shardings = train_state.like_params(
     chain,
     trained.params,
-    meshes.parameter_shardings(trained.axes, trained.params, mesh, rules),
+    own,
     meshes.replicated(mesh),
     objective.carry,
-    laid_out if adapts else (),
+    still,
   )
   start = lambda origin, frozen: train_state.init_state(
     trained.start(origin), chain, objective.carry, frozen
   )
-  base = lambda key: backbone.initial_params(
-    config, network, model, key, laid_out
-  )
+
+  def base(key: jax.Array) -> Any:
+    if config.trainable != "head":
+      return backbone.initial_params(config, network, model, key, laid_out)
+    if features is None:
+      raise ValueError("model.trainable='head' needs features to start from")
+    return {heads.FEATURES: features(still[heads.FEATURES])}
 
   def init(key: jax.Array) -> train_state.TrainState:
     place = jax.jit(start, out_shardings=shardings)
-    if not adapts:
+    if not keeps:
       return place(base(key), ())
-    # A key of its own: the base is that of a run without adapters.
-    key_of_adapters = jax.random.fold_in(jax.random.clone(key), 1)
-    adapters = backbone.initial_adapters(key_of_adapters, network, config)
-    return place(adapters, base(key))
+    begun = backbone.initial_trained(config, network, model, key, own)
+    return place(begun, base(key))
 
-  whole = jax.eval_shape(trained.whole, trained.params, params)
+  whole = jax.eval_shape(trained.whole, trained.params, trained.frozen)
   whole_axes = (
     model.axes if copies is None else backbone.copied_axes(model.axes)
   )
   layout = meshes.parameter_shardings(whole_axes, whole, mesh, rules)
-  merge = jax.jit(trained.whole, out_shardings=layout)
-  frozen = params if adapts else ()
+  # A head and its features are put side by side without a copy of them.
+  merge = trained.whole
+  if config.trainable != "head":
+    merge = jax.jit(trained.whole, out_shardings=layout)
   return Stage(
     step=(
       meshes.data_parallel(update, mesh)
@@ -255,14 +268,14 @@ def assemble(
       else meshes.sharded(update, shardings, mesh, rules)
     ),
     state=meshes.with_shardings(
-      jax.eval_shape(start, trained.origin, frozen), shardings
+      jax.eval_shape(start, trained.origin, trained.frozen), shardings
     ),
     batch=meshes.batch_shapes(shapes, mesh),
     params=meshes.with_shardings(whole, layout),
     init=init,
-    frozen=base if adapts else lambda _: (),
+    frozen=base if keeps else lambda _: (),
     whole=lambda state: (
-      merge(state.params, state.frozen) if adapts else state.params
+      merge(state.params, state.frozen) if keeps else state.params
     ),
     network=network,
     traces=update,
@@ -307,7 +320,7 @@ def export(
     description: content of `jaxalign.json`.
   """
   params = multihost.fetch(stage.whole(state))
-  if config.lora is not None:
+  if config.lora is not None and backbone.fits_peft(config, stage.network):
     adapters, base = multihost.fetch((state.params, state.frozen))
     if multihost.is_main():
       backbone.save_adapters(

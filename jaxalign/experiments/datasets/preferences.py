@@ -12,7 +12,7 @@ import numpy as np
 from etils import epath
 
 from jaxalign.data.adapters import base
-from jaxalign.data.batching import loader, pair_dataset
+from jaxalign.data.batching import loader, pair_dataset, sharded_tokens
 from jaxalign.data.batching.dataset import Dataset
 from jaxalign.data.records import reader, refusals, sources, splits
 from jaxalign.data.records.record import Record
@@ -226,6 +226,7 @@ def load_pairs(
   *,
   keep: Callable[[Record], bool] | None = None,
   tokenise: Tokenise | None = None,
+  share: bool = True,
 ) -> Pairs:
   """Reads and tokenises the sources `files`.
 
@@ -235,6 +236,7 @@ def load_pairs(
     tokenizer: from `open_tokenizer`.
     keep: takes only the records that it is true of; None takes all.
     tokenise: as of `token_store.encode`.
+    share: whether each process tokenises and holds a share of them.
 
   Returns:
     The pairs; a ranking of more responses becomes all its pairs.
@@ -252,7 +254,7 @@ def load_pairs(
     tokenizer,
     max_length=config.max_length,
     on_disk=config.streaming,
-    processes=multihost.sharing(),
+    processes=multihost.sharing() if share else None,
     tokenise=tokenise,
   )
   _log(stream)
@@ -270,6 +272,8 @@ def load_splits(
   config: DataConfig,
   tokenizer: Tokenizer,
   tokenise: Tokenise | None = None,
+  *,
+  share: bool = True,
 ) -> tuple[Pairs, Pairs | None]:
   """Training pairs and held-out pairs, if the config holds any out.
 
@@ -277,6 +281,7 @@ def load_splits(
     config: sources and what training and held-out records may not share.
     tokenizer: from `open_tokenizer`.
     tokenise: as of `token_store.encode`; `encoding.answered` for a policy.
+    share: see `load_pairs`.
 
   Returns:
     Both; the training pairs with `warnings`, for which records of a stream are
@@ -287,7 +292,7 @@ def load_splits(
       `split_by`; a source or group is left without training pairs.
   """
   load = functools.partial(
-    load_pairs, config, tokenizer=tokenizer, tokenise=tokenise
+    load_pairs, config, tokenizer=tokenizer, tokenise=tokenise, share=share
   )
   train, held_out = _load_splits(config, load)
   warnings = data_warnings.of_records(
@@ -360,6 +365,9 @@ def first(
 ) -> Pairs:
   """The first `number` pairs, or all if there are fewer."""
   records = list(itertools.islice(pairs.records, number))
+  if not isinstance(pairs.dataset.sequences, sharded_tokens.SharedSequences):
+    return Pairs(records, pairs.dataset.first(number), {})
+  # Of what several processes have tokenised each holds a part.
   return _encode(config, records, tokenizer)
 
 

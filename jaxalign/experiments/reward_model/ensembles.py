@@ -89,6 +89,9 @@ def replicate(
     jax.vmap(one.whole, (ensemble.STATE_AXES,), axis_size=num_members),
     out_shardings=jax.tree.map(lambda leaf: leaf.sharding, params),
   )
+  if heads.FEATURES in one.params:  # there once, as in the state
+    params = {**params, heads.FEATURES: one.params[heads.FEATURES]}
+    merged = one.whole
   adapts = bool(jax.tree.leaves(one.state.frozen))
   return one._replace(
     step=step,
@@ -148,9 +151,11 @@ def score_stage(
     ValueError: the batch does not fit the mesh.
   """
   meshes.check_batch(batch_size, 1, mesh)
-  num_members = jax.tree.leaves(trained.params)[0].shape[0]
+  shared = {heads.FEATURES} & set(trained.params)
+  own = {k: leaf for k, leaf in trained.params.items() if k not in shared}
+  num_members = jax.tree.leaves(own)[0].shape[0]
   score = ensemble.make_ensemble_score(
-    heads.reward_model(trained.network).apply, at_once
+    heads.reward_model(trained.network).apply, at_once, sorted(shared)
   )
   step = jax.jit(
     activations.laid_out(

@@ -21,6 +21,7 @@ from jaxalign.experiments.common import model as backbone
 from jaxalign.experiments.common import stage as training
 from jaxalign.experiments.datasets import preferences
 from jaxalign.experiments.reward_model import (
+  frozen_backbone,
   pair_scores,
   recipe,
   recipes,
@@ -84,6 +85,9 @@ class Loaded(NamedTuple):
     held_out: held-out pairs, or None.
     learned: training pairs as the recipe sees them.
     rows: which of them are learned from, int [M], None for all.
+    texts: those of a frozen backbone, by whose numbers the pairs go; None where
+      pairs are tokens.
+    source: batches of those numbers, None to be made of the pairs.
   """
 
   tokenizer: Tokenizer
@@ -91,6 +95,13 @@ class Loaded(NamedTuple):
   held_out: preferences.Pairs | None
   learned: preferences.Pairs
   rows: np.ndarray | None
+  texts: frozen_backbone.Texts | None = None
+  source: loader.Batches | None = None
+
+  @property
+  def place(self) -> Callable[[jax.sharding.Sharding], jax.Array] | None:
+    """Places the features of all texts, None where tokens are learned from."""
+    return None if self.texts is None else self.texts.place
 
 
 class Trained(NamedTuple):
@@ -116,7 +127,12 @@ class Trained(NamedTuple):
 
 def is_counted(config: RewardConfig) -> bool:
   """Whether all sizes of a config are known before data is read."""
-  return not (uncounted(config.recipe) or uncounted(config.coupling))
+  head = config.model.trainable == "head"
+  return not (
+    uncounted(config.recipe)
+    or uncounted(config.coupling)
+    or (head and config.model.num_texts is None)
+  )
 
 
 def load(config: RewardConfig) -> tuple[RewardConfig, Loaded]:
@@ -139,7 +155,9 @@ def load(config: RewardConfig) -> tuple[RewardConfig, Loaded]:
       "train.export='best' needs data.eval_files or data.eval_fraction"
     )
   tokenizer = preferences.open_tokenizer(data, config.model.init_from)
-  pairs, held_out = preferences.load_splits(data, tokenizer)
+  pairs, held_out = preferences.load_splits(
+    data, tokenizer, share=config.model.trainable != "head"
+  )
   config = dataclasses.replace(
     config,
     recipe=counted(config.recipe, pairs.dataset),
@@ -149,12 +167,82 @@ def load(config: RewardConfig) -> tuple[RewardConfig, Loaded]:
   return config, Loaded(tokenizer, pairs, held_out, learned, rows)
 
 
-def build(config: RewardConfig, mesh: jax.sharding.Mesh) -> training.Stage:
+def frozen_texts(
+  config: RewardConfig,
+  loaded: Loaded,
+  mesh: jax.sharding.Mesh,
+  workdir: epath.Path,
+) -> tuple[RewardConfig, Loaded]:
+  """With `model.trainable="head"`: texts are passed, and pairs are of numbers.
+
+  Args:
+    config: with the sizes of the training pairs.
+    loaded: from `load`.
+    mesh: devices.
+    workdir: gets `features/`, unless the config names another folder.
+
+  Returns:
+    Config and pairs for what follows; as they are where tokens are trained on.
+
+  Raises:
+    ValueError: model.num_texts is another number, or a feature is not finite.
+  """
+  if config.model.trainable != "head":
+    return config, loaded
+  data = config.data
+  source = batches(config, loaded)
+  datasets = [loaded.pairs.dataset]
+  if loaded.held_out is not None:
+    datasets.append(loaded.held_out.dataset)
+  more = [one.dataset for one in source.members[1:]]
+  texts = frozen_backbone.read(
+    config.model,
+    backbone.decoder_config(
+      config.model,
+      loaded.tokenizer,
+      max_length=data.max_length,
+      num_outputs=len(config.made().outputs),
+    ),
+    [one.sequences for one in (*datasets, *more)],
+    loaded.tokenizer,
+    workdir=workdir,
+    batch_size=config.eval.batch_size,
+    buckets=data.buckets,
+    mesh=mesh,
+    rules=config.mesh.rules,
+  )
+  if config.model.num_texts not in (None, texts.number):
+    raise ValueError(
+      f"model.num_texts must be the unique texts' number {texts.number}, got "
+      f"{config.model.num_texts}; None counts them"
+    )
+  held_out = loaded.held_out
+  return (
+    dataclasses.replace(
+      config,
+      model=dataclasses.replace(config.model, num_texts=texts.number),
+    ),
+    loaded._replace(
+      pairs=texts.pairs(loaded.pairs),
+      learned=texts.pairs(loaded.learned),
+      held_out=None if held_out is None else texts.pairs(held_out),
+      texts=texts,
+      source=texts.batches(source),
+    ),
+  )
+
+
+def build(
+  config: RewardConfig,
+  mesh: jax.sharding.Mesh,
+  place: Callable[[jax.sharding.Sharding], jax.Array] | None = None,
+) -> training.Stage:
   """The compiled half of `train_reward`: nothing here touches a dataset.
 
   Args:
     config: the resolved config.
     mesh: devices, real or abstract.
+    place: puts the features of all texts on devices, for a head alone.
 
   Returns:
     The stage's step and abstract arguments.
@@ -171,6 +259,8 @@ def build(config: RewardConfig, mesh: jax.sharding.Mesh) -> training.Stage:
     max_length=config.data.max_length,
     num_outputs=len(chosen.outputs),
   )
+  if config.model.trainable == "head":
+    network = dataclasses.replace(network, num_texts=config.model.num_texts)
   model = heads.reward_model(network)
   stage = training.assemble(
     chosen.objective(model, network, train.batch_size),
@@ -179,17 +269,26 @@ def build(config: RewardConfig, mesh: jax.sharding.Mesh) -> training.Stage:
     model,
     network,
     config.model,
-    chosen.batch_shapes(train.batch_size, max(config.data.buckets)),
+    chosen.batch_shapes(train.batch_size, max(_buckets(config))),
     mesh,
     rules=config.mesh.rules,
     parallel=train.parallel,
     take=chosen.take(model, config.optimizer),
+    features=place,
   )
   return stage._replace(passes=chosen.passes)
 
 
+def _buckets(config: RewardConfig) -> tuple[int, ...]:
+  """Padded lengths of a batch's texts, in tokens or in numbers of texts."""
+  head = config.model.trainable == "head"
+  return frozen_backbone.BUCKETS if head else config.data.buckets
+
+
 def batches(config: RewardConfig, loaded: Loaded) -> loader.Batches:
   """Batches of a step, with what the recipe learns from beside pairs."""
+  if loaded.source is not None:
+    return loaded.source
   pairs = preferences.make_batches(
     config.data,
     loaded.learned,
@@ -226,7 +325,8 @@ def fit(
   Returns:
     The state to be exported, scored on held-out pairs where it is the last.
   """
-  train, data, chosen = config.train, config.data, config.made()
+  train, chosen = config.train, config.made()
+  data = dataclasses.replace(config.data, buckets=_buckets(config))
   scorer = scoring.build(
     stage.network,
     mesh,
@@ -308,6 +408,7 @@ def fit(
     calibration=artifact.calibration(rewards_of(params, reference)),
     utilities=read.utilities,
     label_cost=chosen.label_cost,
+    pooling=stage.network.pooling,
     mixture_weights=weights,
     provenance=artifact.provenance(config, step),
   )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from jaxalign.experiments.datasets import preferences
 from jaxalign.experiments.reward_model import pair_recipes, recipe
 from jaxalign.runtime.distributed import multihost
 
-KEYS = ("tokens", "mask", "where")
+KEYS = ("tokens", "mask", "prompt_lengths", "where")
 
 
 def make(
@@ -81,6 +81,12 @@ class Joined:
     self.pairs = pairs
     self.fresh = fresh
 
+  def over(
+    self, change: Callable[[loader.Batches], loader.Batches]
+  ) -> "Joined":
+    """The same of both, changed."""
+    return Joined(change(self.pairs), change(self.fresh))
+
   def __len__(self) -> int:
     """Steps per epoch of the pairs."""
     return len(self.pairs)
@@ -109,6 +115,7 @@ def shapes(
   specs = {
     "tokens": ((*rows, length), np.int32),
     "mask": ((*rows, length), np.bool_),
+    "prompt_lengths": (rows, np.int32),
     "where": (rows[:1], np.bool_),
   }
   return {

@@ -125,7 +125,13 @@ def load_network(path: str, dtype: str) -> DecoderConfig:
   if network.num_outputs is None:
     raise ValueError(f"{path} holds a language model, not a reward model")
   if (epath.Path(folder) / artifact.DESCRIPTION).exists():
-    heads = artifact.load_description(folder).heads
+    described = artifact.load_description(folder)
+    heads = described.heads
+    if described.pooling != network.pooling:
+      raise ValueError(
+        f"{path}: {artifact.DESCRIPTION} has pooling {described.pooling!r}, "
+        f"config.json {network.pooling!r}: one of them is another model's"
+      )
     if len(heads) != network.num_outputs:
       raise ValueError(
         f"{path}: {artifact.DESCRIPTION} names {len(heads)} heads, "
@@ -198,7 +204,7 @@ def rewards_of(
   for batch in progress_bar.watched(
     stream, total=len(source), what="scoring batches"
   ):
-    for name in ("tokens", "mask"):
+    for name in ("tokens", "mask", "prompt_lengths"):
       batch[name] = batch[name][:, :num_responses]
     scores, index, where = multihost.fetch(
       stage.step(params, multihost.global_batch(batch, rows))

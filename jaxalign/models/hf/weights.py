@@ -108,6 +108,41 @@ def load_params(
   return jax.tree.unflatten(jax.tree.structure(shapes), arrays)
 
 
+def load_head(
+  path: Path, config: DecoderConfig, like: heads.Params
+) -> heads.Params:
+  """The reward head of a folder, without its backbone.
+
+  Args:
+    path: the folder of a reward model.
+    config: as `load_config` gave it.
+    like: the parameters to read, such as `{"score": {"kernel": array}}`.
+
+  Returns:
+    The same tree with the folder's arrays, placed as those of `like`.
+
+  Raises:
+    ValueError: a tensor is missing or has the wrong shape.
+  """
+  parts, files = param_map.parts(config), TensorFiles(path)
+  arrays = []
+  for leaf, drawn in param_map.flat(like).items():
+    (name,) = parts[leaf].names()
+    if name not in files.names():
+      raise ValueError(f"{path}: tensor {name} is missing")
+    if files.shape(name) != parts[leaf].tensor_shape:
+      raise ValueError(
+        f"{path}: tensor {name} must have shape {parts[leaf].tensor_shape}, "
+        f"got {files.shape(name)}"
+      )
+    arrays.append(
+      loader.read_parameter(
+        files, parts[leaf], {name: name}, drawn.dtype, drawn.sharding
+      )
+    )
+  return jax.tree.unflatten(jax.tree.structure(like), arrays)
+
+
 def load_causal_lm(
   path: Path, *, dtype: str = "float32"
 ) -> tuple[Apply, heads.Params, DecoderConfig]:

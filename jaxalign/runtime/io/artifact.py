@@ -46,6 +46,7 @@ class Description:
       folder from before they were recorded, and before it is saved.
     mixture_weights: share of each head's group, or None.
     provenance: config, step and versions.
+    pooling: where a reward model reads a text, as `DecoderConfig.pooling`.
     format_version: of this file.
   """
 
@@ -62,6 +63,7 @@ class Description:
   kappa: float | None = None
   label_cost: tuple[tuple[float, ...], ...] | None = None
   texts: Mapping[str, Any] | None = None
+  pooling: str = "last"
   format_version: int = FORMAT_VERSION
 
 

@@ -9,6 +9,8 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from jaxalign.models.config import POOLINGS
+
 KINDS = ("reward", "policy")
 
 
@@ -123,6 +125,7 @@ FIELDS = {
   "provenance": ("an object", lambda v: isinstance(v, dict)),
   "texts": ("null or an object", lambda v: v is None or isinstance(v, dict)),
   "readout": ("a word", lambda v: isinstance(v, str)),
+  "pooling": (" or ".join(map(repr, POOLINGS)), lambda v: v in POOLINGS),
   "risk": ("a word", lambda v: isinstance(v, str)),
   "alpha": ("null or a finite number", lambda v: v is None or _is_number(v)),
   "kappa": ("null or a finite number", lambda v: v is None or _is_number(v)),

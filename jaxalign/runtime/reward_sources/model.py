@@ -101,14 +101,15 @@ class ModelSource:
     self._rows = meshes.batch_sharding(mesh)
     model = heads.reward_model(network)
     self.traces = step_guard.TraceCounter(
-      lambda params, ids, mask: read(model.apply(params, ids, mask).rewards)
+      lambda params, ids, mask, response: read(
+        model.apply(params, ids, mask, response=response).rewards
+      )
     )
     self._forward = jax.jit(
       activations.laid_out(self.traces, mesh, meshes.logical_table(rules)),
       in_shardings=(
         parameter_places(network, mesh, rules),
-        self._rows,
-        self._rows,
+        *(self._rows,) * 3,
       ),
       out_shardings=meshes.replicated(mesh),
     )
@@ -154,7 +155,9 @@ class ModelSource:
     share = self._batch_size // jax.process_count()
     mine = filled[share * jax.process_index() :][:share]
     ids, mask = texts.padded(mine, bucket, self._tokenizer.pad_id)
-    batch = multihost.global_batch((ids, mask), self._rows)
+    begins = texts.prompt_lengths[mine][:, None]
+    response = np.arange(bucket)[None] >= begins
+    batch = multihost.global_batch((ids, mask, response), self._rows)
     return np.asarray(multihost.fetch(self._forward(self._params, *batch)))
 
 

@@ -1,0 +1,268 @@
+"""A head on cached features is the head of the whole model, in every recipe."""
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+from unittest import mock
+
+import jax
+import numpy as np
+from absl.testing import absltest, parameterized
+from etils import epath
+
+from jaxalign import models
+from jaxalign.data.tokenization import tokenizer_files
+from jaxalign.experiments import train_reward
+from jaxalign.experiments.datasets import preferences
+from jaxalign.experiments.reward_model import (
+  fitting,
+  scoring,
+  text_features,
+)
+from jaxalign.models.hf import weights
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.io import artifact, metric_writer
+from jaxalign.runtime.reward_sources import model as model_rewards
+from tests.experiments.train_reward_test import Killed, smoke_config
+from tests.models.hf import families_test
+from tests.models.samples import start
+
+RECIPES = {
+  "bradley_terry": {},
+  "votes": {"loss__labels": "votes"},
+  "more": {
+    "recipe": {"name": "more"},
+    "data__train_files": (
+      "synthetic:two_groups:train",
+      "synthetic:one_taste:train",
+    ),
+  },
+  "group_dro": {"recipe": {"name": "group_dro"}},
+  "mean_variance": {"recipe": {"name": "mean_variance"}},
+  "contrastive": {"recipe": {"name": "contrastive"}, "model__dropout": 0.05},
+  "dprm": {
+    "recipe": {"name": "dprm"},
+    "data__train_files": ("synthetic:labels:train",),
+    "data__eval_files": ("synthetic:labels:test",),
+  },
+  "mixture": {
+    "recipe": {"name": "mixture", "num_components": 2, "steps_per_round": 2}
+  },
+  "metarm": {
+    "recipe": {
+      "name": "metarm",
+      "files": ("synthetic:two_groups:test",),
+      "num_prompts": 4,
+      "num_responses": 2,
+    }
+  },
+}
+
+
+class FrozenBackboneTest(parameterized.TestCase):
+  def new_folder(self):
+    return epath.Path(self.enter_context(tempfile.TemporaryDirectory()))
+
+  def setUp(self):
+    super().setUp()
+    self.folder = str(self.new_folder())
+    config = families_test.tiny(
+      "llama", vocab_size=259, max_positions=128, pad_id=256, num_layers=2
+    )
+    _, params = start(config)
+    models.save_pretrained(self.folder, params, config)
+    tokenizer_files.byte_tokenizer().save(self.folder)
+
+  def config(self, **changes):
+    given = {
+      "model__architecture": None,
+      "model__init_from": self.folder,
+      "model__trainable": "head",
+      "data__tokenizer": None,
+      "data__buckets": (128,),
+      "train__num_steps": 4,
+      "train__eval_every": 2,
+    }
+    return smoke_config(**given | changes)
+
+  def fitted(self, config, workdir=None):
+    """As `train_reward.run`, without the evaluation."""
+    workdir = workdir or self.new_folder()
+    mesh = meshes.make_mesh(config.mesh)
+    config, loaded = fitting.load(config)
+    config, loaded = fitting.frozen_texts(config, loaded, mesh, workdir)
+    stage = fitting.build(config, mesh, loaded.place)
+    trained = fitting.fit(config, loaded, stage, mesh, workdir, profile=False)
+    train_reward.export(config, loaded, stage, trained, workdir)
+    return workdir, loaded, trained
+
+  def end_to_end(self, workdir, records):
+    """Outputs of the exported folder on texts, [N, 2, H]."""
+    folder = str(workdir / "model")
+    network = scoring.load_network(folder, "float32")
+    data = preferences.DataConfig((), tokenizer=folder, max_length=128,
+                                  buckets=(128,))  # fmt: skip
+    tokenizer = preferences.open_tokenizer(data, folder)
+    mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1), jax.devices()[:1])
+    stage = scoring.build(network, mesh, (), 8, 128)
+    pairs = preferences._encode(data, records, tokenizer)
+    params = scoring.load_params(stage, folder)
+    return scoring.rewards_of(stage, params, pairs, data, tokenizer)
+
+  @parameterized.parameters(*RECIPES)
+  def test_the_exported_model_is_the_one_that_was_trained(self, name):
+    workdir, loaded, trained = self.fitted(self.config(**RECIPES[name]))
+    records = list(loaded.held_out.records)[:16]
+    cached = trained.outputs_of(trained.params, loaded.held_out)[:16]
+    whole = self.end_to_end(workdir, records)
+    self.assertTrue(np.all(np.ptp(cached.reshape(-1, whole.shape[-1]), 0) > 0))
+    np.testing.assert_allclose(whole, cached, atol=1e-5, rtol=1e-5)
+
+  @parameterized.product(layer=(1, None), pooling=("last", "mean"))
+  def test_layer_and_pooling_are_the_exported_models(self, layer, pooling):
+    config = self.config(model__layer=layer, model__pooling=pooling)
+    workdir, loaded, trained = self.fitted(config)
+    folder = str(workdir / "model")
+    network = weights.load_config(folder)
+    self.assertEqual(network.num_layers, layer or 2)
+    self.assertEqual(artifact.load_description(folder).pooling, pooling)
+    records = list(loaded.held_out.records)[:16]
+    cached = trained.outputs_of(trained.params, loaded.held_out)[:16]
+    np.testing.assert_allclose(
+      self.end_to_end(workdir, records), cached, atol=1e-5, rtol=1e-5
+    )
+    source = model_rewards.load_source(
+      folder,
+      network,
+      mesh=meshes.make_mesh(meshes.MeshConfig(1, 1, 1), jax.devices()[:1]),
+      batch_size=4,
+      buckets=(128,),
+      calibrated=False,
+    )
+    served = source(
+      [record.prompt for record in records],
+      [record.responses[0] for record in records],
+    )
+    np.testing.assert_allclose(served, cached[:, 0], atol=1e-5, rtol=1e-5)
+
+  def test_a_step_is_that_of_the_head_in_full_training(self):
+    # Adam moves each entry by itself once the norm of all is not clipped.
+    plain = {
+      "optimizer__clip_norm": None,
+      "train__num_steps": 1,
+      "optimizer__warmup_steps": 0,
+    }
+    heads = []
+    for trainable in ("head", "all"):
+      workdir, *_ = self.fitted(
+        self.config(model__trainable=trainable, **plain)
+      )
+      folder = str(workdir / "model")
+      params = weights.load_params(folder, weights.load_config(folder))
+      heads.append(np.asarray(params["score"]["kernel"]))
+    np.testing.assert_allclose(*heads, atol=1e-6)
+
+  def test_a_second_run_reads_the_features(self):
+    shared = str(self.new_folder())
+    first, *_ = self.fitted(self.config(model__features=shared))
+    self.assertFalse((first / "features").exists())
+    with mock.patch.object(text_features, "_plan") as planned:
+      second, *_ = self.fitted(self.config(model__features=shared))
+    planned.assert_not_called()
+    name = "model/model.safetensors"
+    self.assertEqual((second / name).read_bytes(), (first / name).read_bytes())
+
+  def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self):
+    config = self.config(data__eval_files=(), train__num_steps=6)
+    straight, workdir = self.new_folder(), self.new_folder()
+    train_reward.run(config, straight, profile=False)
+    original = metric_writer.MetricWriter.write
+
+    def kill(writer, step, values):
+      if step == 4:
+        raise Killed
+      original(writer, step, values)
+
+    with (
+      mock.patch.object(metric_writer.MetricWriter, "write", kill),
+      self.assertRaises(Killed),
+    ):
+      train_reward.run(config, workdir, profile=False)
+    train_reward.run(config, workdir, profile=False)
+    for name in ("metrics.jsonl", "model/model.safetensors"):
+      self.assertEqual(
+        (workdir / name).read_bytes(), (straight / name).read_bytes()
+      )
+
+  @parameterized.parameters(
+    {"mesh__data": 2},
+    {"mesh__data": 2, "mesh__fsdp": 2},
+    {"mesh__data": 2, "train__parallel": "pmap"},
+    {"train__accumulation": 2},
+  )
+  def test_layouts_train_the_same_head(self, **changes):
+    plain, *_ = self.fitted(self.config(data__eval_files=()))
+    other, *_ = self.fitted(self.config(data__eval_files=(), **changes))
+    found = []
+    for workdir in (plain, other):
+      folder = str(workdir / "model")
+      params = weights.load_params(folder, weights.load_config(folder))
+      found.append(np.asarray(params["score"]["kernel"]))
+    np.testing.assert_allclose(*found, atol=1e-5)
+
+  def test_a_folders_own_head_is_gone_on_from(self):
+    first, *_ = self.fitted(self.config(data__eval_files=()))
+    config = self.config(
+      data__eval_files=(),
+      model__init_from=str(first / "model"),
+      optimizer__learning_rate=1e-12,
+    )
+    second, *_ = self.fitted(config)
+    head = lambda workdir: np.asarray(
+      weights.load_params(
+        str(workdir / "model"), weights.load_config(str(workdir / "model"))
+      )["score"]["kernel"]
+    )
+    np.testing.assert_allclose(head(second), head(first), atol=1e-6)
+
+  def test_checkpoints_hold_the_head_alone(self):
+    workdir, *_ = self.fitted(self.config(data__eval_files=()))
+    size = sum(
+      os.path.getsize(path)
+      for path in pathlib.Path(workdir / "checkpoints").rglob("*")
+      if path.is_file()
+    )
+    features = os.path.getsize(
+      next(pathlib.Path(workdir / "features").rglob("features.bin"))
+    )
+    self.assertGreater(features, 30_000)
+    self.assertLess(size, features)
+
+  def test_refuses(self):
+    with self.assertRaisesRegex(ValueError, "needs init_from"):
+      smoke_config(model__trainable="head")
+    with self.assertRaisesRegex(ValueError, "'lora' where lora is set"):
+      self.config(model__lora=dict(rank=2))
+    with self.assertRaisesRegex(ValueError, "'lora' where lora is set"):
+      self.config(model__trainable="lora")
+    mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1), jax.devices()[:1])
+    with self.assertRaisesRegex(ValueError, "counted texts"):
+      fitting.build(self.config(), mesh)
+    config = self.config(model__trainable="all", model__num_texts=3)
+    with self.assertRaisesRegex(ValueError, "num_texts go with"):
+      fitting.build(config, mesh)
+    with self.assertRaisesRegex(ValueError, "at most 2, the layers"):
+      fitting.build(
+        dataclasses.replace(
+          config,
+          model=dataclasses.replace(
+            config.model, layer=3, num_texts=None
+          ),  # fmt: skip
+        ),
+        mesh,
+      )
+
+
+if __name__ == "__main__":
+  absltest.main()
