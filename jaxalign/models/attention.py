@@ -36,6 +36,30 @@ def positions_of(
   return jnp.maximum(counts - 1, 0)
 
 
+def lengths_of(
+  mask: jax.Array, segment_ids: jax.Array | None = None
+) -> jax.Array:
+  """Attended tokens of the text that each token belongs to, int32 [B, T].
+
+  Args:
+    mask: True where a token is attended, bool [B, T].
+    segment_ids: int32 [B, T], texts of a row one after another; None for one
+      text per row.
+  """
+  if segment_ids is None:
+    total = jnp.sum(mask, axis=-1, keepdims=True, dtype=jnp.int32)
+    return jnp.broadcast_to(total, mask.shape)
+  counts = jnp.cumsum(mask, axis=-1, dtype=jnp.int32)
+  before = counts - mask.astype(jnp.int32)
+  changes = segment_ids[:, 1:] != segment_ids[:, :-1]
+  starts = jnp.pad(changes, ((0, 0), (1, 0)))
+  ends = jnp.pad(changes, ((0, 0), (0, 1)), constant_values=True)
+  first = jax.lax.cummax(jnp.where(starts, before, 0), axis=1)
+  most = counts[:, -1:]
+  last = jax.lax.cummin(jnp.where(ends, counts, most), axis=1, reverse=True)
+  return last - first
+
+
 def attention_mask(
   mask: jax.Array,
   *,
@@ -67,7 +91,13 @@ def attention_mask(
 
 
 def attend(
-  query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  mask: jax.Array,
+  *,
+  scale: float | None = None,
+  cap: float | None = None,
 ) -> jax.Array:
   """Scaled dot-product attention, softmax in at least float32.
 
@@ -76,6 +106,8 @@ def attend(
     key: [B, S, K, d]; query head h reads key head h // (H / K).
     value: [B, S, K, d].
     mask: bool [B, 1, T, S], True where a query may read a key.
+    scale: factor of the products of query and key, None for 1 / sqrt(d).
+    cap: c of c tanh(x / c) on the scaled products, None for none.
 
   Returns:
     [B, T, H, d] in the dtype of `value`. A query that may read nothing gets the
@@ -88,9 +120,12 @@ def attend(
   logits = jnp.einsum(
     "btkgd,bskd->bkgts", query, key, preferred_element_type=wide
   )
+  logits = logits * (width**-0.5 if scale is None else scale)
+  if cap is not None:
+    logits = cap * jnp.tanh(logits / cap)
   # Finite, not -inf: a row of -inf alone is NaN under softmax.
   lowest = 0.7 * float(jnp.finfo(wide).min)
-  logits = jnp.where(mask[:, :, None], logits * width**-0.5, lowest)
+  logits = jnp.where(mask[:, :, None], logits, lowest)
   # The softmax is divided out after mixing: one [T, S] array to keep for the
   # backward pass instead of two, and a division per output, not per pair.
   peak = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
@@ -107,7 +142,12 @@ def attend(
 
 
 def fused_attend(
-  query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  mask: jax.Array,
+  *,
+  scale: float | None = None,
 ) -> jax.Array:
   """`attend` by `jax.nn.dot_product_attention`: cuDNN's kernel on a GPU.
 
@@ -118,11 +158,17 @@ def fused_attend(
     key: [B, S, K, d].
     value: [B, S, K, d].
     mask: bool [B, 1, T, S].
+    scale: factor of the products of query and key, None for 1 / sqrt(d).
 
   Returns:
     [B, T, H, d] in the dtype of `value`.
   """
   on_gpu = jax.default_backend() == "gpu"
   return jax.nn.dot_product_attention(
-    query, key, value, mask=mask, implementation="cudnn" if on_gpu else "xla"
+    query,
+    key,
+    value,
+    mask=mask,
+    scale=scale,
+    implementation="cudnn" if on_gpu else "xla",
   )

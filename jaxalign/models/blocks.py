@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import attention, rotary, splash_attention
+from jaxalign.models import attention, layer_kinds, rotary, splash_attention
 from jaxalign.models.config import DecoderConfig
 
 ACTIVATIONS = {
@@ -93,7 +93,10 @@ class Norm(nn.Module):
       x.shape[-1:],
       jnp.dtype(config.param_dtype),
     ).astype(wide)
-    scale = parameter("scale", nn.initializers.ones)
+    if config.zero_centred_norms:
+      scale = 1.0 + parameter("scale", nn.initializers.zeros)
+    else:
+      scale = parameter("scale", nn.initializers.ones)
     if (config.norm if self.kind is None else self.kind) == "rms":
       return rms_norm(x, scale, config.norm_eps)
     bias = parameter("bias", nn.initializers.zeros)
@@ -177,12 +180,14 @@ class Attention(nn.Module):
     angles: tuple[jax.Array, jax.Array] | None,
     cache: Cache | None = None,
     slot: jax.Array | None = None,
+    kind: jax.Array | None = None,
   ) -> tuple[jax.Array, Cache]:
     """Maps x [B * T, D] to [B * T, D]; mask [B, 1, T, T or S].
 
     Under splash attention `mask` is the number of each token's text, int32
-    [B, T], and 0 for padding. With a cache of S slots the tokens are written to
-    it at `slot` and read it. The cache, or keys and values, come back too.
+    [B, T], and 0 for padding, and `kind` the index of the layer's kind where
+    there are several. With a cache of S slots the tokens are written to it at
+    `slot` and read it. The cache, or keys and values, come back too.
     """
     config = self.config
     shape = mask.shape if mask.ndim == 2 else (mask.shape[0], mask.shape[2])
@@ -195,13 +200,16 @@ class Attention(nn.Module):
         config.qkv_bias,
         name=name,
       )(x)
+      if config.qk_norm_whole and name != "value":
+        norm = Norm(config, "rms", name=f"{name}_norm")
+        y = norm(y).astype(y.dtype)
       y = y.reshape(*shape, number, config.head_dim)
       return nn.with_logical_constraint(y, ("batch", None, axis, None))
 
     query = heads("query", config.num_heads, "heads")
     key = heads("key", config.num_kv_heads, "kv_heads")
     value = heads("value", config.num_kv_heads, "kv_heads")
-    if config.qk_norm:
+    if config.qk_norm and not config.qk_norm_whole:
       narrow = query.dtype
       query = Norm(config, "rms", name="query_norm")(query).astype(narrow)
       key = Norm(config, "rms", name="key_norm")(key).astype(narrow)
@@ -210,13 +218,27 @@ class Attention(nn.Module):
       key = rotary.rotate(key, *angles)
     decoding = cache is not None
     cache = cache.written(key, value, slot) if decoding else Cache(key, value)
+    width, cap = config.attention_width, config.attention_cap
+    scale = None if width is None else width**-0.5
     if mask.ndim == 2:
-      window = config.sliding_window
-      mixed = splash_attention.splash_attend(query, *cache, mask, window=window)
+      by_kind = [
+        functools.partial(
+          splash_attention.splash_attend,
+          window=each.window,
+          scale=scale,
+          cap=cap,
+        )
+        for each in layer_kinds.kinds(config)
+      ]
+      given = (query, *cache, mask)
+      if kind is None:
+        mixed = by_kind[0](*given)
+      else:
+        mixed = jax.lax.switch(kind, by_kind, *given)
     elif config.attention == "fused" and not decoding:
-      mixed = attention.fused_attend(query, *cache, mask)
+      mixed = attention.fused_attend(query, *cache, mask, scale=scale)
     else:
-      mixed = attention.attend(query, *cache, mask)
+      mixed = attention.attend(query, *cache, mask, scale=scale, cap=cap)
     out = Dense(
       config,
       config.embed_dim,
@@ -259,7 +281,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-  """One pre-norm transformer layer, in the (carry, input) form of a scan."""
+  """One transformer layer, in the (carry, input) form of a scan."""
 
   config: DecoderConfig
   keep_cache: bool = False  # a scan would stack what it returns
@@ -275,9 +297,20 @@ class Block(nn.Module):
     cache: Cache | None = None,
     slot: jax.Array | None = None,
   ) -> tuple[jax.Array, Cache | None]:
-    """Adds both residual branches to x [B, T, D]; see `Attention`."""
+    """Adds both residual branches to x [B, T, D]; see `Attention`.
+
+    With an `index` and several kinds of layers, `mask` and `angles` have a
+    leading axis of kinds.
+    """
     config = self.config
     dtype = jnp.dtype(config.dtype)
+    kind = None
+    if index is not None and len(layer_kinds.kinds(config)) > 1:
+      kind = jnp.asarray(layer_kinds.kind_of_layers(config), jnp.int32)[index]
+      pick = jax.lax.dynamic_index_in_dim
+      mask, angles = jax.tree.map(
+        lambda each: pick(each, kind, keepdims=False), (mask, angles)
+      )
     attention_keys = mlp_keys = None
     if dropout_keys is not None:
       fold = jax.vmap(jax.random.fold_in, (0, None))
@@ -285,14 +318,26 @@ class Block(nn.Module):
       attention_keys, mlp_keys = pairs[:, 0], pairs[:, 1]
     # One array for all products that read it, or each would keep its own.
     flat = lambda normed: normed.astype(dtype).reshape(-1, config.embed_dim)
-    normed = flat(Norm(config, name="attention_norm")(x))
+
+    def before(name: str, x: jax.Array) -> jax.Array:
+      if config.norm_places == "after":
+        return flat(x)
+      return flat(Norm(config, name=name)(x))
+
+    def behind(name: str, branch: jax.Array) -> jax.Array:
+      if config.norm_places == "before":
+        return branch
+      return Norm(config, name=name)(branch).astype(dtype)
+
     attend = Attention(config, name="attention")
-    branch, cache = attend(normed, mask, angles, cache, slot)
-    branch = branch.reshape(x.shape)
+    branch, cache = attend(
+      before("attention_norm", x), mask, angles, cache, slot, kind
+    )
+    branch = behind("attention_out_norm", branch.reshape(x.shape))
     after = x + row_dropout(branch, attention_keys, config.dropout)
     source = x if config.parallel_residual else after
-    normed = flat(Norm(config, name="mlp_norm")(source))
-    branch = Mlp(config, name="mlp")(normed).reshape(x.shape)
+    branch = Mlp(config, name="mlp")(before("mlp_norm", source))
+    branch = behind("mlp_out_norm", branch.reshape(x.shape))
     x = after + row_dropout(branch, mlp_keys, config.dropout)
     x = nn.with_logical_constraint(x, ("batch", None, None))
     return x, cache if self.keep_cache else None

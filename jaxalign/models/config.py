@@ -10,7 +10,8 @@ from jaxalign.ops import checks
 NORMS = ("layer", "rms")
 ACTIVATIONS = ("gelu", "gelu_tanh", "silu", "relu")
 POSITIONS = ("rotary", "learned")
-ROPE_KINDS = ("linear", "llama3", "yarn", "dynamic")
+ROPE_KINDS = ("linear", "llama3", "yarn", "dynamic", "longrope")
+NORM_PLACES = ("before", "after", "both")
 ATTENTIONS = ("dense", "fused", "splash")
 REMATS = ("none", "dots", "full")
 POOLINGS = ("last", "mean")
@@ -28,16 +29,22 @@ class RopeScaling:
       `high_freq_factor`, and blends in between; "yarn" does so below
       `beta_slow` and above `beta_fast`, blends by the index of the frequency,
       and scales queries and keys; "dynamic" changes nothing up to
-      `max_positions`, and no sequence is longer here.
+      `max_positions`, and no sequence is longer here; "longrope" divides each
+      frequency by a number of its own, of `short_factor` for a text within the
+      original context and of `long_factor` for a longer one, and scales queries
+      and keys.
     factor: how much longer the context became.
     low_freq_factor: turns per original context, "llama3" only.
     high_freq_factor: likewise.
-    original_max_positions: the original context in tokens, "llama3" and "yarn".
+    original_max_positions: the original context in tokens, "llama3", "yarn" and
+      "longrope".
     beta_fast: turns per original context, "yarn" only.
     beta_slow: likewise.
-    attention_factor: scale of cosines and sines, "yarn" only; None for
-      0.1 ln(factor) + 1.
+    attention_factor: scale of cosines and sines, "yarn" and "longrope"; None
+      for 0.1 ln(factor) + 1 and sqrt(1 + ln(factor) / ln(original context)).
     truncate: whether the blend begins and ends at whole indices, "yarn" only.
+    short_factor: a divisor per pair of a head that is rotated, "longrope" only.
+    long_factor: likewise.
   """
 
   kind: str
@@ -49,6 +56,8 @@ class RopeScaling:
   beta_slow: float = 1.0
   attention_factor: float | None = None
   truncate: bool = True
+  short_factor: tuple[float, ...] | None = None
+  long_factor: tuple[float, ...] | None = None
 
   def __post_init__(self) -> None:
     checks.one_of(ROPE_KINDS, kind=self.kind)
@@ -69,6 +78,12 @@ class RopeScaling:
         f"attention_factor must be > 0 or None, got {self.attention_factor}"
       )
     _positive("original_max_positions", self.original_max_positions)
+    for name in ("short_factor", "long_factor"):
+      given = getattr(self, name)
+      if (given is None) == (self.kind == "longrope"):
+        raise ValueError(f"{name} belongs to kind 'longrope', got {given}")
+      if given is not None and not all(divisor > 0 for divisor in given):
+        raise ValueError(f"{name} must be numbers > 0, got {given}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,18 +102,30 @@ class DecoderConfig:
     max_positions: longest sequence that is accepted, in tokens.
     norm: "layer" (mean and variance, with a bias) or "rms".
     norm_eps: added to the variance.
+    norm_places: "before" each residual branch, "after" it or "both".
+    zero_centred_norms: scales of norms are stored less 1.
     activation: "gelu", "gelu_tanh", "silu" or "relu".
     gated: the MLP is down(act(gate(x)) * up(x)) rather than down(act(up(x))).
     parallel_residual: attention and MLP of a block both read its input, and
       their results are added to it together.
+    scale_embeddings: token embeddings are multiplied by sqrt(embed_dim).
     positions: "rotary" (halves rotated against each other) or "learned".
     position_offset: rows of the learned table before that of position 0.
     rope_theta: base of the rotary wavelengths.
     rope_scaling: how they are stretched, None for not at all.
     rotary_fraction: share of each head that is rotated, its first entries.
+    rotary_layers: whether each layer rotates; None for all of them.
     sliding_window: keys a query may look back on, its own included; None for
       all of them.
+    window_layers: whether each layer has the window; None for all of them.
+    local_rope_theta: base of the wavelengths in layers with a window, which are
+      not stretched then; None for as in the others.
+    attention_width: attention logits are divided by its square root; None for
+      `head_dim`.
+    attention_cap: c of c tanh(x / c) on attention logits; None for none.
+    logit_cap: likewise on the logits of the next token.
     qk_norm: queries and keys are RMS-normalised per head, before any rotation.
+    qk_norm_whole: over all heads together, with `qk_norm`.
     qkv_bias: query, key and value projections have a bias.
     out_bias: the attention output projection has a bias.
     mlp_bias: the MLP projections have a bias.
@@ -142,16 +169,26 @@ class DecoderConfig:
   max_positions: int = 2048
   norm: str = "rms"
   norm_eps: float = 1e-5
+  norm_places: str = "before"
+  zero_centred_norms: bool = False
   activation: str = "silu"
   gated: bool = True
   parallel_residual: bool = False
+  scale_embeddings: bool = False
   positions: str = "rotary"
   position_offset: int = 0
   rope_theta: float = 10_000.0
   rope_scaling: RopeScaling | None = None
   rotary_fraction: float = 1.0
+  rotary_layers: tuple[bool, ...] | None = None
   sliding_window: int | None = None
+  window_layers: tuple[bool, ...] | None = None
+  local_rope_theta: float | None = None
+  attention_width: int | None = None
+  attention_cap: float | None = None
+  logit_cap: float | None = None
   qk_norm: bool = False
+  qk_norm_whole: bool = False
   qkv_bias: bool = False
   out_bias: bool = False
   mlp_bias: bool = False
@@ -186,6 +223,7 @@ class DecoderConfig:
       object.__setattr__(self, "head_dim", self.embed_dim // self.num_heads)
     self._check_types()
     self._check_ranges()
+    self._check_layers()
 
   @property
   def eos_ids(self) -> tuple[int, ...]:
@@ -210,13 +248,22 @@ class DecoderConfig:
       "unroll",
     ):
       _positive(name, getattr(self, name))
-    for name in ("num_outputs", "sliding_window", "num_values", "num_texts"):
+    for name in (
+      "num_outputs",
+      "sliding_window",
+      "num_values",
+      "num_texts",
+      "attention_width",
+    ):
       if getattr(self, name) is not None:
         _positive(name, getattr(self, name))
     for name in (
       "gated",
       "parallel_residual",
+      "zero_centred_norms",
+      "scale_embeddings",
       "qk_norm",
+      "qk_norm_whole",
       "qkv_bias",
       "out_bias",
       "mlp_bias",
@@ -229,7 +276,14 @@ class DecoderConfig:
       value = getattr(self, name)
       if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, got {value!r}")
+    for name in ("local_rope_theta", "attention_cap", "logit_cap"):
+      value = getattr(self, name)
+      if value is not None and (
+        isinstance(value, bool) or not isinstance(value, (int, float))
+      ):
+        raise TypeError(f"{name} must be a number or None, got {value!r}")
     checks.one_of(NORMS, norm=self.norm)
+    checks.one_of(NORM_PLACES, norm_places=self.norm_places)
     checks.one_of(ACTIVATIONS, activation=self.activation)
     checks.one_of(POSITIONS, positions=self.positions)
     checks.one_of(ATTENTIONS, attention=self.attention)
@@ -266,9 +320,22 @@ class DecoderConfig:
       )
     if not 0.0 <= self.dropout < 1.0:
       raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-    for name in ("norm_eps", "rope_theta"):
-      if not 0 < getattr(self, name) < float("inf"):
-        raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
+    for name in (
+      "norm_eps",
+      "rope_theta",
+      "local_rope_theta",
+      "attention_cap",
+      "logit_cap",
+    ):
+      value = getattr(self, name)
+      if value is not None and not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be > 0, got {value}")
+    if self.qk_norm_whole and not self.qk_norm:
+      raise ValueError("qk_norm_whole needs qk_norm")
+    if self.attention_cap is not None and self.attention == "fused":
+      raise ValueError(
+        "attention must be 'dense' or 'splash' with attention_cap, got 'fused'"
+      )
     if self.num_outputs is not None and self.value_head:
       raise ValueError(
         "value_head belongs to a language model: num_outputs must be None, got "
@@ -291,6 +358,41 @@ class DecoderConfig:
           raise ValueError(
             f"{name} must be in [0, vocab_size) = [0, {self.vocab_size}), got "
             f"{value}"
+          )
+
+  def _check_layers(self) -> None:
+    """Checks what differs from layer to layer; all alike becomes None."""
+    for name in ("rotary_layers", "window_layers"):
+      layers = getattr(self, name)
+      if layers is None:
+        continue
+      if (
+        not isinstance(layers, tuple)
+        or len(layers) != self.num_layers
+        or not all(isinstance(layer, bool) for layer in layers)
+      ):
+        raise ValueError(
+          f"{name} must be a tuple of num_layers = {self.num_layers} bools, "
+          f"got {layers!r}"
+        )
+      if all(layers):
+        object.__setattr__(self, name, None)
+    if self.attention_width == self.head_dim:
+      object.__setattr__(self, "attention_width", None)
+    if self.window_layers is not None and not any(self.window_layers):
+      object.__setattr__(self, "window_layers", None)
+      object.__setattr__(self, "sliding_window", None)
+    if self.sliding_window is None:
+      if self.window_layers is not None:
+        raise ValueError("window_layers needs sliding_window, got None")
+      object.__setattr__(self, "local_rope_theta", None)
+    scaling = self.rope_scaling
+    if scaling is not None and scaling.kind == "longrope":
+      for name in ("short_factor", "long_factor"):
+        if len(getattr(scaling, name)) != self.rotary_dim // 2:
+          raise ValueError(
+            f"{name} must hold a number for each of the {self.rotary_dim // 2} "
+            f"pairs of a head, got {len(getattr(scaling, name))}"
           )
 
 

@@ -1,4 +1,4 @@
-"""Pre-norm decoder: token ids and a mask in, the residual stream out.
+"""Decoder: token ids and a mask in, the residual stream out.
 
 Training scans over the layers, so their parameters lie in one array. Decoding
 runs through them one by one, and a layer cut from the middle of an array would
@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import attention, blocks, embedding, rotary
+from jaxalign.models import attention, blocks, embedding, layer_kinds
 from jaxalign.models.config import DecoderConfig, available_dtype
 from jaxalign.ops import checks
 
@@ -100,36 +100,11 @@ class Decoder(nn.Module):
       last = config.num_layers
       fold = jax.vmap(jax.random.fold_in, (0, None))
       x = blocks.row_dropout(x, fold(dropout_keys, last), config.dropout)
-    angles = rotary.rotation_of(config, positions, blocks.wide_dtype(config))
+    wide = blocks.wide_dtype(config)
+    around = layer_kinds.surroundings(config, mask, wide, segment_ids)
     index = jnp.arange(config.num_layers, dtype=jnp.int32)
-    seen = visible(config, mask, segment_ids)
-    x, _ = self.layers(x, index, seen, angles, dropout_keys)
+    x, _ = self.layers(x, index, *layer_kinds.stacked(around), dropout_keys)
     return x
-
-
-def visible(
-  config: DecoderConfig, mask: jax.Array, segment_ids: jax.Array | None = None
-) -> jax.Array:
-  """Attention mask inputs: padding, texts of packed rows, window.
-
-  Args:
-    config: of the decoder.
-    mask: True where a token is attended, bool [B, T].
-    segment_ids: int [B, T], or None for one text per row.
-
-  Returns:
-    bool [B, 1, T, T], query then key; for splash attention int32 [B, T], the
-    number of each token's text from 1 on, 0 for padding.
-  """
-  if config.attention != "splash":
-    return attention.attention_mask(
-      mask, window=config.sliding_window, segment_ids=segment_ids
-    )
-  texts = mask.astype(jnp.int32)
-  if segment_ids is not None:
-    lowest = jnp.min(segment_ids)
-    texts = jnp.where(mask, segment_ids - lowest + 1, 0).astype(jnp.int32)
-  return texts
 
 
 Params = Any  # a nested dict of arrays

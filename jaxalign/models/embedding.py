@@ -51,17 +51,36 @@ class Embedding(nn.Module):
     x = nn.with_logical_constraint(x, ("replica", None, "embed"))
     if self.config.positions == "learned":
       x = x + look(self.positions, positions + self.config.position_offset)
-    return x.astype(jnp.dtype(self.config.dtype))
+    x = x.astype(jnp.dtype(self.config.dtype))
+    if self.config.scale_embeddings:
+      # Rounded to the compute type, as transformers has it.
+      x = x * jnp.asarray(self.config.embed_dim**0.5, x.dtype)
+    return x
 
   def logits(self, hidden: jax.Array) -> jax.Array:
     """Scores hidden [N, D] against every token's embedding, [N, V]."""
     dtype = jnp.dtype(self.config.dtype)
-    return jax.lax.dot_general(
+    logits = jax.lax.dot_general(
       hidden.astype(dtype),
       self.tokens.astype(dtype),
       (((1,), (1,)), ((), ())),
       preferred_element_type=blocks.wide_dtype(self.config),
     )
+    return capped(logits, self.config)
+
+
+def capped(logits: jax.Array, config: DecoderConfig) -> jax.Array:
+  """Logits of the next token, bent under `logit_cap` where there is one.
+
+  Args:
+    logits: as the head gives them.
+    config: of a language model.
+
+  Returns:
+    Of the same shape.
+  """
+  cap = config.logit_cap
+  return logits if cap is None else cap * jnp.tanh(logits / cap)
 
 
 def language_head(config: DecoderConfig) -> blocks.Dense:
@@ -71,7 +90,8 @@ def language_head(config: DecoderConfig) -> blocks.Dense:
     config: of a language model.
 
   Returns:
-    The projection from [N, D] to logits [N, V], at least float32.
+    The projection from [N, D] to logits [N, V], at least float32, before
+    `capped`.
   """
   return blocks.Dense(
     config,

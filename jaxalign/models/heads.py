@@ -229,9 +229,11 @@ class LanguageNetwork(decoder.Decoder):
     del response
     residual = self.residual(tokens, mask, dropout_keys, segment_ids)
     hidden = self.final_norm(residual)
-    tied = self.config.tie_embeddings
-    read = self.embed.logits if tied else self.lm_head
-    logits = read(hidden.reshape(-1, hidden.shape[-1]))
+    flat = hidden.reshape(-1, hidden.shape[-1])
+    if self.config.tie_embeddings:
+      logits = self.embed.logits(flat)
+    else:
+      logits = embedding.capped(self.lm_head(flat), self.config)
     logits = logits.reshape(*tokens.shape, -1)
     logits = nn.with_logical_constraint(logits, ("batch", None, "vocab"))
     values = None
@@ -410,6 +412,7 @@ def token_log_probs(
     logits = jax.lax.dot_general(
       flat, rows, (((1,), (1,)), ((), ())), preferred_element_type=wide
     )
+    logits = embedding.capped(logits, config)
     logits = jnp.where(columns < config.vocab_size - start, logits, lowest)
     higher = jnp.maximum(peak, jax.lax.stop_gradient(logits.max(-1)))
     total = total * jnp.exp(peak - higher)

@@ -6,11 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.models.config import DecoderConfig, RopeScaling
+from jaxalign.models.config import RopeScaling
 
 
 def rotary_frequencies(
-  rotary_dim: int, theta: float, scaling: RopeScaling | None
+  rotary_dim: int,
+  theta: float,
+  scaling: RopeScaling | None,
+  *,
+  beyond: bool = False,
 ) -> np.ndarray:
   """Radians per position of each pair of a head, float64 [rotary_dim / 2].
 
@@ -20,6 +24,7 @@ def rotary_frequencies(
     rotary_dim: entries of each head that are rotated, even.
     theta: base of the wavelengths.
     scaling: None leaves them as they are.
+    beyond: of texts longer than the original context, "longrope" only.
 
   Returns:
     Constants: nothing here is traced.
@@ -32,6 +37,10 @@ def rotary_frequencies(
     return frequencies * (kept + (1 - kept) / scaling.factor)
   if scaling.kind == "linear":
     return frequencies / scaling.factor
+  if scaling.kind == "longrope":
+    return frequencies / np.asarray(
+      scaling.long_factor if beyond else scaling.short_factor
+    )
   turns = scaling.original_max_positions * frequencies / (2 * np.pi)
   low, high = scaling.low_freq_factor, scaling.high_freq_factor
   kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
@@ -58,35 +67,48 @@ def rotary_scale(scaling: RopeScaling | None) -> float:
 
   References:
     Peng et al., "YaRN: efficient context window extension of large language
-    models", 2023, equation 22.
+    models", 2023, equation 22; Ding et al., "LongRoPE: extending LLM context
+    window beyond 2 million tokens", 2024, whose scale is that of its code.
   """
-  if scaling is None or scaling.kind != "yarn":
+  if scaling is None or scaling.kind not in ("yarn", "longrope"):
     return 1.0
   if scaling.attention_factor is not None:
     return scaling.attention_factor
+  if scaling.kind == "longrope":
+    context = math.log(scaling.original_max_positions)
+    return math.sqrt(1.0 + math.log(scaling.factor) / context)
   return 0.1 * math.log(scaling.factor) + 1.0
 
 
 def rotation_of(
-  config: DecoderConfig, positions: jax.Array, dtype: jnp.dtype
-) -> tuple[jax.Array, jax.Array] | None:
-  """Cosine and sine of every position's rotation; None where none rotates.
+  rotary_dim: int,
+  theta: float,
+  scaling: RopeScaling | None,
+  positions: jax.Array,
+  lengths: jax.Array,
+  dtype: jnp.dtype,
+) -> tuple[jax.Array, jax.Array]:
+  """Cosine and sine of every position's rotation.
 
   Args:
-    config: of the decoder.
+    rotary_dim: entries of each head that are rotated, even.
+    theta: base of the wavelengths.
+    scaling: how they are stretched.
     positions: int [B, T].
+    lengths: tokens of the text that each token belongs to, int [B, T].
     dtype: float32 or wider.
 
   Returns:
-    (cos, sin), [B, T, 1, rotary_dim / 2] each, or None.
+    (cos, sin), [B, T, 1, rotary_dim / 2] each.
   """
-  if config.positions != "rotary":
-    return None
-  frequencies = rotary_frequencies(
-    config.rotary_dim, config.rope_theta, config.rope_scaling
-  )
+  frequencies = rotary_frequencies(rotary_dim, theta, scaling)
   cos, sin = rotary_angles(positions, frequencies, dtype)
-  scale = rotary_scale(config.rope_scaling)
+  if scaling is not None and scaling.kind == "longrope":
+    far = rotary_frequencies(rotary_dim, theta, scaling, beyond=True)
+    longer = (lengths > scaling.original_max_positions)[:, :, None, None]
+    far_cos, far_sin = rotary_angles(positions, far, dtype)
+    cos, sin = jnp.where(longer, far_cos, cos), jnp.where(longer, far_sin, sin)
+  scale = rotary_scale(scaling)
   return (cos, sin) if scale == 1.0 else (cos * scale, sin * scale)
 
 

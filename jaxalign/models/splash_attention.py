@@ -29,6 +29,8 @@ def splash_attend(
   segment_ids: jax.Array,
   *,
   window: int | None,
+  scale: float | None = None,
+  cap: float | None = None,
 ) -> jax.Array:
   """Causal attention within segments; what is padded reads only padding.
 
@@ -39,11 +41,13 @@ def splash_attend(
     segment_ids: int32 [B, T], 0 for padding; a query reads keys of its own
       number.
     window: slots that a query may look back on, its own included; None for all.
+    scale: factor of the products of query and key, None for 1 / sqrt(d).
+    cap: c of c tanh(x / c) on the scaled products, None for none.
 
   Returns:
     [B, T, H, d] in the dtype of `value`.
   """
-  local = functools.partial(_local, window=window)
+  local = functools.partial(_local, window=window, scale=scale, cap=cap)
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return local(query, key, value, segment_ids)
@@ -69,6 +73,8 @@ def _local(
   segment_ids: jax.Array,
   *,
   window: int | None,
+  scale: float | None,
+  cap: float | None,
 ) -> jax.Array:
   """The kernel on one device's rows and heads."""
   length, heads = query.shape[1:3]
@@ -100,10 +106,11 @@ def _local(
     block_sizes=blocks,
     head_shards=1,
     q_seq_shards=1,
+    attn_logits_soft_cap=cap,
     interpret=INTERPRET,
   )
   segments = widen(segment_ids)
   ids = kernels.SegmentIds(q=segments, kv=segments)
-  scaled = query * query.shape[-1] ** -0.5
+  scaled = query * (query.shape[-1] ** -0.5 if scale is None else scale)
   mixed = jax.vmap(attend)(turned(scaled), turned(key), turned(value), ids)
   return jnp.swapaxes(mixed, 1, 2)[:, :length].astype(value.dtype)

@@ -60,7 +60,16 @@ class DecoderConfigTest(parameterized.TestCase):
       dataclasses.replace(GOOD, **changes)
 
   @parameterized.parameters(
-    (dict(kind="longrope"), "kind must be one of dynamic, linear, llama3"),
+    (dict(kind="ntk"), "kind must be one of dynamic, linear, llama3, longrope"),
+    (
+      dict(kind="longrope"),
+      "short_factor belongs to kind 'longrope', got None",
+    ),
+    (dict(long_factor=(1.0,)), "long_factor belongs to kind 'longrope'"),
+    (
+      dict(kind="longrope", short_factor=(1.0,), long_factor=(0.0,)),
+      "long_factor must be numbers > 0",
+    ),
     (dict(factor=0.5), "factor must be >= 1"),
     (dict(low_freq_factor=4.0), "low_freq_factor must be in"),
     (dict(original_max_positions=0), "original_max_positions must be >= 1"),

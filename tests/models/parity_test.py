@@ -39,6 +39,7 @@ GPT2 = dict(
 )
 NEOX = {k: v for k, v in LLAMA.items() if k != "num_key_value_heads"}
 OPT = {k: v for k, v in NEOX.items() if k != "intermediate_size"}
+GEMMA = LLAMA | dict(head_dim=6, query_pre_attn_scalar=5, sliding_window=5)
 # Name of the family -> (prefix of the classes of transformers, fields).
 BASES = {
   "llama": ("Llama", LLAMA),
@@ -48,6 +49,11 @@ BASES = {
   "mistral": ("Mistral", LLAMA),
   "qwen2": ("Qwen2", LLAMA),
   "qwen3": ("Qwen3", LLAMA | dict(head_dim=6)),
+  "gemma2": ("Gemma2", GEMMA),
+  "gemma3_text": ("Gemma3Text", GEMMA | dict(num_hidden_layers=3)),
+  "phi3": ("Phi3", LLAMA),
+  "smollm3": ("SmolLM3", LLAMA | dict(num_hidden_layers=4)),
+  "olmo2": ("Olmo2", LLAMA),
 }
 LLAMA3_ROPE = dict(
   rope_type="llama3",
@@ -65,6 +71,15 @@ FROM_SCRATCH = {
   "opt": dict(qkv_bias=True, out_bias=True, mlp_bias=True, activation="relu"),
   "mistral": dict(num_kv_heads=2, sliding_window=4),
   "qwen3": dict(num_kv_heads=1),
+  "gemma2": dict(sliding_window=4, attention_cap=3.0, logit_cap=2.0),
+  "gemma3_text": dict(
+    sliding_window=4,
+    window_layers=(True, False),
+    local_rope_theta=100.0,
+    activation="gelu_tanh",
+  ),
+  "phi3": dict(num_kv_heads=2),
+  "smollm3": dict(rotary_layers=(True, False)),
 }
 YARN_ROPE = dict(
   rope_type="yarn",
@@ -74,6 +89,17 @@ YARN_ROPE = dict(
   beta_fast=4.0,
 )
 LINEAR_ROPE = dict(rope_type="linear", rope_theta=500.0, factor=2.0)
+DYNAMIC_ROPE = dict(rope_type="dynamic", rope_theta=500.0, factor=2.0)
+LONG_ROPE = dict(
+  rope_type="longrope",
+  rope_theta=500.0,
+  short_factor=[1.0, 1.5],
+  long_factor=[2.0, 5.0],
+)
+GEMMA3_ROPE = dict(
+  full_attention=LINEAR_ROPE,
+  sliding_attention=dict(rope_type="default", rope_theta=50.0),
+)
 
 
 def build(family, fields):
@@ -83,6 +109,8 @@ def build(family, fields):
   """
   prefix, base = BASES[family]
   config = getattr(transformers, f"{prefix}Config")(**base | fields)
+  if family == "gemma3_text" and "num_labels" not in fields:
+    prefix = "Gemma3"
   language = "LMHeadModel" if family == "gpt2" else "ForCausalLM"
   suffix = "ForSequenceClassification" if "num_labels" in fields else language
   model = getattr(transformers, f"{prefix}{suffix}")(config).eval()
@@ -185,9 +213,7 @@ class ParityTest(parameterized.TestCase):
     (
       "llama_dynamic",
       "llama",
-      dict(
-        rope_parameters=dict(rope_type="dynamic", rope_theta=500.0, factor=2.0)
-      ),
+      dict(rope_parameters=DYNAMIC_ROPE),
     ),
     ("qwen2_tied", "qwen2", dict(tie_word_embeddings=True)),
     ("qwen2_score", "qwen2", dict(num_labels=2)),
@@ -198,6 +224,74 @@ class ParityTest(parameterized.TestCase):
       dict(attention_bias=True, tie_word_embeddings=True),
     ),
     ("qwen3_score", "qwen3", dict(num_labels=1)),
+    ("gemma2", "gemma2", dict()),
+    (
+      "gemma2_without_caps",
+      "gemma2",
+      dict(attn_logit_softcapping=None, final_logit_softcapping=None),
+    ),
+    (
+      "gemma2_one_window",
+      "gemma2",
+      dict(
+        layer_types=["sliding_attention"] * 2,
+        tie_word_embeddings=False,
+        attn_logit_softcapping=1.5,
+        final_logit_softcapping=2.0,
+        attention_bias=True,
+      ),
+    ),
+    ("gemma2_score", "gemma2", dict(num_labels=2)),
+    ("gemma3", "gemma3_text", dict(sliding_window_pattern=3)),
+    (
+      "gemma3_linear_rope",
+      "gemma3_text",
+      dict(
+        rope_parameters=GEMMA3_ROPE,
+        layer_types=["full_attention", "sliding_attention", "full_attention"],
+        final_logit_softcapping=2.0,
+      ),
+    ),
+    (
+      "gemma3_without_window",
+      "gemma3_text",
+      dict(layer_types=["full_attention"] * 3, rope_parameters=GEMMA3_ROPE),
+    ),
+    ("gemma3_score", "gemma3_text", dict(num_labels=1)),
+    ("phi3", "phi3", dict(tie_word_embeddings=True, sliding_window=5)),
+    (
+      "phi3_part_of_a_head",
+      "phi3",
+      dict(
+        num_attention_heads=2,
+        rope_parameters=dict(
+          rope_type="default", rope_theta=500.0, partial_rotary_factor=0.5
+        ),
+      ),
+    ),
+    (
+      "phi3_short_texts",
+      "phi3",
+      dict(
+        rope_parameters=dict(LONG_ROPE), original_max_position_embeddings=32
+      ),
+    ),
+    ("phi3_score", "phi3", dict(num_labels=1)),
+    ("smollm3", "smollm3", dict()),
+    (
+      "smollm3_untied",
+      "smollm3",
+      dict(
+        tie_word_embeddings=False,
+        no_rope_layers=[0, 1, 0, 1],
+        attention_bias=True,
+        mlp_bias=True,
+      ),
+    ),
+    ("smollm3_score", "smollm3", dict(num_labels=1)),
+    ("olmo2", "olmo2", dict(attention_bias=True)),
+    ("olmo2_yarn", "olmo2", dict(rope_parameters=YARN_ROPE)),
+    ("olmo2_score", "olmo2", dict(num_labels=3)),
   )
   def test_there_and_back(self, family, fields):
     torch_model = build(family, fields)
@@ -223,6 +317,27 @@ class ParityTest(parameterized.TestCase):
     self.assertEqual(models.load_config(self.back), config)
     again, _ = torch_outputs(auto(self.back, config), self.tokens, self.mask)
     np.testing.assert_array_equal(again, expected)
+
+  @parameterized.parameters("phi3", "llama")
+  def test_longrope_by_the_length_of_each_text(self, family):
+    # transformers goes by the longest text of a batch: one text at a time.
+    rope = dict(LONG_ROPE, original_max_position_embeddings=16)
+    fields = dict(rope_parameters=rope)
+    if family == "phi3":
+      fields |= dict(original_max_position_embeddings=16)
+    torch_model = build(family, fields)
+    torch_model.save_pretrained(self.folder)
+    apply, params, config = models.load_causal_lm(self.folder)
+    got = apply(params, self.tokens, self.mask)
+    lengths = self.mask.sum(1)
+    self.assertGreater(lengths.max(), 16)
+    self.assertLess(lengths.min(), 16)
+    for row in range(4):
+      text = self.tokens[row : row + 1, self.mask[row]]
+      expected, _ = torch_outputs(torch_model, text, text >= 0)
+      np.testing.assert_allclose(
+        got[row, self.mask[row]], expected[0], atol=1e-5, rtol=1e-5
+      )
 
   @parameterized.parameters(*BASES)
   def test_a_model_from_scratch_loads_in_torch(self, family):

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest
 
 from jaxalign.models import rotary
-from jaxalign.models.config import DecoderConfig, RopeScaling
+from jaxalign.models.config import RopeScaling
 
 
 class RotaryTest(absltest.TestCase):
@@ -76,19 +76,33 @@ class RotaryTest(absltest.TestCase):
     self.assertTrue(np.all(np.diff(ratio) <= 0))
     np.testing.assert_allclose(ratio[turns > 16], 1.0)
     np.testing.assert_allclose(ratio[turns < 0.1], 0.25)
-    config = DecoderConfig(
-      vocab_size=8,
-      num_layers=1,
-      num_heads=1,
-      embed_dim=16,
-      mlp_dim=8,
-      rope_scaling=yarn,
-    )
-    cos, sin = rotary.rotation_of(
-      config, jnp.asarray([[7]]), jnp.dtype(jnp.float32)
-    )
+    at = jnp.asarray([[7]])
+    cos, sin = rotary.rotation_of(16, 1e4, yarn, at, at + 1, jnp.float32)
     scale = 0.1 * np.log(4) + 1
     np.testing.assert_allclose(cos**2 + sin**2, scale**2, rtol=1e-5)
+
+  def test_longrope_divides_by_the_numbers_of_the_length(self):
+    short, long = (1.0, 2.0, 3.0, 4.0), (5.0, 6.0, 7.0, 8.0)
+    scaling = RopeScaling(
+      "longrope",
+      32.0,
+      original_max_positions=64,
+      short_factor=short,
+      long_factor=long,
+    )
+    plain = rotary.rotary_frequencies(8, 1e4, None)
+    at = jnp.asarray([[5], [5]])
+    lengths = jnp.asarray([[64], [65]])
+    cos, sin = rotary.rotation_of(8, 1e4, scaling, at, lengths, jnp.float32)
+    scale = np.sqrt(1 + np.log(32) / np.log(64))
+    for row, divisors in enumerate((short, long)):
+      angles = 5 * plain / np.asarray(divisors)
+      np.testing.assert_allclose(
+        cos[row, 0, 0], scale * np.cos(angles), rtol=1e-5
+      )
+      np.testing.assert_allclose(
+        sin[row, 0, 0], scale * np.sin(angles), rtol=1e-5
+      )
 
   def test_dynamic_is_plain_within_the_context(self):
     np.testing.assert_array_equal(

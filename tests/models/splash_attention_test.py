@@ -61,9 +61,9 @@ class SplashTest(parameterized.TestCase):
     self.interpreted()
     shapes, local = set(), splash_attention._local
 
-    def recorded(query, key, *rest, window):
+    def recorded(query, key, *rest, **options):
       shapes.update({query.shape, key.shape})
-      return local(query, key, *rest, window=window)
+      return local(query, key, *rest, **options)
 
     self.enter_context(mock.patch.object(splash_attention, "_local", recorded))
     model, params = start(SPLASH)

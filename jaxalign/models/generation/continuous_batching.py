@@ -76,11 +76,7 @@ def generate_queue(
       f"refill_size must be in [1, batch_size] = [1, {batch_size}], got "
       f"{refill_size}"
     )
-  if length + max_new_tokens > config.max_positions:
-    raise ValueError(
-      f"prompts are {length} long and max_new_tokens is {max_new_tokens}, the "
-      f"model takes at most max_positions = {config.max_positions}"
-    )
+  sampling.check_length(config, length, max_new_tokens)
   if limits is None:
     limits = np.full(number, max_new_tokens)
   if np.shape(limits) != (number,) or np.any(

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import attention, blocks, decoder, embedding, rotary
+from jaxalign.models import attention, blocks, embedding, layer_kinds
 from jaxalign.models.config import DecoderConfig
 
 Params = Any  # nested dict of arrays, `layers` a tuple of trees
@@ -42,10 +42,10 @@ def prefill(
     Logits, caches and positions.
   """
   positions = attention.positions_of(mask)
-  seen = decoder.visible(config, mask)
+  around = layer_kinds.surroundings(config, mask, blocks.wide_dtype(config))
   empty = [None] * config.num_layers
   tokens = jnp.where(mask, tokens, 0)
-  x, caches = _layers(config, params, tokens, positions, seen, empty, None)
+  x, caches = _layers(config, params, tokens, positions, around, empty, None)
   # The head reads one token of each row.
   at = jnp.max(jnp.where(mask, jnp.arange(mask.shape[1])[None], 0), axis=-1)
   last = jnp.take_along_axis(x, at[:, None, None], axis=1)
@@ -78,18 +78,19 @@ def step(
   Returns:
     (logits of the next token [B, V], the caches).
   """
-  seen = (cached >= 0) & (cached <= positions[:, None])
-  if config.sliding_window is not None:
-    seen &= positions[:, None] - cached < config.sliding_window
-  x, caches = _layers(
-    config,
-    params,
-    tokens[:, None],
-    positions[:, None],
-    seen[:, None, None],
-    caches,
-    slot,
-  )
+  at = positions[:, None]
+  before = (cached >= 0) & (cached <= at)
+
+  def around(kind: layer_kinds.LayerKind) -> layer_kinds.Surroundings:
+    near = before
+    if kind.window is not None:
+      near &= at - cached < kind.window
+    wide = blocks.wide_dtype(config)
+    angles = layer_kinds.angles_of(config, kind, at, at + 1, wide)
+    return layer_kinds.Surroundings(near[:, None, None], angles)
+
+  kinds = tuple(around(kind) for kind in layer_kinds.kinds(config))
+  x, caches = _layers(config, params, tokens[:, None], at, kinds, caches, slot)
   return _logits(config, params, x), caches
 
 
@@ -98,7 +99,7 @@ def _layers(
   params: Params,
   tokens: jax.Array,
   positions: jax.Array,
-  seen: jax.Array,
+  around: tuple[layer_kinds.Surroundings, ...],
   caches: Any,
   slot: jax.Array | None,
 ) -> tuple[jax.Array, tuple[blocks.Cache, ...]]:
@@ -108,12 +109,12 @@ def _layers(
   # As the network has it: the embedding leaves its rows laid out by width, and
   # a first layer that took them so would add its products up over devices.
   x = nn.with_logical_constraint(x, ("batch", None, None))
-  angles = rotary.rotation_of(config, positions, blocks.wide_dtype(config))
   block = blocks.Block(config, keep_cache=True)
   kept = []
-  for layer, cache in zip(params["layers"], caches, strict=True):
+  kinds = layer_kinds.kind_of_layers(config)
+  for layer, kind, cache in zip(params["layers"], kinds, caches, strict=True):
     x, cache = block.apply(
-      {"params": layer}, x, None, seen, angles, None, cache, slot
+      {"params": layer}, x, None, *around[kind], None, cache, slot
     )
     kept.append(cache)
   return x, tuple(kept)
@@ -129,4 +130,5 @@ def _logits(config: DecoderConfig, params: Params, x: jax.Array) -> jax.Array:
   else:
     head = embedding.language_head(config)
     logits = head.apply({"params": params["lm_head"]}, hidden)
+    logits = embedding.capped(logits, config)
   return nn.with_logical_constraint(logits, ("batch", "vocab"))

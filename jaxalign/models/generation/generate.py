@@ -89,11 +89,7 @@ def generate(
       f"keys must be typed keys, one per row of prompts {prompts.shape}, got "
       f"shape {keys.shape}"
     )
-  if length + max_new_tokens > config.max_positions:
-    raise ValueError(
-      f"prompts are {length} long and max_new_tokens is {max_new_tokens}, the "
-      f"model takes at most max_positions = {config.max_positions}"
-    )
+  sampling.check_length(config, length, max_new_tokens)
   options, knobs = sampling.sampling_options(
     config,
     max_new_tokens=max_new_tokens,

@@ -52,6 +52,31 @@ class Knobs(NamedTuple):
   min_new_tokens: jax.Array
 
 
+def check_length(
+  config: DecoderConfig, length: int, max_new_tokens: int
+) -> None:
+  """Raises ValueError if prompt and result are too long for the model.
+
+  Args:
+    config: of a language model.
+    length: of the longest prompt, with its padding.
+    max_new_tokens: likewise of the result.
+  """
+  scaling = config.rope_scaling
+  name, most = "max_positions", config.max_positions
+  if scaling is not None and scaling.kind == "longrope":
+    # Beyond the original context every token is turned by other numbers, also
+    # those in the cache.
+    context = scaling.original_max_positions
+    if context < most:
+      name, most = "original_max_positions", context
+  if length + max_new_tokens > most:
+    raise ValueError(
+      f"prompts are {length} long and max_new_tokens is {max_new_tokens}, the "
+      f"model takes at most {name} = {most}"
+    )
+
+
 def sampling_options(
   config: DecoderConfig,
   *,

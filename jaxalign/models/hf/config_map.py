@@ -10,8 +10,17 @@ from typing import Any
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import rope_fields
 from jaxalign.models.hf.family import Family, Field, Required
+from jaxalign.models.hf.gemma import GEMMA2, GEMMA3
 from jaxalign.models.hf.gpt import GPT2, NEOX, OPT
-from jaxalign.models.hf.llama import LLAMA, MISTRAL, QWEN2, QWEN3
+from jaxalign.models.hf.llama import (
+  LLAMA,
+  MISTRAL,
+  OLMO2,
+  PHI3,
+  QWEN2,
+  QWEN3,
+  SMOLLM3,
+)
 from jaxalign.ops import checks
 
 # In front of the `model_type` of a model that transformers has no class for, so
@@ -198,7 +207,7 @@ def to_json(config: DecoderConfig) -> dict[str, Any]:
     "architectures": [architecture(config)],
     "dtype": config.param_dtype,
     "torch_dtype": config.param_dtype,
-  } | _evaluate(family.written, config)
+  }
   for field in family.fields:
     values = {getattr(config, name) for name in field.ours}
     if len(values) > 1:
@@ -209,9 +218,8 @@ def to_json(config: DecoderConfig) -> dict[str, Any]:
     value = values.pop()
     if field.optional and value == field.default:
       continue
-    if field.words is not None:
-      value = next(word for word, ours in field.words.items() if ours == value)
-    theirs[field.theirs] = value
+    theirs[field.theirs] = _written(field, value, config)
+  theirs |= _evaluate(family.written, config)
   if family.rope is not None:
     theirs |= rope_fields.write_rope(config, family.rope)
   if config.num_outputs is not None:
@@ -224,6 +232,16 @@ def to_json(config: DecoderConfig) -> dict[str, Any]:
     theirs["id2label"] = {str(i): label for i, label in enumerate(labels)}
     theirs["label2id"] = {label: i for i, label in enumerate(labels)}
   return theirs
+
+
+def _written(field: Field, value: Any, config: DecoderConfig) -> Any:
+  """A value of ours in their words."""
+  if field.words is None:
+    return value
+  word = {ours: theirs for theirs, ours in reversed(field.words.items())}
+  if not field.by_layer:
+    return word[value]
+  return [word[layer] for layer in value or (True,) * config.num_layers]
 
 
 def _evaluate(
@@ -242,7 +260,7 @@ def _refuse_unknown(
   """Nothing that could change the function may pass unread."""
   known = {field.theirs for field in family.fields} | family.ignored
   if family.rope is not None:
-    known |= {*rope_fields.ROPE_PLACES, family.rope.theta, family.rope.fraction}
+    known |= rope_fields.known_fields(family.rope)
   for name, value in theirs.items():
     if name in family.allowed:
       entries = value if isinstance(value, list) else [value]
@@ -263,14 +281,26 @@ def _read(field: Field, theirs: Mapping[str, Any], where: str) -> Any:
   if value is None:
     if field.default is Required:
       raise ValueError(f"{where}: {field.theirs} is missing")
-    value = field.default(theirs) if callable(field.default) else field.default
+    value = field.default
+    if callable(value):
+      try:
+        value = value(theirs)
+      except (ArithmeticError, LookupError, TypeError) as error:
+        raise ValueError(
+          f"{where}: {field.theirs} is missing, and does not follow from the "
+          f"other fields: {error}"
+        ) from error
   if field.words is not None:
-    if value not in tuple(field.words):
+    words = tuple(field.words)
+    found = value if field.by_layer else [value]
+    if not isinstance(found, list) or any(word not in words for word in found):
+      many = "a list of" if field.by_layer else "one of"
       raise ValueError(
-        f"{where}: {field.theirs} must be one of {', '.join(field.words)}, "
+        f"{where}: {field.theirs} must be {many} {', '.join(map(str, words))}, "
         f"got {value!r}"
       )
-    return field.words[value]
+    ours = tuple(field.words[word] for word in found)
+    return ours if field.by_layer else ours[0]
   return tuple(value) if isinstance(value, list) else value
 
 
@@ -313,5 +343,18 @@ def _num_outputs(
 
 FAMILIES = {
   family.model_type: family
-  for family in (LLAMA, GPT2, NEOX, OPT, MISTRAL, QWEN2, QWEN3)
+  for family in (
+    LLAMA,
+    GPT2,
+    NEOX,
+    OPT,
+    MISTRAL,
+    QWEN2,
+    QWEN3,
+    GEMMA2,
+    GEMMA3,
+    PHI3,
+    SMOLLM3,
+    OLMO2,
+  )
 }

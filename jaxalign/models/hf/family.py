@@ -23,13 +23,16 @@ class Field(NamedTuple):
     words: their word -> our word, where the value is a word; several of theirs
       may mean one of ours, the first is written.
     optional: written only where it differs from the default.
+    by_layer: a list of words, one per layer; None of ours means that all layers
+      have it.
   """
 
   theirs: str
   ours: tuple[str, ...]
   default: Any = Required
-  words: Mapping[str, str] | None = None
+  words: Mapping[Any, Any] | None = None
   optional: bool = False
+  by_layer: bool = False
 
 
 class Tensor(NamedTuple):
@@ -57,11 +60,24 @@ class Rope(NamedTuple):
     fraction: older field of the share of a head that is rotated; None where
       that is all of it.
     default_fraction: the share where neither place names it.
+    default_theta: the base where neither place names it.
+    local_theta: older field of the base in layers with a window, for a family
+      whose `rope_parameters` are by kind of layer; None for one base.
+    context: field of the original context that counts before the one inside,
+      None for none.
+    default_context: its value where it is absent.
+    kinds: kind of rotation that the family knows -> what its code makes of it;
+      None for all kinds as they are.
   """
 
   theta: str = "rope_theta"
   fraction: str | None = None
   default_fraction: float = 1.0
+  default_theta: float = 10_000.0
+  local_theta: str | None = None
+  context: str | None = None
+  default_context: int | None = None
+  kinds: Mapping[str, str] | None = None
 
 
 class Family(NamedTuple):
@@ -80,8 +96,8 @@ class Family(NamedTuple):
     ignored: config.json fields that do not touch the function.
     tensors: the tensors.
     ignored_tensors: regular expression of buffers that hold no parameters.
-    written: further config.json fields -> value, or a function of the config,
-      where the default of transformers would not do.
+    written: config.json fields -> value, or a function of the config, where
+      neither a field of ours nor the default of transformers would do.
     rope: fields of the rotation, None without one.
   """
 
@@ -185,6 +201,21 @@ ALLOWED = {
   "is_encoder_decoder": (False,),
   "pruned_heads": ({},),
   "tie_encoder_decoder": (False,),
+}
+# What most families do not have.
+PLAIN = {
+  "norm_places": "before",
+  "zero_centred_norms": False,
+  "scale_embeddings": False,
+  "rotary_layers": None,
+  "sliding_window": None,
+  "window_layers": None,
+  "local_rope_theta": None,
+  "attention_width": None,
+  "attention_cap": None,
+  "logit_cap": None,
+  "qk_norm": False,
+  "qk_norm_whole": False,
 }
 HEADS = (
   Tensor("lm_head.weight", ("lm_head/kernel",), transpose=True),

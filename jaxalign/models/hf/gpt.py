@@ -6,6 +6,7 @@ from jaxalign.models.hf.family import (
   COMMON_FIELDS,
   HEADS,
   IGNORED,
+  PLAIN,
   Family,
   Field,
   Rope,
@@ -34,7 +35,8 @@ GPT2 = Family(
     Field("resid_pdrop", ("dropout",), 0.1),
     Field("tie_word_embeddings", ("tie_embeddings",), True),
   ),
-  fixed={
+  fixed=PLAIN
+  | {
     "norm": "layer",
     "gated": False,
     "positions": "learned",
@@ -115,7 +117,8 @@ NEOX = Family(
     Field("attention_bias", ("qkv_bias", "out_bias"), True),
     Field("tie_word_embeddings", ("tie_embeddings",), False),
   ),
-  fixed={
+  fixed=PLAIN
+  | {
     "norm": "layer",
     "gated": False,
     "positions": "rotary",
@@ -188,7 +191,8 @@ OPT = Family(
     Field("enable_bias", ("qkv_bias", "out_bias", "mlp_bias"), True),
     Field("tie_word_embeddings", ("tie_embeddings",), True),
   ),
-  fixed={
+  fixed=PLAIN
+  | {
     "norm": "layer",
     "norm_eps": 1e-5,
     "gated": False,

@@ -1,4 +1,8 @@
-"""RoPE fields of a config.json: two places, several spellings."""
+"""RoPE fields of a config.json: two places, several spellings.
+
+A family whose layers with a window rotate by a base of their own has one set of
+fields for each kind of layer inside `rope_parameters`.
+"""
 
 import dataclasses
 import math
@@ -20,6 +24,8 @@ ROPE_WORDS = {
   "beta_slow": "beta_slow",
   "attention_factor": "attention_factor",
   "truncate": "truncate",
+  "short_factor": "short_factor",
+  "long_factor": "long_factor",
 }
 CONTEXT = "original_max_position_embeddings"
 ROPE_KEYS = {
@@ -28,6 +34,7 @@ ROPE_KEYS = {
   "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
   "yarn": ("factor",),
   "dynamic": ("factor",),
+  "longrope": ("short_factor", "long_factor"),
 }
 MSCALE = ("mscale", "mscale_all_dim")
 OPTIONAL_KEYS = {
@@ -39,10 +46,22 @@ OPTIONAL_KEYS = {
     "attention_factor",
     "truncate",
   ),
+  "longrope": (CONTEXT, "factor", "attention_factor"),
 }
+WINDOWED, OTHERS = "sliding_attention", "full_attention"
 # Of yarn: two that transformers computes with, and two of the method's first
 # implementation that it does not.
 READ_KEYS = {"yarn": (*MSCALE, "attn_factor", "finetuned")}
+
+
+def known_fields(names: Rope) -> set[str | None]:
+  """Fields of config.json that are read here.
+
+  Args:
+    names: the family's older fields.
+  """
+  beside = {names.theta, names.fraction, names.local_theta, names.context}
+  return {*ROPE_PLACES} | beside
 
 
 def read_rope(
@@ -64,17 +83,24 @@ def read_rope(
     ValueError: two places disagree, a number is none, or the kind of scaling
       is not ours.
   """
+  if names.local_theta is not None:
+    return _read_by_kind(theirs, names, where, max_positions)
   place = next((p for p in ROPE_PLACES if theirs.get(p)), ROPE_PLACES[-1])
   rope = _checked(theirs.get(place), place, where)
   read = _read_base(rope, theirs, names, where, place)
   _check_unread(read, theirs, place, where)
   older = rope.pop("type", "default")
   kind = rope.pop("rope_type", older)
-  if kind not in tuple(ROPE_KEYS):
+  kinds = names.kinds or {each: each for each in ROPE_KEYS}
+  if kind not in tuple(kinds):
     raise ValueError(
-      f"{where}: rope_type in {place} must be one of {', '.join(ROPE_KEYS)}, "
+      f"{where}: rope_type in {place} must be one of {', '.join(kinds)}, "
       f"got {kind!r}"
     )
+  kind = kinds[kind]
+  if names.context is not None and CONTEXT in OPTIONAL_KEYS.get(kind, ()):
+    outer = theirs.get(names.context)
+    rope[CONTEXT] = names.default_context if outer is None else outer
   needed, allowed = set(ROPE_KEYS[kind]), set(OPTIONAL_KEYS.get(kind, ()))
   known = needed | allowed | set(READ_KEYS.get(kind, ()))
   if not needed <= set(rope) <= known:
@@ -113,12 +139,49 @@ def _read_base(
       )
     return next((value for value in found if value is not None), default)
 
-  read = {"rope_theta": either("rope_theta", names.theta, 10_000.0)}
+  read = {"rope_theta": either("rope_theta", names.theta, names.default_theta)}
   if names.fraction is not None:
     read["rotary_fraction"] = either(
       FRACTION, names.fraction, names.default_fraction
     )
   return read
+
+
+def _read_by_kind(
+  theirs: Mapping[str, Any], names: Rope, where: str, max_positions: int
+) -> dict[str, Any]:
+  """`read_rope` of a family with a rotation for each kind of layer."""
+  scaling, by_kind = (_checked(theirs.get(p), p, where) for p in ROPE_PLACES)
+  if not set(by_kind) <= {WINDOWED, OTHERS}:
+    raise ValueError(
+      f"{where}: rope_parameters must hold {OTHERS} and {WINDOWED}, got "
+      f"{sorted(by_kind)}"
+    )
+  inner = {
+    kind: _checked(by_kind.get(kind), f"rope_parameters.{kind}", where)
+    for kind in (OTHERS, WINDOWED)
+  }
+  # The older place changes the rotation of layers without a window alone.
+  whole = inner[OTHERS] | scaling
+  if "type" in scaling and "rope_type" not in scaling:
+    whole["rope_type"] = scaling["type"]
+  rest = {k: v for k, v in theirs.items() if k not in ROPE_PLACES}
+  flat = names._replace(local_theta=None)
+  read = read_rope(
+    rest | {"rope_parameters": whole}, flat, where, max_positions=max_positions
+  )
+  local = inner[WINDOWED]
+  if local and local == whole:
+    return read
+  beside = theirs.get(names.local_theta)
+  beside = 10_000.0 if beside is None else beside
+  theta = local.pop("rope_theta", None)
+  if local.pop("rope_type", "default") != "default" or local:
+    raise ValueError(
+      f"{where}: rope_parameters.{WINDOWED} must hold rope_theta alone, of "
+      f"rope_type 'default', got {inner[WINDOWED]}"
+    )
+  return read | {"local_rope_theta": beside if theta is None else theta}
 
 
 def _check_unread(
@@ -145,11 +208,16 @@ def _read_scaling(
   """How wavelengths are stretched, with what transformers fills in."""
   longest = {"max_position_embeddings": max_positions}
   for key, value in (rope | longest).items():
-    number = isinstance(value, (int, float))
-    if value is not None and not (number and abs(value) < 1e300):
-      raise ValueError(f"{where}: {key} must be a number, got {value!r}")
+    listed = key in ROPE_KEYS["longrope"]
+    values = value if listed and isinstance(value, list) else [value]
+    number = not listed or isinstance(value, list)
+    for each in values:
+      number &= isinstance(each, (int, float)) and abs(each) < 1e300
+    if value is not None and not number:
+      what = "a list of numbers" if listed else "a number"
+      raise ValueError(f"{where}: {key} must be {what}, got {value!r}")
   found = {
-    ours: rope[key]
+    ours: tuple(rope[key]) if isinstance(rope[key], list) else rope[key]
     for key, ours in ROPE_WORDS.items()
     if rope.get(key) is not None
   }
@@ -158,6 +226,9 @@ def _read_scaling(
   try:
     if kind == "yarn":
       found = _filled(found, rope, max_positions)
+    if kind == "longrope":
+      ratio = max_positions / found["original_max_positions"]
+      found["factor"] = max(found.get("factor", ratio), 1.0)
     if "factor" not in found:
       raise ValueError("factor must be a number, got None")
     return RopeScaling(kind, **found)
@@ -187,6 +258,11 @@ def _mscale(factor: float, weight: float) -> float:
   return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
+def _plain(value: Any) -> Any:
+  """As JSON gives it back."""
+  return list(value) if isinstance(value, tuple) else value
+
+
 def write_rope(config: DecoderConfig, names: Rope) -> dict[str, Any]:
   """Both forms: transformers 5 reads the first, older readers the others.
 
@@ -202,14 +278,24 @@ def write_rope(config: DecoderConfig, names: Rope) -> dict[str, Any]:
     kept = dataclasses.asdict(config.rope_scaling)
     kind = kept["kind"]
     rope = {"rope_type": kind} | {
-      key: kept[ROPE_WORDS[key]]
+      key: _plain(kept[ROPE_WORDS[key]])
       for key in (*ROPE_KEYS[kind], *OPTIONAL_KEYS.get(kind, ()))
       if kept[ROPE_WORDS[key]] is not None
     }
   whole = rope | {"rope_theta": config.rope_theta}
   older: dict[str, Any] = {names.theta: config.rope_theta}
+  if names.context is not None:
+    context = rope.get(CONTEXT, config.max_positions)
+    older[names.context] = context
   if names.fraction is not None:
     whole[FRACTION] = config.rotary_fraction
     older[names.fraction] = config.rotary_fraction
   scaling = None if config.rope_scaling is None else rope
+  if names.local_theta is not None:
+    local = whole
+    if config.local_rope_theta is not None:
+      theta = config.local_rope_theta
+      local = {"rope_type": "default", "rope_theta": theta}
+      older[names.local_theta] = theta
+    whole = {OTHERS: whole, WINDOWED: local}
   return {"rope_parameters": whole, "rope_scaling": scaling} | older

@@ -111,8 +111,8 @@ class FromJsonTest(parameterized.TestCase):
     (LLAMA, dict(is_encoder_decoder=True), "is_encoder_decoder must be False"),
     (
       LLAMA,
-      dict(rope_scaling={"rope_type": "longrope", "factor": 2.0}),
-      "rope_type in rope_scaling must be one of .*'longrope'",
+      dict(rope_scaling={"rope_type": "ntk", "factor": 2.0}),
+      "rope_type in rope_scaling must be one of .*'ntk'",
     ),
     (
       LLAMA,

@@ -48,6 +48,26 @@ class RopeFieldsTest(parameterized.TestCase):
       )
       self.assertEqual(rotary(**read), config)
 
+  def test_longrope_is_written_as_it_is_read(self):
+    config = rotary(
+      max_positions=128,
+      rope_scaling=configs.RopeScaling(
+        "longrope",
+        4.0,
+        original_max_positions=32,
+        attention_factor=1.5,
+        short_factor=(1.0, 2.0, 3.0, 4.0),
+        long_factor=(5.0, 6.0, 7.0, 8.0),
+      ),
+    )
+    beside = Rope(context="original_max_position_embeddings")
+    for names in (Rope(), beside):
+      written = rope_fields.write_rope(config, names)
+      read = rope_fields.read_rope(
+        written, names, "config.json", max_positions=128
+      )
+      self.assertEqual(rotary(max_positions=128, **read), config)
+
   def test_nothing_said_is_the_default_of_the_family(self):
     self.assertEqual(
       rope_fields.read_rope({}, Rope(), "config.json", max_positions=16),
