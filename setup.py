@@ -19,6 +19,7 @@ TRAIN = [
   "fsspec>=2025.3",  # datasets brings it along, etils and runtime use it
   "grain>=0.2.18,<0.3",
   "httpx>=0.28",
+  "huggingface_hub>=1",  # transformers brings it along, hub ids use it
   "jinja2>=3.1",
   "matplotlib>=3.10",
   "ml-collections>=1.1,<2",

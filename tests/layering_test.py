@@ -70,6 +70,7 @@ FLOORS = {
       "rich",
       "matplotlib",
       "jinja2",
+      "huggingface_hub",
     ),
   ),
   # Folders of experiments, each below the next; the stages stand on them all.
@@ -122,6 +123,7 @@ TOP = {
 # to read a checkpoint, or weight that everyone pays for.
 HOMES = {
   "httpx": ("data/llm_labels/client.py",),
+  "huggingface_hub": ("runtime/io/hub.py",),
   "torch": ("experiments/verify.py",),
   "starlette": ("experiments/policy/reward_app.py",),
   "uvicorn": ("experiments/serve.py",),

@@ -41,7 +41,8 @@ class Config:
 
   Attributes:
     seed: of the random tokens.
-    model: Hugging Face folder of a language model or a classifier.
+    model: Hugging Face folder of a language model or a classifier, or its id on
+      the hub.
     rows: random sequences.
     length: their length in tokens.
     tolerance: largest difference of a logit, hidden state or score in float32,

@@ -60,7 +60,8 @@ class BackboneConfig:
   """Where the parameters come from and how they compute.
 
   Attributes:
-    init_from: Hugging Face folder to start from, or None for `architecture`.
+    init_from: Hugging Face folder to start from, the id of a model on the hub,
+      OWNER/NAME or OWNER/NAME@REVISION, or None for `architecture`.
     architecture: a decoder from scratch; unused with `init_from`.
     dropout: rate on residual branches during training, [0, 1).
     dtype: compute type of matmuls, "float32" or "bfloat16"; parameters, norms

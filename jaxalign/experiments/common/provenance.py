@@ -10,7 +10,7 @@ from etils import epath
 
 from jaxalign.data.records import fingerprints, sources
 from jaxalign.experiments.common import config as configuration
-from jaxalign.runtime.io import artifact, filesystem
+from jaxalign.runtime.io import artifact, filesystem, hub
 
 FILE = "origin.json"
 LIBRARIES = (
@@ -88,6 +88,33 @@ def contents(config: Mapping[str, Any]) -> dict[str, str]:
       value = value.get(name) if isinstance(value, Mapping) else None
     if value and not isinstance(value, Mapping):
       found[key] = fingerprint(value)
+  return found
+
+
+def revisions(config: Mapping[str, Any]) -> dict[str, str]:
+  """The commit of each model that a config names by its id on the hub.
+
+  Args:
+    config: resolved, as nested dicts.
+
+  Returns:
+    Dotted key -> commit; without keys that name folders. Of several models of a
+    key, their commits in order, joined by commas.
+
+  Raises:
+    ValueError: the hub is out of reach.
+  """
+  found = {}
+  for key in CONTENT:
+    value: Any = config
+    for name in key.split("."):
+      value = value.get(name) if isinstance(value, Mapping) else None
+    names = value if isinstance(value, (list, tuple)) else (value,)
+    if key.startswith("data.") and key.endswith("_files") or key == "files":
+      continue
+    commits = [hub.commit_of(n) for n in names if isinstance(n, str)]
+    if any(commits):
+      found[key] = ",".join(commit or "" for commit in commits)
   return found
 
 

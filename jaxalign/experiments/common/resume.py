@@ -45,6 +45,8 @@ def begin(config: Any, workdir: epath.Path, *, resumes: bool) -> None:
   content = check(config, workdir, resumes=resumes)
   if resumes and "contents" not in content:
     content["contents"] = provenance.contents(now)
+  if resumes and (revisions := provenance.revisions(now)):
+    content["revisions"] = revisions
   configuration.write_json(workdir / CONFIG, now)
   if resumes:
     provenance.write(workdir, content)

@@ -46,8 +46,8 @@ class DataConfig:
     pairs_per_person: of votes on single items, at most how many pairs are made
       of one person's, on each side of a split by item.
     pairs_seed: of the draw of these pairs.
-    tokenizer: "byte", a folder that holds a tokenizer, or None for the one of
-      the model's folder, to which "byte" gives way.
+    tokenizer: "byte", a folder that holds a tokenizer, the id of a model on the
+      hub, or None for the one of the model's folder, to which "byte" gives way.
     chat_template: file with a Jinja template of chat turns instead of the
       tokenizer's own; None keeps that.
     max_length: tokens of prompt and response together; prompts give way.

@@ -25,8 +25,8 @@ class PromptConfig:
       `hub:NAME[:subset][:split]` or `synthetic:NAME[:split]`; one prompt per
       record, whatever responses it has, if any.
     eval_files: held-out sources; empty for none.
-    tokenizer: "byte", a folder that holds a tokenizer, or None for the one of
-      the model's folder, to which "byte" gives way.
+    tokenizer: "byte", a folder that holds a tokenizer, the id of a model on the
+      hub, or None for the one of the model's folder, to which "byte" gives way.
     max_prompt_length: tokens of a prompt; longer ones lose their beginning.
     on_bad_record: "error" or "skip" (counted).
     extra_columns: columns beyond the schema to ignore.

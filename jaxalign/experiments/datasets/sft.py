@@ -26,8 +26,8 @@ class TextConfig:
     train_files: sources to learn from: globs, `hub:NAME[:subset][:split]` or
       `synthetic:NAME[:split]`; the first response of a record is its answer.
     eval_files: held-out sources; empty for none.
-    tokenizer: "byte", a folder that holds a tokenizer, or None for the one of
-      the model's folder, to which "byte" gives way.
+    tokenizer: "byte", a folder that holds a tokenizer, the id of a model on the
+      hub, or None for the one of the model's folder, to which "byte" gives way.
     length: tokens per row; longer texts lose the beginning of their prompt.
     layout: how texts share rows: "best_fit", "best_fit_split" or "wrapped".
     on_bad_record: "error" or "skip" (counted).

@@ -18,7 +18,7 @@ import fsspec
 from etils import epath
 
 from jaxalign.data.records import reach, sources
-from jaxalign.runtime.io import full_disk, scratch
+from jaxalign.runtime.io import full_disk, hub, scratch
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -287,13 +287,20 @@ def resolved(text: str, *, weights: bool = True) -> str:
   """A model's or tokenizer's folder, as a config names it, on this machine.
 
   Args:
-    text: the folder, with environment variables; or a word that is none.
+    text: the folder, with environment variables; the id of a model on the hub;
+      or a word that is neither.
     weights: see `fetched`.
 
   Returns:
-    As `fetched`.
+    As `fetched`; of an id, the folder of the hub's cache.
+
+  Raises:
+    ValueError: see `fetched` and `hub.snapshot`.
   """
-  return fetched(sources.expand_variables(text), weights=weights)
+  path = sources.expand_variables(text)
+  if hub.is_hub_id(path):
+    return os.fspath(hub.snapshot(path, weights=weights))
+  return fetched(path, weights=weights)
 
 
 def fetched(path: str, *, weights: bool = True) -> str:
