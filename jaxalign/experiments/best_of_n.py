@@ -228,6 +228,7 @@ def run(config: Config, workdir: epath.Path) -> None:
       source,
       oracle,
       rated,
+      config.data.reward_columns,
     )
     file.append(chunk)
     scored += chunk

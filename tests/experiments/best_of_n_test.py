@@ -35,6 +35,12 @@ def config_of(variant="smoke", **changes):
   return configuration.to_dataclass(best_of_n.Config, cfg)
 
 
+def is_answer(completions, answer, **columns):
+  """A reward function of TRL's form."""
+  pairs = zip(completions, answer, strict=True)
+  return [float(said == str(right)) for said, right in pairs]
+
+
 def run(config, workdir=None):
   workdir = epath.Path(tempfile.mkdtemp()) if workdir is None else workdir
   best_of_n.run(config, workdir)
@@ -226,6 +232,27 @@ class BestOfNTest(parameterized.TestCase):
   def test_errors(self, changes, message):
     with self.assertRaisesRegex(ValueError, message):
       run(config_of(**changes))
+
+  def test_a_verifiable_reward_reads_the_answer_of_each_record(self):
+    path = epath.Path(tempfile.mkdtemp()) / "sums.jsonl"
+    rows = [
+      {"prompt": f"{a} + 1 =", "responses": ["7", str(a + 1)], "answer": a + 1}
+      for a in range(6)
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    config = config_of(
+      "candidates",
+      data__files=(str(path),),
+      data__limit=None,
+      data__reward_columns=("answer",),
+      num_samples=2,
+      source__models=(),
+      source__function=f"{__name__}:is_answer",
+    )
+    result = json.loads((run(config) / "eval.json").read_text())
+    # The second of two is right each time, so the better of both always is.
+    proxy = np.array(result["proxy"]["value"])[:, 0]
+    np.testing.assert_allclose(proxy[[0, -1]], [0.5, 1.0], atol=1e-6)
 
   def test_candidates_of_a_file_with_their_judge(self):
     real_data.folder("bon_tulu16_NC")

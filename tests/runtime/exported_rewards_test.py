@@ -178,7 +178,9 @@ class ExportedRewardsTest(parameterized.TestCase):
       texts = PAIRS + CHATS
       expected = [*expected, *of_template(folder, CHATS)]
     np.testing.assert_allclose(rewards(folder, texts), expected, atol=1e-5)
-    with self.assertRaisesRegex(ValueError, "raw rewards: calibrated=False"):
+    with self.assertRaisesRegex(
+      ValueError, "raw rewards with calibrated=False"
+    ):
       opened(folder, calibrated=True)
 
   def test_a_folder_of_others_is_served_as_they_read_it(self):

@@ -8,6 +8,7 @@ from jaxalign.data.records import column_hints, columns
 from jaxalign.data.records.files import Row
 
 Tables = Mapping[str, list[Any]]
+EXTRA = "\0extra"  # key of the columns that are kept beside the schema's
 Convert = Callable[[Mapping[str, Any]], dict[str, Any] | list[dict[str, Any]]]
 
 
@@ -65,6 +66,7 @@ class Adapter:
     extra_columns: frozenset[str] = frozenset(),
     tables: Tables | None = None,
     draw: Draw | None = None,
+    keep: frozenset[str] = frozenset(),
   ) -> Iterator[Row]:
     """Rows in the schema's columns.
 
@@ -73,14 +75,21 @@ class Adapter:
       extra_columns: more columns to leave out.
       tables: the rows of every file in `beside`.
       draw: which pairs are made of votes on single items.
+      keep: columns beyond the schema that a row has under `EXTRA`.
 
     Yields:
       `(where, row)`.
 
     Raises:
-      ValueError: `tables` lacks what is joined.
+      ValueError: `tables` lacks what is joined, or columns are to be kept of
+        rows that are made of others.
     """
-    kept = self._kept(found, extra_columns.union(self.ignore))
+    if keep and (self.stream or self.row or self.join or self.votes):
+      raise ValueError(
+        f"the columns {', '.join(sorted(keep))} can be kept of rows that are "
+        "records already, not of a data set that an adapter converts"
+      )
+    kept = self._kept(found, extra_columns.union(self.ignore), keep)
     if self.stream is not None:
       yield from self.stream(kept)
       return
@@ -104,7 +113,10 @@ class Adapter:
         yield where, one
 
   def _kept(
-    self, found: Iterable[Row], ignored: frozenset[str]
+    self,
+    found: Iterable[Row],
+    ignored: frozenset[str],
+    keep: frozenset[str] = frozenset(),
   ) -> Iterator[Row]:
     """Rows without ignored columns; a column nobody reads is an error."""
     for where, row in found:
@@ -114,7 +126,9 @@ class Adapter:
       names = [
         name
         for name in row
-        if name not in ignored and not name.startswith(self.ignore_prefixes)
+        if name not in ignored
+        and name not in keep
+        and not name.startswith(self.ignore_prefixes)
       ]
       unknown = [
         name for name in names if self.reads and name not in self.reads
@@ -130,7 +144,10 @@ class Adapter:
           ),
         )
         continue
-      yield where, {self.rename.get(name, name): row[name] for name in names}
+      made = {self.rename.get(name, name): row[name] for name in names}
+      if keep:
+        made[EXTRA] = {name: row[name] for name in row if name in keep}
+      yield where, made
 
 
 def need(row: Mapping[str, Any], name: str) -> Any:

@@ -3,6 +3,7 @@
 import array
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class PromptDataset:
     source: index into `source_names`, int32 [N].
     source_names: sorted.
     group_names: as they were asked for.
+    columns: what else is known of all rows, for whoever scores the responses:
+      name -> N values.
   """
 
   texts: Sequence[Text]
@@ -37,6 +40,7 @@ class PromptDataset:
   source: np.ndarray
   source_names: tuple[str, ...]
   group_names: tuple[str, ...]
+  columns: Mapping[str, Sequence[Any]] = dataclasses.field(default_factory=dict)
 
   def __len__(self) -> int:
     """Number of prompts."""

@@ -10,11 +10,17 @@ from collections.abc import (
   Mapping,
   Sequence,
 )
+from typing import Any
 
-from jaxalign.data.adapters.base import Draw
+from jaxalign.data.adapters.base import EXTRA, Draw
 from jaxalign.data.records import sources
 from jaxalign.data.records.chat import text_of
-from jaxalign.data.records.record import Record, pairs_of, parse_record
+from jaxalign.data.records.record import (
+  FIELDS,
+  Record,
+  pairs_of,
+  parse_record,
+)
 from jaxalign.data.synthetic import crowd
 from jaxalign.ops import checks
 
@@ -92,6 +98,8 @@ class RecordStream:
     drop_unusable: whether records that are no preference, for an empty
       response or two that are the same, are dropped (counted); False where
       answers are judged as they are.
+    keep_columns: columns that records keep, of the schema or beyond it; those
+      beyond are no error then, and are in `Record.extra`.
     report: what was lost on the last whole pass; None before.
   """
 
@@ -105,6 +113,7 @@ class RecordStream:
   draw: Draw | None = None
   only_sources: Sequence[str] = ()
   check: Callable[[Record], None] | None = None
+  keep_columns: Sequence[str] = ()
   report: ReadReport | None = dataclasses.field(default=None, init=False)
 
   def __post_init__(self) -> None:
@@ -151,15 +160,21 @@ class RecordStream:
       frozenset(self.extra_columns),
       streaming=self.streaming,
       draw=self.draw,
+      keep=frozenset(self.keep_columns) - {*FIELDS},
     )
     for where, row, source in found:
       read += 1
       try:
         if isinstance(row, ValueError):
           raise ValueError(f"{where}: {row}")
+        extra = row.get(EXTRA)
+        if extra is not None:
+          row = {name: row[name] for name in row if name != EXTRA}
         record = parse_record(
           row, where=where, need_responses=self.need_responses
         )
+        if extra is not None:
+          record = dataclasses.replace(record, extra=extra)
         if record.source is None:
           record = dataclasses.replace(record, source=source)
         reason = _unusable(record) if self.drop_unusable else None
@@ -236,6 +251,15 @@ def read_records(
   stream = RecordStream(specs, on_bad_record, extra_columns, crowd_seed)
   records = list(stream)
   return records, stream.whole_report()
+
+
+def check_columns(found: Mapping[str, Sequence[Any]]) -> None:
+  """Raises ValueError for a column that is to be kept and no record has."""
+  for name, values in found.items():
+    if all(value is None for value in values):
+      raise ValueError(
+        f"reward_columns names {name!r}, a column that no record has"
+      )
 
 
 def _unusable(record: Record) -> str | None:

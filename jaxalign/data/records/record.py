@@ -51,6 +51,7 @@ class Record:
     id: name of the pair.
     where: FILE:LINE that it was read from, for errors; no column, and equal
       records may come from anywhere.
+    extra: columns beyond these that its reader was asked to keep, by name.
   """
 
   prompt: Text
@@ -76,6 +77,9 @@ class Record:
   label_prior: tuple[tuple[float, ...], ...] | None = None
   id: str | None = None
   where: str | None = dataclasses.field(default=None, compare=False, repr=False)
+  extra: Mapping[str, Any] | None = dataclasses.field(
+    default=None, compare=False, repr=False
+  )
 
   def place(self, number: int | None = None) -> str:
     """What an error about the record begins with: FILE:LINE where it is known.
@@ -86,6 +90,12 @@ class Record:
     if self.where is not None:
       return self.where
     return f"record {'' if number is None else f'{number}, '}id {self.id}"
+
+  def column(self, name: str) -> Any:
+    """What the record has under a name: a field, or one of `extra`."""
+    if name in FIELDS:
+      return self.__getattribute__(name)
+    return (self.extra or {}).get(name)
 
   @property
   def target_prob(self) -> float:
@@ -118,7 +128,9 @@ class Record:
 T = TypeVar("T")
 
 FIELDS = tuple(
-  field.name for field in dataclasses.fields(Record) if field.name != "where"
+  field.name
+  for field in dataclasses.fields(Record)
+  if field.name not in ("where", "extra")
 )
 COLUMNS = (*FIELDS, "chosen", "rejected", *turns.SHARED)
 

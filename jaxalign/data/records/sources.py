@@ -29,6 +29,7 @@ def adapted_rows(
   *,
   streaming: bool,
   draw: Draw | None = None,
+  keep: frozenset[str] = frozenset(),
 ) -> Iterator[tuple[str, Mapping[str, Any] | ValueError, str]]:
   """The rows of one source, in the columns of the schema.
 
@@ -45,6 +46,7 @@ def adapted_rows(
     extra_columns: columns to ignore.
     streaming: read a hub data set while it arrives, without a local copy.
     draw: which pairs are made of votes on single items.
+    keep: columns beyond the schema that rows keep, see `Adapter.apply`.
 
   Yields:
     `(where, row or error, default name of the source)`.
@@ -59,7 +61,7 @@ def adapted_rows(
     source = name.rstrip("/").rsplit("/", 1)[-1]
     if subset is not None:  # or helpful and harmless would be one source
       source = f"{source}/{subset}"
-    for where, row in adapter.apply(found, extra_columns):
+    for where, row in adapter.apply(found, extra_columns, keep=keep):
       yield where, row, source
     return
   named, pattern = _split_adapter(spec)
@@ -68,7 +70,7 @@ def adapted_rows(
     source = source_of_path(path)
     tables = {name: _whole(_file_beside(path, name)) for name in adapter.beside}
     found = rows.read_file(path)
-    for where, row in adapter.apply(found, extra_columns, tables, draw):
+    for where, row in adapter.apply(found, extra_columns, tables, draw, keep):
       yield where, row, source
 
 

@@ -30,6 +30,8 @@ class PromptConfig:
     max_prompt_length: tokens of a prompt; longer ones lose their beginning.
     on_bad_record: "error" or "skip" (counted).
     extra_columns: columns beyond the schema to ignore.
+    reward_columns: columns that the reward function asks for, of the schema,
+      such as `group`, or beyond it, such as `answer`.
     crowd_seed: seed of synthetic sources and of the synthetic crowd's oracle.
     prefetch: batches made ahead of the iteration.
   """
@@ -40,6 +42,7 @@ class PromptConfig:
   max_prompt_length: int
   on_bad_record: str = "error"
   extra_columns: tuple[str, ...] = ()
+  reward_columns: tuple[str, ...] = ()
   crowd_seed: int = 0
   prefetch: int = 2
 
@@ -82,6 +85,7 @@ def load_prompts(
       config.on_bad_record, tokenizer, least=0
     ),
     drop_unusable=False,  # a prompt is one whatever was answered before
+    keep_columns=config.reward_columns,
   )
   # Without the responses, which may be many times as long.
   records = [
@@ -92,6 +96,7 @@ def load_prompts(
       source=record.source,
       id=record.id,
       where=record.where,
+      extra={name: record.column(name) for name in config.reward_columns},
     )
     for record in stream
   ]
@@ -106,6 +111,12 @@ def load_prompts(
     group_names=group_names,
     processes=multihost.sharing(),
   )
+  kept = [record.extra or {} for record in records]
+  columns = {
+    name: [each[name] for each in kept] for name in config.reward_columns
+  }
+  reader.check_columns(columns)
+  dataset = dataclasses.replace(dataset, columns=columns)
   log.info(
     "%s: %s prompts; cut to %d tokens: %s",
     " ".join(files),

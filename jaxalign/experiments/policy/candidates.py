@@ -22,6 +22,8 @@ class PromptsConfig:
     limit: prompts taken, from the first on; None for all.
     on_bad_record: "error" or "skip" (counted).
     extra_columns: columns beyond the schema to ignore.
+    reward_columns: columns that the reward function asks for, of the schema,
+      such as `group`, or beyond it, such as `answer`.
     crowd_seed: seed of synthetic sources.
   """
 
@@ -29,6 +31,7 @@ class PromptsConfig:
   limit: int | None = None
   on_bad_record: str = "error"
   extra_columns: tuple[str, ...] = ()
+  reward_columns: tuple[str, ...] = ()
   crowd_seed: int = 0
 
 
@@ -74,10 +77,17 @@ def load_prompts(
       check=check,
       # Answers are judged as they are, and a prompt is one without them.
       drop_unusable=False,
+      keep_columns=data.reward_columns,
     )
   )[: data.limit]
   if not records:
     raise ValueError(f"data.files must hold one prompt or more: {data.files}")
+  reader.check_columns(
+    {
+      name: [record.column(name) for record in records]
+      for name in data.reward_columns
+    }
+  )
   for number, record in enumerate(records):
     if len(record.responses) < num_responses:
       raise ValueError(
@@ -108,6 +118,7 @@ def score_chunk(
   source: base.RewardSource,
   oracle: base.RewardSource | None,
   rated: Sequence[str],
+  reward_columns: Sequence[str] = (),
 ) -> list[Scored]:
   """Answers and rewards of some records.
 
@@ -119,6 +130,7 @@ def score_chunk(
     source: the proxy.
     oracle: says what answers are truly worth, or None.
     rated: attributes of the records' ratings that say so in its place.
+    reward_columns: of the records, that the source may ask for.
 
   Returns:
     One per record.
@@ -133,9 +145,13 @@ def score_chunk(
   else:
     begin = first * size
     texts = answerer(prompts, range(begin, begin + len(prompts)))
-  proxy = source(prompts, texts)
+  columns = {
+    name: [record.column(name) for record in records for _ in range(size)]
+    for name in reward_columns
+  }
+  proxy = source(prompts, texts, columns)
   if oracle is not None:
-    truth = oracle(prompts, texts)
+    truth = oracle(prompts, texts, columns)
   elif rated and answerer is None:
     truth = np.concatenate(
       [

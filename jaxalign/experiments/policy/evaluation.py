@@ -91,7 +91,7 @@ def make_measure(
       )
       scores.append(found.scores[found.where].reshape(-1, len(names)))
       if judge is not None:
-        truth = judge(found.prompts, found.responses)
+        truth = judge(found.prompts, found.responses, found.columns)
         truth = truth.reshape(*found.scores.shape[:2], -1)[found.where]
         judged.append(truth.reshape(-1, len(judge.names)))
       if len(texts) < NUM_SHOWN:

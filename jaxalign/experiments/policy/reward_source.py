@@ -1,27 +1,28 @@
 """Reward source of a run: the `source` section of a config, opened."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxalign.data.llm_labels.prompts import ConnectionConfig, check_url
-from jaxalign.data.records import sources
+from jaxalign.data.records import reader, sources
 from jaxalign.data.synthetic import crowd, oracle
 from jaxalign.experiments.reward_model import scoring
 from jaxalign.ops import checks
 from jaxalign.runtime.distributed import mesh as meshes
-from jaxalign.runtime.reward_sources import (
-  base,
-  http,
-  model,
-  trainer_functions,
-)
+from jaxalign.runtime.io import artifact
+from jaxalign.runtime.reward_sources import base, http, model, trainer_functions
+from jaxalign.runtime.reward_sources import judge as judge_source
 
 
 @dataclasses.dataclass(frozen=True)
 class RewardSourceConfig:
-  """Where rewards come from: exactly one of models, function, url and crowd.
+  """Where rewards come from.
+
+  Exactly one of models, function, url, judge and crowd is set.
 
   Attributes:
     models: reward models' folders, whose outputs are put side by side; of
@@ -32,6 +33,7 @@ class RewardSourceConfig:
       what may pass.
     url: of a server of rewards, such as the `serve` stage, up to and with the
       version: http://localhost:8000/v1.
+    judge: a chat model that rates each response, its rating the reward.
     crowd: a synthetic crowd, NAME[,KNOB=VALUE...], whose true utilities are the
       rewards.
     names: of the outputs, in place of the models' own; a function needs them
@@ -39,6 +41,10 @@ class RewardSourceConfig:
     calibrated: measure rewards of models and of a crowd in standard deviations
       from the mean of their reference responses, of a crowd those of its
       training split; what a function or a server gives is taken as it is.
+    calibrate_on: files of records, read as those of `data.eval_files`, on whose
+      responses the rewards of any source are measured instead: its mean
+      becomes 0 and its standard deviation 1.
+    calibrate_limit: records read of them, from the first on.
     risk: what stands for the distribution that a model predicts: its "mean",
       its "cvar" (mean of its worst share `alpha`) or "mean_std" (mean minus
       `kappa` deviations); None for what each model was trained with, and for
@@ -55,9 +61,12 @@ class RewardSourceConfig:
   models: tuple[str, ...] = ()
   function: str | None = None
   url: str | None = None
+  judge: judge_source.RatingConfig | None = None
   crowd: str | None = None
   names: tuple[str, ...] = ()
   calibrated: bool = True
+  calibrate_on: tuple[str, ...] = ()
+  calibrate_limit: int = 256
   risk: str | None = None
   alpha: float | None = None
   kappa: float | None = None
@@ -72,17 +81,20 @@ class RewardSourceConfig:
       "models": self.models or None,
       "function": self.function,
       "url": self.url,
+      "judge": self.judge,
       "crowd": self.crowd,
     }
     given = [name for name, value in origins.items() if value is not None]
     if len(given) != 1:
       raise ValueError(
-        "exactly one of models, function, url and crowd must be set, got "
-        f"{', '.join(given) or 'none'}"
+        "exactly one of models, function, url, judge and crowd must be set, "
+        f"got {', '.join(given) or 'none'}"
       )
     if self.url is not None:
       check_url(self.url)
-    checks.at_least(1, batch_size=self.batch_size)
+    checks.at_least(
+      1, batch_size=self.batch_size, calibrate_limit=self.calibrate_limit
+    )
 
 
 def open_source(
@@ -109,6 +121,7 @@ def open_source(
     RewardError: no server answers at the url.
   """
   connection, batch_size = config.connection, config.batch_size
+  calibrated = config.calibrated and not config.calibrate_on
   found: list[base.RewardSource] = []
   for name in config.models:
     folder = sources.expand_variables(name)
@@ -120,7 +133,7 @@ def open_source(
         rules=rules,
         batch_size=batch_size,
         buckets=config.buckets,
-        calibrated=config.calibrated,
+        calibrated=calibrated,
         risk=config.risk,
         alpha=config.alpha,
         kappa=config.kappa,
@@ -141,17 +154,39 @@ def open_source(
     found.append(
       http.EndpointSource(config.url, connection, batch_size=batch_size)
     )
+  if config.judge is not None:
+    found.append(judge_source.JudgeSource(config.judge, names=names))
   if config.crowd is not None:
     people = crowd.crowd_of(config.crowd, seed=crowd_seed)
     found.append(
       base.FunctionSource(
-        oracle.oracle_rewards(people, calibrate=config.calibrated),
+        oracle.oracle_rewards(people, calibrate=calibrated),
         names=people.groups,
         mixture_weights=people.shares,
         origin=f"the crowd {config.crowd}",
       )
     )
-  return base.JoinedSource(found, names=names)
+  source = base.JoinedSource(found, names=names)
+  if config.calibrate_on:
+    return _measured_on(source, config)
+  return source
+
+
+def _measured_on(
+  source: base.RewardSource, config: RewardSourceConfig
+) -> base.RewardSource:
+  """The source in units of its spread over the responses of some files."""
+  stream = reader.RecordStream(config.calibrate_on, drop_unusable=False)
+  records = list(itertools.islice(stream, config.calibrate_limit))
+  prompts = [record.prompt for record in records for _ in record.responses]
+  responses = [text for record in records for text in record.responses]
+  size = config.batch_size
+  parts = [
+    source(prompts[at : at + size], responses[at : at + size])
+    for at in range(0, len(prompts), size)
+  ]
+  fit = artifact.calibration(np.concatenate(parts)[:, None])
+  return base.MeasuredSource(source, fit["mean"], fit["std"])
 
 
 def functions_of(**section: Any) -> list[trainer_functions.RewardFunction]:

@@ -22,6 +22,7 @@ class Rollout(NamedTuple):
     prompts: what was asked, R · G, a prompt as often as it was answered.
     responses: texts, R · G, those of a prompt one after another.
     scores: float32 [R, G, K], of all processes.
+    columns: what else is known of each, name -> R · G values.
     where: prompts that count, bool [R], of all processes.
     seconds: "sampling" and "scoring".
     num_tokens: response tokens of all processes.
@@ -31,6 +32,7 @@ class Rollout(NamedTuple):
   prompts: list[Any]
   responses: list[str]
   scores: np.ndarray
+  columns: dict[str, list[Any]]
   where: np.ndarray
   seconds: dict[str, float]
   num_tokens: int
@@ -88,7 +90,11 @@ def make_rollout(
         strict=True,
       )
     ]
-    scores = source(asked, texts).reshape(*ids.shape[:2], -1)
+    columns = {
+      name: [values[i] for i in index for _ in range(ids.shape[1])]
+      for name, values in dataset.columns.items()
+    }
+    scores = source(asked, texts, columns).reshape(*ids.shape[:2], -1)
     scored_at = time.perf_counter()
     local = multihost.global_batch({"scores": scores[batch["row"]]}, rows)
     return Rollout(
@@ -100,6 +106,7 @@ def make_rollout(
       prompts=asked,
       responses=texts,
       scores=scores,
+      columns=columns,
       where=where,
       seconds={
         "sampling": sampled_at - begun,

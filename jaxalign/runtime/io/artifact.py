@@ -142,7 +142,8 @@ def load_description(path: epath.PathLike) -> Description:
   if not file.exists():
     raise ValueError(
       f"{path} has no {DESCRIPTION}: it was not written by a finished stage. "
-      "Another program's reward model gives raw rewards: calibrated=False"
+      "Another program's reward model gives raw rewards with calibrated=False; "
+      "a reward source measures them on the responses of `calibrate_on`"
     )
   content = json_files.read_object(file)
   if content.get("format_version") != FORMAT_VERSION:

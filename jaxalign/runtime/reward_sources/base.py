@@ -274,6 +274,51 @@ def resolve_function(spec: str) -> Score:
   return found
 
 
+class MeasuredSource:
+  """A source whose rewards are measured in deviations from a mean.
+
+  Attributes:
+    names: of the outputs.
+    mixture_weights: share of each output's group, None where unknown.
+  """
+
+  def __init__(
+    self, source: RewardSource, mean: Sequence[float], std: Sequence[float]
+  ) -> None:
+    """Wraps a source.
+
+    Args:
+      source: what gives raw rewards.
+      mean: of each output on some responses, K.
+      std: its standard deviation there, K.
+
+    Raises:
+      ValueError: an output is constant there.
+    """
+    self.names = source.names
+    self.mixture_weights = source.mixture_weights
+    self._source = source
+    self._mean, self._std = (
+      np.asarray(part, np.float64) for part in (mean, std)
+    )
+    for name, deviation in zip(self.names, self._std, strict=True):
+      if not deviation > 0:
+        raise ValueError(
+          f"{name} has standard deviation {deviation} on the responses of "
+          "calibrate_on: a constant reward cannot be calibrated"
+        )
+
+  def __call__(
+    self,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Text],
+    columns: Columns | None = None,
+  ) -> np.ndarray:
+    """Rewards of B responses, float32 [B, K]; see `RewardSource`."""
+    raw = self._source(prompts, responses, columns).astype(np.float64)
+    return ((raw - self._mean) / self._std).astype(np.float32)
+
+
 class JoinedSource:
   """Several sources side by side, their outputs in the order given.
 

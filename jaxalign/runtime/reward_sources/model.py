@@ -5,6 +5,7 @@ its longest text, so that there are as few forward passes as batches and as few
 programs as buckets.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.models import activations, heads
 from jaxalign.models.config import DecoderConfig
-from jaxalign.models.hf import param_map, weights
+from jaxalign.models.hf import json_files, param_map, weights
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import artifact, filesystem, step_guard
@@ -293,7 +294,7 @@ def _description(
   if calibrated or (epath.Path(folder) / artifact.DESCRIPTION).exists():
     return artifact.load_description(folder)
   number = network.num_outputs or 0
-  names = tuple(f"output_{k}" for k in range(number))
+  names = _label_names(folder, number)
   return artifact.Description(
     kind="policy" if network.num_outputs is None else "reward",
     heads=("reward",) if number == 1 else names,
@@ -303,6 +304,19 @@ def _description(
     mixture_weights=None,
     provenance={},
   )
+
+
+def _label_names(folder: str, number: int) -> tuple[str, ...]:
+  """Names of outputs by config.json, where it has some of its own."""
+  labels = json_files.read_object(epath.Path(folder) / "config.json").get(
+    "id2label"
+  )
+  if isinstance(labels, dict):
+    found = tuple(str(labels.get(str(k))) for k in range(number))
+    own = not any(re.fullmatch(r"LABEL_\d+|None", name) for name in found)
+    if own and len({*found}) == number:
+      return found
+  return tuple(f"output_{k}" for k in range(number))
 
 
 def _checked_calibration(

@@ -107,6 +107,42 @@ class PromptDataTest(parameterized.TestCase):
     for number in (0, 2):
       self.assertLen(candidates_of(files, number), 2)
 
+  def test_columns_for_a_reward_function_stay_beside_their_prompts(self):
+    rows = [
+      {"prompt": "2 + 2 =", "answer": 4, "group": "warm", "level": "easy"},
+      {"prompt": "3 + 3 =", "answer": [6, "six"], "level": "easy"},
+      {"prompt": "4 + 4 ="},
+    ]
+    files = self.write(*rows)
+    wanted = dict(reward_columns=("answer", "group"), extra_columns=("level",))
+    dataset = self.load(files, prompts_config(**wanted))
+    self.assertEqual(
+      dataset.columns,
+      {"answer": [4, [6, "six"], None], "group": ["warm", None, None]},
+    )
+    config = candidates.PromptsConfig(files=files, **wanted)
+    records = candidates.load_prompts(config, num_responses=0)
+    self.assertEqual([r.column("answer") for r in records][:2], [4, [6, "six"]])
+    for missing in (
+      dict(reward_columns=("answr",), extra_columns=("level", "answer")),
+      dict(extra_columns=()),
+    ):
+      with self.assertRaisesRegex(
+        ValueError, "names 'answr', a column that no rec|unknown column 'level'"
+      ):
+        self.load(files, prompts_config(**wanted | missing))
+
+  def test_columns_are_kept_of_records_alone(self):
+    path = epath.Path(tempfile.mkdtemp()) / "votes.jsonl"
+    path.write_text("{}")
+    with self.assertRaisesRegex(
+      ValueError, "the columns answer can be kept of rows that are records"
+    ):
+      self.load(
+        (f"openai/webgpt_comparisons:{path}",),
+        prompts_config(reward_columns=("answer",)),
+      )
+
   def test_hosts_share_the_work(self):
     processes = sharded_tokens.Processes(0, 1, np.asarray)
     with (

@@ -1,14 +1,19 @@
 """One section opens every kind of source, or says what is wrong with it."""
 
+import dataclasses
+import json
+import tempfile
+
 import numpy as np
 from absl.testing import absltest, parameterized
+from etils import epath
 
 from jaxalign.data.llm_labels.prompts import ConnectionConfig
 from jaxalign.data.synthetic import crowd
 from jaxalign.experiments.policy import reward_source
 from jaxalign.runtime.distributed import mesh as meshes
 from tests import config_reads
-from tests.runtime.reward_sources import http_test, model_test
+from tests.runtime.reward_sources import http_test, judge_test, model_test
 
 PROMPTS, RESPONSES = model_test.PROMPTS, model_test.RESPONSES
 CONNECTION = ConnectionConfig(
@@ -43,6 +48,21 @@ def config_of(**changes):
 
 def lengths_and_ones(prompts, responses):
   return [[len(response), 1.0] for response in responses]
+
+
+def _file():
+  path = epath.Path(tempfile.mkdtemp()) / "seen.jsonl"
+  rows = [
+    {"prompt": "p", "chosen": "aaaa", "rejected": "aa"},
+    {"prompt": "p", "chosen": "aaaaaa", "rejected": ""},
+    {"prompt": "beyond the limit", "chosen": "a" * 50, "rejected": "b"},
+  ]
+  path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+  return str(path)
+
+
+def only_lengths(prompts, responses):
+  return [len(response) for response in responses]
 
 
 def open_source(**changes):
@@ -131,6 +151,32 @@ class OpenSourceTest(parameterized.TestCase):
       rewards = source(PROMPTS, RESPONSES)
     np.testing.assert_array_equal(rewards[:, 0], [len(r) for r in RESPONSES])
 
+  def test_rewards_of_any_source_are_measured_on_a_file(self):
+    seen = dict(calibrate_on=(_file(),), calibrate_limit=2)
+    source = open_source(
+      function=f"{__name__}:only_lengths", names=("long",), **seen
+    )
+    rewards = source(["p", "p"], ["aaa", "aaaaaaaa"])
+    # Of lengths 4, 2, 6 and 0: mean 3, variance 5.
+    np.testing.assert_allclose(rewards[:, 0], [0.0, 5 / np.sqrt(5)], atol=1e-6)
+    with self.assertRaisesRegex(ValueError, "one has standard deviation 0.0"):
+      open_source(
+        function=f"{__name__}:lengths_and_ones", names=("long", "one"), **seen
+      )
+    model = open_source(models=(model_test.folder(),), **seen)
+    texts = ["p"] * 4, ["aaaa", "aa", "aaaaaa", ""]
+    np.testing.assert_allclose(model(*texts).mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(model(*texts).std(0), 1, atol=1e-5)
+    self.assertEqual(model.mixture_weights, (0.75, 0.25))
+
+  def test_a_chat_model_rates(self):
+    config = judge_test.CONFIG
+    with judge_test.serving(lambda asked: "Fine.\n7") as server:
+      judge = dataclasses.replace(config, url=server.url)
+      source = open_source(judge=judge, names=("kind",))
+      self.assertEqual(source.names, ("kind",))
+      self.assertEqual(source(["p"], ["r"]).tolist(), [[7.0]])
+
   def test_a_crowd(self):
     source = open_source(
       crowd="two_groups,overlap=0.5,shares=0.9/0.1", calibrated=False
@@ -146,7 +192,9 @@ class OpenSourceTest(parameterized.TestCase):
     )
 
   def test_every_key_is_read(self):
-    config = config_of(models=(model_test.folder(),))
+    config = config_of(
+      models=(model_test.folder(),), calibrate_on=(_file(),), calibrate_limit=2
+    )
     mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1))
     with config_reads.recorded(config) as unread:
       reward_source.open_source(config, mesh)

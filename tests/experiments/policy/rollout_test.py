@@ -1,5 +1,6 @@
 """What a source is shown, and what an iteration logs."""
 
+import dataclasses
 import tempfile
 import types
 
@@ -24,6 +25,7 @@ class RolloutsTest(absltest.TestCase):
     dataset = prompt_dataset.encode_prompts(
       [Record(asked, ())], tokenizer, max_length=9, group_names=()
     )
+    dataset = dataclasses.replace(dataset, columns={"answer": ["girl"]})
     before = dataset.sequences[0].tolist()
     after = [
       tokenizer.encode(asked + text)[len(before) - 1 :] for text in answers
@@ -52,7 +54,8 @@ class RolloutsTest(absltest.TestCase):
     }
     seen = []
 
-    def source(questions, texts):
+    def source(questions, texts, columns):
+      self.assertEqual(columns, {"answer": ["girl", "girl"]})
       seen.extend(zip(questions, texts, strict=True))
       return np.zeros((len(texts), 1), np.float32)
 
@@ -60,6 +63,7 @@ class RolloutsTest(absltest.TestCase):
     found = rollout(None, None, batch, jax.random.key(0))
     self.assertEqual(seen, [(asked, text) for text in answers])
     self.assertEqual(found.num_tokens, sum(map(len, after)))
+    self.assertEqual(found.columns, {"answer": ["girl", "girl"]})
 
   def test_a_kl_that_is_none_is_left_out(self):
     logged = {"train/kl/a": 1.0, "train/kl/b": float("nan"), "train/kl": 2.0}

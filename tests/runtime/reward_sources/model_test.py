@@ -235,6 +235,28 @@ class ModelSourceTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, message):
       open_source(described(**changes))
 
+  def test_outputs_have_the_names_that_another_program_gave_them(self):
+    # As of a regression of several attributes, such as ArmoRM's.
+    path = epath.Path(described())
+    (path / artifact.DESCRIPTION).unlink()
+    file = path / "config.json"
+    content = json.loads(file.read_text())
+    source = open_source(str(path), calibrated=False)
+    self.assertEqual(source.names, ("output_0", "output_1"))
+    content["id2label"] = {"0": "helpful", "1": "harmless"}
+    file.write_text(json.dumps(content))
+    source = open_source(str(path), calibrated=False)
+    self.assertEqual(source.names, ("helpful", "harmless"))
+    np.testing.assert_allclose(
+      source(PROMPTS, RESPONSES)[0],
+      by_hand(PROMPTS[0], RESPONSES[0], 96),
+      atol=1e-6,
+    )
+    content["id2label"]["1"] = "helpful"
+    file.write_text(json.dumps(content))
+    source = open_source(str(path), calibrated=False)
+    self.assertEqual(source.names, ("output_0", "output_1"))
+
   def test_an_unfinished_folder_is_refused(self):
     path = epath.Path(described())
     (path / artifact.DESCRIPTION).unlink()
