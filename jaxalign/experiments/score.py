@@ -9,15 +9,18 @@ Another stage reads the file with `--config.data.extra_columns="('rewards',)"`.
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
+from jaxalign.data.records.record import Record
+from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.datasets import preferences, warnings
-from jaxalign.experiments.reward_model import scoring
+from jaxalign.experiments.reward_model import scoring, user_assignment
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import artifact, filesystem
@@ -33,6 +36,8 @@ class Config:
     calibrated: give (reward − mean) / std on the model's reference responses
       instead of raw rewards; needs its `jaxalign.json`.
     data: `eval_files` are scored, `train_files` are not read.
+    person_files: pairs of one new person; each response then also gets the
+      reward of that person's mixture of the model's heads. Empty for none.
     batch_size: responses per forward over all devices.
     mesh: devices.
   """
@@ -41,6 +46,7 @@ class Config:
   dtype: str = "float32"
   calibrated: bool = False
   data: preferences.DataConfig
+  person_files: tuple[str, ...] = ()
   batch_size: int = 64
   mesh: meshes.MeshConfig = meshes.MeshConfig()
 
@@ -60,11 +66,15 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> scoring.Stage:
 def run(config: Config, workdir: epath.Path) -> None:
   """Writes `scores.jsonl`: each record with a `rewards` column, [N][K].
 
-  A response is scored alone, so its reward depends on no other response.
+  A response is scored alone, so its reward depends on no other response. With
+  `person_files` there is a column `person_rewards`, [N].
 
   Args:
     config: the resolved config.
     workdir: gets scores.jsonl, one line per record in the order read.
+
+  Raises:
+    ValueError: a person for whom the model has one head, or no pairs.
   """
   mesh = meshes.make_mesh(config.mesh)
   fitted = scoring.fitted(config.data, config.model)
@@ -76,11 +86,18 @@ def run(config: Config, workdir: epath.Path) -> None:
     config.data, config.data.eval_files, tokenizer
   )
   warnings.of_records(tokenizer, (), records)
-  alone = preferences.each_response(config.data, records, tokenizer)
   params = scoring.load_params(stage, config.model)
-  rewards = scoring.rewards_of(
-    stage, params, alone, config.data, tokenizer, num_responses=1
-  )[:, 0].astype(np.float64)
+
+  def rewards_of(scored: list[Record]) -> np.ndarray:
+    alone = preferences.each_response(config.data, scored, tokenizer)
+    return scoring.rewards_of(
+      stage, params, alone, config.data, tokenizer, num_responses=1
+    )[:, 0].astype(np.float64)
+
+  person = None
+  if config.person_files:
+    person = _person(config, stage.num_rewards, tokenizer, rewards_of)
+  rewards = rewards_of(records)
   if config.calibrated:
     fit = artifact.load_description(config.model).calibration
     rewards = (rewards - np.array(fit["mean"])) / np.array(fit["std"])
@@ -89,12 +106,15 @@ def run(config: Config, workdir: epath.Path) -> None:
   for record in records:
     scored = rewards[at : at + len(record.responses)]
     at += len(record.responses)
-    lines.append(record.to_row() | {"rewards": scored.tolist()})
+    line = record.to_row() | {"rewards": scored.tolist()}
+    if person is not None:
+      line["person_rewards"] = (scored @ person).tolist()
+    lines.append(line)
   if multihost.is_main():
     text = "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines)
     filesystem.write_atomically(workdir / "scores.jsonl", text.encode())
     summary.say(
-      _findings(lines),
+      [*_findings(lines), *_placed(person)],
       scores=workdir / "scores.jsonl",
       then=summary.command(
         "evaluate",
@@ -103,6 +123,46 @@ def run(config: Config, workdir: epath.Path) -> None:
         f"--config.data.eval_files={config.data.eval_files}",
       ),
     )
+
+
+def _person(
+  config: Config,
+  num_rewards: int,
+  tokenizer: Tokenizer,
+  rewards_of: Callable[[list[Record]], np.ndarray],
+) -> np.ndarray:
+  """How far the person of `person_files` belongs to each head's group, [K]."""
+  if num_rewards < 2:
+    raise ValueError(
+      f"person_files mix the heads of a model, {config.model} has one: train "
+      "it with recipe.name='mixture'"
+    )
+  records = preferences.load_records(
+    config.data, config.person_files, tokenizer
+  )
+  pairs = [r for r in records if len(r.responses) == 2 and not r.tie]
+  names = {record.annotator for record in pairs}
+  if not pairs or len(names) > 1:
+    raise ValueError(
+      "person_files must hold pairs of one person, got "
+      f"{len(pairs)} pairs by {len(names)}"
+    )
+  rewards = rewards_of(pairs).reshape(len(pairs), 2, num_rewards)
+  gaps = rewards[:, 0] - rewards[:, 1]
+  sides = np.array([1.0 if r.target_prob > 0.5 else -1.0 for r in pairs])
+  shares = scoring.load_mixture_weights(config.model)
+  even = (1 / num_rewards,) * num_rewards
+  return user_assignment.place_person(
+    gaps * sides[:, None], even if shares is None else shares
+  )
+
+
+def _placed(person: np.ndarray | None) -> list[str]:
+  """Where the person was placed."""
+  if person is None:
+    return []
+  shares = " / ".join(f"{100 * share:.0f} %" for share in person)
+  return [f"the person's mixture of {len(person)} heads: {shares}"]
 
 
 def _findings(lines: list[dict[str, Any]]) -> list[str]:

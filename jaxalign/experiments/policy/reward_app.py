@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+import numpy as np
 from starlette import (
   applications,
   exceptions,
@@ -22,6 +23,7 @@ from starlette import (
 from jaxalign.data.llm_labels import prompts as questions
 from jaxalign.experiments.policy import reward_protocols, served_metrics
 from jaxalign.experiments.policy.reward_queue import QueueFullError, RewardQueue
+from jaxalign.experiments.reward_model import user_assignment
 from jaxalign.ops import checks
 from jaxalign.runtime.reward_sources import base, http
 
@@ -217,7 +219,7 @@ class _Server:
   ) -> Callable[[requests.Request], Awaitable[responses.Response]]:
     async def rewards(request: requests.Request) -> responses.Response:
       self._check_token(request)
-      limits = self._config
+      limits, source = self._config, self._source
       try:
         async with _json_body(
           request, self._queue, limits.max_bytes
@@ -225,11 +227,26 @@ class _Server:
           texts = await asyncio.to_thread(
             _parsed, protocol, content, limits.max_texts, self._served
           )
-          found = await _while_there(request, self._queue.score(*texts))
+          own = []
+          if protocol.path == f"{VERSION}{http.PATH}":
+            own = _person(content, source, limits.max_texts, texts)
+          found = await _while_there(
+            request,
+            self._queue.score(
+              [*texts.prompts, *(prompt for prompt, _ in own)],
+              [*texts.responses, *(text for _, text in own)],
+              texts.columns,
+            ),
+          )
       except asyncio.CancelledError:  # shutdown_s is nearly over
         raise QueueFullError("the server is shutting down") from None
-      source = self._source
-      reply = http.Reply(source.names, found, source.mixture_weights)
+      number = len(texts.responses)
+      reply = http.Reply(
+        source.names,
+        found[:number],
+        source.mixture_weights,
+        _placed(found[number:], source) if own else None,
+      )
       return responses.JSONResponse(
         protocol.answer(content, reply, self._served)
       )
@@ -382,6 +399,46 @@ async def _json_body(
     raise _RefusedError(400, "the client has gone") from None
   finally:
     queue.take_bytes(-size)
+
+
+def _placed(rewards: np.ndarray, source: base.RewardSource) -> np.ndarray:
+  """How far a person belongs to each output's group, [K].
+
+  Args:
+    rewards: of the texts of their pairs, the preferred one of each first,
+      [2 n, K].
+    source: that they come from.
+  """
+  units = np.ones(len(source.names)) if source.units is None else source.units
+  gaps = (rewards[0::2] - rewards[1::2]).astype(np.float64) * units
+  return user_assignment.place_person(gaps, source.mixture_weights or ())
+
+
+def _person(
+  content: Any,
+  source: base.RewardSource,
+  max_texts: int,
+  texts: http.Texts,
+) -> list[tuple[base.Prompt, Any]]:
+  """The texts of a person's pairs, beside those that are to be scored."""
+  try:
+    own = http.parse_person(content)
+  except ValueError as error:
+    raise _RefusedError(400, str(error)) from None
+  if own and source.mixture_weights is None:
+    raise _RefusedError(
+      400,
+      "person needs a model with a head per group, what is served here has "
+      f"{', '.join(source.names)} and no mixture_weights",
+    )
+  number = len(texts.responses)
+  if number + len(own) > max_texts:
+    raise _RefusedError(
+      413,
+      f"a request may hold {max_texts} texts, got {number} and {len(own)} of a "
+      "person's pairs",
+    )
+  return own
 
 
 def _parsed(

@@ -131,6 +131,28 @@ def assign_users(
   return np.asarray(shares)
 
 
+def place_person(gaps: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+  """Which groups one new person belongs to, by a few of their own pairs.
+
+    ρ_k ∝ π_k Π_n σ(gap_nk)
+
+  Args:
+    gaps: raw reward of chosen minus rejected under each head, [n, K]; n may be
+      0, which leaves the weights.
+    weights: share of each head's group, [K].
+
+  Returns:
+    Responsibilities, float64 [K].
+  """
+  shares = np.asarray(weights, np.float64)
+  each = -np.logaddexp(0.0, -np.asarray(gaps, np.float64))
+  joint = np.log(np.where(shares > 0, shares, 1.0)) + each.sum(axis=0)
+  joint = np.where(shares > 0, joint, -np.inf)
+  likely = np.exp(joint - joint.max())
+  placed: np.ndarray = likely / likely.sum()
+  return placed
+
+
 def place_of(user: np.ndarray) -> np.ndarray:
   """How many earlier rows are of the same user, int64 [N]."""
   order = np.argsort(user, kind="stable")

@@ -36,10 +36,13 @@ class RewardSource(Protocol):
   Attributes:
     names: of the K outputs, such as the groups.
     mixture_weights: share of each output's group, [K], None where unknown.
+    units: raw rewards that one unit of each output stands for, [K], by which a
+      gap says how probable a preference is; None where they are unknown.
   """
 
   names: tuple[str, ...]
   mixture_weights: tuple[float, ...] | None
+  units: tuple[float, ...] | None
 
   def __call__(
     self,
@@ -189,7 +192,10 @@ class FunctionSource:
   Attributes:
     names: of the outputs.
     mixture_weights: share of each output's group, None where unknown.
+    units: None, unknown.
   """
+
+  units: tuple[float, ...] | None = None
 
   def __init__(
     self,
@@ -325,6 +331,7 @@ class JoinedSource:
   Attributes:
     names: of all outputs.
     mixture_weights: those of a single source, else None.
+    units: the same.
   """
 
   def __init__(
@@ -358,6 +365,7 @@ class JoinedSource:
     self.mixture_weights = (
       self.sources[0].mixture_weights if len(self.sources) == 1 else None
     )
+    self.units = self.sources[0].units if len(self.sources) == 1 else None
 
   def __call__(
     self,

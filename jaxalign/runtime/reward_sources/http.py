@@ -7,6 +7,10 @@ A prompt is text or a list of {role, content}, and so is a response to the
 latter; `mixture_weights` may be null. `columns` may be there too, {name: [B]},
 for a reward function that asks for them. No text at all gets the names with no
 rewards, which is how a client begins.
+
+A request may hold `person`, pairs of one person as a list of {prompt, chosen,
+rejected}. The reply then has `person`: {"weights": [K], "rewards": [B]}, that
+person's mixture of the outputs. Nothing of it is kept.
 """
 
 import hashlib
@@ -26,6 +30,8 @@ from jaxalign.runtime.reward_sources import base
 from jaxalign.runtime.reward_sources.base import Prompt, RewardError
 
 PATH = "/rewards"
+PERSON = "person"
+PAIR = ("prompt", "chosen", "rejected")
 
 
 class Reply(NamedTuple):
@@ -40,11 +46,19 @@ class Reply(NamedTuple):
   names: tuple[str, ...]
   rewards: np.ndarray
   mixture_weights: tuple[float, ...] | None
+  person: np.ndarray | None = None  # weights of the person asked for, [K]
 
   def to_json(self) -> dict[str, Any]:
     """The reply as JSON values."""
     weights = self.mixture_weights
-    return {
+    told = {}
+    if self.person is not None:
+      mixed = self.rewards.astype(np.float64) @ self.person
+      told["person"] = {
+        "weights": self.person.tolist(),
+        "rewards": mixed.tolist(),
+      }
+    return told | {
       "names": list(self.names),
       # float64 holds every float32, so that nothing is rounded on the way.
       "rewards": self.rewards.astype(np.float64).tolist(),
@@ -100,7 +114,7 @@ def parse_request(content: Any) -> Texts:
     ValueError: what was got and what is allowed; of a text, its number.
   """
   fields = ("prompts", "responses")
-  allowed = (*fields, "columns")
+  allowed = (*fields, "columns", PERSON)
   if not isinstance(content, dict):
     raise ValueError(
       f"the body must be an object with {' and '.join(fields)}, got "
@@ -168,6 +182,39 @@ def parse_text(number: int, prompt: Any, response: Any) -> tuple[Prompt, Text]:
   return read, said
 
 
+def parse_person(content: Any) -> list[tuple[Prompt, Text]]:
+  """The texts of a person's pairs, the preferred one of each pair first.
+
+  Args:
+    content: of a request, which `parse_request` has let through.
+
+  Returns:
+    Two prompts with a response each per pair; none without `person`.
+
+  Raises:
+    ValueError: what was got and what is allowed; of a pair, its number.
+  """
+  pairs = content.get(PERSON)
+  if pairs is None:
+    return []
+  if content.get("columns"):
+    raise ValueError(f"{PERSON} and columns do not go together")
+  if not isinstance(pairs, list):
+    raise ValueError(f"{PERSON} must be a list, got {kinds.kind(pairs)}")
+  found = []
+  for number, pair in enumerate(pairs):
+    if not isinstance(pair, dict) or {*pair} != {*PAIR}:
+      raise ValueError(
+        f"pair {number} of {PERSON} must be an object with {', '.join(PAIR)}"
+      )
+    try:
+      for side in PAIR[1:]:
+        found.append(parse_text(number, pair["prompt"], pair[side]))
+    except ValueError as error:
+      raise ValueError(f"{PERSON}: {error}") from None
+  return found
+
+
 def parse_reply(content: Any, *, num_texts: int) -> Reply:
   """A reply from its JSON.
 
@@ -214,7 +261,10 @@ class EndpointSource:
   Attributes:
     names: of the server's outputs.
     mixture_weights: share of each output's group, None where unknown.
+    units: None, as a server does not tell them.
   """
+
+  units: tuple[float, ...] | None = None
 
   def __init__(
     self, url: str, connection: ConnectionConfig, *, batch_size: int

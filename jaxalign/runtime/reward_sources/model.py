@@ -34,6 +34,7 @@ class ModelSource:
   Attributes:
     names: of its rewards.
     mixture_weights: share of each reward's group, None where unknown.
+    units: standard deviations that calibrated rewards are measured in, [K].
     traces: how often the forward pass was compiled: once per bucket met.
     counts: texts that were cut since the start, name -> texts.
   """
@@ -99,6 +100,7 @@ class ModelSource:
     self._buckets = tuple(sorted(set(buckets)))
     self._max_length = min(max_length, self._buckets[-1])
     self._mean, self._std = _checked_calibration(calibration, names)
+    self.units = tuple(float(deviation) for deviation in self._std)
     self._rows = meshes.batch_sharding(mesh)
     model = heads.reward_model(network)
     self.traces = step_guard.TraceCounter(
