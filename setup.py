@@ -71,7 +71,7 @@ setuptools.setup(
     "jaxalign": ["py.typed", "**/*.jinja"],
     "jaxalign.configs": ["*.json"],
   },
-  entry_points={"console_scripts": ["jaxalign=jaxalign.__main__:main"]},
+  entry_points={"console_scripts": ["jaxalign=jaxalign.__main__:command"]},
   install_requires=["jax>=0.10.2,<0.13", "numpy>=2.0"],
   extras_require={
     "train": TRAIN,

@@ -120,6 +120,21 @@ except SystemExit as end:
     )
     self.assertEqual(argv, ["jaxalign", "--config=a", "--workdir=b"])
 
+  def test_a_stage_starts_in_a_process_that_keeps_its_memory(self):
+    with (
+      mock.patch.object(command.host_memory, "start_again") as again,
+      mock.patch.object(command, "main", return_value=7),
+    ):
+      for argv, times in (("score", 1), ("--help", 1), ("configs", 1)):
+        with mock.patch.object(sys, "argv", ["jaxalign", argv]):
+          self.assertEqual(command.command(), 7)
+        self.assertEqual(again.call_count, times)
+      again.side_effect = ValueError("no")
+      with mock.patch.object(sys, "argv", ["jaxalign", "score"]):
+        self.assertEqual(command.command(), 2)
+    setup = (checkout.ROOT / "setup.py").read_text()
+    self.assertIn('"jaxalign=jaxalign.__main__:command"', setup)
+
   def test_extras_are_those_of_setup(self):
     setup = (checkout.ROOT / "setup.py").read_text()
     listed = re.search(r"^TRAIN = \[(.*?)^\]", setup, re.M | re.S).group(1)
