@@ -4,6 +4,8 @@ Positions, keys and queries all go by the mask, so a sequence's outputs are the
 same with padding on the left, on the right, on both sides or in the middle.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -139,6 +141,72 @@ def attend(
   )
   mixed = mixed / jnp.moveaxis(total, -1, 1)[..., None]
   return mixed.astype(value.dtype).reshape(batch, length, heads, width)
+
+
+SHORTEST_WINDOW = 128  # slots of a cache
+
+
+def windows_of(slots: int) -> tuple[int, ...]:
+  """Lengths at which a cache of so many slots is read, the last all of them.
+
+  Args:
+    slots: S.
+
+  Returns:
+    The powers of two from 128 that are below S, then S.
+  """
+  shorter = []
+  while SHORTEST_WINDOW << len(shorter) < slots:
+    shorter.append(SHORTEST_WINDOW << len(shorter))
+  return (*shorter, slots)
+
+
+def cached_attend(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  mask: jax.Array,
+  used: jax.Array,
+  *,
+  scale: float | None = None,
+  cap: float | None = None,
+) -> jax.Array:
+  """`attend` to a cache of which only the first slots are in use.
+
+  It reads the shortest of `windows_of` that holds them, so that a step costs
+  what has been written and not what will be.
+
+  Args:
+    query: [B, T, H, d].
+    key: [B, S, K, d].
+    value: [B, S, K, d].
+    mask: bool [B, 1, T, S].
+    used: slots after which none may be read, int32 scalar.
+    scale: factor of the products of query and key, None for 1 / sqrt(d).
+    cap: c of c tanh(x / c) on the scaled products, None for none.
+
+  Returns:
+    [B, T, H, d] in the dtype of `value`.
+  """
+  windows = windows_of(key.shape[1])
+  if len(windows) == 1:
+    return attend(query, key, value, mask, scale=scale, cap=cap)
+
+  def within(size: int) -> Callable[..., jax.Array]:
+    return lambda query, key, value, mask: attend(
+      query,
+      key[:, :size],
+      value[:, :size],
+      mask[..., :size],
+      scale=scale,
+      cap=cap,
+    )
+
+  first = jnp.sum(used > jnp.array(windows[:-1], jnp.int32), dtype=jnp.int32)
+  mixed: jax.Array = jax.lax.switch(
+    first, [within(size) for size in windows], query, key, value, mask
+  )
+  return mixed
 
 
 def fused_attend(

@@ -181,13 +181,15 @@ class Attention(nn.Module):
     cache: Cache | None = None,
     slot: jax.Array | None = None,
     kind: jax.Array | None = None,
+    used: jax.Array | None = None,
   ) -> tuple[jax.Array, Cache]:
     """Maps x [B * T, D] to [B * T, D]; mask [B, 1, T, T or S].
 
     Under splash attention `mask` is the number of each token's text, int32
     [B, T], and 0 for padding, and `kind` the index of the layer's kind where
     there are several. With a cache of S slots the tokens are written to it at
-    `slot` and read it. The cache, or keys and values, come back too.
+    `slot` and read it, of which `used` slots are in use; None for all. The
+    cache, or keys and values, come back too.
     """
     config = self.config
     shape = mask.shape if mask.ndim == 2 else (mask.shape[0], mask.shape[2])
@@ -237,6 +239,10 @@ class Attention(nn.Module):
         mixed = jax.lax.switch(kind, by_kind, *given)
     elif config.attention == "fused" and not decoding:
       mixed = attention.fused_attend(query, *cache, mask, scale=scale)
+    elif used is not None:
+      mixed = attention.cached_attend(
+        query, *cache, mask, used, scale=scale, cap=cap
+      )
     else:
       mixed = attention.attend(query, *cache, mask, scale=scale, cap=cap)
     out = Dense(
@@ -296,6 +302,7 @@ class Block(nn.Module):
     dropout_keys: jax.Array | None,
     cache: Cache | None = None,
     slot: jax.Array | None = None,
+    used: jax.Array | None = None,
   ) -> tuple[jax.Array, Cache | None]:
     """Adds both residual branches to x [B, T, D]; see `Attention`.
 
@@ -331,7 +338,7 @@ class Block(nn.Module):
 
     attend = Attention(config, name="attention")
     branch, cache = attend(
-      before("attention_norm", x), mask, angles, cache, slot, kind
+      before("attention_norm", x), mask, angles, cache, slot, kind, used
     )
     branch = behind("attention_out_norm", branch.reshape(x.shape))
     after = x + row_dropout(branch, attention_keys, config.dropout)

@@ -81,6 +81,37 @@ class AttendTest(parameterized.TestCase):
       self.assertGreater(np.abs(grad).max(), 0)
 
 
+class WindowTest(parameterized.TestCase):
+  def test_a_cache_is_read_in_powers_of_two(self):
+    self.assertEqual(attention.windows_of(128), (128,))
+    self.assertEqual(attention.windows_of(129), (128, 129))
+    self.assertEqual(attention.windows_of(1000), (128, 256, 512, 1000))
+
+  def test_what_is_not_in_use_is_not_read(self):
+    rng = np.random.default_rng(0)
+    query, key, value = (
+      rng.normal(size=shape).astype(np.float32)
+      for shape in ((2, 1, 4, 8), (2, 300, 2, 8), (2, 300, 2, 8))
+    )
+    attend = jax.jit(attention.cached_attend)
+    for used, window in ((1, 128), (128, 128), (129, 256), (257, 300)):
+      mask = np.broadcast_to(np.arange(300) < used, (2, 1, 1, 300))
+      beyond = (np.arange(300) >= window)[None, :, None, None]
+      got = attend(
+        query,
+        np.where(beyond, np.nan, key),
+        np.where(beyond, np.nan, value),
+        mask,
+        jnp.int32(used),
+      )
+      expected = attention.attend(query, key, value, mask)
+      np.testing.assert_allclose(got, expected, atol=1e-6)
+      if used > 1:  # and all that is in use is
+        less = mask & (np.arange(300) != used - 1)
+        other = attention.attend(query, key, value, less)
+        self.assertGreater(np.max(np.abs(got - other)), 1e-4)
+
+
 class PositionsTest(parameterized.TestCase):
   def test_positions_count_attended_tokens(self):
     mask = jnp.asarray([[0, 1, 1, 0, 1, 0], [1, 1, 1, 1, 1, 1]], bool)

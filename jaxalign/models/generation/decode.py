@@ -62,6 +62,7 @@ def step(
   caches: tuple[blocks.Cache, ...],
   cached: jax.Array,
   slot: jax.Array,
+  used: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple[blocks.Cache, ...]]:
   """Runs one token of each row against the caches and adds it to them.
 
@@ -74,6 +75,8 @@ def step(
     cached: position of the token in each slot, int32 [B, S], -1 where there is
       none; that of the new token included.
     slot: where the new token goes, int32 scalar, one for all rows.
+    used: slots from the first that may hold a token, that one included, int32
+      scalar; None for all.
 
   Returns:
     (logits of the next token [B, V], the caches).
@@ -90,7 +93,9 @@ def step(
     return layer_kinds.Surroundings(near[:, None, None], angles)
 
   kinds = tuple(around(kind) for kind in layer_kinds.kinds(config))
-  x, caches = _layers(config, params, tokens[:, None], at, kinds, caches, slot)
+  x, caches = _layers(
+    config, params, tokens[:, None], at, kinds, caches, slot, used
+  )
   return _logits(config, params, x), caches
 
 
@@ -102,6 +107,7 @@ def _layers(
   around: tuple[layer_kinds.Surroundings, ...],
   caches: Any,
   slot: jax.Array | None,
+  used: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple[blocks.Cache, ...]]:
   """The residual stream [B, T, D] after all layers, and their caches."""
   embed = embedding.Embedding(config)
@@ -114,7 +120,7 @@ def _layers(
   kinds = layer_kinds.kind_of_layers(config)
   for layer, kind, cache in zip(params["layers"], kinds, caches, strict=True):
     x, cache = block.apply(
-      {"params": layer}, x, None, *around[kind], None, cache, slot
+      {"params": layer}, x, None, *around[kind], None, cache, slot, used
     )
     kept.append(cache)
   return x, tuple(kept)

@@ -243,7 +243,15 @@ def advance(
     slots.cached, slots.position[:, None], (jnp.zeros_like(at), at)
   )
   logits, caches = decode.step(
-    config, params, slots.token, slots.position, slots.caches, cached, at
+    config,
+    params,
+    slots.token,
+    slots.position,
+    slots.caches,
+    cached,
+    at,
+    # Slots fill from the first on; once round the ring, all are in use.
+    jnp.minimum(slots.slot + 1, size),
   )
   slots = slots._replace(caches=caches, cached=cached, slot=slots.slot + 1)
   return _drawn(options, knobs, slots, logits, ~slots.done)

@@ -7,6 +7,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign import models
+from jaxalign.models import attention
 from jaxalign.models.generation import continuous_batching
 from tests.models.generation.generate_test import LONG, PAD, padded
 from tests.models.samples import start
@@ -50,6 +51,28 @@ class ContinuousTest(parameterized.TestCase):
     np.testing.assert_array_equal(got.tokens, expected.tokens)
     np.testing.assert_array_equal(got.mask, expected.mask)
     np.testing.assert_allclose(got.log_probs, expected.log_probs, atol=1e-5)
+
+  def test_a_window_that_grows_with_the_cache_is_the_whole_cache(self):
+    # The ring of 16 + 13 slots goes round more than once. Another batch size,
+    # or the program of the first run would do.
+    _, params = start(LONG)
+    whole = run(params, max_new_tokens=13, batch_size=2)
+    with mock.patch.object(attention, "SHORTEST_WINDOW", 4):
+      self.assertEqual(attention.windows_of(29), (4, 8, 16, 29))
+      got = run(params, max_new_tokens=13, batch_size=3)
+      tokens, mask = padded(QUEUE)
+      alone = models.generate(
+        LONG,
+        params,
+        tokens,
+        mask,
+        keys=jax.random.split(jax.random.key(1), 9),
+        max_new_tokens=13,
+        pad_id=PAD,
+      )
+    for other in (got, alone):
+      np.testing.assert_array_equal(other.tokens, whole.tokens)
+      np.testing.assert_allclose(other.log_probs, whole.log_probs, atol=1e-5)
 
   def test_each_prompt_has_its_limit(self):
     _, params = start(LONG)
