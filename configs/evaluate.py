@@ -8,14 +8,15 @@ Accuracy, NLL, Brier score and ECE with 95 % intervals, over all pairs and per
 source, the ECE's noise floor; accuracy per group and annotator and of the worst
 group, agreement and drift of several models; a page with reliability diagrams
 and reward histograms. Sources that train a bag of words for comparison go into
-`data.train_files`. `:smoke` resamples less.
+`data.train_files`. `:prism` judges them person by person, on the rankings of
+PRISM's 1,500 people. `:smoke` resamples less.
 
 Measured: whatever it is given; docs/results.md holds the runs of this project.
 """
 
 import ml_collections
 
-VARIANTS = ("full", "smoke")
+VARIANTS = ("full", "prism", "smoke")
 
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
@@ -29,6 +30,8 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   )
   cfg.models = ("runs/rm_bt_crowd/model",)
 
+  if variant == "prism":
+    cfg.data.eval_files = ("hub:HannahRoseKirk/prism-alignment:utterances",)
   if variant == "smoke":
     cfg.eval = dict(num_samples=100)
   return cfg

@@ -114,8 +114,15 @@ def unmodified(name: str, path: str, **stand_ins) -> types.ModuleType:
   )
   module = importlib.util.module_from_spec(spec)
   replaced = {key.replace("__", "."): value for key, value in stand_ins.items()}
-  with mock.patch.dict(sys.modules, replaced):
+  before = {key: sys.modules.get(key) for key in replaced}
+  sys.modules.update(replaced)
+  try:  # what it imports beside them stays
     spec.loader.exec_module(module)
+  finally:
+    for key, value in before.items():
+      del sys.modules[key]
+      if value is not None:
+        sys.modules[key] = value
   return module
 
 

@@ -98,6 +98,13 @@ STEPS = (
     (),
     "eval.json",
   ),
+  (
+    "bench",
+    "reward_bench",
+    "reward_bench.py:smoke",
+    (),
+    "eval.json",
+  ),
 )
 
 

@@ -1,6 +1,7 @@
 """Adapter registry: local folders, files in folders, and hub data sets."""
 
 from jaxalign.data.adapters import (
+  benchmarks,
   hub_flat,
   hub_threads,
   item_votes,
@@ -39,6 +40,7 @@ ADAPTERS: dict[str, Adapter] = {
   **item_votes.ADAPTERS,
   **hub_flat.ADAPTERS,
   **hub_threads.ADAPTERS,
+  **benchmarks.ADAPTERS,
 }
 
 

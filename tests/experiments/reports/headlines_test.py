@@ -12,6 +12,7 @@ from jaxalign.experiments.reports import (
   people,
   personas,
   pipeline,
+  reward_bench,
   reward_model,
   tabular,
   win_rates,
@@ -125,6 +126,12 @@ def world(*worst):
 
 
 HEADLINES = (
+  (
+    reward_bench.headline,
+    {"version": 2, "outputs": {"a": {"overall": 0.5}, "b": {"overall": 0.625}}},
+    "a scores 50.0 % on RewardBench 2; b scores 62.5 % on RewardBench 2, the "
+    "mean of the sections that the files have. A random reward would have 25 %",
+  ),
   (
     win_rates.headline,
     RATES,
