@@ -7,12 +7,17 @@ Two groups of a crowd want to be in different cells of a grid, three quarters of
 the people here, one quarter there. A softmax policy per step and cell is
 climbed with exact gradients towards the crowd's mean, the groups' mean and the
 worst-off group, and held against the convex dual over all 5^6 paths from each
-start. `:smoke` is one world and fewer steps.
+start. Beside it the learner of `train_policy` runs on a table of three groups
+and six answers: exponentiated weights, with and without damping. `:smoke` is
+one world and fewer steps.
 
 Measured: at least 0.99996 of the attainable gain on each of 8 worlds, every
 objective; the worst-off group is in its goal 0.083 ± 0.078, 0.237 ± 0.063 and
 0.316 ± 0.051 of the steps under the three objectives (± over worlds). One CPU
-core, float32, commit 99b6fad.
+core, float32, commit 99b6fad. On the table, whose optimum is 0.564, the last
+policy is worth 0.559, 0.342 and 0.347 at steps 0.02, 0.1 and 0.3 of the
+weights, damped 0.550, 0.561 and 0.558, and 0.561 with maxmin; one seed, 600
+iterations, 75 s for all seven runs beside other work.
 """
 
 import ml_collections
@@ -25,8 +30,10 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
   cfg.seeds = (0, 1, 2, 3, 4, 5, 6, 7)  # one world each
+  cfg.table = dict()
 
   if variant == "smoke":
     cfg.seeds = (0,)
     cfg.train = dict(num_steps=500)
+    cfg.table = dict(step_sizes=(0.3,), num_iterations=20)
   return cfg

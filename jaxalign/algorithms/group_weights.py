@@ -21,6 +21,8 @@ _KNOBS: dict[str, tuple[str, ...]] = {
   "alpha_fair": ("floor", "order"),
   "cvar": ("alpha",),
 }
+# Which it may read besides.
+_OPTIONAL: dict[str, tuple[str, ...]] = {"exponentiated": ("temperature",)}
 _WITHOUT_SHARES = ("maxmin", "sample_min", "single")
 
 
@@ -33,7 +35,9 @@ class WelfareConfig:
 
     maxmin         λ one-hot at the least u: algorithm 1 of MaxMin-RLHF
     soft_min       λ ∝ w exp(−u / τ)
-    exponentiated  λ' ∝ λ exp(−η u), carried from iteration to iteration
+    exponentiated  λ' ∝ λ exp(−η u), carried from iteration to iteration; with
+                   a temperature rewards are weighted by λ' exp(−u / τ), and λ'
+                   alone is carried
     nash           λ ∝ w / (u − floor)
     alpha_fair     λ ∝ w (u − floor)^(−a)
     cvar           λ of the worst α of the mass w
@@ -48,7 +52,8 @@ class WelfareConfig:
     kind: "maxmin", "soft_min", "exponentiated", "nash", "alpha_fair", "cvar",
       "mean", "single" or "sample_min", as above.
     shares: w, of each group, sum 1; None for equal ones.
-    temperature: τ > 0 in reward units, of soft_min.
+    temperature: τ > 0 in reward units, of soft_min; of exponentiated, where it
+      damps the swings of weights that the policy follows too late, or None.
     step_size: η >= 0 per reward unit, of exponentiated.
     order: a >= 0, of alpha_fair.
     alpha: α in (0, 1], of cvar.
@@ -74,7 +79,10 @@ class WelfareConfig:
       value = self.__dict__[name]
       if value is None and name in used:
         raise ValueError(f"kind {self.kind!r} needs {name}")
-      if value is not None and name not in used:
+      if value is not None and name not in (
+        *used,
+        *_OPTIONAL.get(self.kind, ()),
+      ):
         raise ValueError(
           f"{name} must be None with kind {self.kind!r}, got {value}"
         )
@@ -146,9 +154,11 @@ def group_weights(
   if config.kind == "single":
     return jax.nn.one_hot(config.group, u.shape[0], dtype=u.dtype)
   if config.kind == "exponentiated":
-    step_size = 0.0 if config.step_size is None else config.step_size
+    moved = _moved(u, carried, config)
+    if config.temperature is None:
+      return moved
     return losses.exponentiated_weights(
-      carried.astype(u.dtype), u, step_size=step_size
+      moved, u, step_size=1 / config.temperature
     )
   shares = initial_weights(config, u.shape[0]).astype(u.dtype)
   if config.kind == "mean":
@@ -173,6 +183,39 @@ def group_weights(
   )(jnp.where(served, above, 1.0))
   # The limit as the worst-off group comes down to the floor.
   return jnp.where(served, slopes / jnp.sum(slopes), losses.maxmin_weights(u))
+
+
+def _moved(
+  u: jax.Array, carried: jax.Array, config: WelfareConfig
+) -> jax.Array:
+  """Carried weights after the step of exponentiated."""
+  step_size = 0.0 if config.step_size is None else config.step_size
+  return losses.exponentiated_weights(
+    carried.astype(u.dtype), u, step_size=step_size
+  )
+
+
+def kept_weights(
+  weights: jax.Array,
+  utilities: jax.Array,
+  carried: jax.Array,
+  config: WelfareConfig,
+) -> jax.Array:
+  """What the next iteration is given as `carried`.
+
+  Args:
+    weights: λ of this iteration, float [K].
+    utilities: u that it was found at, float [K].
+    carried: what this iteration was given, float [K].
+    config: the kind and its knobs.
+
+  Returns:
+    λ itself, or λ before the damping, [K].
+  """
+  if config.kind != "exponentiated" or config.temperature is None:
+    return weights
+  (u,) = checks.floating(utilities=jax.lax.stop_gradient(utilities))
+  return _moved(u, carried, config)
 
 
 def combine(

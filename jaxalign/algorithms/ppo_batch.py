@@ -297,7 +297,7 @@ def prepare(
     "old_log_probs": found["log_probs"],
     "ref_log_probs": found["ref_log_probs"],
   }
-  weights = combined.weights
+  weights, basis = combined.weights, combined.utilities
   if config.policy.kind in PAIRWISE:
     each = config.policy.kind == "group_dpo"
     pairs, fit, metrics = online_dpo.label_pairs(
@@ -308,8 +308,9 @@ def prepare(
       axis_name=axis_name,
     )
     if each:
+      basis = -fit
       weights = group_weights.group_weights(
-        -fit, state.group_weights, config.welfare
+        basis, state.group_weights, config.welfare
       )
       pairs["pair_weight"] = pairs["pair_weight"] * weights[None]
       for k, name in enumerate(config.groups):
@@ -351,8 +352,11 @@ def prepare(
   metrics |= _by_group(
     batch, divergence, combined.utilities, weights, config, axis_name
   )
+  kept = group_weights.kept_weights(
+    weights, basis, state.group_weights, config.welfare
+  )
   state = state._replace(
-    moments=moments, group_weights=weights.astype(jnp.float32)
+    moments=moments, group_weights=kept.astype(jnp.float32)
   )
   return Prepared(experience, state, observed, metrics)
 

@@ -23,6 +23,7 @@ from jaxalign import losses, metrics
 from jaxalign.data.synthetic import gridworld
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.policy import answer_table
 from jaxalign.experiments.reports import tabular
 
 log = logging.getLogger("jaxalign")
@@ -79,12 +80,14 @@ class Config:
     grid: the worlds.
     beta: reward units per nat of KL to the random walk.
     train: how policies are optimised.
+    table: the learner of `train_policy` on a table of answers, or None.
   """
 
   seeds: tuple[int, ...]
   grid: GridConfig = GridConfig()
   beta: float = 0.05
   train: ClimbConfig = ClimbConfig()
+  table: answer_table.TableConfig | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
@@ -280,14 +283,19 @@ def run(config: Config, workdir: epath.Path) -> None:
 
   Args:
     config: the resolved config.
-    workdir: gets eval.json, utilities.png and report.html.
+    workdir: gets eval.json, utilities.png, report.html and, of the table of
+      answers, table.json.
   """
   result: dict[str, Any] = {}
   for seed in config.seeds:
     result[str(seed)] = run_world(config, seed)
     log.info("world %d: %s", seed, tabular.in_words(result[str(seed)]))
   configuration.write_json(workdir / "eval.json", result)
-  tabular.write(workdir, result, config.grid.shares)
+  table = None
+  if config.table is not None:
+    table = answer_table.run(config.table)
+    configuration.write_json(workdir / "table.json", table)
+  tabular.write(workdir, result, config.grid.shares, table)
   summary.say([tabular.headline(result)], report=workdir / "report.html")
 
 

@@ -48,9 +48,30 @@ class WeightsTest(parameterized.TestCase):
       dict(kind="exponentiated", step_size=1.0),
       [0.706810, 0.078855, 0.214352],
     ),
+    # times e^(-u / 0.5): 0.111565, 0.000620, 0.012447
+    (
+      dict(kind="exponentiated", step_size=1.0, temperature=0.5),
+      [0.895170, 0.004972, 0.099872],
+    ),
   )
   def test_on_a_hand_case(self, changes, expected):
     np.testing.assert_allclose(weights_of(**changes), expected, atol=2e-5)
+
+  def test_damping_is_not_carried_on(self):
+    carried = jnp.array([0.5, 0.25, 0.25])
+    damped = config(kind="exponentiated", step_size=1.0, temperature=0.5)
+    u = jnp.array(U, jnp.float32)
+    kept = group_weights.kept_weights(
+      group_weights.group_weights(u, carried, damped), u, carried, damped
+    )
+    np.testing.assert_allclose(
+      kept, weights_of(kind="exponentiated", step_size=1.0), rtol=1e-6
+    )
+    other = config(kind="soft_min", temperature=0.5)
+    weights = group_weights.group_weights(u, carried, other)
+    np.testing.assert_array_equal(
+      group_weights.kept_weights(weights, u, carried, other), weights
+    )
 
   @parameterized.parameters(
     (dict(kind="soft_min", temperature=0.7), dict(temperature=0.7), "soft_min"),

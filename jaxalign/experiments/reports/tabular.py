@@ -44,8 +44,23 @@ def headline(result: Mapping[str, World]) -> str:
   )
 
 
+def answer_rows(table: Mapping[str, Any]) -> list[list[Any]]:
+  """Rows of the table of answers: weights, step size, last and least value."""
+  rows = [["maxmin", "", *table["maxmin"].values(), table["optimum"]]]
+  for name, title in (
+    ("exponentiated", "exponentiated"),
+    ("damped", "exponentiated, damped"),
+  ):
+    for step_size, found in table[name].items():
+      rows.append([title, step_size, *found.values(), table["optimum"]])
+  return rows
+
+
 def write(
-  workdir: epath.Path, result: Mapping[str, World], shares: Sequence[float]
+  workdir: epath.Path,
+  result: Mapping[str, World],
+  shares: Sequence[float],
+  table: Mapping[str, Any] | None = None,
 ) -> None:
   """Writes report.html and utilities.png.
 
@@ -53,6 +68,7 @@ def write(
     workdir: gets both.
     result: per world and objective what `tabular.run_world` found.
     shares: of each group in the crowd.
+    table: what `answer_table.run` found, or None.
   """
   found = utilities(result)
   rows = []
@@ -65,6 +81,17 @@ def write(
   groups = [f"{percent(share, 0)} of the crowd" for share in shares]
   bars = figures.group_bars(found, groups, label="share of steps in its goal")
   (workdir / "utilities.png").write_bytes(bars.png())
+  further = []
+  if table is not None:
+    further = [
+      html_report.Table(
+        "The learner on a table of answers",
+        ("weights", "step size", "last", "least of the last tenth", "optimum"),
+        answer_rows(table),
+        "Worst-off group's utility less the KL penalty, of the policy that "
+        "leave-one-out advantages lead to, one seed.",
+      )
+    ]
   html_report.write_report(
     workdir / html_report.NAME,
     title="One policy for groups that want to be in different places",
@@ -83,5 +110,6 @@ def write(
         "objective over the random walk, in parts of what the convex dual over "
         "all paths says can be gained; the least of all worlds is shown.",
       ),
+      *further,
     ],
   )  # fmt: skip
