@@ -32,6 +32,7 @@ CLAIMS = {
 # Knobs of the table in docs/policy.md, where the crowd's config has them.
 KNOBS = {
   "`clip_eps`": ("policy.clip_eps",),
+  "`clip_eps_high`": ("policy.clip_eps_high",),
   "`critic.clip`": ("critic.clip",),
   "`discount`, `gae_lambda`": ("critic.discount", "critic.gae_lambda"),
   "`critic.coef`": ("critic.coef",),

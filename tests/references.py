@@ -260,7 +260,8 @@ def welfare(
 def clipped_policy_loss(log_probs, old, advantages, clip_eps, dual_clip=None):
   out = []
   for ratio, a in zip(np.exp(log_probs - old), advantages, strict=True):
-    l = -min(ratio * a, min(max(ratio, 1 - clip_eps), 1 + clip_eps) * a)
+    low, high = clip_eps if isinstance(clip_eps, tuple) else [clip_eps] * 2
+    l = -min(ratio * a, min(max(ratio, 1 - low), 1 + high) * a)
     if dual_clip is not None and a < 0:
       l = min(l, -dual_clip * a)
     out.append(l)

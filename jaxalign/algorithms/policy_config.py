@@ -24,6 +24,8 @@ class PolicyConfig:
       weighted by how badly it is fitted).
     clip_eps: range of the probability ratio, > 0; None with dpo. 0.2 is that of
       TRL, verl and OpenRLHF.
+    clip_eps_high: range above 1, > 0; None for that of clip_eps. DAPO has 0.28
+      ("clip-higher").
     dual_clip: bound on the loss of bad tokens, > 1, or None.
     entropy_coef: weight of the entropy bonus, > 0, or None.
     whiten: bring the advantages of the whole batch to mean 0, variance 1, as
@@ -41,6 +43,7 @@ class PolicyConfig:
 
   kind: str = "ppo"
   clip_eps: float | None = 0.2
+  clip_eps_high: float | None = None
   dual_clip: float | None = None
   entropy_coef: float | None = None
   whiten: bool = True
@@ -57,6 +60,7 @@ class PolicyConfig:
     checks.above(
       0,
       clip_eps=self.clip_eps,
+      clip_eps_high=self.clip_eps_high,
       entropy_coef=self.entropy_coef,
       importance_limit=self.importance_limit,
       stop_kl=self.stop_kl,
@@ -67,7 +71,13 @@ class PolicyConfig:
     if self.kind not in PAIRWISE and self.clip_eps is None:
       raise ValueError(f"kind {self.kind!r} needs clip_eps")
     if self.kind in PAIRWISE:
-      for name in ("clip_eps", "dual_clip", "entropy_coef", "importance_limit"):
+      for name in (
+        "clip_eps",
+        "clip_eps_high",
+        "dual_clip",
+        "entropy_coef",
+        "importance_limit",
+      ):
         if self.__dict__[name] is not None:
           raise ValueError(
             f"{name} must be None with kind {self.kind!r}, got "

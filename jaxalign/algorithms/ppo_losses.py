@@ -44,7 +44,9 @@ def policy_objective(
     old, advantages = (
       batch[k].astype(dtype) for k in ("old_log_probs", "advantages")
     )
-    clip_eps = 0.2 if policy.clip_eps is None else policy.clip_eps
+    low = 0.2 if policy.clip_eps is None else policy.clip_eps
+    high = low if policy.clip_eps_high is None else policy.clip_eps_high
+    clip_eps = (low, high)
     per_token = losses.clipped_policy_loss(
       log_probs, old, advantages, clip_eps=clip_eps, dual_clip=policy.dual_clip
     )

@@ -19,9 +19,14 @@ def _ratio(log_ratio: jax.Array) -> jax.Array:
   return jnp.exp(jnp.clip(log_ratio, -_LOG_RATIO_LIMIT, _LOG_RATIO_LIMIT))
 
 
-def _clip_range(clip_eps: float) -> None:
-  if not clip_eps > 0.0:
+def _clip_range(
+  clip_eps: float | tuple[float, float],
+) -> tuple[float, float]:
+  """How far the ratio may fall below 1 and rise above it."""
+  low, high = clip_eps if isinstance(clip_eps, tuple) else (clip_eps, clip_eps)
+  if not (low > 0.0 and high > 0.0):
     raise ValueError(f"clip_eps must be positive, got {clip_eps}")
+  return low, high
 
 
 def clipped_policy_loss(
@@ -29,20 +34,21 @@ def clipped_policy_loss(
   old_log_probs: jax.Array,
   advantages: jax.Array,
   *,
-  clip_eps: float = 0.2,
+  clip_eps: float | tuple[float, float] = 0.2,
   dual_clip: float | None = None,
 ) -> jax.Array:
   """Clipped surrogate of the policy gradient, in reward units.
 
     ρ = π(y_t) / π_old(y_t)
-    l = max(−ρ A, −clip(ρ, 1 − ε, 1 + ε) A)
+    l = max(−ρ A, −clip(ρ, 1 − ε_low, 1 + ε_high) A)
     with dual clip c:   l = min(l, −c A) where A < 0
 
   Args:
     log_probs: log-probability of each token now, float [...].
     old_log_probs: the same when the token was drawn, float [...].
     advantages: A, float [...]; to be passed as constants.
-    clip_eps: ε > 0, Python float.
+    clip_eps: ε > 0, Python float, or the pair (ε_low, ε_high): a wider upper
+      range lets unlikely tokens grow, as "clip-higher" of DAPO.
     dual_clip: c > 1, Python float, bounds the loss of a token that became
       likely and turned out bad; None is off.
 
@@ -59,8 +65,10 @@ def clipped_policy_loss(
     equation 7.
     Ye et al., "Mastering complex control in MOBA games with deep reinforcement
     learning", 2020, equation 5: the dual clip.
+    Yu et al., "DAPO: an open-source LLM reinforcement learning system at
+    scale", 2025, equation 10: two ranges, 0.2 and 0.28.
   """
-  _clip_range(clip_eps)
+  low, high = _clip_range(clip_eps)
   if dual_clip is not None and not dual_clip > 1.0:
     raise ValueError(f"dual_clip must be above 1, got {dual_clip}")
   arrays = dict(
@@ -71,7 +79,7 @@ def clipped_policy_loss(
   checks.same_shape(**arrays)
   log_probs, old, advantages = checks.floating(**arrays)
   ratio = _ratio(log_probs - old)
-  clipped = jnp.clip(ratio, 1 - clip_eps, 1 + clip_eps)
+  clipped = jnp.clip(ratio, 1 - low, 1 + high)
   loss = jnp.maximum(-ratio * advantages, -clipped * advantages)
   if dual_clip is not None:
     bounded = jnp.minimum(loss, -dual_clip * advantages)
@@ -84,7 +92,7 @@ def policy_clipped(
   old_log_probs: jax.Array,
   advantages: jax.Array,
   *,
-  clip_eps: float = 0.2,
+  clip_eps: float | tuple[float, float] = 0.2,
 ) -> jax.Array:
   """Mask of tokens whose gradient the clip has removed.
 
@@ -92,17 +100,17 @@ def policy_clipped(
     log_probs: log-probability of each token now, float [...].
     old_log_probs: the same when the token was drawn, float [...].
     advantages: A, float [...].
-    clip_eps: ε > 0, Python float.
+    clip_eps: ε > 0, Python float, or the pair (ε_low, ε_high).
 
   Returns:
-    bool [...]: ρ > 1 + ε with A > 0, or ρ < 1 − ε with A < 0. Its masked mean
-    is the clip fraction.
+    bool [...]: ρ > 1 + ε_high with A > 0, or ρ < 1 − ε_low with A < 0. Its
+    masked mean is the clip fraction.
 
   Raises:
     TypeError: an array is not floating point.
     ValueError: shapes differ, or clip_eps is not positive.
   """
-  _clip_range(clip_eps)
+  low, high = _clip_range(clip_eps)
   arrays = dict(
     log_probs=log_probs,
     old_log_probs=old_log_probs,
@@ -111,8 +119,8 @@ def policy_clipped(
   checks.same_shape(**arrays)
   log_probs, old, advantages = checks.floating(**arrays)
   ratio = _ratio(log_probs - old)
-  return ((ratio > 1 + clip_eps) & (advantages > 0)) | (
-    (ratio < 1 - clip_eps) & (advantages < 0)
+  return ((ratio > 1 + high) & (advantages > 0)) | (
+    (ratio < 1 - low) & (advantages < 0)
   )
 
 

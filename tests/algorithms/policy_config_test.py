@@ -13,6 +13,8 @@ class PolicyConfigTest(parameterized.TestCase):
     ("policy", dict(kind="trpo"), "kind must be one of"),
     ("policy", dict(aggregation="mean"), "aggregation must be one of"),
     ("policy", dict(clip_eps=0.0), "clip_eps must be > 0"),
+    ("policy", dict(clip_eps_high=0.0), "clip_eps_high must be > 0"),
+    ("policy", DPO | dict(clip_eps_high=0.3), "clip_eps_high must be None"),
     ("policy", dict(clip_eps=None), "needs clip_eps"),
     ("policy", dict(dual_clip=1.0), "dual_clip must be > 1"),
     ("policy", dict(epochs=0), "epochs must be >= 1"),

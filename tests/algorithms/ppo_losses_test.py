@@ -47,6 +47,18 @@ class PolicyLossTest(parameterized.TestCase):
   def arrays(self):
     return {k: np.asarray(v, np.float64) for k, v in self.batch.items()}
 
+  def test_the_upper_range_may_be_wider(self):
+    b = self.arrays()
+    ratio = np.exp(np.asarray(self.new, np.float64) - b["old_log_probs"])
+    clip = np.maximum(
+      -ratio * b["advantages"], -np.clip(ratio, 0.9, 1.3) * b["advantages"]
+    )
+    policy = dict(clip_eps=0.1, clip_eps_high=0.3)
+    got, _ = self.loss(policy=policy)
+    np.testing.assert_allclose(got, self.total(clip), rtol=1e-5)
+    even, _ = self.loss(policy=dict(clip_eps=0.1))
+    self.assertGreater(abs(float(got - even)), 1e-4)
+
   def test_terms_add_up(self):
     b = self.arrays()
     ratio = np.exp(np.asarray(self.new, np.float64) - b["old_log_probs"])

@@ -45,6 +45,33 @@ class PolicyLossTest(parameterized.TestCase):
       rtol=1e-12,
     )
 
+  def test_two_ranges_match_reference(self):
+    clip_eps = (0.2, 0.28)
+    loss = functools.partial(clipped_policy_loss, clip_eps=clip_eps)
+    arguments = (self.now, self.old, self.advantages)
+    np.testing.assert_allclose(
+      jax.jit(loss)(*arguments),
+      references.clipped_policy_loss(*arguments, clip_eps),
+      rtol=1e-12,
+    )
+    transforms.assert_second_order(loss, *arguments)
+    grad = jax.grad(lambda x: jnp.sum(loss(x, *arguments[1:])))
+    np.testing.assert_array_equal(
+      policy_clipped(*arguments, clip_eps=clip_eps),
+      grad(jnp.asarray(self.now)) == 0,
+    )
+
+  def test_a_higher_range_lets_good_tokens_alone_grow(self):
+    # Ratio 1.25 lies between 1.2 and 1.28; 0.75 below 0.8.
+    now = np.log(np.array([1.25, 1.25, 0.75]))
+    gains = np.array([1.0, -1.0, -1.0])
+    clipped = policy_clipped(now, np.zeros(3), gains)
+    np.testing.assert_array_equal(clipped, [True, False, True])
+    clipped = policy_clipped(now, np.zeros(3), gains, clip_eps=(0.2, 0.28))
+    np.testing.assert_array_equal(clipped, [False, False, True])
+    with self.assertRaisesRegex(ValueError, "clip_eps must be positive"):
+      policy_clipped(now, np.zeros(3), gains, clip_eps=(0.2, 0.0))
+
   def test_published_clipping(self):
     arguments = (np.log(RATIOS), np.zeros(4), ADVANTAGES)
     plain = clipped_policy_loss(*arguments)
