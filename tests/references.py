@@ -268,6 +268,16 @@ def clipped_policy_loss(log_probs, old, advantages, clip_eps, dual_clip=None):
   return np.array(out)
 
 
+def decoupled_advantages(rewards, weights):
+  """GDPO: rewards [P, G, K] of P prompts, before the batch is whitened."""
+  out = np.zeros(rewards.shape[:2])
+  for prompt in range(len(rewards)):
+    for k, weight in enumerate(weights):
+      r = rewards[prompt, :, k]
+      out[prompt] += weight * (r - r.mean()) / (r.std(ddof=1) + 1e-6)
+  return out
+
+
 def clipped_value_loss(values, old, returns, clip_eps):
   near = old + np.clip(values - old, -clip_eps, clip_eps)
   return 0.5 * np.maximum((values - returns) ** 2, (near - returns) ** 2)

@@ -7,7 +7,7 @@ from jaxalign.algorithms.kl_control import KLConfig
 from jaxalign.algorithms.reward_shaping import RewardConfig
 from jaxalign.ops import checks
 
-GROUP_RELATIVE = ("rloo", "grpo", "dr_grpo")
+GROUP_RELATIVE = ("rloo", "grpo", "dr_grpo", "gdpo")
 PAIRWISE = ("dpo", "group_dpo")
 KINDS = ("ppo", *GROUP_RELATIVE, *PAIRWISE)
 AGGREGATIONS = ("token_mean", "sequence_mean", "sequence_sum", "max_length")
@@ -19,7 +19,9 @@ class PolicyConfig:
 
   Attributes:
     kind: "ppo" (advantages from a critic); "rloo", "grpo" or "dr_grpo"
-      (advantages over the other responses to a prompt); "dpo" (the best against
+      (advantages over the other responses to a prompt); "gdpo" (the same for
+      each group's reward by itself, then summed by the groups' weights and
+      whitened over the responses of the batch); "dpo" (the best against
       the worst response to a prompt) or "group_dpo" (the same for each group,
       weighted by how badly it is fitted).
     clip_eps: range of the probability ratio, > 0; None with dpo. 0.2 is that of
@@ -68,6 +70,10 @@ class PolicyConfig:
     if self.dual_clip is not None and not self.dual_clip > 1:
       raise ValueError(f"dual_clip must be > 1 or None, got {self.dual_clip}")
     checks.at_least(1, epochs=self.epochs, minibatches=self.minibatches)
+    if self.kind == "gdpo" and self.whiten:
+      raise ValueError(
+        "whiten must be False with kind 'gdpo', which whitens by response"
+      )
     if self.kind not in PAIRWISE and self.clip_eps is None:
       raise ValueError(f"kind {self.kind!r} needs clip_eps")
     if self.kind in PAIRWISE:
@@ -214,10 +220,31 @@ class LearnerConfig:
         f"kind {kind!r} takes kl.coef as its beta: kl must have place='loss', "
         f"controller='fixed' and coef > 0, got {self.kl}"
       )
+    if kind == "gdpo":
+      self._check_decoupled()
     if kind == "group_dpo" and self.welfare.kind != "exponentiated":
       raise ValueError(
         "kind 'group_dpo' moves the groups' weights by their losses: "
         f"welfare.kind must be 'exponentiated', got {self.welfare.kind!r}"
+      )
+
+  def _check_decoupled(self) -> None:
+    """Raises ValueError for what would need one reward per response."""
+    needed = {
+      "kl.place": (self.kl.place, "loss"),
+      "reward.scale": (self.reward.scale, "none"),
+      "reward.clip": (self.reward.clip, None),
+    }
+    for name, (got, wanted) in needed.items():
+      if got != wanted:
+        raise ValueError(
+          f"{name} must be {wanted!r} with policy.kind 'gdpo', which "
+          f"normalises each reward by itself, got {got!r}"
+        )
+    if self.welfare.kind == "sample_min":
+      raise ValueError(
+        "welfare.kind must not be 'sample_min' with policy.kind 'gdpo', which "
+        "sums the rewards by the groups' weights"
       )
 
   def check_responses(self, number: int) -> None:

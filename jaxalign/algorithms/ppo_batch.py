@@ -27,7 +27,7 @@ from jaxalign.algorithms.policy_config import (
 )
 from jaxalign.algorithms.train_state import TrainState
 from jaxalign.algorithms.update import Batch, Params
-from jaxalign.ops import gae
+from jaxalign.ops import checks, gae
 from jaxalign.ops.masked import masked_mean, masked_var, masked_whiten
 from jaxalign.ops.segments import segment_sum
 
@@ -78,6 +78,7 @@ def estimate_advantages(
   config: LearnerConfig,
   *,
   kl_coef: jax.Array | float,
+  relative: jax.Array | None = None,
   axis_name: str | None = None,
 ) -> tuple[dict[str, jax.Array], Scalars]:
   """Advantages of tokens and, with a critic, the returns it is to predict.
@@ -92,6 +93,8 @@ def estimate_advantages(
       distribution, [R, G, N, M]; None without a critic.
     config: the learner's.
     kl_coef: of the penalty in the reward, scalar; 0 if it is in the loss.
+    relative: advantage of each response, [R, G], where it does not follow from
+      `scores`; None computes it.
     axis_name: mapped axis, None on one device.
 
   Returns:
@@ -117,9 +120,10 @@ def estimate_advantages(
   found: dict[str, jax.Array] = {}
   metrics: Scalars = {}
   if config.policy.kind in GROUP_RELATIVE or values is None:
-    relative = losses.group_relative_advantages(
-      jnp.sum(rewards, axis=-1), kind=config.policy.kind
-    )
+    if relative is None:
+      relative = losses.group_relative_advantages(
+        jnp.sum(rewards, axis=-1), kind=config.policy.kind
+      )
     advantages = jnp.where(counted, relative[..., None], 0.0)
   else:
     critic, probs = config.critic, None
@@ -158,6 +162,38 @@ def estimate_advantages(
   if config.policy.whiten:
     advantages = masked_whiten(advantages, where=counted, axis_name=axis_name)
   return {"advantages": advantages, **found}, metrics
+
+
+def decoupled_relative(
+  scores: jax.Array,
+  penalties: jax.Array,
+  weights: jax.Array,
+  *,
+  where: jax.Array,
+  axis_name: str | None = None,
+) -> jax.Array:
+  """Advantages of GDPO: each reward by itself, then the sum over the batch.
+
+  Args:
+    scores: of each group, [R, G, K].
+    penalties: what shaping adds to a score, [R, G]; one more reward, of the
+      weight of an average group.
+    weights: of the groups, [K].
+    where: prompts that count, bool [R].
+    axis_name: mapped axis the prompts are spread over, None on one device.
+
+  Returns:
+    Mean 0 and variance 1 over the responses that count, [R, G].
+  """
+  (scores,) = checks.floating(scores=scores)
+  each = jnp.concatenate([scores, penalties[..., None]], axis=-1)
+  average = jnp.mean(weights, keepdims=True)
+  summed = losses.decoupled_advantages(
+    jnp.where(where[:, None, None], each, 0.0),
+    weights=jnp.concatenate([weights, average]),
+  )
+  counted = jnp.broadcast_to(where[:, None], summed.shape)
+  return masked_whiten(summed, where=counted, axis_name=axis_name)
 
 
 Frozen = Any  # what the reference reads: parameters that are never trained
@@ -318,12 +354,22 @@ def prepare(
     pairs["pair_weight"] = pairs["pair_weight"] * config.policy.minibatches
     experience |= pairs
   else:
+    relative = None
+    if config.policy.kind == "gdpo":
+      relative = decoupled_relative(
+        batch["scores"],
+        (shaped - combined.rewards).reshape(counted.shape[:2]),
+        combined.weights,
+        where=batch["where"],
+        axis_name=axis_name,
+      )
     estimates, metrics = estimate_advantages(
       experience,
       shaped.reshape(counted.shape[:2]),
       found.get("values"),
       config,
       kl_coef=state.kl.kl_coef if config.kl.place == "reward" else 0.0,
+      relative=relative,
       axis_name=axis_name,
     )
     experience |= estimates

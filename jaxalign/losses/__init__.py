@@ -98,6 +98,7 @@ from jaxalign.losses.pairwise import (
 from jaxalign.losses.policy import (
   clipped_policy_loss,
   clipped_value_loss,
+  decoupled_advantages,
   group_relative_advantages,
   policy_clipped,
   truncated_importance_weights,
@@ -144,6 +145,7 @@ __all__ = [
   "clipped_value_loss",
   "cvar_utility",
   "debiased_transport_loss",
+  "decoupled_advantages",
   "difference_rows",
   "dpo_loss",
   "ensemble_probability",

@@ -206,6 +206,50 @@ def group_relative_advantages(
   return centred / (std + 1e-6)
 
 
+def decoupled_advantages(
+  rewards: jax.Array, *, weights: jax.Array | None = None
+) -> jax.Array:
+  """Sum over several rewards, each normalised over the responses by itself.
+
+    A_g = Σ_k w_k (r_gk − mean_k) / (std_k + 1e-6), std with G − 1
+
+  A reward on a large scale, or one that always differs, does not drown the
+  others, as it does where the sum is normalised. The paper then brings A to
+  mean 0 and variance 1 over the batch: `ops.masked_whiten`.
+
+  Args:
+    rewards: K rewards of G ≥ 2 responses to a prompt, float [..., G, K].
+    weights: w of each reward, float [K]; None for ones.
+
+  Returns:
+    Advantages before they are whitened, [..., G]; a reward that does not differ
+    among the responses adds 0 with zero gradient.
+
+  Raises:
+    TypeError: an array is not floating point.
+    ValueError: there are fewer than two responses, or weights are not [K].
+
+  References:
+    Liu et al., "GDPO: group reward-decoupled normalization policy optimization
+    for multi-reward RL optimization", 2026, arXiv 2601.05242.
+  """
+  if jnp.ndim(rewards) < 2 or jnp.shape(rewards)[-2] < 2:
+    raise ValueError(
+      "rewards must be [..., G, K] with at least 2 responses, got "
+      f"{jnp.shape(rewards)}"
+    )
+  (rewards,) = checks.floating(rewards=rewards)
+  each = group_relative_advantages(jnp.moveaxis(rewards, -1, 0), kind="grpo")
+  if weights is None:
+    return jnp.sum(each, axis=0)
+  if jnp.shape(weights) != (len(each),):
+    raise ValueError(
+      f"weights must be [{len(each)}], one per reward, got {jnp.shape(weights)}"
+    )
+  (weights,) = checks.floating(weights=weights)
+  return jnp.tensordot(weights.astype(each.dtype), each, axes=1)
+
+
 def truncated_importance_weights(
   log_probs: jax.Array, sampler_log_probs: jax.Array, *, limit: float = 2.0
 ) -> jax.Array:

@@ -5,6 +5,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign.algorithms import ppo_batch
+from tests import references
 from tests.algorithms import bigram, policy_reference
 
 
@@ -45,6 +46,54 @@ class AdvantagesTest(parameterized.TestCase):
           atol=1e-5,
         )
     np.testing.assert_array_equal(found["advantages"][2], 0.0)
+
+  def test_gdpo_normalises_each_group_then_the_batch(self):
+    rng = np.random.default_rng(3)
+    scores = rng.normal(size=(4, 3, 2)).astype(np.float32)
+    scores[..., 1] *= 100.0
+    penalties = -rng.integers(0, 2, (4, 3)).astype(np.float32)
+    where = np.array([True, True, False, True])
+    weights = np.array([0.7, 0.3], np.float32)
+    got = ppo_batch.decoupled_relative(
+      jnp.asarray(np.where(where[:, None, None], scores, np.nan)),
+      jnp.asarray(penalties),
+      jnp.asarray(weights),
+      where=jnp.asarray(where),
+    )
+    each = np.concatenate([scores, penalties[..., None]], -1)[where]
+    summed = references.decoupled_advantages(
+      each.astype(np.float64), [0.7, 0.3, 0.5]
+    )
+    np.testing.assert_allclose(
+      np.asarray(got)[where],
+      (summed - summed.mean()) / summed.std(),
+      rtol=1e-4,
+      atol=1e-5,
+    )
+    np.testing.assert_array_equal(np.asarray(got)[~where], 0.0)
+
+  def test_gdpo_reaches_the_learner(self):
+    changes = dict(
+      critic=bigram.NO_CRITIC, kl=dict(place="loss", estimator="k2")
+    )
+    policy = dict(kind="gdpo", whiten=False)
+    cfg = bigram.config(policy=policy, welfare=dict(kind="mean"), **changes)
+    batch = bigram.batch(4, 3)
+    state, frozen = bigram.state(cfg, critic="none")
+    found = ppo_batch.prepare(
+      bigram.networks("none"), state, frozen, batch, cfg
+    ).experience
+    expected = ppo_batch.decoupled_relative(
+      batch["scores"],
+      jnp.zeros((4, 3)),
+      jnp.full(2, 0.5),
+      where=batch["where"],
+    )
+    counted = np.asarray(found["counted"])
+    spread = np.broadcast_to(np.asarray(expected)[..., None], counted.shape)
+    np.testing.assert_allclose(
+      np.asarray(found["advantages"])[counted], spread[counted], rtol=1e-4
+    )
 
   def test_whitening_is_over_the_whole_batch(self):
     cfg = bigram.config()

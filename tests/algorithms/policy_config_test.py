@@ -8,11 +8,16 @@ from tests.algorithms import bigram
 DPO = dict(kind="dpo", **bigram.PAIRS)
 
 
+LOSS_KL = dict(place="loss", estimator="k2")
+GDPO = dict(policy=dict(kind="gdpo", whiten=False), critic=bigram.NO_CRITIC)
+
+
 class PolicyConfigTest(parameterized.TestCase):
   @parameterized.parameters(
     ("policy", dict(kind="trpo"), "kind must be one of"),
     ("policy", dict(aggregation="mean"), "aggregation must be one of"),
     ("policy", dict(clip_eps=0.0), "clip_eps must be > 0"),
+    ("policy", dict(kind="gdpo"), "whiten must be False with kind 'gdpo'"),
     ("policy", dict(clip_eps_high=0.0), "clip_eps_high must be > 0"),
     ("policy", DPO | dict(clip_eps_high=0.3), "clip_eps_high must be None"),
     ("policy", dict(clip_eps=None), "needs clip_eps"),
@@ -54,6 +59,19 @@ class PolicyConfigTest(parameterized.TestCase):
       ),
       "must be 'exponentiated'",
     ),
+    (GDPO, "kl.place must be 'loss' with policy.kind 'gdpo'"),
+    (
+      GDPO | dict(kl=LOSS_KL, reward=dict(scale="std")),
+      "reward.scale must be 'none' with policy.kind 'gdpo'",
+    ),
+    (
+      GDPO | dict(kl=LOSS_KL, reward=dict(clip=1.0)),
+      "reward.clip must be None with policy.kind 'gdpo'",
+    ),
+    (
+      GDPO | dict(kl=LOSS_KL, welfare=dict(kind="sample_min")),
+      "welfare.kind must not be 'sample_min'",
+    ),
     (dict(groups=()), "one or more different names"),
     (dict(groups=("a", "a")), "one or more different names"),
     (dict(welfare=dict(kind="single", group=2)), r"must be in \[0, 2\)"),
@@ -65,7 +83,11 @@ class PolicyConfigTest(parameterized.TestCase):
   def test_group_relative_kinds_need_two_responses(self):
     bigram.config().check_responses(1)
     for kind in policy_config.GROUP_RELATIVE:
-      cfg = bigram.config(policy=dict(kind=kind), critic=bigram.NO_CRITIC)
+      cfg = bigram.config(
+        policy=dict(kind=kind, whiten=False),
+        critic=bigram.NO_CRITIC,
+        kl=dict(place="loss", estimator="k2"),
+      )
       cfg.check_responses(2)
       with self.assertRaisesRegex(ValueError, "at least 2 responses"):
         cfg.check_responses(1)

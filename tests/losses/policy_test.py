@@ -11,6 +11,7 @@ from absl.testing import absltest, parameterized
 from jaxalign.losses import (
   clipped_policy_loss,
   clipped_value_loss,
+  decoupled_advantages,
   group_relative_advantages,
   policy_clipped,
   truncated_importance_weights,
@@ -268,6 +269,74 @@ class GroupAdvantagesTest(parameterized.TestCase):
       group_relative_advantages(self.rewards[:, :1])
     with self.assertRaisesRegex(TypeError, "rewards must be floating"):
       group_relative_advantages(np.ones((2, 3), int))
+
+
+class DecoupledAdvantagesTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+    self.rewards = np.random.default_rng(0).normal(size=(5, 4, 3))
+    self.weights = np.array([0.2, 0.5, 0.3])
+
+  def test_matches_reference(self):
+    np.testing.assert_allclose(
+      jax.jit(decoupled_advantages)(self.rewards, weights=self.weights),
+      references.decoupled_advantages(self.rewards, self.weights),
+      rtol=1e-10,
+    )
+    np.testing.assert_allclose(
+      decoupled_advantages(self.rewards),
+      references.decoupled_advantages(self.rewards, np.ones(3)),
+      rtol=1e-10,
+    )
+
+  def test_one_reward_is_grpo(self):
+    np.testing.assert_allclose(
+      decoupled_advantages(self.rewards[..., :1]),
+      group_relative_advantages(self.rewards[..., 0]),
+      rtol=1e-12,
+    )
+
+  def test_scales_do_not_matter_and_combinations_stay_apart(self):
+    scale = np.array([1.0, 1e3, 5.0])
+    np.testing.assert_allclose(
+      decoupled_advantages(self.rewards * scale + 7.0),
+      decoupled_advantages(self.rewards),
+      atol=1e-4,
+    )
+    # The example of the paper: two rewards, one or both of which are earned.
+    one = np.array([[[0.0, 0.0], [0.0, 1.0]]])
+    both = np.array([[[0.0, 0.0], [1.0, 1.0]]])
+    joint = lambda r: group_relative_advantages(r.sum(-1))
+    np.testing.assert_allclose(joint(one), joint(both), atol=1e-5)
+    np.testing.assert_allclose(
+      decoupled_advantages(both), 2 * decoupled_advantages(one), rtol=1e-6
+    )
+
+  def test_order_of_responses_and_rewards_is_free(self):
+    whole = decoupled_advantages(self.rewards, weights=self.weights)
+    turned = decoupled_advantages(
+      self.rewards[:, ::-1, ::-1], weights=self.weights[::-1]
+    )
+    np.testing.assert_allclose(turned[:, ::-1], whole, rtol=1e-10)
+
+  def test_equal_rewards_give_nothing(self):
+    loss = lambda r: jnp.sum(jnp.sin(decoupled_advantages(r)))
+    same = jnp.ones((2, 3, 2))
+    np.testing.assert_array_equal(decoupled_advantages(same), 0.0)
+    np.testing.assert_array_equal(jax.grad(loss)(same), 0.0)
+
+  def test_derivatives_and_transforms(self):
+    transforms.assert_second_order(decoupled_advantages, self.rewards)
+    transforms.assert_jit_and_vmap(decoupled_advantages, self.rewards)
+
+  def test_errors(self):
+    with self.assertRaisesRegex(ValueError, "at least 2 responses"):
+      decoupled_advantages(self.rewards[:, :1])
+    with self.assertRaisesRegex(ValueError, r"weights must be \[3\]"):
+      decoupled_advantages(self.rewards, weights=np.ones(2))
+    with self.assertRaisesRegex(TypeError, "rewards must be floating"):
+      decoupled_advantages(np.ones((2, 3, 2), int))
 
 
 class ImportanceWeightsTest(parameterized.TestCase):
