@@ -1,0 +1,66 @@
+"""The script of the study of people: personal parts, and the table."""
+
+import runpy
+
+import numpy as np
+import scipy.optimize
+from absl.testing import absltest
+
+from tests import checkout
+
+SCRIPT = runpy.run_path(str(checkout.ROOT / "docs/tabulate_people.py"))
+
+
+class PersonalTest(absltest.TestCase):
+  def test_equals_the_minimum_over_the_part_itself(self):
+    rng = np.random.default_rng(0)
+    apart, gaps = rng.normal(size=(9, 4)), rng.normal(size=9)
+
+    def cost(part):
+      seen = gaps[:5] + apart[:5] @ part
+      return np.logaddexp(0, -seen).sum() + part @ part / (2 * 0.7)
+
+    part = scipy.optimize.minimize(cost, np.zeros(4), tol=1e-12).x
+    np.testing.assert_allclose(
+      SCRIPT["personal"](gaps, apart, 5, 0.7), gaps + apart @ part, atol=1e-5
+    )
+    self.assertIs(SCRIPT["personal"](gaps, apart, 0, 0.7), gaps)
+
+
+class TableTest(absltest.TestCase):
+  def run_of(self, seed, gain):
+    rng = np.random.default_rng(seed)
+    number = np.full(40, 10.0)
+    right = rng.binomial(7, 0.9, (4, 5, 40)).astype(float)
+    right[1] = right[0] + 10 * gain
+    return {
+      "right": right, "number": number, "person": rng.permutation(60)[:40],
+      "layer": 18, "ridge": 0.1, "components": 2, "variance": 1.0,
+      "weights": np.array([0.6, 0.4]),
+    }  # fmt: skip
+
+  def test_a_gain_of_everybody_is_certain(self):
+    found = SCRIPT["summary"]([self.run_of(seed, 0.1) for seed in range(3)])
+    self.assertAlmostEqual(found["gain"][1], 0.1)
+    np.testing.assert_allclose(found["gain_ends"][:, 1], 0.1)
+    self.assertAlmostEqual(found["least"][1], 0.0, places=9)
+    self.assertEqual(found["seeds"], 3)
+    self.assertAlmostEqual(found["worst"][1] - found["worst"][0], 0.1)
+    row = SCRIPT["lines"]({"town": found})[-1]
+    self.assertIn("+0.100 [+0.100, +0.100]", row)
+
+  def test_no_gain_is_inside_its_interval(self):
+    runs = [self.run_of(seed, 0.0) for seed in range(5)]
+    rng = np.random.default_rng(9)
+    for run in runs:
+      run["right"][2] = np.nan  # no published groups
+      run["right"][1] = rng.permuted(run["right"][0], axis=1)
+    found = SCRIPT["summary"](runs)
+    low, high = found["gain_ends"][:, 1]
+    self.assertBetween(0.0, low, high)
+    self.assertGreater(found["least"][1], 0.0)
+    self.assertIn("| – |", SCRIPT["lines"]({"town": found})[-1])
+
+
+if __name__ == "__main__":
+  absltest.main()
