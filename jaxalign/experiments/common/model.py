@@ -166,7 +166,7 @@ def decoder_config(
     ),
     "bos_id": tokenizer.bos_id,
   }
-  head = config.trainable == "head"
+  layer, head = config.layer, config.trainable == "head"
   if num_outputs is None and (head or config.pooling is not None):
     raise ValueError(
       "model.trainable='head' and model.pooling are of reward models alone; "
@@ -184,12 +184,12 @@ def decoder_config(
     loaded = weights.load_config(folder)
     if num_outputs is not None and config.pooling is None:
       run["pooling"] = loaded.pooling
-    if config.layer is not None and config.layer > loaded.num_layers:
+    layers = layer or loaded.num_layers
+    if layers > loaded.num_layers:
       raise ValueError(
         f"model.layer must be at most {loaded.num_layers}, the layers of "
-        f"{config.init_from}, got {config.layer}"
+        f"{config.init_from}, got {layers}"
       )
-    layers = config.layer or loaded.num_layers
     tokenizer.check_embedded(loaded.vocab_size, config.init_from)
     if loaded.max_positions < max_length:
       raise ValueError(
