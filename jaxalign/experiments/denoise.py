@@ -224,8 +224,9 @@ def run(config: Config, workdir: epath.Path) -> None:
     )
     data = config.data
   stage = build(config, mesh, place)
+  final = frozen_backbone.exported(config.model, stage.network)
   scorer = ensembles.score_stage(
-    stage,
+    stage._replace(network=final),
     mesh,
     config.mesh.rules,
     settings.batch_size,

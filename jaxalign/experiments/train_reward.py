@@ -42,6 +42,8 @@ def export(
     network = stage.network
     frozen_backbone.export(config.model, network, trained.params, *more)
     return
+  network = frozen_backbone.exported(config.model, stage.network)
+  stage = stage._replace(network=network)
   training.export(stage, config.model, trained.state, *more)
 
 

@@ -15,6 +15,7 @@ NORM_PLACES = ("before", "after", "both")
 ATTENTIONS = ("dense", "fused", "splash")
 REMATS = ("none", "dots", "full")
 POOLINGS = ("last", "mean")
+LOG_LENGTHS = ("keep", "remove")
 DTYPES = ("bfloat16", "float32", "float64")
 PARAM_DTYPES = ("float32", "float64")
 
@@ -144,6 +145,9 @@ class DecoderConfig:
     num_outputs: rewards per sequence; None for a language model.
     pooling: where a reward model reads a text: "last" attended token, or the
       "mean" over the tokens of the response.
+    log_length: a reward model also has a weight for the log of a response's
+      number of tokens, whose term it adds ("keep") or leaves out ("remove");
+      None for no such weight.
     num_texts: texts of which a reward model is given the features in place of a
       decoder; None for a decoder.
     value_head: a language model also gives a value per token.
@@ -201,6 +205,7 @@ class DecoderConfig:
   unroll: int = 1
   num_outputs: int | None = None
   pooling: str = "last"
+  log_length: str | None = None
   num_texts: int | None = None
   value_head: bool = False
   num_values: int = 1
@@ -289,6 +294,8 @@ class DecoderConfig:
     checks.one_of(ATTENTIONS, attention=self.attention)
     checks.one_of(REMATS, remat=self.remat)
     checks.one_of(POOLINGS, pooling=self.pooling)
+    if self.log_length is not None:
+      checks.one_of(LOG_LENGTHS, log_length=self.log_length)
     checks.one_of(DTYPES, dtype=self.dtype)
     checks.one_of(PARAM_DTYPES, param_dtype=self.param_dtype)
 
@@ -343,6 +350,11 @@ class DecoderConfig:
       )
     if self.num_outputs is None and self.num_texts is not None:
       raise ValueError("num_texts belongs to a reward model: set num_outputs")
+    if self.num_outputs is None and self.log_length is not None:
+      raise ValueError(
+        "log_length belongs to a reward model: it must be None where "
+        f"num_outputs is None, got {self.log_length!r}"
+      )
     if self.num_outputs is None and self.pooling != "last":
       raise ValueError(
         "pooling belongs to a reward model: it must be 'last' where "

@@ -128,6 +128,33 @@ class Head(nn.Module):
     )
 
 
+class LogLength(nn.Module):
+  """The part of a reward that goes with the log of a response's length."""
+
+  config: DecoderConfig
+
+  @nn.compact
+  def __call__(self, rewards: jax.Array, log_length: jax.Array) -> jax.Array:
+    """Rewards [B, H] with the term added, or as they are with "remove"."""
+    kernel = self.param(
+      "kernel",
+      nn.with_logical_partitioning(nn.initializers.zeros, (None, "outputs")),
+      (1, rewards.shape[-1]),
+      jnp.dtype(self.config.param_dtype),
+    )
+    if self.config.log_length == "remove":
+      return rewards
+    return rewards + log_length[:, None] * kernel.astype(rewards.dtype)
+
+
+def log_lengths(
+  mask: jax.Array, response: jax.Array | None, dtype: jnp.dtype
+) -> jax.Array:
+  """Log of the number of attended tokens of each response, [B]; 0 for none."""
+  read = mask if response is None else mask & response
+  return jnp.log(jnp.maximum(jnp.sum(read, axis=-1, dtype=dtype), 1))
+
+
 class RewardNetwork(decoder.Decoder):
   """The decoder read by a linear head: at one token, or over the response."""
 
@@ -138,6 +165,8 @@ class RewardNetwork(decoder.Decoder):
     # Rewards of unit variance at the start, as the final norm has unit power.
     std = (config.embed_dim + 1) ** -0.5
     self.score = Head(config, config.num_outputs, std)
+    if config.log_length is not None:
+      self.log_length = LogLength(config)
 
   def __call__(
     self,
@@ -162,14 +191,19 @@ class RewardNetwork(decoder.Decoder):
       pooled = jnp.take_along_axis(residual, at, axis=1)[:, 0]
       features = self.final_norm(pooled)
     features = jnp.where(jnp.any(mask, axis=-1)[:, None], features, 0.0)
-    return RewardOutput(self.score(features), features)
+    rewards = self.score(features)
+    if self.config.log_length is not None:
+      length = log_lengths(mask, response, features.dtype)
+      rewards = self.log_length(rewards, length)
+    return RewardOutput(rewards, features)
 
 
 class FeatureNetwork(nn.Module):
   """A head on features that are given: a text is one token, its number.
 
   The parameter `features`, [num_texts, D], stands where `RewardNetwork` has a
-  decoder, so whatever trains or scores that one does the same with this.
+  decoder, so whatever trains or scores that one does the same with this. With
+  `log_length` it has a last column more, the log of each response's length.
   """
 
   config: DecoderConfig
@@ -179,12 +213,16 @@ class FeatureNetwork(nn.Module):
     config = self.config
     self.features = self.param(
       "features",
-      nn.with_logical_partitioning(nn.initializers.zeros, (None, "embed")),
-      (config.num_texts, config.embed_dim),
+      nn.with_logical_partitioning(
+        nn.initializers.zeros, (None, None if config.log_length else "embed")
+      ),
+      (config.num_texts, config.embed_dim + bool(config.log_length)),
       jnp.dtype(config.param_dtype),
     )
     std = (config.embed_dim + 1) ** -0.5
     self.score = Head(config, config.num_outputs, std)
+    if config.log_length is not None:
+      self.log_length = LogLength(config)
 
   def __call__(
     self,
@@ -197,12 +235,17 @@ class FeatureNetwork(nn.Module):
     """Rewards of texts by their numbers, tokens [B, 1]."""
     del segment_ids, response
     numbers = jnp.where(mask[:, 0], tokens[:, 0], 0)
-    features = self.features[numbers].astype(blocks.wide_dtype(self.config))
+    found = self.features[numbers].astype(blocks.wide_dtype(self.config))
+    features = found[:, : self.config.embed_dim]
     features = blocks.row_dropout(
       features[:, None], dropout_keys, self.config.dropout
     )[:, 0]
     features = jnp.where(mask[:, :1], features, 0.0)
-    return RewardOutput(self.score(features), features)
+    rewards = self.score(features)
+    if self.config.log_length is not None:
+      length = jnp.where(mask[:, 0], found[:, -1], 0.0)
+      rewards = self.log_length(rewards, length)
+    return RewardOutput(rewards, features)
 
 
 class LanguageNetwork(decoder.Decoder):
@@ -262,11 +305,12 @@ def _model(network: nn.Module) -> Model:
     segment_ids: jax.Array | None = None,
     response: jax.Array | None = None,
   ) -> Any:
-    pools = network.config.num_texts is None
-    if pools and network.config.pooling == "mean" and response is None:
+    config = network.config
+    reads = config.pooling == "mean" or config.log_length == "keep"
+    if reads and config.num_texts is None and response is None:
       raise ValueError(
-        "response must mark the tokens that pooling='mean' is the mean of, got "
-        "None"
+        "response must mark the tokens that pooling='mean' is the mean of and "
+        "log_length='keep' counts, got None"
       )
     if response is not None:
       checks.boolean(response=response)

@@ -10,7 +10,7 @@ from etils import epath
 
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.models import heads, lora
-from jaxalign.models.config import POOLINGS, DecoderConfig
+from jaxalign.models.config import LOG_LENGTHS, POOLINGS, DecoderConfig
 from jaxalign.models.hf import config_map, peft, weights
 from jaxalign.models.lora import LoraConfig
 from jaxalign.ops import checks
@@ -69,6 +69,9 @@ class BackboneConfig:
     remat: "none", "dots" or "full": what the backward pass recomputes.
     unroll: layers per scan iteration, at most all of them.
     lora: adapters to train in place of the parameters, which stay as they are.
+    log_length: a reward model learns a weight for the log of a response's
+      tokens beside what it reads, and what is exported adds that term ("keep")
+      or leaves it out ("remove"); None learns none.
     trainable: "head" (of a reward model, on features of `init_from`, each text
       being passed once), "lora" or "all"; None is "lora" with `lora`, else
       "all".
@@ -94,6 +97,7 @@ class BackboneConfig:
   attention: str = "dense"
   layer: int | None = None
   pooling: str | None = None
+  log_length: str | None = None
   trainable: str | None = None
   features: str | None = None
   num_texts: int | None = None
@@ -123,6 +127,13 @@ class BackboneConfig:
         "trainable='head' needs init_from, the folder of the backbone whose "
         "features are read"
       )
+    if self.log_length is not None:
+      checks.one_of(LOG_LENGTHS, log_length=self.log_length)
+      if self.lora is not None:
+        raise ValueError(
+          "log_length must be None with lora, whose adapters have no such "
+          f"weight, got {self.log_length!r}; train a head or all parameters"
+        )
     if self.pooling is not None:
       checks.one_of(POOLINGS, pooling=self.pooling)
     if self.layer is not None and (self.layer < 1 or self.init_from is None):
@@ -161,16 +172,18 @@ def decoder_config(
     "attention": config.attention,
     "num_outputs": num_outputs,
     "pooling": "last",
+    "log_length": None if config.log_length is None else "keep",
     "pad_id": (
       tokenizer.pad_id if tokenizer.unread_id is None else tokenizer.unread_id
     ),
     "bos_id": tokenizer.bos_id,
   }
   layer, head = config.layer, config.trainable == "head"
-  if num_outputs is None and (head or config.pooling is not None):
+  reads = (config.pooling, config.log_length)
+  if num_outputs is None and (head or reads != (None, None)):
     raise ValueError(
-      "model.trainable='head' and model.pooling are of reward models alone; "
-      "this stage trains a language model: leave them out"
+      "model.trainable='head', model.pooling and model.log_length are of "
+      "reward models; this stage trains a language model: leave them out"
     )
   if (config.features, config.num_texts) != (None, None) and not head:
     raise ValueError(

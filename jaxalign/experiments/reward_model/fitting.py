@@ -327,28 +327,36 @@ def fit(
   """
   train, chosen = config.train, config.made()
   data = dataclasses.replace(config.data, buckets=_buckets(config))
-  scorer = scoring.build(
-    stage.network,
-    mesh,
-    config.mesh.rules,
-    config.eval.batch_size,
-    max(data.buckets),
+  build_scorer = lambda network: scoring.build(
+    network, mesh, config.mesh.rules, config.eval.batch_size, max(data.buckets)
   )
+  scorer = build_scorer(stage.network)
   read = chosen.readout
   read.num_rewards(stage.network.num_outputs or 0)
 
-  def scored(params: Any, pairs: preferences.Pairs) -> np.ndarray:
-    return scoring.rewards_of(scorer, params, pairs, data, loaded.tokenizer)
+  def outputs_by(
+    scorer: scoring.Stage,
+  ) -> Callable[[Any, preferences.Pairs], np.ndarray]:
+    def scored(params: Any, pairs: preferences.Pairs) -> np.ndarray:
+      return scoring.rewards_of(scorer, params, pairs, data, loaded.tokenizer)
 
-  # The last scores of training are those of the evaluation.
-  of_held_out = loop.remembering(lambda params: scored(params, loaded.held_out))
+    # The last scores of training are those of the evaluation.
+    of_held_out = loop.remembering(
+      lambda params: scored(params, loaded.held_out)
+    )
 
-  def outputs_of(params: Any, pairs: preferences.Pairs) -> np.ndarray:
-    remembered = pairs is loaded.held_out
-    return of_held_out(params) if remembered else scored(params, pairs)
+    def outputs(params: Any, pairs: preferences.Pairs) -> np.ndarray:
+      remembered = pairs is loaded.held_out
+      return of_held_out(params) if remembered else scored(params, pairs)
 
-  def rewards_of(params: Any, pairs: preferences.Pairs) -> np.ndarray:
-    return np.asarray(read(outputs_of(params, pairs)))
+    return outputs
+
+  # What a recipe sees between steps is what it trains; what is written and
+  # evaluated may lack the term of the length.
+  as_trained = outputs_of = outputs_by(scorer)
+  final = frozen_backbone.exported(config.model, stage.network)
+  if final != stage.network:
+    outputs_of = outputs_by(build_scorer(final))
 
   hooks = chosen.hooks(
     recipe.Run(
@@ -363,7 +371,9 @@ def fit(
       held_out=loaded.held_out,
       stage=stage,
       scorer=scorer,
-      rewards_of=rewards_of,
+      rewards_of=lambda params, pairs: np.asarray(
+        read(as_trained(params, pairs))
+      ),
     )
   )
   stage, source = hooks.first_stage(), batches(config, loaded)
@@ -405,10 +415,13 @@ def fit(
     alpha=read.alpha,
     kappa=read.kappa,
     max_length=data.max_length,
-    calibration=artifact.calibration(rewards_of(params, reference)),
+    calibration=artifact.calibration(
+      np.asarray(read(outputs_of(params, reference)))
+    ),
     utilities=read.utilities,
     label_cost=chosen.label_cost,
     pooling=stage.network.pooling,
+    log_length=config.model.log_length,
     mixture_weights=weights,
     provenance=artifact.provenance(config, step),
   )

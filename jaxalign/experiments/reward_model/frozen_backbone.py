@@ -44,16 +44,30 @@ class Texts:
   """
 
   def __init__(
-    self, features: text_features.Features, given: Sequence[Any]
+    self,
+    features: text_features.Features,
+    given: Sequence[token_store.Sequences],
+    *,
+    log_length: bool = False,
   ) -> None:
     """Numbers texts by the place of their features in the file.
 
     Args:
       features: of all sequences of `given`, one list after another.
       given: `Sequences` of the run.
+      log_length: whether texts have the log of their response's length as a
+        last feature; texts that differ in it alone are two.
     """
     self._values = features.values
-    self._rows, numbers = np.unique(features.rows, return_inverse=True)
+    counts = np.concatenate(
+      [np.maximum(one.lengths - one.prompt_lengths, 1) for one in given]
+    )
+    told = np.stack([features.rows, counts * log_length], axis=1)
+    unique, numbers = np.unique(told, axis=0, return_inverse=True)
+    self._rows, numbers = unique[:, 0], numbers.reshape(-1)
+    self._log_lengths = None
+    if log_length:
+      self._log_lengths = np.log(unique[:, 1]).astype(np.float32)
     self.number = len(self._rows)
     self.fingerprint = features.fingerprint
     ends = np.cumsum([len(sequences) for sequences in given])
@@ -99,12 +113,16 @@ class Texts:
 
   def place(self, sharding: jax.sharding.Sharding) -> jax.Array:
     """The features of all texts on the devices, float32 [number, D]."""
-    shape = (self.number, self._values.shape[1])
-    return jax.make_array_from_callback(
-      shape,
-      sharding,
-      lambda at: np.array(self._values[self._rows[at[0]]][:, at[1]]),
-    )
+    extra = self._log_lengths
+
+    def part(at: tuple[slice, ...]) -> np.ndarray:
+      found = np.asarray(self._values[self._rows[at[0]]])
+      if extra is not None:
+        found = np.concatenate([found, extra[at[0]][:, None]], axis=1)
+      return np.array(found[:, at[1]])
+
+    width = self._values.shape[1] + (extra is not None)
+    return jax.make_array_from_callback((self.number, width), sharding, part)
 
 
 def read(
@@ -157,7 +175,7 @@ def read(
     mesh=mesh,
     rules=rules,
   )
-  return Texts(found, given)
+  return Texts(found, given, log_length=network.log_length is not None)
 
 
 def _joined(given: Sequence[token_store.Sequences]) -> token_store.Sequences:
@@ -178,6 +196,13 @@ def _joined(given: Sequence[token_store.Sequences]) -> token_store.Sequences:
   )
 
 
+def exported(
+  model: backbone.BackboneConfig, network: DecoderConfig
+) -> DecoderConfig:
+  """The network as it is scored: with the term of the length, or without."""
+  return dataclasses.replace(network, log_length=model.log_length)
+
+
 def whole_model(
   model: backbone.BackboneConfig, network: DecoderConfig, head: Any
 ) -> tuple[Any, DecoderConfig]:
@@ -191,7 +216,7 @@ def whole_model(
   Returns:
     Parameters on the host, and the description that they belong to.
   """
-  network = dataclasses.replace(network, num_texts=None)
+  network = exported(model, dataclasses.replace(network, num_texts=None))
   params = weights.load_params(
     filesystem.resolved(str(model.init_from)),
     network,

@@ -127,11 +127,13 @@ def load_network(path: str, dtype: str) -> DecoderConfig:
   if (epath.Path(folder) / artifact.DESCRIPTION).exists():
     described = artifact.load_description(folder)
     heads = described.heads
-    if described.pooling != network.pooling:
-      raise ValueError(
-        f"{path}: {artifact.DESCRIPTION} has pooling {described.pooling!r}, "
-        f"config.json {network.pooling!r}: one of them is another model's"
-      )
+    for name in ("pooling", "log_length"):
+      found, own = getattr(described, name), getattr(network, name)
+      if found != own:
+        raise ValueError(
+          f"{path}: {artifact.DESCRIPTION} has {name} {found!r}, config.json "
+          f"{own!r}: one of them is another model's"
+        )
     if len(heads) != network.num_outputs:
       raise ValueError(
         f"{path}: {artifact.DESCRIPTION} names {len(heads)} heads, "

@@ -36,6 +36,8 @@ def beyond_transformers(config: DecoderConfig) -> str | None:
   """
   if config.pooling != "last":
     return f"pooling={config.pooling!r}"
+  if config.log_length == "keep":
+    return f"log_length={config.log_length!r}"
   return None
 
 

@@ -221,6 +221,7 @@ HEADS = (
   Tensor("lm_head.weight", ("lm_head/kernel",), transpose=True),
   Tensor("score.weight", ("score/kernel",), transpose=True),
   Tensor("value.weight", ("value/kernel",), transpose=True),
+  Tensor("log_length.weight", ("log_length/kernel",), transpose=True),
 )
 COMMON_FIELDS = (
   Field("vocab_size", ("vocab_size",)),
@@ -230,4 +231,5 @@ COMMON_FIELDS = (
   Field("value_head", ("value_head",), False, optional=True),
   Field("num_values", ("num_values",), 1, optional=True),
   Field("pooling", ("pooling",), "last", optional=True),
+  Field("log_length", ("log_length",), None, optional=True),
 )

@@ -18,7 +18,7 @@ from jaxalign.models.hf.safetensor_files import TensorFiles
 
 CHUNK_BYTES = 8 * 2**20
 ALIGNMENT = 64  # bytes; XLA on a CPU then takes the buffer over as it is
-FRESH_HEADS = ("score.weight", "value.weight")
+FRESH_HEADS = ("score.weight", "value.weight", "log_length.weight")
 
 
 def match_tensors(

@@ -47,6 +47,8 @@ class Description:
     mixture_weights: share of each head's group, or None.
     provenance: config, step and versions.
     pooling: where a reward model reads a text, as `DecoderConfig.pooling`.
+    log_length: whether it adds the term of a response's length or leaves it
+      out, as `DecoderConfig.log_length`.
     format_version: of this file.
   """
 
@@ -64,6 +66,7 @@ class Description:
   label_cost: tuple[tuple[float, ...], ...] | None = None
   texts: Mapping[str, Any] | None = None
   pooling: str = "last"
+  log_length: str | None = None
   format_version: int = FORMAT_VERSION
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from jaxalign.models.config import POOLINGS
+from jaxalign.models.config import LOG_LENGTHS, POOLINGS
 
 KINDS = ("reward", "policy")
 
@@ -125,6 +125,10 @@ FIELDS = {
   "provenance": ("an object", lambda v: isinstance(v, dict)),
   "texts": ("null or an object", lambda v: v is None or isinstance(v, dict)),
   "readout": ("a word", lambda v: isinstance(v, str)),
+  "log_length": (
+    "null or " + " or ".join(map(repr, LOG_LENGTHS)),
+    lambda v: v in (None, *LOG_LENGTHS),
+  ),
   "pooling": (" or ".join(map(repr, POOLINGS)), lambda v: v in POOLINGS),
   "risk": ("a word", lambda v: isinstance(v, str)),
   "alpha": ("null or a finite number", lambda v: v is None or _is_number(v)),

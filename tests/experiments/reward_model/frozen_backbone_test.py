@@ -12,6 +12,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign import models
+from jaxalign.data.batching import token_store
 from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.datasets import preferences
@@ -145,6 +146,41 @@ class FrozenBackboneTest(parameterized.TestCase):
       [record.responses[0] for record in records],
     )
     np.testing.assert_allclose(served, cached[:, 0], atol=1e-5, rtol=1e-5)
+
+  @parameterized.parameters(
+    ("keep", "head"), ("remove", "head"), ("remove", "all")
+  )
+  def test_the_part_of_the_length_is_kept_or_removed(self, what, trainable):
+    workdir, loaded, trained = self.fitted(
+      self.config(
+        model__log_length=what,
+        model__trainable=trainable,
+        data__eval_files=("synthetic:two_groups:test",),
+      )
+    )
+    folder = str(workdir / "model")
+    records = list(loaded.held_out.records)[:16]
+    cached = trained.outputs_of(trained.params, loaded.held_out)[:16]
+    np.testing.assert_allclose(
+      self.end_to_end(workdir, records), cached, atol=1e-5, rtol=1e-5
+    )
+    self.assertEqual(artifact.load_description(folder).log_length, what)
+    network = weights.load_config(folder)
+    self.assertEqual(network.log_length, what)
+    params = weights.load_params(folder, network)
+    kernel = np.asarray(params["log_length"]["kernel"])
+    self.assertGreater(np.abs(kernel).min(), 1e-4)
+    # By hand: the head alone, and the length of each response in bytes.
+    alone = dataclasses.replace(network, log_length=None)
+    rest = {k: v for k, v in params.items() if k != "log_length"}
+    tokenizer = tokenizer_files.load_tokenizer(folder)
+    texts = token_store.encode(records[:3], tokenizer, max_length=128)
+    for number, reward in enumerate(cached[:3].reshape(-1)):
+      ids = texts[number][None]
+      head = models.reward_model(alone).apply(rest, ids, ids >= 0).rewards
+      part = np.log(texts.lengths[number] - texts.prompt_lengths[number])
+      want = np.asarray(head)[0, 0] + part * kernel[0, 0] * (what == "keep")
+      self.assertAlmostEqual(float(reward), float(want), delta=1e-5)
 
   def test_a_step_is_that_of_the_head_in_full_training(self):
     # Adam moves each entry by itself once the norm of all is not clipped.

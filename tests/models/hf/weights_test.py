@@ -10,6 +10,7 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import safetensors.numpy
 import transformers
 from absl.testing import absltest, parameterized
@@ -201,6 +202,26 @@ class FolderTest(parameterized.TestCase):
     self.assertEqual(apply(loaded, TOKENS, MASK, MASK).shape, (len(MASK), 3))
     with self.assertRaisesRegex(ValueError, "jaxalign_llama"):
       transformers.AutoConfig.from_pretrained(self.folder)
+
+  def test_a_removed_length_is_left_out_by_transformers_too(self):
+    torch = pytest.importorskip("torch", reason="compares with torch")
+    config = dataclasses.replace(
+      LLAMA, num_outputs=1, pad_id=0, log_length="keep"
+    )
+    params = numbered(config)
+    with self.assertRaisesRegex(ValueError, "model with log_length='keep'"):
+      models.save_pretrained(self.folder, params, config)
+    config = dataclasses.replace(config, log_length="remove")
+    models.save_pretrained(self.folder, params, config)
+    self.assertEqual(models.load_config(self.folder), config)
+    apply, loaded, _ = models.load_reward_model(self.folder)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+      self.folder
+    )
+    with torch.no_grad():
+      theirs = model(input_ids=torch.tensor(TOKENS).long()).logits.numpy()
+    np.testing.assert_allclose(apply(loaded, TOKENS, MASK), theirs, atol=1e-5)
 
   def test_compute_dtype_leaves_parameters_wide(self):
     self.save(dataclasses.replace(LLAMA, num_outputs=2, pad_id=0))
