@@ -7,7 +7,7 @@ Contestants take turns in one process, so that a busy machine slows all of them
 alike; read the ratios. Transport is compared at an error of at most 1e-3: the
 others do as few iterations as bring the gradient of all rows so near to the
 converged float64 one, and `ops.sinkhorn` runs as it is called, with a hundred
-allowed. `costs` adds what a gradient in the cost and a cost per row take.
+allowed.
 Prints JSON: medians with quartiles, and the median of the ratios round by
 round.
 """
