@@ -4,8 +4,9 @@ A page's blocks run in one shell, in order, in a folder that is not the
 checkout. What is changed is what would take too long or needs a cloud, and
 nothing else:
 
-- a config without a variant gets `:smoke`, but where it is only compiled, and
-  loops run once;
+- a config gets `:smoke`, beside its size where it names one, but where it is
+  only compiled;
+- loops over seeds and variants run once;
 - `serve` gets a free port and is told to stop once it serves;
 - scripts of docs/ are those of the checkout, and write their pictures here;
 - scripts of launch/ get `--dry_run`, pip `--dry-run`, in the checkout;
@@ -27,6 +28,10 @@ FENCE = re.compile(
   r"(?:^<!-- not run: (?P<reason>[^>]+) -->\n)?^```bash\n(?P<text>.*?)^```$",
   re.M | re.S,
 )
+
+CONFIG = re.compile(r"(configs/(?!serve)\w+\.py)(?::([\w$,{}]+))?")
+SIZE = re.compile(r"\w+_\d\w*b")
+LOOP = re.compile(r"\b(for (?:seed|variant) in)\s+([^\s;]+)[^;]*;")
 
 # What the commands of a block are, in the shell that runs them.
 PRELUDE = r"""
@@ -82,16 +87,22 @@ def blocks(page: pathlib.Path) -> list[Block]:
   ]
 
 
+def with_smoke(config: re.Match[str]) -> str:
+  """A config as a command names it, in its variant that ends soon."""
+  path, variant = config.groups(default="")
+  if "smoke" in variant:
+    return config[0]
+  return (
+    f"{path}:{variant},smoke" if SIZE.fullmatch(variant) else f"{path}:smoke"
+  )
+
+
 def shortened(text: str) -> str:
   """A block's commands with the changes that the module's docstring lists."""
   text = text.replace("python -m jaxalign.experiments.serve", "serve")
   if "jaxalign.experiments.compile" not in text:
-    text = re.sub(r"(configs/(?!serve)\w+\.py)(?![\w:])", r"\1:smoke", text)
-    text = re.sub(r"(configs/\w+\.py:\w+_\d\w*b)\b", r"\1,smoke", text)
-    text = re.sub(
-      r"(configs/\w+\.py):(full\b|\$\{?variant\}?)", r"\1:smoke", text
-    )
-  text = re.sub(r"\b(for \w+ in)\s+([^\s;]+)[^;]*;", r"\1 \2;", text)
+    text = CONFIG.sub(with_smoke, text)
+  text = LOOP.sub(r"\1 \2;", text)
   text = re.sub(
     r"(?m)^(\s*(?:\w+=\S+ )*)(?:bash )?(launch/\w+\.sh)", r"\1script \2", text
   )

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import pathlib
 import tempfile
 
@@ -27,10 +28,8 @@ GUIDES = sorted(
   name
   for name in PAGES
   if name.startswith("docs/")
-  # A test of the launchers runs the first against stand-ins for the clouds. The
-  # second compares several variants of experiments of hours in one block, which
-  # cannot be shortened to one.
-  and name not in ("docs/launch.md", "docs/results.md")
+  # A test of the launchers runs it against stand-ins for the clouds.
+  and name != "docs/launch.md"
   and any(
     block.reason is None for block in documented.blocks(checkout.ROOT / name)
   )
@@ -88,6 +87,9 @@ class CommandsTest(parameterized.TestCase):
   @parameterized.parameters(*GUIDES)
   @pytest.mark.slow
   def test_guide(self, name):
+    page = (checkout.ROOT / name).read_text(encoding="utf-8")
+    if "'$JAXALIGN_DATA/" in page and "JAXALIGN_DATA" not in os.environ:
+      self.skipTest("JAXALIGN_DATA is not set")
     self.paste(name, earlier=EARLIER + TUNED)
 
   def test_what_is_not_run_says_why(self):
@@ -108,19 +110,25 @@ class CommandsTest(parameterized.TestCase):
   def test_only_what_takes_long_is_shortened(self):
     self.assertEqual(
       documented.shortened(
-        "for seed in 0 1 2; do for variant in full mean; do\n"
+        "for seed in 0 1 2; do for variant in full \\\n  mean; do\n"
         "python -m jaxalign.experiments.sft --config=configs/a.py:$variant \\\n"
         "    --config.seed=$seed --workdir=runs/a\n"
         "done; done\n"
+        "for policy in one two; do echo; done\n"
         "bash launch/test.sh --all\n"
         "python -m x --config=configs/b.py --config.seed=1\n"
+        "python -m x --config=configs/b.py:opt_2_7b configs/b.py:fixed\n"
+        "python -m x --config=configs/b.py:opt_2_7b,smoke configs/b.py:smoke\n"
       ),
       "for seed in 0; do for variant in full; do\n"
       "python -m jaxalign.experiments.sft --config=configs/a.py:smoke \\\n"
       "    --config.seed=$seed --workdir=runs/a\n"
       "done; done\n"
+      "for policy in one two; do echo; done\n"
       "script launch/test.sh --all\n"
-      "python -m x --config=configs/b.py:smoke --config.seed=1\n",
+      "python -m x --config=configs/b.py:smoke --config.seed=1\n"
+      "python -m x --config=configs/b.py:opt_2_7b,smoke configs/b.py:smoke\n"
+      "python -m x --config=configs/b.py:opt_2_7b,smoke configs/b.py:smoke\n",
     )
 
 
