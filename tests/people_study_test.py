@@ -31,7 +31,7 @@ class TableTest(absltest.TestCase):
   def run_of(self, seed, gain):
     rng = np.random.default_rng(seed)
     number = np.full(40, 10.0)
-    right = rng.binomial(7, 0.9, (4, 5, 40)).astype(float)
+    right = rng.binomial(7, 0.9, (4, 4, 40)).astype(float)
     right[1] = right[0] + 10 * gain
     return {
       "right": right, "number": number, "person": rng.permutation(60)[:40],

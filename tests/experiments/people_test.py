@@ -18,13 +18,13 @@ from tests import shipped
 from tests.models.hf import families_test
 from tests.models.samples import start
 
-D, ITEMS = 6, 40
+D, ITEMS = 6, 80
 GROUPS = latent_groups.GroupsConfig(
   components=(1, 2), ridges=(0.003, 0.01), folds=3, num_rounds=10, restarts=2
 )
 
 
-def crowd(tastes, number, pairs=14, seed=0, odd=0):
+def crowd(tastes, number, pairs=16, seed=0, odd=0):
   """Records by people of each taste in turn, and features of their texts."""
   rng = np.random.default_rng(seed)
   features = rng.normal(size=(ITEMS, D))
@@ -115,6 +115,27 @@ class GroupsTest(parameterized.TestCase):
     )
     np.testing.assert_allclose(probs, direct, rtol=1e-7)
 
+  def test_no_text_that_placed_a_person_is_scored(self):
+    texts = [("Q", f" {i}") for i in range(6)]
+    judged = latent_groups.Judged(
+      texts,
+      np.array([0, 2, 0, 2, 4, 0, 5]),
+      np.array([1, 3, 4, 5, 5, 1, 1]),
+      np.array([0, 0, 0, 0, 0, 1, 1]),
+      ["a", "b"],
+      [None, None],
+      0,
+    )
+    free = lambda number: latent_groups.apart(judged, number).tolist()
+    self.assertEqual(free(0), [True] * 7)
+    # After 0 > 1: without pairs of texts 0 and 1 of the same person.
+    self.assertEqual(free(1), [False, True, False, True, True, False, False])
+    self.assertEqual(free(2), [False, False, False, False, True, False, False])
+    self.assertEqual(
+      latent_groups.enough(judged, np.array(free(1)), 3).tolist(), free(1)
+    )
+    self.assertFalse(latent_groups.enough(judged, np.array(free(1)), 4).any())
+
   def test_a_group_of_few_is_not_shown(self):
     judged, features = crowd(TASTES, 42)
     home = np.array([0] * 38 + [1] * 4)
@@ -158,8 +179,8 @@ class GroupsTest(parameterized.TestCase):
 
   def test_errors(self):
     judged, features = crowd(TASTES, 40)
-    with self.assertRaisesRegex(ValueError, "^0 people have num_pairs"):
-      scored(judged, features, num_pairs=10)
+    with self.assertRaisesRegex(ValueError, "^0 people have 5 pairs or more"):
+      scored(judged, features, num_pairs=15)
     with self.assertRaisesRegex(ValueError, "no pair has an `annotator`"):
       latent_groups.of_records([Record("Q", ("a", "b"))])
     with self.assertRaisesRegex(ValueError, "min_group must be >= 1"):
@@ -190,7 +211,7 @@ class StageTest(parameterized.TestCase):
       {"person": f"secret-{p}", "item": i, "text": f"text {i}",
        "prompt": "Q:", "vote": int(rng.choice([1, -1]))}
       for p in range(20)
-      for i in range(12)
+      for i in range(40)
     ]  # fmt: skip
     votes = self.folder / "votes.jsonl"
     votes.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -102,7 +102,8 @@ def write(
       _tried(result),
     ],
     basis="95 % intervals over people (bootstrap). Nobody is scored by heads "
-    "that have learned from them, nor on the pairs that place them; the number "
+    "that have learned from them, nor on a text of the pairs that place them; "
+    "the number "
     "of groups was chosen by the likelihood of the same people. "
     + html_report.ONE_SEED,
     links=html_report.links_to(workdir, [result["model"]]),
@@ -175,10 +176,10 @@ def _dots(
       ),
     ],
     f"{result['people']:,} people, on {result['pairs']:,} pairs beyond the "
-    f"first {number} of each. Left: above the line are people who are served "
-    "better once a few of their own pairs are known; stars are means. Equal "
-    "dots are moved apart a little. Right: both orders are sorted, so a place "
-    "need not be the same person.",
+    f"first {number} of each, of other texts. Left: above the line are people "
+    "who are served better once a few of their own pairs are known; stars are "
+    "means. Equal dots are moved apart a little. Right: both are sorted, "
+    "so a place need not be the same person.",
   )
 
 

@@ -407,6 +407,38 @@ def predicted(
   return probs
 
 
+def apart(judged: Judged, num_pairs: int) -> np.ndarray:
+  """Pairs on which people who were placed by their first pairs can be scored.
+
+  A text of a pair that placed a person says what they think of it; a later pair
+  with the same text would be half known.
+
+  Args:
+    judged: the pairs.
+    num_pairs: the first pairs of each person, by which they are placed.
+
+  Returns:
+    True for later pairs that share no text with those, bool [N].
+  """
+  seen = user_assignment.place_of(judged.user) < num_pairs
+  number = len(judged.texts)
+  key = lambda side: judged.user.astype(np.int64) * number + side
+  known = np.concatenate([key(judged.chosen)[seen], key(judged.rejected)[seen]])
+  free: np.ndarray = ~(
+    seen
+    | np.isin(key(judged.chosen), known)
+    | np.isin(key(judged.rejected), known)
+  )
+  return free
+
+
+def enough(judged: Judged, where: np.ndarray, least: int) -> np.ndarray:
+  """The pairs among `where` of people who have `least` of them, bool [N]."""
+  counts = np.bincount(judged.user[where], minlength=len(judged.people))
+  kept: np.ndarray = where & (counts >= least)[judged.user]
+  return kept
+
+
 def right(probs: np.ndarray) -> np.ndarray:
   """1 for a preference predicted, a half for none, 0 for the opposite."""
   found: np.ndarray = (np.sign(np.asarray(probs) - 0.5) + 1) / 2

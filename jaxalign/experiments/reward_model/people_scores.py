@@ -27,7 +27,8 @@ class PeopleConfig:
 
   Attributes:
     num_pairs: own pairs by which a person is placed.
-    min_pairs: further pairs that a person must have to be scored.
+    min_pairs: further pairs, of other texts, that a person must have to be
+      scored.
     min_group: people below whose number a group is not shown.
     num_statements: that unite and that divide, each.
     num_samples: resamples of the bootstrap over people.
@@ -125,14 +126,20 @@ def score(
   Raises:
     ValueError: nobody has enough pairs.
   """
-  asked, counts = config.num_pairs, judged.counts
-  least = asked + config.min_pairs
-  if np.sum(counts >= least) < max(groups.folds, config.min_group):
+  asked = config.num_pairs
+  scored = latent_groups.enough(
+    judged, latent_groups.apart(judged, asked), config.min_pairs
+  )
+  number, least = (
+    len(np.unique(judged.user[scored])),
+    max(groups.folds, config.min_group),
+  )
+  if number < least:
     raise ValueError(
-      f"{int(np.sum(counts >= least))} people have num_pairs + min_pairs = "
-      f"{least} pairs or more, at least {max(groups.folds, config.min_group)} "
-      "must: lower people.num_pairs, or raise data.pairs_per_person for votes "
-      "on single items"
+      f"{number} people have {config.min_pairs} pairs or more beyond the first "
+      f"{asked} with other texts, at least {least} must: lower "
+      "people.num_pairs or people.min_pairs, or raise data.pairs_per_person "
+      "for votes on single items"
     )
   turned = latent_groups.projection(features, groups.dimensions)(features)
   fold = latent_groups.fold_of(judged.people, groups.folds, seed)
@@ -140,8 +147,6 @@ def score(
   found = choice.fits[choice.components]
   pooled = latent_groups.predicted(choice.fits[1], judged, 0)
   before = pooled if own is None else own
-  place = user_assignment.place_of(judged.user)
-  scored = (counts[judged.user] >= least) & (place >= asked)
   user = judged.user[scored]
   probs = {
     "before": before,
@@ -213,18 +218,17 @@ def _curve(
   seed: int,
 ) -> list[dict[str, Any]]:
   """Accuracy after more and more pairs of a person, on the same later pairs."""
-  counts = judged.counts
-  possible = [
-    shots
+  tried = {
+    shots: latent_groups.enough(
+      judged, latent_groups.apart(judged, shots), config.min_pairs
+    )
     for shots in SHOTS
-    if np.sum(counts >= shots + config.min_pairs) >= len(counts) / 3
-  ]
+  }
+  people = {k: len(np.unique(judged.user[v])) for k, v in tried.items()}
+  possible = [k for k in SHOTS if people[k] >= max(people[0] / 3, 2)]
   if not possible:
     return []
-  last = possible[-1]
-  scored = (user_assignment.place_of(judged.user) >= last) & (
-    counts[judged.user] >= last + config.min_pairs
-  )
+  scored = tried[possible[-1]]
   user = judged.user[scored]
   lines = []
   for shots in possible:
