@@ -13,7 +13,7 @@ divide, and the tenth of people who are served worst. Texts pass the model once
 and their features are kept in the workdir. `:smoke` fits less, on the synthetic
 crowd.
 
-Measured: not yet run on pairs that share no text with those that place a person.
+Measured: not yet run on pairs of other texts than those that place a person.
 """
 
 import ml_collections
