@@ -13,7 +13,11 @@ divide, and the tenth of people who are served worst. Texts pass the model once
 and their features are kept in the workdir. `:smoke` fits less, on the synthetic
 crowd.
 
-Measured: not yet run on pairs of other texts than those that place a person.
+Measured on Polis' bowling-green (23,634 pairs, 20 of a person), by
+SmolLM2-135M-Instruct read at layer 18, one seed: 833 people scored on other
+statements than those that place them, 0.698 [0.686, 0.710] without own pairs,
+0.711 [0.698, 0.723] after five; four groups; worst tenth 0.335 and 0.342. 42
+CPU-seconds with cached features. docs/results.md has nested runs.
 """
 
 import ml_collections
