@@ -6,7 +6,14 @@ import re
 import setuptools
 
 ROOT = pathlib.Path(__file__).parent
-URL = ""  # of the repository's files, such as https://host/owner/name/blob/main
+# Of the repository's files, such as https://host/owner/name/blob/main; empty
+# until there is one. Links of README and of the package page come from it.
+URL = ""
+PAGES = {
+  "Documentation": "docs/quickstart.md",
+  "Changelog": "CHANGELOG.md",
+  "Configs": "docs/config.md",
+}
 VERSION = re.search(
   r'__version__ = "([^"]+)"', (ROOT / "jaxalign/__init__.py").read_text()
 ).group(1)
@@ -61,6 +68,20 @@ setuptools.setup(
   long_description=shown((ROOT / "README.md").read_text(encoding="utf-8"), URL),
   long_description_content_type="text/markdown",
   license="Apache-2.0",
+  keywords=[
+    "jax",
+    "flax",
+    "rlhf",
+    "reward model",
+    "preference learning",
+    "pluralistic alignment",
+    "fairness",
+    "ppo",
+    "dpo",
+    "llm",
+    "tpu",
+  ],
+  project_urls={k: f"{URL}/{page}" for k, page in PAGES.items() if URL},
   python_requires=">=3.11",
   packages=[
     *setuptools.find_packages(include=["jaxalign", "jaxalign.*"]),
