@@ -25,9 +25,9 @@ WIDTH = 80
 # Packages that stages import, by the extra of setup.py that brings them.
 EXTRAS = {
   "train": (
-    "absl datasets etils flax fsspec grain httpx jinja2 matplotlib "
-    "ml_collections optax orbax rich safetensors tensorboardX tokenizers "
-    "transformers"
+    "absl datasets etils flax fsspec grain httpx huggingface_hub jinja2 "
+    "matplotlib ml_collections optax orbax rich safetensors tensorboardX "
+    "tokenizers transformers"
   ).split(),
   "serve": ["starlette", "uvicorn"],
   "parity": ["torch"],
