@@ -106,6 +106,7 @@ setuptools.setup(
     "parity": ["torch>=2.13,<3", "peft>=0.18"],
     # Trainers that docs/trainers.md is tested against. tunix wants an older
     # safetensors, OpenRLHF and verl a GPU's libraries: see tests/trainers_test.
+    "trackers": ["trackio>=0.40", "wandb>=0.30"],
     "peers": ["aiohttp>=3.13", "trl==1.16.0"],
   },
   classifiers=[

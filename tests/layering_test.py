@@ -67,6 +67,8 @@ FLOORS = {
       "etils.epath",
       "fsspec",
       "tensorboardX",
+      "trackio",
+      "wandb",
       "rich",
       "matplotlib",
       "jinja2",

@@ -253,6 +253,7 @@ def _train(
       start_step=start,
       num_steps=train.num_iterations,
       is_main=multihost.is_main(),
+      trackers=train.trackers,
     ) as report,
   ):
     if measure is not None and start == 0:

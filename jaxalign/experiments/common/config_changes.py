@@ -45,6 +45,7 @@ MAY_CHANGE = frozenset(
     "train.keep_best",
     "train.keep_last",
     "train.max_bad_steps",
+    "train.trackers",
     "train.num_reference",
     "train.parallel",
   }

@@ -203,6 +203,7 @@ def fit(
       start_step=start,
       num_steps=schedule.num_steps,
       is_main=multihost.is_main(),
+      trackers=schedule.trackers,
     ) as report,
   ):
     for step, batch in enumerate(stream, start + 1):

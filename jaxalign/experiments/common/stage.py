@@ -36,6 +36,7 @@ class Schedule:
     max_bad_steps: steps in a row without finite gradient that stop the run.
     digests: whether a checkpoint has a SHA-256 of each file, checked before it
       is restored.
+    trackers: "wandb", "trackio" or both, which show the run's metrics too.
   """
 
   num_steps: int
@@ -46,6 +47,7 @@ class Schedule:
   keep_last: int = 2
   max_bad_steps: int = 10
   digests: bool = dataclasses.field(default=True, kw_only=True)
+  trackers: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

@@ -35,6 +35,7 @@ class IterationConfig:
       the run.
     digests: whether a checkpoint has a SHA-256 of each file, checked before it
       is restored.
+    trackers: "wandb", "trackio" or both, which show the run's metrics too.
   """
 
   num_iterations: int
@@ -47,6 +48,7 @@ class IterationConfig:
   keep_last: int = 2
   max_bad_steps: int = 8
   digests: bool = True
+  trackers: tuple[str, ...] = ()
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""

@@ -1,4 +1,4 @@
-"""Metric writer: JSON lines, TensorBoard and a progress bar.
+"""Metric writer: JSON lines, TensorBoard, trackers and a progress bar.
 
 `metrics.jsonl` holds values that are a function of the run's inputs alone, so
 it is bit-for-bit identical after a kill and a resume. Whatever depends on the
@@ -10,12 +10,13 @@ import logging
 import math
 import os
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from etils import epath
 
 from jaxalign.runtime.io import filesystem, progress_bar
+from jaxalign.runtime.io import trackers as experiment_trackers
 
 _log = logging.getLogger(__name__)
 
@@ -154,6 +155,7 @@ class MetricWriter:
     num_steps: int,
     is_main: bool,
     show_progress: bool | None = None,
+    trackers: Sequence[str] = (),
   ):
     """Describes the writer; entering the context opens it.
 
@@ -165,10 +167,15 @@ class MetricWriter:
       is_main: whether this process writes.
       show_progress: True draws a progress bar, False logs plain lines, None
         draws the bar if standard error is a terminal.
+      trackers: "wandb", "trackio": what shows the same metrics beside.
 
     Raises:
-      ValueError: start_step is not in [0, num_steps].
+      ValueError: start_step is not in [0, num_steps], or a tracker is unknown
+        or not installed.
     """
+    experiment_trackers.check_names(trackers)
+    self._tracker_names = tuple(trackers)
+    self._trackers: list[experiment_trackers.Tracker] = []
     if not 0 <= start_step <= num_steps:
       raise ValueError(
         f"start_step must be in [0, num_steps={num_steps}], got {start_step}"
@@ -208,6 +215,10 @@ class MetricWriter:
       filename_suffix=f".{self._start_step}.{os.getpid()}",
       flush_secs=30,
     )
+    self._trackers = [
+      experiment_trackers.Tracker(name, self._workdir)
+      for name in self._tracker_names
+    ]
     self._progress.start()
     return self
 
@@ -224,6 +235,8 @@ class MetricWriter:
     for file in self._files.values():
       file.close()
     self._board.close()
+    for tracker in self._trackers:
+      tracker.close()
 
   def _write(self, name: str, step: int, values: Mapping[str, float]) -> None:
     if not self._is_main:
@@ -231,6 +244,8 @@ class MetricWriter:
     self._files[name].write(_line(step, values))
     for key in sorted(values):
       self._board.add_scalar(key, float(values[key]), int(step))
+    for tracker in self._trackers:
+      tracker.log(step, values)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Adds one row to metrics.jsonl and its scalars to TensorBoard.
