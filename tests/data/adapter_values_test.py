@@ -13,6 +13,7 @@ from absl.testing import absltest, parameterized
 from jaxalign.data.adapters import registry
 from jaxalign.data.records.record import parse_record
 from tests.data import hub_files_test as hub
+from tests.data.adapters import benchmarks_test as benchmarks
 from tests.data.adapters import local_ratings_test as ratings
 from tests.data.adapters import local_votes_test as votes
 
@@ -42,6 +43,8 @@ JOKES |= {"votes_a_funnier": "3", "votes_b_funnier": "1"}
 
 # name: rows of its file, and of those beside it.
 ROWS = {name: (rows, None) for name, rows in hub.SETS.items()} | {
+  "allenai/reward-bench": ([benchmarks.FIRST], None),
+  "allenai/reward-bench-2": ([benchmarks.SECOND], None),
   "convarg/votes": ([votes.VOTES], votes.CONVARG),
   "mt_bench/votes": ([votes.JUDGED], votes.MT_BENCH),
   "humour/votes": ([JOKES], votes.HUMOUR),

@@ -24,6 +24,11 @@ PUBLISHED = {
   "mistral-7b": ("mistral", 32, 32, 8, 4096, 14336, 32768),
   "qwen2-7b": ("qwen2", 28, 28, 4, 3584, 18944, 152064),
   "qwen3-8b": ("qwen3", 36, 32, 8, 4096, 12288, 151936),
+  "gemma-2-9b": ("gemma2", 42, 16, 8, 3584, 14336, 256000),
+  "gemma-3-12b": ("gemma3_text", 48, 16, 8, 3840, 15360, 262208),
+  "phi-3-mini": ("phi3", 32, 32, 32, 3072, 8192, 32064),
+  "smollm3-3b": ("smollm3", 36, 16, 4, 2048, 11008, 128256),
+  "olmo-2-7b": ("olmo2", 32, 32, 32, 4096, 11008, 100352),
 }
 TENSOR = [name for name in PUBLISHED if name != "gpt2-xl"]  # 25 heads
 CASES = [(name, (1, 8, 1)) for name in PUBLISHED] + [

@@ -12,12 +12,12 @@ from jaxalign.data.adapters import base
 _OTHER_WORDS = ("chosen_model", "rejected_model", "models", "model")
 
 
-def _asked(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _asked(row: Mapping[str, Any]) -> list[Any]:
   """A prompt as its conversation: text is what a user says."""
   prompt = base.need(row, "prompt")
   if isinstance(prompt, str):
     return [{"role": "user", "content": prompt}]
-  return [dict(turn) for turn in base.need_list(row, "prompt")]
+  return base.need_list(row, "prompt")  # turns, which the reader checks
 
 
 def _reward_bench(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,11 +113,10 @@ class BackboneConfig:
       # config.json says what ran, not what it would have been without.
       object.__setattr__(self, "architecture", None)
     adapts = "all" if self.lora is None else "lora"
-    if self.trainable is None:
-      object.__setattr__(self, "trainable", adapts)
-    checks.one_of(TRAINABLE, trainable=self.trainable)
-    head = self.trainable == "head"
-    if self.trainable != adapts and not (head and self.lora is None):
+    trainable = adapts if self.trainable is None else self.trainable
+    checks.one_of(TRAINABLE, trainable=trainable)
+    head = trainable == "head"
+    if trainable != adapts and not (head and self.lora is None):
       raise ValueError(
         "trainable must be 'lora' where lora is set and not elsewhere, got "
         f"{self.trainable!r} with lora={self.lora}"
@@ -403,7 +402,7 @@ def initial_trained(
   Returns:
     A head, the folder's where it has one, or adapters that change nothing yet.
   """
-  if config.trainable == "lora":
+  if config.lora is not None:
     # A key of its own: the base is that of a run without adapters.
     own = jax.random.fold_in(jax.random.clone(key), 1)
     return lora.init_adapters(own, network, config.lora)

@@ -13,6 +13,7 @@ from jaxalign.experiments.reports import (
   denoise,
   mixture,
   policy,
+  reward_bench,
   reward_model,
   win_rates,
 )
@@ -117,6 +118,8 @@ def result_of(content: Mapping[str, Any]) -> str:
     return win_rates.headline(content["rates"])
   if "oracle_names" in content:
     return best_of_n.headline(content)
+  if "outputs" in content:
+    return reward_bench.headline(content)
   if "models" in content:
     return reward_model.headline(content).partition("\n")[0]
   if "train" in content:

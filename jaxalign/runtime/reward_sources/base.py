@@ -286,6 +286,7 @@ class MeasuredSource:
   Attributes:
     names: of the outputs.
     mixture_weights: share of each output's group, None where unknown.
+    units: these deviations, in the source's own raw rewards, [K].
   """
 
   def __init__(
@@ -313,6 +314,8 @@ class MeasuredSource:
           f"{name} has standard deviation {deviation} on the responses of "
           "calibrate_on: a constant reward cannot be calibrated"
         )
+    within = source.units or (1.0,) * len(self.names)
+    self.units = tuple(float(u) for u in self._std * np.asarray(within))
 
   def __call__(
     self,

@@ -100,6 +100,7 @@ class JudgeSource:
   Attributes:
     names: of the criteria's outputs.
     mixture_weights: None, as nobody says whose criterion is which.
+    units: None, as ratings are as they are.
     counts: of questions, attempts and unreadable answers since the start.
   """
 
@@ -123,6 +124,7 @@ class JudgeSource:
         f"names must name the {number} criteria, got {', '.join(self.names)}"
       )
     self.mixture_weights = None
+    self.units = None
     self.counts = {"asked": 0, "attempts": 0, "unreadable": 0}
     self._config = config
     self._rounds = 0
