@@ -69,8 +69,9 @@ class GroupsTest(parameterized.TestCase):
     self.assertEqual(result["known_groups"]["largest_alone"], 0.5)
     self.assertEqual(sum(one["people"] for one in result["groups"]), 40)
     self.assertLen(dots.before, 40)
+    # A mean over people beside one over pairs, of which each has 6 to 11.
     self.assertAlmostEqual(
-      dots.after.mean(), result["accuracy"]["after"]["value"], places=6
+      dots.after.mean(), result["accuracy"]["after"]["value"], delta=0.01
     )
     divide = result["statements"]["divide"][0]["shares"]
     self.assertGreater(abs(divide[0] - divide[1]), 0.5)
