@@ -33,8 +33,8 @@ class Slow:
   mixture_weights: tuple[float, ...] | None
   score: Callable
 
-  def __call__(self, prompts, responses):
-    return self.score(prompts, responses)
+  def __call__(self, prompts, responses, columns=None):
+    return self.score(prompts, responses, columns)
 
 
 def arm(phase: str, delay: float) -> None:
@@ -49,9 +49,9 @@ def arm(phase: str, delay: float) -> None:
     )
 
   def slowed(source):
-    def score(prompts, responses):
+    def score(prompts, responses, columns):
       time.sleep(SCORING_S)
-      return source(prompts, responses)
+      return source(prompts, responses, columns)
 
     return Slow(source.names, source.mixture_weights, clock(score))
 
