@@ -18,14 +18,14 @@ from typing import Any
 from absl import flags
 from etils import epath
 
-from jaxalign.data.llm_labels import client, personas, prompts
+from jaxalign.data.llm_labels import client, cost, personas, prompts
 from jaxalign.data.records import sources
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.common import cli, shipped_configs, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import preferences
-from jaxalign.experiments.llm_labels import answer_cache, cost, persona_votes
+from jaxalign.experiments.llm_labels import answer_cache, persona_votes
 from jaxalign.experiments.llm_labels.persona_votes import Labelled, Text
 from jaxalign.experiments.reports import personas as personas_page
 from jaxalign.ops import checks

@@ -15,6 +15,7 @@ from absl import flags
 from etils import epath
 
 from jaxalign import metrics
+from jaxalign.data.llm_labels import cost
 from jaxalign.data.records import chat, reader
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.common import cli, summary
@@ -55,7 +56,7 @@ class Config:
   source: reward_source.RewardSourceConfig
   crowd_seed: int = 0
   margin: float = 0.0
-  judge: llm_judge.JudgeConfig | None = None
+  judge: cost.PricedEndpointConfig | None = None
   num_resamples: int = 1000
   mesh: meshes.MeshConfig = meshes.MeshConfig()
 

@@ -31,7 +31,9 @@ class Architecture:
     num_layers: blocks.
     num_heads: query heads.
     num_kv_heads: key and value heads, a divisor of num_heads; None for as many.
-    embed_dim: width; head size is embed_dim / num_heads.
+    embed_dim: width.
+    head_dim: width of one head, whatever the family's own; None for embed_dim /
+      num_heads.
     mlp_dim: inner width of the MLP.
     vocab_size: rows of the token embedding, at least the tokenizer's; None for
       as many. With it a step can be compiled at the size of a published model
@@ -44,6 +46,7 @@ class Architecture:
   num_heads: int
   num_kv_heads: int | None = None
   embed_dim: int
+  head_dim: int | None = None
   mlp_dim: int
   vocab_size: int | None = None
   tie_embeddings: bool = True
@@ -223,6 +226,7 @@ def decoder_config(
     "num_heads": shape.num_heads,
     "num_kv_heads": shape.num_kv_heads,
     "embed_dim": shape.embed_dim,
+    "head_dim": shape.head_dim,
     "mlp_dim": shape.mlp_dim,
     "vocab_size": vocab_size,
     "max_positions": max_length,

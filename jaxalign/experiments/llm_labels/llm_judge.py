@@ -4,7 +4,6 @@ A judge that prefers whatever comes first disagrees with itself when the answers
 change places, and that is counted as a tie.
 """
 
-import dataclasses
 import logging
 import re
 from collections.abc import Sequence
@@ -12,12 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxalign.data.llm_labels import client
+from jaxalign.data.llm_labels import client, cost
 from jaxalign.data.llm_labels import prompts as questions
-from jaxalign.data.llm_labels.prompts import Answer, EndpointConfig, Messages
+from jaxalign.data.llm_labels.prompts import Answer, Messages
 from jaxalign.data.records.chat import Text, text_of
-from jaxalign.experiments.llm_labels import answer_cache, cost
-from jaxalign.ops import checks
+from jaxalign.experiments.llm_labels import answer_cache
 from jaxalign.runtime.io import progress_bar
 
 log = logging.getLogger("jaxalign")
@@ -28,28 +26,6 @@ SYSTEM = (
   "or B, or C if they are equally good."
 )
 LETTERS = {"A": 1.0, "B": 0.0, "C": 0.5}
-
-
-@dataclasses.dataclass(frozen=True)
-class JudgeConfig(EndpointConfig):
-  """An endpoint that compares answers, and what that may cost.
-
-  Attributes:
-    price_prompt: dollars for a million tokens of questions.
-    price_completion: dollars for a million tokens of answers.
-    budget: dollars that the estimate must not exceed; None asks for `--yes`.
-  """
-
-  price_prompt: float = 0.0
-  price_completion: float = 0.0
-  budget: float | None = None
-
-  def __post_init__(self) -> None:
-    """Raises ValueError, by name, for a value out of range."""
-    super().__post_init__()
-    checks.at_least(
-      0, price_prompt=self.price_prompt, price_completion=self.price_completion
-    )
 
 
 class Verdicts(NamedTuple):
@@ -97,7 +73,7 @@ def questions_of(
 
 
 def ask(
-  config: JudgeConfig,
+  config: cost.PricedEndpointConfig,
   prompts: Sequence[Text],
   first: Sequence[str],
   second: Sequence[str],

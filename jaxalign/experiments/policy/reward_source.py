@@ -33,7 +33,8 @@ class RewardSourceConfig:
       what may pass.
     url: of a server of rewards, such as the `serve` stage, up to and with the
       version: http://localhost:8000/v1.
-    judge: a chat model that rates each response, its rating the reward.
+    judge: a chat model that rates each response, its rating the reward; its
+      `budget` must be set.
     crowd: a synthetic crowd, NAME[,KNOB=VALUE...], whose true utilities are the
       rewards.
     names: of the outputs, in place of the models' own; a function needs them
@@ -92,6 +93,12 @@ class RewardSourceConfig:
       )
     if self.url is not None:
       check_url(self.url)
+    if self.judge is not None and self.judge.budget is None:
+      raise ValueError(
+        "judge.budget must be the dollars that may be spent, got None: every "
+        "response is a question for each criterion, as long as the run lasts; "
+        "0 is right for an endpoint of your own, with no prices"
+      )
     checks.at_least(
       1, batch_size=self.batch_size, calibrate_limit=self.calibrate_limit
     )

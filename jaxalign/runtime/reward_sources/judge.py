@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxalign.data.llm_labels import client
+from jaxalign.data.llm_labels import client, cost
 from jaxalign.data.llm_labels import prompts as questions
-from jaxalign.data.llm_labels.prompts import Answer, EndpointConfig, Messages
+from jaxalign.data.llm_labels.prompts import Answer, Messages
 from jaxalign.data.records.chat import Text, text_of
 from jaxalign.runtime.reward_sources import base
 
@@ -28,7 +28,7 @@ _LAST = re.compile(
 
 
 @dataclasses.dataclass(frozen=True)
-class RatingConfig(EndpointConfig):
+class RatingConfig(cost.PricedEndpointConfig):
   """A chat model that rates responses.
 
   Attributes:
@@ -39,6 +39,8 @@ class RatingConfig(EndpointConfig):
       of use where temperature is above 0.
     unreadable: rating of a response that none is read of in the end; None
       stops.
+    budget: dollars that may be spent from the start of a process to its end, by
+      the prices; 0 without prices is an endpoint of your own.
     temperature: of sampling, >= 0.
     max_tokens: of an answer.
   """
@@ -102,6 +104,7 @@ class JudgeSource:
     mixture_weights: None, as nobody says whose criterion is which.
     units: None, as ratings are as they are.
     counts: of questions, attempts and unreadable answers since the start.
+    dollars: spent since the start, at the prices of the config.
   """
 
   def __init__(
@@ -126,6 +129,7 @@ class JudgeSource:
     self.mixture_weights = None
     self.units = None
     self.counts = {"asked": 0, "attempts": 0, "unreadable": 0}
+    self.dollars = 0.0
     self._config = config
     self._rounds = 0
 
@@ -180,6 +184,14 @@ class JudgeSource:
 
   def _ask(self, asked: Sequence[Messages]) -> list[Answer | None]:
     self._rounds += 1
+    config, most = self._config, self._most(asked)
+    if config.budget is not None and self.dollars + most > config.budget:
+      raise base.RewardError(
+        f"the judge {config.model} has cost ${self.dollars:.2f} and the next "
+        f"{len(asked):,} questions may cost ${most:.2f}, with a budget of "
+        f"${config.budget:.2f}; nothing was asked: raise `budget`, and a run "
+        "with checkpoints goes on from its last"
+      )
     try:
       answers, counts = client.ask_all(
         self._config,
@@ -192,4 +204,25 @@ class JudgeSource:
       raise base.RewardError(str(error)) from None
     for name in ("asked", "attempts"):
       self.counts[name] += counts[name]
+    for one, answer in zip(asked, answers, strict=True):
+      self.dollars += self._billed(one, answer)
     return answers
+
+  def _most(self, asked: Sequence[Messages]) -> float:
+    """Dollars that the questions cost if every answer is of full length."""
+    return cost.estimate(
+      self._config,
+      asked,
+      (),
+      price_prompt=self._config.price_prompt,
+      price_completion=self._config.price_completion,
+    ).dollars
+
+  def _billed(self, one: Messages, answer: Answer | None) -> float:
+    """Dollars of one answer by the endpoint's count, without one the most."""
+    if answer is None or not answer.prompt_tokens:
+      return self._most([one])
+    return (
+      answer.prompt_tokens * self._config.price_prompt
+      + answer.completion_tokens * self._config.price_completion
+    ) / 1e6

@@ -94,6 +94,15 @@ class BackboneTest(parameterized.TestCase):
     shapes = backbone.abstract_params(heads.reward_model(described))
     self.assertEqual(shapes["embed"]["tokens"].shape, (size, 16))
 
+  @parameterized.parameters("llama", "qwen3", "gemma2")
+  def test_a_head_is_as_wide_as_its_share_unless_the_config_says_else(
+    self, family
+  ):
+    described = network(config(architecture=shape(family)))
+    self.assertEqual(described.head_dim, 8)
+    described = network(config(architecture=shape(family, head_dim=32)))
+    self.assertEqual(described.head_dim, 32)
+
   def test_as_many_key_heads_as_query_heads_unless_the_config_says_else(self):
     self.assertEqual(shape(num_heads=4).num_kv_heads, 4)
     self.assertEqual(shape(num_heads=4, num_kv_heads=2).num_kv_heads, 2)

@@ -172,7 +172,7 @@ class OpenSourceTest(parameterized.TestCase):
   def test_a_chat_model_rates(self):
     config = judge_test.CONFIG
     with judge_test.serving(lambda asked: "Fine.\n7") as server:
-      judge = dataclasses.replace(config, url=server.url)
+      judge = dataclasses.replace(config, url=server.url, budget=0.0)
       source = open_source(judge=judge, names=("kind",))
       self.assertEqual(source.names, ("kind",))
       self.assertEqual(source(["p"], ["r"]).tolist(), [[7.0]])
@@ -208,6 +208,7 @@ class OpenSourceTest(parameterized.TestCase):
     ({"url": "a"}, "url must begin with http"),
     ({"crowd": "two_groups", "batch_size": 0}, "batch_size must be >= 1"),
     ({"crowd": "nobody"}, "'nobody'"),
+    ({"judge": judge_test.CONFIG}, "judge.budget must be the dollars"),
     ({"function": "no_such_module:f"}, "no reward function"),
     ({"crowd": "two_groups", "names": ("a",)}, "name the 2 outputs warm, br"),
   )

@@ -117,7 +117,40 @@ class JudgeTest(parameterized.TestCase):
     ):
       opened(server)(["p"], ["r"])
 
+  def test_a_batch_that_could_exceed_the_budget_is_not_asked(self):
+    def behave(handler, asked):
+      choice = {"message": {"content": "7"}, "finish_reason": "stop"}
+      usage = {"prompt_tokens": 1000, "completion_tokens": 10}
+      content = {"choices": [choice], "usage": usage}
+      rude_server.raw(handler, json.dumps(content).encode())
+
+    with http_test.serving(behave) as server:
+      # 1,000 tokens at a thousandth of a dollar each, 10 at a hundredth.
+      source = opened(
+        server,
+        price_prompt=1e3,
+        price_completion=1e4,
+        budget=4.0,
+        max_tokens=100,
+      )
+      source(["p"], ["r"])
+      self.assertAlmostEqual(source.dollars, 1.1)
+      source(["p"], ["s"])
+      with self.assertRaisesRegex(
+        RewardError, r"cost \$2\.20 and the next 2 .* may cost \$2\..* \$4\.00"
+      ):
+        source(["p", "p"], ["t", "u"])
+      self.assertLen(server.seen, 2)
+    with serving(lambda message: "7") as server:
+      source = opened(server, price_completion=1e4, budget=4.0, max_tokens=100)
+      source(["p"], ["r"])
+      self.assertAlmostEqual(source.dollars, 1.0)  # the most, if nobody counts
+    with serving(lambda message: "7") as server:
+      free = opened(server, budget=0.0)
+      self.assertEqual(free(["p"], ["r"]).tolist(), [[7.0]])
+
   @parameterized.parameters(
+    (dict(budget=-1.0), "budget must be >= 0"),
     (dict(criteria=()), "criteria must hold one question or more"),
     (dict(lowest=3, highest=3), "lowest must be < highest, got 3 and 3"),
     (dict(repeats=-1), "repeats must be >= 0, got -1"),

@@ -1,11 +1,38 @@
 """Cost of questions to a paid endpoint: estimate, budget, consent."""
 
+import dataclasses
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from jaxalign.data.llm_labels import prompts
+from jaxalign.ops import checks
 
 CHARACTERS_PER_TOKEN = 4  # of English, for the estimate alone
+
+
+@dataclasses.dataclass(frozen=True)
+class PricedEndpointConfig(prompts.EndpointConfig):
+  """Chat endpoint, its prices, and what may be spent on it.
+
+  Attributes:
+    price_prompt: dollars for a million tokens of questions.
+    price_completion: dollars for a million tokens of answers.
+    budget: dollars that may be spent, by the estimate; None asks for `--yes`.
+  """
+
+  price_prompt: float = 0.0
+  price_completion: float = 0.0
+  budget: float | None = None
+
+  def __post_init__(self) -> None:
+    """Raises ValueError, by name, for a value out of range."""
+    super().__post_init__()
+    checks.at_least(
+      0,
+      price_prompt=self.price_prompt,
+      price_completion=self.price_completion,
+      budget=self.budget,
+    )
 
 
 class Estimate(NamedTuple):
