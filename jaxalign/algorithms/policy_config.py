@@ -247,6 +247,21 @@ class LearnerConfig:
         "sums the rewards by the groups' weights"
       )
 
+  @property
+  def one_step(self) -> bool:
+    """Whether an iteration's one step begins at the policy that sampled.
+
+    And nothing before that step reads this policy's own log-probabilities: the
+    forward pass of the step itself then gives them.
+    """
+    return (
+      self.policy.kind in GROUP_RELATIVE
+      and self.policy.epochs * self.policy.minibatches == 1
+      and self.policy.importance_limit is None
+      and self.kl.place == "loss"
+      and self.kl.controller == "fixed"
+    )
+
   def check_responses(self, number: int) -> None:
     """Raises ValueError unless `number` responses to a prompt are enough."""
     least = 1 if self.policy.kind == "ppo" else 2

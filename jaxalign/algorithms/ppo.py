@@ -30,6 +30,7 @@ from jaxalign.algorithms.ppo_batch import (
   PolicyState,
   Scalars,
   prepare,
+  spares_forward,
 )
 from jaxalign.algorithms.update import Batch, Params
 
@@ -233,7 +234,9 @@ def _make_update(
       beta=config.kl.coef,
     )
   else:
-    objective = ppo_losses.policy_objective(forward, config, kl_coef)
+    objective = ppo_losses.policy_objective(
+      forward, config, kl_coef, own_past=spares_forward(networks, config)
+    )
   of_actor = update_of(objective, optimizers.actor)
   of_critic = None
   if networks.critic is not None and optimizers.critic is not None:

@@ -227,11 +227,14 @@ class Networks(NamedTuple):
     actor: `(params, frozen, batch) -> PolicyOutputs`.
     reference: `(frozen, batch) -> log_probs [R, G, N]`.
     critic: `(params, batch) -> values` as PolicyOutputs has them, or None.
+    sampler_agrees: whether the log-probabilities that come with the responses
+      are those of `actor` up to rounding: its parameters, temperature 1.
   """
 
   actor: Callable[[Params, Frozen, Batch], PolicyOutputs]
   reference: Callable[[Frozen, Batch], jax.Array]
   critic: Callable[[Params, Batch], jax.Array] | None
+  sampler_agrees: bool = False
 
 
 class PolicyState(NamedTuple):
@@ -297,9 +300,14 @@ def prepare(
     The experience, float32 or wider.
   """
   counted = response_mask(batch)
+  spared = spares_forward(networks, config)
+  if spared:
+    found = _reference_alone(networks, frozen, batch, number)
+  else:
+    found = _forward(networks, state, frozen, batch, number)
   found = {
     name: jnp.where(counted if x.ndim == 3 else counted[..., None], x, 0.0)
-    for name, x in _forward(networks, state, frozen, batch, number).items()
+    for name, x in found.items()
   }
 
   def flat(x: jax.Array) -> jax.Array:
@@ -394,7 +402,11 @@ def prepare(
     ),
     "train/ended": mean(flat(batch["ended"]).astype(shaped.dtype)),
   }
-  metrics |= _mismatch(batch, found, counted, axis_name)
+  if spared:
+    # The step reads its own forward pass for what the policy was.
+    experience["sampler_log_probs"] = experience.pop("old_log_probs")
+  else:
+    metrics |= _mismatch(batch, found, counted, axis_name)
   metrics |= _by_group(
     batch, divergence, combined.utilities, weights, config, axis_name
   )
@@ -405,6 +417,15 @@ def prepare(
     moments=moments, group_weights=kept.astype(jnp.float32)
   )
   return Prepared(experience, state, observed, metrics)
+
+
+def spares_forward(networks: Networks, config: LearnerConfig) -> bool:
+  """Whether the policy that sampled is not passed forward before the step.
+
+  What is reported of it is then the sampler's, and its probability ratio is 1,
+  with the gradient of the step's own forward pass.
+  """
+  return networks.sampler_agrees and config.one_step
 
 
 def response_mask(batch: Batch) -> jax.Array:
@@ -438,6 +459,20 @@ def _forward(
   read = {k: batch[k] for k in ("tokens", "mask")}
   found: dict[str, jax.Array] = update.map_over(forward, read, number)
   return found
+
+
+def _reference_alone(
+  networks: Networks, frozen: Frozen, batch: Batch, number: int
+) -> dict[str, jax.Array]:
+  """As `_forward`, with the policy's log-probabilities by the sampler."""
+  read = {k: batch[k] for k in ("tokens", "mask")}
+  reference = update.map_over(
+    lambda part: networks.reference(frozen, part), read, number
+  )
+  return {
+    "log_probs": batch["sampler_log_probs"].astype(reference.dtype),
+    "ref_log_probs": reference,
+  }
 
 
 def _mismatch(

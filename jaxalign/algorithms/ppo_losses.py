@@ -15,6 +15,8 @@ def policy_objective(
   forward: Callable[[Params, Batch], PolicyOutputs],
   config: LearnerConfig,
   kl_coef: jax.Array,
+  *,
+  own_past: bool = False,
 ) -> Objective:
   """Clipped surrogate, entropy, KL and, on a shared trunk, the value loss.
 
@@ -27,6 +29,9 @@ def policy_objective(
     forward: `(params, batch) -> PolicyOutputs`.
     config: the learner's.
     kl_coef: β, scalar.
+    own_past: whether the policy that is passed forward is the one that sampled,
+      so that its own log-probabilities are the old ones. The batch then has
+      `sampler_log_probs` in their place, which are reported on.
 
   Returns:
     The two phases; what couples tokens is in advantages and weights already.
@@ -39,11 +44,12 @@ def policy_objective(
     del context
     counted = batch["counted"]
     # Where nothing counts the ratio is 1 and its gradient 0.
-    log_probs = jnp.where(counted, outputs.log_probs, batch["old_log_probs"])
+    past = batch["sampler_log_probs" if own_past else "old_log_probs"]
+    log_probs = jnp.where(counted, outputs.log_probs, past)
     dtype = log_probs.dtype
-    old, advantages = (
-      batch[k].astype(dtype) for k in ("old_log_probs", "advantages")
-    )
+    old, advantages = past.astype(dtype), batch["advantages"].astype(dtype)
+    if own_past:
+      old = jax.lax.stop_gradient(log_probs)
     low = 0.2 if policy.clip_eps is None else policy.clip_eps
     high = low if policy.clip_eps_high is None else policy.clip_eps_high
     clip_eps = (low, high)
@@ -67,6 +73,11 @@ def policy_objective(
       "train/clip_fraction": mean_of(clipped.astype(dtype)),
       "train/entropy": mean_of(-log_probs),
     }
+    if own_past:
+      said = past.astype(dtype)
+      distance = losses.kl_estimate(said, old, estimator="k3")
+      metrics["train/mismatch_mean_abs"] = mean_of(jnp.abs(said - old))
+      metrics["train/mismatch_kl"] = mean_of(distance)
     if config.kl.place == "loss":
       pull = losses.kl_estimate(
         log_probs,

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import ppo
+from jaxalign.algorithms import ppo, ppo_batch
 from jaxalign.runtime.distributed import mesh as meshes
 from tests import parallel_modes, transforms
 from tests.algorithms import bigram, policy_reference
@@ -59,7 +59,9 @@ def config_of(case, **changes):
 
 
 @functools.cache
-def program(case, layout, scale, epochs, minibatches, accumulation):
+def program(
+  case, layout, scale, epochs, minibatches, accumulation, agrees=False
+):
   """The jitted learner of a case, plain descent, and its config."""
   cfg = config_of(case, policy=dict(epochs=epochs, minibatches=minibatches))
   parallel_modes.need_devices(math.prod(LAYOUTS[layout]))
@@ -67,7 +69,7 @@ def program(case, layout, scale, epochs, minibatches, accumulation):
   rows, everywhere = meshes.batch_sharding(mesh), meshes.replicated(mesh)
   pmap = layout == "pmap"
   learn = ppo.make_learn(
-    bigram.networks(cfg.critic.kind),
+    bigram.networks(cfg.critic.kind)._replace(sampler_agrees=agrees),
     bigram.sgd(0.1 * scale),
     cfg,
     accumulation=accumulation,
@@ -97,9 +99,12 @@ def learned(
   minibatches=1,
   accumulation=1,
   batch=None,
+  agrees=False,
 ):
   """State and metrics after one iteration of a case."""
-  cfg, learn = program(case, layout, scale, epochs, minibatches, accumulation)
+  cfg, learn = program(
+    case, layout, scale, epochs, minibatches, accumulation, agrees
+  )
   start, frozen = bigram.state(cfg, critic=cfg.critic.kind)
   if batch is None:
     batch = bigram.batch(R, 1 if cfg.policy.kind == "ppo" else 4)
@@ -210,6 +215,52 @@ class LearnTest(parameterized.TestCase):
       np.testing.assert_allclose(
         metrics[name], value, rtol=1e-6, atol=1e-9, err_msg=name
       )
+
+  @parameterized.parameters(
+    dict(),
+    dict(accumulation=4),
+    dict(layout="sharded"),
+    dict(layout="pmap", accumulation=2),
+  )
+  def test_one_step_reads_its_own_forward_pass(self, **options):
+    batch = bigram.batch(R, 4)
+    expected, report = learned("grpo", batch=batch)
+    state, metrics = learned("grpo", batch=batch, agrees=True, **options)
+    before = tables(bigram.state(config_of("grpo"), critic="none")[0])
+    moved = tables(expected) - before
+    np.testing.assert_allclose(
+      tables(state) - before, moved, rtol=1e-10, atol=1e-13
+    )
+    # The sampler of this batch reports what no policy said: it is reported on,
+    # and the KL is by its word.
+    spared = {"train/kl", "train/kl/a", "train/kl/b"}
+    said, true = (float(m["train/kl"]) for m in (metrics, report))
+    self.assertGreater(abs(said - true), 0.1)
+    self.assertEqual({*report} - {*metrics}, {"train/mismatch_max_ratio"})
+    for name in {*metrics} - spared:
+      np.testing.assert_allclose(
+        metrics[name], report[name], rtol=1e-6, atol=1e-9, err_msg=name
+      )
+
+  @parameterized.parameters(
+    ("ppo", {}, "a critic's values are those of the policy that sampled"),
+    ("grpo", dict(policy=dict(epochs=2)), "the second step is off"),
+    ("grpo", dict(policy=dict(importance_limit=2.0)), "the weights compare"),
+    ("grpo", dict(kl=dict(place="reward", estimator="k1")), "KL is a reward"),
+    (
+      "grpo",
+      dict(kl=dict(controller="adaptive", target=1.0, horizon=9.0)),
+      "the KL moves its coefficient",
+    ),
+  )
+  def test_a_policy_is_passed_forward_where_more_depends_on_it(
+    self, case, changes, reason
+  ):
+    networks = bigram.networks()._replace(sampler_agrees=True)
+    self.assertTrue(ppo_batch.spares_forward(networks, config_of("grpo")))
+    self.assertFalse(
+      ppo_batch.spares_forward(networks, config_of(case, **changes)), reason
+    )
 
   def test_layouts_agree_over_epochs_of_minibatches(self):
     expected, _ = learned("ppo", epochs=3, minibatches=2)

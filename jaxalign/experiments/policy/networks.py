@@ -247,6 +247,7 @@ def make_networks(
         if own
         else None
       ),
+      sampler_agrees=temperature == 1,
     ),
     policy_of=policy_of,
     init_policy=init_policy,
