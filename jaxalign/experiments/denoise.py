@@ -233,16 +233,11 @@ def run(config: Config, workdir: epath.Path) -> None:
     max(data.buckets),
     settings.together,
   )
-  rewards_of = lambda params, pairs: scoring.rewards_of(
-    scorer, params, pairs, data, tokenizer
-  )
+  rewards_of = scoring.outputs_by(scorer, data, tokenizer, held_out)
   measure = None
   if held_out is not None:
-    held_out_rewards = loop.remembering(
-      lambda params: rewards_of(params, held_out)
-    )
     measure = lambda params: scoring.quick_scores(
-      held_out_rewards(params).mean(axis=-1, keepdims=True)
+      rewards_of(params, held_out).mean(axis=-1, keepdims=True)
     )
   members = [
     preferences.make_batches(
@@ -273,13 +268,11 @@ def run(config: Config, workdir: epath.Path) -> None:
       measure=measure,
     )
   given = {"train": pairs}
-  rewards = {"train": rewards_of(params, pairs)}
   if held_out is not None:
     given["eval"] = held_out
-    rewards["eval"] = held_out_rewards(params)
   splits = {
     name: denoise_numbers.split_of(
-      rewards[name], [r.judge_prob for r in some.records]
+      rewards_of(params, some), [r.judge_prob for r in some.records]
     )
     for name, some in given.items()
   }

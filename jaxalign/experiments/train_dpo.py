@@ -6,11 +6,9 @@ python -m jaxalign.experiments.train_dpo --config=configs/dpo_crowd.py \
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 from absl import flags
 from etils import epath
 
@@ -18,7 +16,7 @@ from jaxalign.algorithms import bradley_terry
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.data.tokenization import encoding
 from jaxalign.experiments import evaluate
-from jaxalign.experiments.common import cli, loop, summary
+from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import model as backbone
 from jaxalign.experiments.common import stage as training
 from jaxalign.experiments.datasets import preferences
@@ -94,7 +92,7 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
     ValueError: batch, model, reference and mesh do not fit, before anything is
       compiled.
   """
-  train, chosen = config.train, config.made()
+  train = config.train
   meshes.check_batch(train.batch_size, train.accumulation, mesh)
   tokenizer = preferences.open_tokenizer(config.data, config.model.init_from)
   network = backbone.decoder_config(
@@ -103,51 +101,7 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
   if config.reference is not None:
     initial_checkpoints.check_reference(config.reference, network, tokenizer)
   model = heads.causal_lm(network)
-  stage = training.assemble(
-    chosen.objective(model, network, train.batch_size),
-    config.optimizer,
-    train,
-    model,
-    network,
-    config.model,
-    chosen.batch_shapes(train.batch_size, max(config.data.buckets)),
-    mesh,
-    rules=config.mesh.rules,
-    parallel=train.parallel,
-    take=chosen.take(model, config.optimizer),
-    copies=chosen.copies,
-  )
-  return stage._replace(passes=chosen.passes)
-
-
-def load(config: Config) -> tuple[Config, fitting.Loaded]:
-  """Reads and tokenises the pairs, and makes the recipe's targets of them.
-
-  Args:
-    config: the resolved config.
-
-  Returns:
-    The config with the sizes that the training pairs decide, and the pairs.
-
-  Raises:
-    ValueError: recipe, loss and coupling do not go together; a bad record, by
-      FILE:LINE; the pairs lack what the recipe reads.
-  """
-  config.made()  # what does not go together ends the run before data is read
-  data = config.data
-  if config.train.export == "best" and not data.holds_out:
-    raise ValueError(
-      "train.export='best' needs data.eval_files or data.eval_fraction"
-    )
-  tokenizer = preferences.open_tokenizer(data, config.model.init_from)
-  pairs, held_out = preferences.load_splits(data, tokenizer, encoding.answered)
-  config = dataclasses.replace(
-    config,
-    recipe=fitting.counted(config.recipe, pairs.dataset),
-    coupling=fitting.counted(config.coupling, pairs.dataset, "coupling"),
-  )
-  learned, rows = config.made().prepare_pairs(data, pairs)
-  return config, fitting.Loaded(tokenizer, pairs, held_out, learned, rows)
+  return fitting.assemble(config, model, network, mesh)
 
 
 def referred(
@@ -161,7 +115,7 @@ def referred(
 
   Args:
     config: with its sizes counted.
-    loaded: from `load`.
+    loaded: from `fitting.load`.
     stage: from `build`.
     mesh: devices.
     workdir: gets `reference/` where no other folder is named.
@@ -246,7 +200,7 @@ def fit(
     The state to be exported, and its scores of held-out pairs where it is the
     last.
   """
-  train, data, chosen = config.train, config.data, config.made()
+  data = config.data
   scorer = pair_likelihood.build(
     stage.network,
     mesh,
@@ -254,60 +208,15 @@ def fit(
     config.eval.batch_size,
     max(data.buckets),
     config.recipe.reward.of,
-    chosen.copies,
+    config.made().copies,
   )
-  rewards_of = _remembering_held_out(config, loaded, scorer)
-  hooks = chosen.hooks(
-    recipe.Run(
-      seed=config.seed,
-      train=train,
-      data=data,
-      mesh=mesh,
-      rules=config.mesh.rules,
-      tokenizer=loaded.tokenizer,
-      pairs=loaded.learned,
-      rows=loaded.rows,
-      held_out=loaded.held_out,
-      stage=stage,
-      scorer=scorer,
-      rewards_of=rewards_of,
-    )
+  rewards_of = scoring.outputs_by(
+    scorer, data, loaded.tokenizer, loaded.held_out
   )
-  source = preferences.make_batches(
-    data,
-    loaded.learned,
-    loaded.tokenizer,
-    train.batch_size,
-    seed=config.seed,
-    shuffle=True,
-    rows=loaded.rows,
+  hooks = fitting.make_hooks(config, loaded, stage, scorer, mesh, rewards_of)
+  state, params, step = recipe.train(
+    hooks, fitting.batches(config, loaded), workdir, profile=profile
   )
-  stage = hooks.first_stage()
-  with checkpoint.Checkpoints(
-    workdir / "checkpoints",
-    keep_last=train.keep_last,
-    keep_best=train.keep_best if data.holds_out else 0,
-    best_metric="eval/nll",
-    digests=train.digests,
-  ) as saved:
-    hooks.before(source, saved, workdir)
-    state, params = loop.fit(
-      stage,
-      source,
-      train,
-      saved,
-      workdir,
-      seed=config.seed,
-      prefetch=data.prefetch,
-      measure=hooks.measure(),
-      revise=hooks.revise,
-      profile=profile,
-    )
-    step = train.num_steps
-    if train.export == "best":
-      step = saved.best()
-      state = training.restore(stage, saved, step, config.seed)
-      params = stage.whole(state)
   description = artifact.Description(
     kind="policy",
     heads=(),
@@ -318,22 +227,6 @@ def fit(
     provenance=artifact.provenance(config, step),
   )
   return fitting.Trained(state, params, step, rewards_of, description, ())
-
-
-def _remembering_held_out(
-  config: Config, loaded: fitting.Loaded, scorer: scoring.Stage
-) -> Callable[[Any, preferences.Pairs], np.ndarray]:
-  """`(params, pairs) -> float32 [N, 2, K]`, implicit rewards."""
-  scored = lambda params, pairs: scoring.rewards_of(
-    scorer, params, pairs, config.data, loaded.tokenizer
-  )
-  of_held_out = loop.remembering(lambda params: scored(params, loaded.held_out))
-
-  def rewards_of(params: Any, pairs: preferences.Pairs) -> np.ndarray:
-    last = pairs is loaded.held_out
-    return of_held_out(params) if last else scored(params, pairs)
-
-  return rewards_of
 
 
 def export(
@@ -382,7 +275,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   mesh = meshes.make_mesh(config.mesh)
   if fitting.is_counted(config):
     build(config, mesh)  # what does not fit ends the run before data is read
-  config, loaded = load(config)
+  config, loaded = fitting.load(config, encoding.answered)
   stage = build(config, mesh)
   loaded = referred(config, loaded, stage, mesh, workdir)
   trained = fit(config, loaded, stage, mesh, workdir, profile=profile)

@@ -15,8 +15,8 @@ from etils import epath
 from jaxalign.algorithms import bradley_terry
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.data.batching import loader, pair_dataset
+from jaxalign.data.tokenization import encoding
 from jaxalign.data.tokenization.tokenizer import Tokenizer
-from jaxalign.experiments.common import loop
 from jaxalign.experiments.common import model as backbone
 from jaxalign.experiments.common import stage as training
 from jaxalign.experiments.datasets import preferences
@@ -28,10 +28,12 @@ from jaxalign.experiments.reward_model import (
   scoring,
 )
 from jaxalign.models import heads
+from jaxalign.models.config import DecoderConfig
 from jaxalign.runtime.distributed import mesh as meshes
-from jaxalign.runtime.io import artifact, checkpoint
+from jaxalign.runtime.io import artifact
 
 T = TypeVar("T")
+C = TypeVar("C", bound=Any)  # a config with a recipe
 
 # Key of a recipe or coupling -> the column whose names in the training pairs it
 # counts.
@@ -120,12 +122,12 @@ class Trained(NamedTuple):
   state: Any
   params: Any
   step: int
-  outputs_of: Callable[[Any, preferences.Pairs], np.ndarray]
+  outputs_of: scoring.OutputsOf
   description: artifact.Description
   sections: recipe.Sections
 
 
-def is_counted(config: RewardConfig) -> bool:
+def is_counted(config: Any) -> bool:
   """Whether all sizes of a config are known before data is read."""
   head = config.model.trainable == "head"
   return not (
@@ -135,11 +137,14 @@ def is_counted(config: RewardConfig) -> bool:
   )
 
 
-def load(config: RewardConfig) -> tuple[RewardConfig, Loaded]:
+def load(
+  config: C, tokenise: encoding.Tokenise | None = None
+) -> tuple[C, Loaded]:
   """Reads and tokenises the pairs, and makes the recipe's targets of them.
 
   Args:
-    config: the resolved config.
+    config: the resolved config, of rewards or of a direct recipe.
+    tokenise: as of `preferences.load_splits`.
 
   Returns:
     The config with the sizes that the training pairs decide, and the pairs.
@@ -156,7 +161,7 @@ def load(config: RewardConfig) -> tuple[RewardConfig, Loaded]:
     )
   tokenizer = preferences.open_tokenizer(data, config.model.init_from)
   pairs, held_out = preferences.load_splits(
-    data, tokenizer, share=config.model.trainable != "head"
+    data, tokenizer, tokenise, share=config.model.trainable != "head"
   )
   config = dataclasses.replace(
     config,
@@ -250,18 +255,40 @@ def build(
   Raises:
     ValueError: batch, model and mesh do not fit, before anything is compiled.
   """
-  train, chosen = config.train, config.made()
+  train = config.train
   meshes.check_batch(train.batch_size, train.accumulation, mesh)
   tokenizer = preferences.open_tokenizer(config.data, config.model.init_from)
   network = backbone.decoder_config(
     config.model,
     tokenizer,
     max_length=config.data.max_length,
-    num_outputs=len(chosen.outputs),
+    num_outputs=len(config.made().outputs),
   )
   if config.model.trainable == "head":
     network = dataclasses.replace(network, num_texts=config.model.num_texts)
-  model = heads.reward_model(network)
+  return assemble(config, heads.reward_model(network), network, mesh, place)
+
+
+def assemble(
+  config: Any,
+  model: heads.Model,
+  network: DecoderConfig,
+  mesh: jax.sharding.Mesh,
+  place: Callable[[jax.sharding.Sharding], jax.Array] | None = None,
+) -> training.Stage:
+  """The step in which a network learns by the config's recipe.
+
+  Args:
+    config: with a recipe, of rewards or of a direct recipe.
+    model: the network as pure functions.
+    network: its description.
+    mesh: devices, real or abstract.
+    place: as of `build`.
+
+  Returns:
+    The stage's step and abstract arguments.
+  """
+  train, chosen = config.train, config.made()
   stage = training.assemble(
     chosen.objective(model, network, train.batch_size),
     config.optimizer,
@@ -274,18 +301,19 @@ def build(
     rules=config.mesh.rules,
     parallel=train.parallel,
     take=chosen.take(model, config.optimizer),
+    copies=chosen.copies,
     features=place,
   )
   return stage._replace(passes=chosen.passes)
 
 
-def _buckets(config: RewardConfig) -> tuple[int, ...]:
+def _buckets(config: Any) -> tuple[int, ...]:
   """Padded lengths of a batch's texts, in tokens or in numbers of texts."""
   head = config.model.trainable == "head"
   return frozen_backbone.BUCKETS if head else config.data.buckets
 
 
-def batches(config: RewardConfig, loaded: Loaded) -> loader.Batches:
+def batches(config: Any, loaded: Loaded) -> loader.Batches:
   """Batches of a step, with what the recipe learns from beside pairs."""
   if loaded.source is not None:
     return loaded.source
@@ -325,7 +353,7 @@ def fit(
   Returns:
     The state to be exported, scored on held-out pairs where it is the last.
   """
-  train, chosen = config.train, config.made()
+  chosen = config.made()
   data = dataclasses.replace(config.data, buckets=_buckets(config))
   build_scorer = lambda network: scoring.build(
     network, mesh, config.mesh.rules, config.eval.batch_size, max(data.buckets)
@@ -333,79 +361,28 @@ def fit(
   scorer = build_scorer(stage.network)
   read = chosen.readout
   read.num_rewards(stage.network.num_outputs or 0)
-
-  def outputs_by(
-    scorer: scoring.Stage,
-  ) -> Callable[[Any, preferences.Pairs], np.ndarray]:
-    def scored(params: Any, pairs: preferences.Pairs) -> np.ndarray:
-      return scoring.rewards_of(scorer, params, pairs, data, loaded.tokenizer)
-
-    # The last scores of training are those of the evaluation.
-    of_held_out = loop.remembering(
-      lambda params: scored(params, loaded.held_out)
-    )
-
-    def outputs(params: Any, pairs: preferences.Pairs) -> np.ndarray:
-      remembered = pairs is loaded.held_out
-      return of_held_out(params) if remembered else scored(params, pairs)
-
-    return outputs
-
+  learned = loaded.tokenizer, loaded.held_out
   # What a recipe sees between steps is what it trains; what is written and
   # evaluated may lack the term of the length.
-  as_trained = outputs_of = outputs_by(scorer)
+  as_trained = outputs_of = scoring.outputs_by(scorer, data, *learned)
   final = frozen_backbone.exported(config.model, stage.network)
   if final != stage.network:
-    outputs_of = outputs_by(build_scorer(final))
-
-  hooks = chosen.hooks(
-    recipe.Run(
-      seed=config.seed,
-      train=train,
-      data=data,
-      mesh=mesh,
-      rules=config.mesh.rules,
-      tokenizer=loaded.tokenizer,
-      pairs=loaded.learned,
-      rows=loaded.rows,
-      held_out=loaded.held_out,
-      stage=stage,
-      scorer=scorer,
-      rewards_of=lambda params, pairs: np.asarray(
-        read(as_trained(params, pairs))
-      ),
-    )
+    outputs_of = scoring.outputs_by(build_scorer(final), data, *learned)
+  hooks = make_hooks(
+    config,
+    loaded,
+    stage,
+    scorer,
+    mesh,
+    lambda params, pairs: np.asarray(read(as_trained(params, pairs))),
   )
-  stage, source = hooks.first_stage(), batches(config, loaded)
-  with checkpoint.Checkpoints(
-    workdir / "checkpoints",
-    keep_last=train.keep_last,
-    keep_best=train.keep_best if data.holds_out else 0,
-    best_metric="eval/nll",
-    digests=train.digests,
-  ) as saved:
-    hooks.before(source, saved, workdir)
-    state, params = loop.fit(
-      stage,
-      source,
-      train,
-      saved,
-      workdir,
-      seed=config.seed,
-      prefetch=data.prefetch,
-      measure=hooks.measure(),
-      revise=hooks.revise,
-      profile=profile,
-    )
-    step = train.num_steps
-    if train.export == "best":
-      step = saved.best()
-      state = training.restore(stage, saved, step, config.seed)
-      params = stage.whole(state)
+  state, params, step = recipe.train(
+    hooks, batches(config, loaded), workdir, profile=profile
+  )
   weights = hooks.finish(state, workdir)
   # On every host: rewards and parameters are gathered from all of them.
   reference = preferences.first(
-    data, loaded.pairs, train.num_reference, loaded.tokenizer
+    data, loaded.pairs, config.train.num_reference, loaded.tokenizer
   )
   description = artifact.Description(
     kind="reward",
@@ -428,6 +405,44 @@ def fit(
   held_out = loaded.held_out is not None
   sections = hooks.report_sections(params, workdir) if held_out else ()
   return Trained(state, params, step, outputs_of, description, sections)
+
+
+def make_hooks(
+  config: Any,
+  loaded: Loaded,
+  stage: training.Stage,
+  scorer: scoring.Stage,
+  mesh: jax.sharding.Mesh,
+  rewards_of: scoring.OutputsOf,
+) -> recipe.Hooks:
+  """What surrounds the steps of a run by the config's recipe.
+
+  Args:
+    config: with its sizes counted, of rewards or of a direct recipe.
+    loaded: from `load`.
+    stage: the built step.
+    scorer: rewards of the same network.
+    mesh: devices.
+    rewards_of: `(params, pairs) -> float32 [N, 2, K]`.
+
+  Returns:
+    The recipe's hooks.
+  """
+  run = recipe.Run(
+    seed=config.seed,
+    train=config.train,
+    data=dataclasses.replace(config.data, buckets=_buckets(config)),
+    mesh=mesh,
+    rules=config.mesh.rules,
+    tokenizer=loaded.tokenizer,
+    pairs=loaded.learned,
+    rows=loaded.rows,
+    held_out=loaded.held_out,
+    stage=stage,
+    scorer=scorer,
+    rewards_of=rewards_of,
+  )
+  return config.made().hooks(run)
 
 
 def uncounted(section: Any) -> list[str]:

@@ -69,7 +69,7 @@ class Run(NamedTuple):
   held_out: preferences.Pairs | None
   stage: training.Stage
   scorer: scoring.Stage
-  rewards_of: Callable[[Any, preferences.Pairs], np.ndarray]
+  rewards_of: scoring.OutputsOf
 
 
 class Hooks:
@@ -117,6 +117,55 @@ class Hooks:
     """Further sections of the report on held-out pairs."""
     del params, workdir
     return ()
+
+
+def train(
+  hooks: Hooks,
+  source: loader.Batches,
+  workdir: epath.Path,
+  *,
+  profile: bool,
+) -> tuple[TrainState, Any, int]:
+  """Trains from the last checkpoint to the state that is exported.
+
+  Args:
+    hooks: of the run.
+    source: batches of a step.
+    workdir: gets metrics.jsonl, speed.jsonl and checkpoints/.
+    profile: whether to write a trace of a few steps to `workdir/profile`.
+
+  Returns:
+    That state, the network's parameters in it, and its step: the last, or the
+    best on held-out pairs where `train.export` says so.
+  """
+  run = hooks.run
+  schedule, stage = run.train, hooks.first_stage()
+  with checkpoint.Checkpoints(
+    workdir / "checkpoints",
+    keep_last=schedule.keep_last,
+    keep_best=schedule.keep_best if run.data.holds_out else 0,
+    best_metric="eval/nll",
+    digests=schedule.digests,
+  ) as saved:
+    hooks.before(source, saved, workdir)
+    state, params = loop.fit(
+      stage,
+      source,
+      schedule,
+      saved,
+      workdir,
+      seed=run.seed,
+      prefetch=run.data.prefetch,
+      measure=hooks.measure(),
+      revise=hooks.revise,
+      profile=profile,
+    )
+    step = schedule.num_steps
+    if schedule.export == "best":
+      step = saved.best()
+      state = training.restore(stage, saved, step, run.seed)
+      params = stage.whole(state)
+  return state, params, step
 
 
 def _at_the_parameters(

@@ -12,6 +12,7 @@ from jaxalign import metrics
 from jaxalign.algorithms import bradley_terry, reward_readout
 from jaxalign.data.batching import loader
 from jaxalign.data.tokenization.tokenizer import Tokenizer
+from jaxalign.experiments.common import loop
 from jaxalign.experiments.common import model as backbone
 from jaxalign.experiments.datasets import preferences
 from jaxalign.models import activations, heads
@@ -23,6 +24,9 @@ from jaxalign.runtime.io import artifact, filesystem, progress_bar
 from jaxalign.runtime.profiling import memory
 from jaxalign.runtime.reward_sources import bucket_lengths
 from jaxalign.runtime.reward_sources import model as model_rewards
+
+# `(params, pairs) -> float32 [N, 2, K]`
+OutputsOf = Callable[[Any, preferences.Pairs], np.ndarray]
 
 
 class Stage(NamedTuple):
@@ -221,6 +225,36 @@ def rewards_of(
       "parameters or its compute type do not hold them"
     )
   return rewards
+
+
+def outputs_by(
+  stage: Stage,
+  data: preferences.DataConfig,
+  tokenizer: Tokenizer,
+  held_out: preferences.Pairs | None,
+) -> OutputsOf:
+  """What a network puts out for pairs.
+
+  Args:
+    stage: the built pass.
+    data: buckets and prefetch.
+    tokenizer: for the padding id.
+    held_out: held-out pairs, or None.
+
+  Returns:
+    The function. The last scores of training are those of the evaluation, so
+    those of the held-out pairs are remembered.
+  """
+
+  def scored(params: Any, pairs: preferences.Pairs) -> np.ndarray:
+    return rewards_of(stage, params, pairs, data, tokenizer)
+
+  of_held_out = loop.remembering(lambda params: scored(params, held_out))
+
+  def outputs(params: Any, pairs: preferences.Pairs) -> np.ndarray:
+    return of_held_out(params) if pairs is held_out else scored(params, pairs)
+
+  return outputs
 
 
 def quick_scores(rewards: np.ndarray) -> dict[str, float]:
