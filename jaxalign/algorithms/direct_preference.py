@@ -152,8 +152,8 @@ def _check_beta(beta: float) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class DpoConfig:
-  """DPO; with `loss.flip_rate` conservative DPO, with a margin that of ODPO.
+class LogRatioConfig:
+  """A recipe whose rewards are log-ratios of a policy and its reference.
 
   Attributes:
     name: of the recipe.
@@ -161,7 +161,7 @@ class DpoConfig:
     average: log-ratios per token of a response.
   """
 
-  name: Literal["dpo"]
+  name: str
   beta: float = 0.1
   average: bool = False
 
@@ -173,6 +173,13 @@ class DpoConfig:
   def reward(self) -> ImplicitReward:
     """How likelihoods are read."""
     return ImplicitReward(self.beta, self.average)
+
+
+@dataclasses.dataclass(frozen=True)
+class DpoConfig(LogRatioConfig):
+  """DPO; with `loss.flip_rate` conservative DPO, with a margin that of ODPO."""
+
+  name: Literal["dpo"]
 
   def rows(self, loss: PairLossConfig) -> row_loss.RowLoss:
     """The configured pair loss of implicit rewards."""
@@ -184,27 +191,10 @@ class DpoConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class RobustDpoConfig:
-  """Robust DPO: the unbiased estimate for labels flipped at `loss.flip_rate`.
-
-  Attributes:
-    name: of the recipe.
-    beta: reward units per nat of the log-ratio, > 0.
-    average: log-ratios per token of a response.
-  """
+class RobustDpoConfig(LogRatioConfig):
+  """Robust DPO: the unbiased estimate where labels flip at `loss.flip_rate`."""
 
   name: Literal["robust_dpo"]
-  beta: float = 0.1
-  average: bool = False
-
-  def __post_init__(self) -> None:
-    """Raises ValueError for a beta out of range."""
-    _check_beta(self.beta)
-
-  @property
-  def reward(self) -> ImplicitReward:
-    """How likelihoods are read."""
-    return ImplicitReward(self.beta, self.average)
 
   def rows(self, loss: PairLossConfig) -> row_loss.RowLoss:
     """The estimate, with the margin of `loss`.
@@ -232,7 +222,7 @@ class RobustDpoConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class IpoConfig:
+class IpoConfig(LogRatioConfig):
   """IPO: a squared loss, whose gap stays finite where all agree.
 
   Attributes:
@@ -242,17 +232,6 @@ class IpoConfig:
   """
 
   name: Literal["ipo"]
-  beta: float = 0.1
-  average: bool = False
-
-  def __post_init__(self) -> None:
-    """Raises ValueError for a beta out of range."""
-    _check_beta(self.beta)
-
-  @property
-  def reward(self) -> ImplicitReward:
-    """How likelihoods are read."""
-    return ImplicitReward(self.beta, self.average)
 
   def rows(self, loss: PairLossConfig) -> row_loss.RowLoss:
     """The squared loss, with labels and margins of `loss`.
@@ -315,28 +294,15 @@ class SimpoConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class EmDpoConfig(mixture.MixtureConfig):
-  """EM-DPO: K policies for latent groups of annotators.
-
-  Attributes:
-    name: of the recipe.
-    beta: reward units per nat of the log-ratio, > 0.
-    average: log-ratios per token of a response.
-  """
+class EmDpoConfig(LogRatioConfig, mixture.MixtureConfig):
+  """EM-DPO: K policies for latent groups of annotators."""
 
   name: Literal["em_dpo"]  # type: ignore[assignment]
-  beta: float = 0.1
-  average: bool = False
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for values that do not go together."""
-    super().__post_init__()
-    _check_beta(self.beta)
-
-  @property
-  def reward(self) -> ImplicitReward:
-    """How likelihoods are read."""
-    return ImplicitReward(self.beta, self.average)
+    LogRatioConfig.__post_init__(self)
+    mixture.MixtureConfig.__post_init__(self)
 
   def rows(self, loss: PairLossConfig) -> row_loss.RowLoss:
     """Pairs under K policies, each as far as their annotator belongs to it."""
