@@ -155,18 +155,44 @@ def log_lengths(
   return jnp.log(jnp.maximum(jnp.sum(read, axis=-1, dtype=dtype), 1))
 
 
-class RewardNetwork(decoder.Decoder):
-  """The decoder read by a linear head: at one token, or over the response."""
+class RewardHeads:
+  """What networks of rewards have in common: heads on features of a text."""
 
-  def setup(self) -> None:
-    """Adds the head."""
-    super().setup()
+  config: DecoderConfig
+
+  def add_heads(self) -> None:
+    """Declares the heads; to be called in `setup`."""
     config = self.config
     # Rewards of unit variance at the start, as the final norm has unit power.
     std = (config.embed_dim + 1) ** -0.5
     self.score = Head(config, config.num_outputs, std)
     if config.log_length is not None:
       self.log_length = LogLength(config)
+
+  def read(
+    self,
+    features: jax.Array,
+    attended: jax.Array,
+    log_length: Callable[[], jax.Array],
+  ) -> RewardOutput:
+    """Rewards [B, H] of features [B, D], 0 for a text without a token.
+
+    `log_length` gives that of each response, [B], where rewards have its term.
+    """
+    features = jnp.where(attended[:, None], features, 0.0)
+    rewards = self.score(features)
+    if self.config.log_length is not None:
+      rewards = self.log_length(rewards, log_length())
+    return RewardOutput(rewards, features)
+
+
+class RewardNetwork(RewardHeads, decoder.Decoder):
+  """The decoder read by a linear head: at one token, or over the response."""
+
+  def setup(self) -> None:
+    """Adds the heads."""
+    super().setup()
+    self.add_heads()
 
   def __call__(
     self,
@@ -190,15 +216,14 @@ class RewardNetwork(decoder.Decoder):
       at = last_attended(mask)[:, None, None]
       pooled = jnp.take_along_axis(residual, at, axis=1)[:, 0]
       features = self.final_norm(pooled)
-    features = jnp.where(jnp.any(mask, axis=-1)[:, None], features, 0.0)
-    rewards = self.score(features)
-    if self.config.log_length is not None:
-      length = log_lengths(mask, response, features.dtype)
-      rewards = self.log_length(rewards, length)
-    return RewardOutput(rewards, features)
+    return self.read(
+      features,
+      jnp.any(mask, axis=-1),
+      lambda: log_lengths(mask, response, features.dtype),
+    )
 
 
-class FeatureNetwork(nn.Module):
+class FeatureNetwork(RewardHeads, nn.Module):
   """A head on features that are given: a text is one token, its number.
 
   The parameter `features`, [num_texts, D], stands where `RewardNetwork` has a
@@ -219,10 +244,7 @@ class FeatureNetwork(nn.Module):
       (config.num_texts, config.embed_dim + bool(config.log_length)),
       jnp.dtype(config.param_dtype),
     )
-    std = (config.embed_dim + 1) ** -0.5
-    self.score = Head(config, config.num_outputs, std)
-    if config.log_length is not None:
-      self.log_length = LogLength(config)
+    self.add_heads()
 
   def __call__(
     self,
@@ -240,12 +262,10 @@ class FeatureNetwork(nn.Module):
     features = blocks.row_dropout(
       features[:, None], dropout_keys, self.config.dropout
     )[:, 0]
-    features = jnp.where(mask[:, :1], features, 0.0)
-    rewards = self.score(features)
-    if self.config.log_length is not None:
-      length = jnp.where(mask[:, 0], found[:, -1], 0.0)
-      rewards = self.log_length(rewards, length)
-    return RewardOutput(rewards, features)
+    attended = mask[:, 0]
+    return self.read(
+      features, attended, lambda: jnp.where(attended, found[:, -1], 0.0)
+    )
 
 
 class LanguageNetwork(decoder.Decoder):
