@@ -155,11 +155,8 @@ class DprmConfig:
       cross_entropy_weight=self.cross_entropy_weight,
       prior_strength=self.prior_strength,
     )
-    for name, most in (("decay", 1.0), ("smoothing", 0.5)):
-      if not 0 <= self.__dict__[name] <= most:
-        raise ValueError(
-          f"{name} must be in [0, {most}], got {self.__dict__[name]}"
-        )
+    checks.within(0, 1, decay=self.decay)
+    checks.within(0, 0.5, smoothing=self.smoothing)
     if self.prior is not None and (
       len(self.prior) != len(self.labels.names)
       or min(self.prior) < 0

@@ -51,15 +51,13 @@ class KLConfig:
         "settles elsewhere; k2 with place='loss' has the gradient of the KL"
       )
     checks.at_least(0, coef=self.coef)
-    for name in ("target", "horizon"):
-      value = self.__dict__[name]
+    for name, value in (("target", self.target), ("horizon", self.horizon)):
       if (value is None) == (self.controller == "adaptive"):
         raise ValueError(
           f"{name} is set with controller='adaptive' alone, got "
           f"{self.controller!r} and {value}"
         )
-      if value is not None and not value > 0:
-        raise ValueError(f"{name} must be > 0, got {value}")
+    checks.above(0, target=self.target, horizon=self.horizon)
 
 
 def next_coefficient(

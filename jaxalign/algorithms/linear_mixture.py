@@ -38,9 +38,13 @@ class LinearMixtureConfig:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    for name in ("num_components", "num_rounds", "newton_steps", "restarts"):
-      if self.__dict__[name] < 1:
-        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    checks.at_least(
+      1,
+      num_components=self.num_components,
+      num_rounds=self.num_rounds,
+      newton_steps=self.newton_steps,
+      restarts=self.restarts,
+    )
 
 
 class LinearMixture(NamedTuple):

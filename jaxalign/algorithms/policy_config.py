@@ -145,10 +145,11 @@ class CriticConfig:
     if self.kind == "shared" and self.coef is None:
       raise ValueError("kind 'shared' needs coef")
     checks.above(0, coef=self.coef, clip=self.clip)
-    for name in ("discount", "gae_lambda"):
-      value = self.__dict__[name]
-      if self.kind != "none" and (value is None or not 0 <= value <= 1):
-        raise ValueError(f"{name} must be in [0, 1], got {value}")
+    decay = {"discount": self.discount, "gae_lambda": self.gae_lambda}
+    for name, value in decay.items():
+      if self.kind != "none" and value is None:
+        raise ValueError(f"{name} must be in [0, 1], got None")
+    checks.within(0, 1, **decay)
     self._check_atoms()
 
   @property

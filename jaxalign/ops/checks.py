@@ -99,6 +99,13 @@ def above(bound: float, **numbers: float | None) -> None:
       raise ValueError(f"{name} must be > {bound}, got {number}")
 
 
+def within(least: float, most: float, **numbers: float | None) -> None:
+  """Raises ValueError unless every number is in a range; None passes."""
+  for name, number in numbers.items():
+    if number is not None and not least <= number <= most:
+      raise ValueError(f"{name} must be in [{least:g}, {most:g}], got {number}")
+
+
 def one_of(allowed: Collection[str], **choices: str) -> None:
   """Raises ValueError unless every choice is one of the allowed words."""
   for name, choice in choices.items():

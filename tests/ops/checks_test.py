@@ -82,6 +82,14 @@ class ChecksTest(parameterized.TestCase):
       ):
         checks.above(0, steps=2, rate=value)
 
+  def test_within(self):
+    checks.within(0, 0.5, share=0, rate=0.5, limit=None)
+    for value in (-1e-9, 0.51, float("nan")):
+      with self.assertRaisesRegex(
+        ValueError, rf"^rate must be in \[0, 0\.5\], got {value}$"
+      ):
+        checks.within(0, 0.5, share=0.1, rate=value)
+
   def test_one_of(self):
     checks.one_of(("half", "wrong"), ties="half")
     with self.assertRaisesRegex(ValueError, "ties.*half, wrong, got 'HALF'"):

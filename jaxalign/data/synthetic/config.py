@@ -81,10 +81,7 @@ class CrowdConfig:
         "temperature and scale must be > 0, got "
         f"{self.temperature} and {self.scale}"
       )
-    for name in ("overlap", "drift"):
-      value = self.__getattribute__(name)
-      if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} must be in [0, 1], got {value}")
+    checks.within(0, 1, overlap=self.overlap, drift=self.drift)
     if not 0.0 <= self.label_noise < 1.0:
       raise ValueError(f"label_noise must be in [0, 1), got {self.label_noise}")
     checks.at_least(
@@ -97,8 +94,10 @@ class CrowdConfig:
         "label_votes must be >= 0, and 0 without labels, got "
         f"{self.label_votes} with labels={self.labels}"
       )
-    for name in ("num_annotators", "num_test_annotators"):
-      number = self.__getattribute__(name)
+    for name, number in (
+      ("num_annotators", self.num_annotators),
+      ("num_test_annotators", self.num_test_annotators),
+    ):
       if number % self.votes_per_pair or number < len(self.groups):
         raise ValueError(
           f"{name} must be divisible by votes_per_pair and at least the number "

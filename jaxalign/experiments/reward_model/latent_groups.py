@@ -18,6 +18,7 @@ from jaxalign.algorithms import linear_mixture
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.reward_model import user_assignment
+from jaxalign.ops import checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +52,8 @@ class GroupsConfig:
       )
     if not self.ridges or not min(self.ridges) > 0:
       raise ValueError(f"ridges must be numbers > 0, got {self.ridges}")
-    for name, least in (("dimensions", 1), ("folds", 2), ("restarts", 1)):
-      if self.__dict__[name] < least:
-        raise ValueError(
-          f"{name} must be >= {least}, got {self.__dict__[name]}"
-        )
+    checks.at_least(1, dimensions=self.dimensions, restarts=self.restarts)
+    checks.at_least(2, folds=self.folds)
 
 
 class Judged(NamedTuple):

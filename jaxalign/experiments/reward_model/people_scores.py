@@ -45,9 +45,13 @@ class PeopleConfig:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    for name in ("num_pairs", "min_pairs", "min_group", "num_samples"):
-      if self.__dict__[name] < 1:
-        raise ValueError(f"{name} must be >= 1, got {self.__dict__[name]}")
+    checks.at_least(
+      1,
+      num_pairs=self.num_pairs,
+      min_pairs=self.min_pairs,
+      min_group=self.min_group,
+      num_samples=self.num_samples,
+    )
     checks.one_of((True, False), save_people=self.save_people)
 
 
