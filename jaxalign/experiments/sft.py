@@ -16,9 +16,8 @@ from jaxalign.experiments.common import cli, loop, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.common import model as backbone
 from jaxalign.experiments.common import stage as training
+from jaxalign.experiments.datasets import section, warnings
 from jaxalign.experiments.datasets import sft as sft_data
-from jaxalign.experiments.datasets import tokenizer as tokenizers
-from jaxalign.experiments.datasets import warnings
 from jaxalign.experiments.policy import likelihood
 from jaxalign.models import heads
 from jaxalign.runtime.distributed import mesh as meshes
@@ -62,7 +61,7 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> training.Stage:
   """
   train = config.train
   meshes.check_batch(train.batch_size, train.accumulation, mesh)
-  tokenizer = tokenizers.open_tokenizer(config.data, config.model.init_from)
+  tokenizer = section.open_tokenizer(config.data, config.model.init_from)
   network = backbone.decoder_config(
     config.model, tokenizer, max_length=config.data.length, num_outputs=None
   )
@@ -94,7 +93,7 @@ def run(config: Config, workdir: epath.Path) -> None:
   checkpoint.check_directory(workdir)
   mesh = meshes.make_mesh(config.mesh)
   stage = build(config, mesh)
-  tokenizer = tokenizers.open_tokenizer(config.data, config.model.init_from)
+  tokenizer = section.open_tokenizer(config.data, config.model.init_from)
   noted = warnings.Cautions(tokenizer, rows="texts")
   dataset = sft_data.load_texts(
     config.data, config.data.train_files, tokenizer, noted=noted

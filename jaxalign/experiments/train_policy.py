@@ -20,8 +20,7 @@ from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import cli, loop, model, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.common import stage as training
-from jaxalign.experiments.datasets import prompts
-from jaxalign.experiments.datasets import tokenizer as tokenizers
+from jaxalign.experiments.datasets import prompts, section
 from jaxalign.experiments.datasets import warnings as data_warnings
 from jaxalign.experiments.policy import config as policy_config
 from jaxalign.experiments.policy import (
@@ -66,7 +65,7 @@ def build(
       f"accumulation, got {train.num_prompts} and {mesh.shape['data']} x "
       f"{mesh.shape['fsdp']} x {minibatches} x {train.accumulation}"
     )
-  tokenizer = tokenizers.open_tokenizer(config.data, config.model.init_from)
+  tokenizer = section.open_tokenizer(config.data, config.model.init_from)
   length = config.data.max_prompt_length
   network = model.decoder_config(
     config.model,
@@ -138,7 +137,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     section, mesh, config.mesh.rules, crowd_seed=config.data.crowd_seed
   )
   source = open_source(config.source)
-  tokenizer = tokenizers.open_tokenizer(config.data, config.model.init_from)
+  tokenizer = section.open_tokenizer(config.data, config.model.init_from)
   noted = data_warnings.Cautions(tokenizer, rows="prompts", unit="prompt")
   load = functools.partial(
     prompts.load_prompts,

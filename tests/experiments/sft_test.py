@@ -14,8 +14,8 @@ from jaxalign import models
 from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import sft
 from jaxalign.experiments.common import config as configuration
+from jaxalign.experiments.datasets import section
 from jaxalign.experiments.datasets import sft as sft_data
-from jaxalign.experiments.datasets import tokenizer as tokenizers
 from jaxalign.experiments.policy import likelihood
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import artifact, metric_writer
@@ -103,7 +103,7 @@ class SftTest(absltest.TestCase):
     mesh = meshes.make_mesh(config.mesh)
     stage = sft.build(config, mesh)
     params = stage.init(jax.random.key(0)).params
-    tokenizer = tokenizers.open_tokenizer(config.data, None)
+    tokenizer = section.open_tokenizer(config.data, None)
     held_out = sft_data.load_texts(
       config.data, config.data.eval_files, tokenizer
     )

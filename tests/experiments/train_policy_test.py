@@ -18,7 +18,7 @@ from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import train_policy
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import prompts as prompt_data
-from jaxalign.experiments.datasets import tokenizer as tokenizers
+from jaxalign.experiments.datasets import section
 from jaxalign.experiments.policy import reward_source
 from jaxalign.experiments.policy import rollout as rollouts
 from jaxalign.experiments.reports import policy
@@ -256,7 +256,7 @@ class TrainPolicyTest(parameterized.TestCase):
     stage = train_policy.build(config, mesh)
     key = jax.random.key(0)
     state, frozen = stage.init(key), stage.init_frozen(key)
-    tokenizer = tokenizers.open_tokenizer(config.data, None)
+    tokenizer = section.open_tokenizer(config.data, None)
     dataset = prompt_data.load_prompts(
       config.data, ("synthetic:two_groups:test",), tokenizer, group_names=()
     )

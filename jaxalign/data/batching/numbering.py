@@ -2,8 +2,11 @@
 
 import array
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from jaxalign.data.records.record import Record
 
 
 class Numbering:
@@ -52,3 +55,32 @@ class Numbering:
     # One entry more, so that -1 stays -1.
     ranks = np.array([*(rank[name] for name in self._index), -1], np.int32)
     return ranks[numbers], names
+
+
+class Origins:
+  """Sources and groups of records as numbers, taken as the records pass by."""
+
+  def __init__(
+    self,
+    source_names: Sequence[str] | None,
+    group_names: Sequence[str] | None,
+  ) -> None:
+    """Starts without records; names fix the numbering, see `Numbering`."""
+    self._source = Numbering("source", source_names)
+    self._group = Numbering("group", group_names)
+
+  def add(self, record: Record) -> None:
+    """Takes the next record; one without a source is of source "unnamed"."""
+    self._source.add("unnamed" if record.source is None else record.source)
+    self._group.add(record.group)
+
+  def columns(self) -> dict[str, Any]:
+    """`source` and `group`, int32 [N], with `source_names`, `group_names`."""
+    source, sources = self._source.finish()
+    group, groups = self._group.finish()
+    return {
+      "source": source,
+      "group": group,
+      "source_names": sources,
+      "group_names": groups,
+    }

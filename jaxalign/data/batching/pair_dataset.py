@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from jaxalign.data.batching import sharded_tokens
-from jaxalign.data.batching.numbering import Numbering
+from jaxalign.data.batching import numbering, sharded_tokens
 from jaxalign.data.batching.token_store import Sequences
 from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization.encoding import Tokenise
@@ -145,9 +144,8 @@ class _Columns:
     self.margin = array.array("f")
     self.has_margin = array.array("b")
     self.strength = array.array("f")
-    self.source = Numbering("source", source_names)
-    self.group = Numbering("group", group_names)
-    self.annotator = Numbering("annotator")
+    self.origins = numbering.Origins(source_names, group_names)
+    self.annotator = numbering.Numbering("annotator")
 
   def collected(self, records: Iterable[Record]) -> Iterator[Record]:
     """The same records; their columns stay here."""
@@ -163,8 +161,7 @@ class _Columns:
       self.margin.append(absent(record.margin, 0.0))
       self.has_margin.append(record.margin is not None)
       self.strength.append(absent(record.strength, np.nan))
-      self.source.add(absent(record.source, "unnamed"))
-      self.group.add(record.group)
+      self.origins.add(record)
       self.annotator.add(record.annotator)
       yield record
 
@@ -214,8 +211,6 @@ def encode_pairs(
     tokenise=tokenise,
   )
   floats = lambda values: np.frombuffer(values, np.float32).copy()
-  source, sources = columns.source.finish()
-  group, groups = columns.group.finish()
   annotator, annotators = columns.annotator.finish()
   return PairDataset(
     sequences=found,
@@ -223,10 +218,7 @@ def encode_pairs(
     margin=floats(columns.margin),
     has_margin=np.frombuffer(columns.has_margin, np.bool_).copy(),
     strength=floats(columns.strength),
-    source=source,
-    group=group,
     annotator=annotator,
-    source_names=sources,
-    group_names=groups,
     annotator_names=annotators,
+    **columns.origins.columns(),
   )

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from jaxalign.data.batching import sharded_tokens
+from jaxalign.data.batching import numbering, sharded_tokens
 from jaxalign.data.batching.loader import ArraySpec
-from jaxalign.data.batching.numbering import Numbering
 from jaxalign.data.batching.token_store import Sequences
 from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization.tokenizer import Tokenizer
@@ -150,8 +149,7 @@ class _Columns:
     self.labels: list[tuple[float, ...] | None] = []
     self.votes: list[tuple[int, ...] | None] = []
     self.ratings: list[dict[str, float]] = []
-    self.source = Numbering("source", source_names)
-    self.group = Numbering("group", group_names)
+    self.origins = numbering.Origins(source_names, group_names)
 
   def collected(self, records: Iterable[Record]) -> Iterator[Record]:
     """The same records; their columns stay here."""
@@ -168,8 +166,7 @@ class _Columns:
         for response, value in zip(ratings, values, strict=False):
           response[name] = value
       self.ratings += ratings
-      self.source.add("unnamed" if record.source is None else record.source)
-      self.group.add(record.group)
+      self.origins.add(record)
       yield record
 
 
@@ -214,8 +211,6 @@ def encode_responses(
   attributes = tuple(sorted({name for r in columns.ratings for name in r}))
   rated = [[r.get(a) for a in attributes] for r in columns.ratings]
   shape = (len(found), len(attributes))
-  source, sources = columns.source.finish()
-  group, groups = columns.group.finish()
   num_classes = {len(e) for e in (*columns.labels, *columns.votes) if e}
   if len(num_classes) > 1:
     raise ValueError(
@@ -240,10 +235,7 @@ def encode_responses(
       [[v is not None for v in r] for r in rated], bool
     ).reshape(shape),
     attributes=attributes,
-    source=source,
-    group=group,
-    source_names=sources,
-    group_names=groups,
+    **columns.origins.columns(),
   )
 
 

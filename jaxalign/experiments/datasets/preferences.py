@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from etils import epath
 
@@ -18,8 +17,7 @@ from jaxalign.data.records import reader, refusals, sources, splits
 from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization.encoding import Tokenise
 from jaxalign.data.tokenization.tokenizer import Tokenizer
-from jaxalign.experiments.datasets import counts
-from jaxalign.experiments.datasets import tokenizer as tokenizers
+from jaxalign.experiments.datasets import section
 from jaxalign.experiments.datasets import warnings as data_warnings
 from jaxalign.ops import checks
 from jaxalign.runtime.distributed import multihost
@@ -136,12 +134,12 @@ class Pairs(NamedTuple):
 
 
 def open_tokenizer(config: DataConfig, folder: str | None) -> Tokenizer:
-  """As `tokenizer.open_tokenizer`, with the config's chat template.
+  """As `section.open_tokenizer`, with the config's chat template.
 
   Raises:
     ValueError: no tokenizer is given, or the template is not a file.
   """
-  tokenizer = tokenizers.open_tokenizer(config, folder)
+  tokenizer = section.open_tokenizer(config, folder)
   if config.chat_template is not None:
     path = epath.Path(sources.expand_variables(config.chat_template))
     if not path.is_file():
@@ -215,7 +213,7 @@ def _log(stream: reader.RecordStream) -> None:
       "%s: %s records; lost: %s",
       source.spec,
       f"{source.kept:,}",
-      counts.in_words(lost),
+      section.in_words(lost),
     )
 
 
@@ -250,7 +248,7 @@ def load_pairs(
   records = found if config.streaming else list(found)
   number = None if config.streaming else len(records)
   dataset = pair_dataset.encode_pairs(
-    counts.watched(records, number, "tokenising pairs"),
+    section.watched(records, number, "tokenising pairs"),
     tokenizer,
     max_length=config.max_length,
     on_disk=config.streaming,
@@ -262,7 +260,7 @@ def load_pairs(
     "%s pairs; cut to %d tokens: %s",
     f"{len(dataset):,}",
     config.max_length,
-    counts.in_words(dataset.counts),
+    section.in_words(dataset.counts),
   )
   lost = stream.whole_report().counts
   return Pairs(records, dataset, {**lost, **dataset.counts})
@@ -375,7 +373,7 @@ def _encode(
   config: DataConfig, records: list[Record], tokenizer: Tokenizer
 ) -> Pairs:
   dataset = pair_dataset.encode_pairs(
-    counts.watched(records, len(records), "tokenising responses"),
+    section.watched(records, len(records), "tokenising responses"),
     tokenizer,
     max_length=config.max_length,
   )
@@ -396,15 +394,13 @@ def make_batches(
   dataset: Dataset = pairs.dataset
   if rows is not None:
     dataset = loader.Selection(dataset, rows)
-  return loader.Batches(
+  return section.make_batches(
     dataset,
+    tokenizer,
     batch_size=batch_size,
     buckets=config.buckets,
-    pad_id=tokenizer.pad_id,
     seed=seed,
     shuffle=shuffle,
     mixing=config.mixing,
     pairs_per_source=config.pairs_per_source,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
   )

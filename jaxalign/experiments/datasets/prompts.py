@@ -3,13 +3,11 @@
 import dataclasses
 import logging
 
-import jax
-
 from jaxalign.data.batching import loader, prompt_dataset
 from jaxalign.data.records import reader, refusals
 from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization.tokenizer import Tokenizer
-from jaxalign.experiments.datasets import counts, warnings
+from jaxalign.experiments.datasets import section, warnings
 from jaxalign.ops import checks
 from jaxalign.runtime.distributed import multihost
 
@@ -17,33 +15,22 @@ log = logging.getLogger("jaxalign")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PromptConfig:
+class PromptConfig(section.SourceConfig):
   """Prompt files, and how they become tokens and batches.
 
   Attributes:
     train_files: sources whose prompts are answered and learned from: globs,
       `hub:NAME[:subset][:split]` or `synthetic:NAME[:split]`; one prompt per
       record, whatever responses it has, if any.
-    eval_files: held-out sources; empty for none.
-    tokenizer: "byte", a folder that holds a tokenizer, the id of a model on the
-      hub, or None for the one of the model's folder, to which "byte" gives way.
     max_prompt_length: tokens of a prompt; longer ones lose their beginning.
-    on_bad_record: "error" or "skip" (counted).
-    extra_columns: columns beyond the schema to ignore.
     reward_columns: columns that the reward function asks for, of the schema,
       such as `group`, or beyond it, such as `answer`.
     crowd_seed: seed of synthetic sources and of the synthetic crowd's oracle.
     prefetch: batches made ahead of the iteration.
   """
 
-  train_files: tuple[str, ...]
-  eval_files: tuple[str, ...] = ()
-  tokenizer: str | None = None
   max_prompt_length: int
-  on_bad_record: str = "error"
-  extra_columns: tuple[str, ...] = ()
   reward_columns: tuple[str, ...] = ()
-  crowd_seed: int = 0
   prefetch: int = 2
 
   def __post_init__(self) -> None:
@@ -122,7 +109,7 @@ def load_prompts(
     " ".join(files),
     f"{len(dataset):,}",
     config.max_prompt_length,
-    counts.in_words(dataset.counts),
+    section.in_words(dataset.counts),
   )
   return dataset
 
@@ -137,13 +124,11 @@ def make_batches(
   shuffle: bool,
 ) -> loader.Batches:
   """Batches of prompts as a pure function of (seed, iteration, process)."""
-  return loader.Batches(
+  return section.make_batches(
     dataset,
+    tokenizer,
     batch_size=num_prompts,
     buckets=(config.max_prompt_length,),
-    pad_id=tokenizer.pad_id,
     seed=seed,
     shuffle=shuffle,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
   )

@@ -4,14 +4,13 @@ import dataclasses
 import logging
 from collections.abc import Iterable
 
-import jax
 import numpy as np
 
 from jaxalign.data.batching import loader, packing, sft_dataset
 from jaxalign.data.records import reader, refusals
 from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization.tokenizer import Tokenizer
-from jaxalign.experiments.datasets import counts, warnings
+from jaxalign.experiments.datasets import section, warnings
 from jaxalign.ops import checks
 from jaxalign.runtime.distributed import multihost
 
@@ -19,32 +18,18 @@ log = logging.getLogger("jaxalign")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TextConfig:
+class TextConfig(section.SourceConfig):
   """Files of prompts with answers, and how they become tokens and batches.
 
   Attributes:
     train_files: sources to learn from: globs, `hub:NAME[:subset][:split]` or
       `synthetic:NAME[:split]`; the first response of a record is its answer.
-    eval_files: held-out sources; empty for none.
-    tokenizer: "byte", a folder that holds a tokenizer, the id of a model on the
-      hub, or None for the one of the model's folder, to which "byte" gives way.
     length: tokens per row; longer texts lose the beginning of their prompt.
     layout: how texts share rows: "best_fit", "best_fit_split" or "wrapped".
-    on_bad_record: "error" or "skip" (counted).
-    extra_columns: columns beyond the schema to ignore.
-    crowd_seed: seed of synthetic sources.
-    prefetch: batches made ahead of the step.
   """
 
-  train_files: tuple[str, ...]
-  eval_files: tuple[str, ...] = ()
-  tokenizer: str | None = None
   length: int
   layout: str = "best_fit"
-  on_bad_record: str = "error"
-  extra_columns: tuple[str, ...] = ()
-  crowd_seed: int = 0
-  prefetch: int = 4
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
@@ -88,7 +73,7 @@ def load_texts(
   if noted is not None:
     records = noted.passing(stream, held_out=held_out)
   dataset = sft_dataset.pack_records(
-    counts.watched(records, None, "tokenising texts"),
+    section.watched(records, None, "tokenising texts"),
     tokenizer,
     length=config.length,
     layout=config.layout,
@@ -116,15 +101,13 @@ def make_batches(
   shuffle: bool,
 ) -> loader.Batches:
   """Batches as a pure function of (seed, step, process)."""
-  return loader.Batches(
+  return section.make_batches(
     dataset,
+    tokenizer,
     batch_size=batch_size,
     buckets=(config.length,),
-    pad_id=tokenizer.pad_id,
     seed=seed,
     shuffle=shuffle,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
   )
 
 

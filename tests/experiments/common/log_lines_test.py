@@ -8,7 +8,7 @@ from absl import logging as absl_logging
 from absl.testing import absltest
 
 from jaxalign.experiments.common import cli
-from jaxalign.experiments.datasets import counts
+from jaxalign.experiments.datasets import section
 
 log = logging.getLogger("jaxalign")
 
@@ -73,9 +73,9 @@ class LogLinesTest(absltest.TestCase):
     self.assertIn("warning: going badly", self.said.getvalue())
 
   def test_counts_in_words(self):
-    self.assertEqual(counts.in_words({"truncated_prompts": 0}), "nothing")
+    self.assertEqual(section.in_words({"truncated_prompts": 0}), "nothing")
     self.assertEqual(
-      counts.in_words({"truncated_prompts": 1200, "skipped": 1, "tie": 0}),
+      section.in_words({"truncated_prompts": 1200, "skipped": 1, "tie": 0}),
       "1,200 truncated prompts, 1 skipped",
     )
 

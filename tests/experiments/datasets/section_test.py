@@ -1,4 +1,4 @@
-"""Which tokenizer goes with which model."""
+"""Which tokenizer goes with which model; batches are tested with stages."""
 
 import tempfile
 import types
@@ -6,12 +6,12 @@ import types
 from absl.testing import absltest
 
 from jaxalign.data.tokenization import tokenizer_files
-from jaxalign.experiments.datasets import tokenizer as tokenizers
+from jaxalign.experiments.datasets import section
 
 
 def opened(tokenizer, folder):
-  section = types.SimpleNamespace(tokenizer=tokenizer)
-  return tokenizers.open_tokenizer(section, folder)
+  data = types.SimpleNamespace(tokenizer=tokenizer)
+  return section.open_tokenizer(data, folder)
 
 
 class OpenTokenizerTest(absltest.TestCase):
