@@ -14,7 +14,7 @@ from etils import epath
 
 from jaxalign.data.records import reader
 from jaxalign.data.records.chat import text_of
-from jaxalign.data.tokenization import clipping, tokenizer_files
+from jaxalign.data.tokenization import encoding, tokenizer_files
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.runtime.distributed import multihost
@@ -104,7 +104,7 @@ def _texts(config: TextConfig) -> Iterator[str]:
   )
   for record in stream:
     for text in (record.prompt, *record.responses):
-      yield from clipping.pieces(text_of(text))
+      yield from encoding.pieces(text_of(text))
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from jaxalign.data.batching.numbering import Numbering
 from jaxalign.data.records import refusals
 from jaxalign.data.records.chat import Text
 from jaxalign.data.records.record import Record
-from jaxalign.data.tokenization import clipping
+from jaxalign.data.tokenization import encoding
 from jaxalign.data.tokenization.encoding import Tokenised
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 
@@ -187,12 +187,12 @@ def _tokenised(
   for record, place in zip(records, places, strict=True):
     with refusals.located(place):
       text = tokenizer.prompt_text(record.prompt)
-      ((text, _),) = clipping.clip([(text, len(text))], tokenizer, max_length)
+      ((text, _),) = encoding.clip([(text, len(text))], tokenizer, max_length)
     texts.append(text)
   with refusals.located_among(texts, places, tokenizer):
     encodings = tokenizer.encode_texts(texts, chats)
-  for place, chat, encoding in zip(places, chats, encodings, strict=True):
-    ids = encoding.ids
+  for place, chat, encoded in zip(places, chats, encodings, strict=True):
+    ids = encoded.ids
     first, last = map(len, tokenizer.markers)
     if chat:  # whose markers are part of the text
       first, last = int(ids[:1] == [tokenizer.bos_id]), 0

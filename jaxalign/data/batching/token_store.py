@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record
-from jaxalign.data.tokenization import clipping
+from jaxalign.data.tokenization import encoding
 from jaxalign.data.tokenization.encoding import Tokenise, answered, tokenised
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 # Records tokenised at once, and their characters, which bound memory: a token
 # takes about a hundred bytes until its id is all that is left.
-CHUNK, CHARACTERS = 2048, clipping.AT_ONCE
+CHUNK, CHARACTERS = 2048, encoding.AT_ONCE
 COUNTS = ("truncated_prompts", "truncated_responses")
 
 

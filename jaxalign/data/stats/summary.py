@@ -9,7 +9,7 @@ import numpy as np
 from jaxalign.data.batching import token_store
 from jaxalign.data.records.chat import Text, text_of
 from jaxalign.data.records.record import Record
-from jaxalign.data.tokenization.clipping import pieces
+from jaxalign.data.tokenization.encoding import pieces
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 
 PARTS = ("prompt", "chosen", "rejected")

@@ -8,7 +8,7 @@ from scipy import stats
 
 from jaxalign.data.records.record import Record
 from jaxalign.data.stats import summary
-from jaxalign.data.tokenization import clipping, tokenizer_files
+from jaxalign.data.tokenization import encoding, tokenizer_files
 
 
 def pair(chosen="a", rejected="b", prompt="Q", **columns):
@@ -41,7 +41,7 @@ class LengthsTest(absltest.TestCase):
     found = summary.tokens(records, tokenizer_files.byte_tokenizer())
     self.assertEqual(found["chosen"].tolist(), [3, 9])
     self.assertEqual(found["prompt"].tolist(), [2, 1])
-    with mock.patch.object(clipping, "AT_ONCE", 2):  # d d | d d | ...
+    with mock.patch.object(encoding, "AT_ONCE", 2):  # d d | d d | ...
       pieces = summary.tokens(records, tokenizer_files.byte_tokenizer())
     for part in summary.PARTS:
       self.assertEqual(pieces[part].tolist(), found[part].tolist())

@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 from jaxalign.data.batching import prompt_dataset, token_store
 from jaxalign.data.records.chat import Turn
 from jaxalign.data.records.record import Record
-from jaxalign.data.tokenization import clipping, tokenizer_files
+from jaxalign.data.tokenization import encoding, tokenizer_files
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from tests.data import real_data
 
@@ -84,7 +84,7 @@ def real() -> Tokenizer:
 class ClippingTest(parameterized.TestCase):
   def whole(self, encode, records, tokenizer, length):
     """What `encode` gives if nothing is clipped."""
-    with mock.patch.object(clipping, "clip", lambda texts, *_: list(texts)):
+    with mock.patch.object(encoding, "clip", lambda texts, *_: list(texts)):
       return encode(records, tokenizer, length)
 
   def assert_equal_ids(self, encode, records, tokenizer, length):
@@ -153,7 +153,7 @@ class ClippingTest(parameterized.TestCase):
       found = token_store.encode(
         [Record("Q" * 10**6, ("a" * 10**6, "b"))], tokenizer, max_length=32
       )
-    self.assertLessEqual(max(seen), clipping.PER_TOKEN[0] * (32 + 64))
+    self.assertLessEqual(max(seen), encoding.PER_TOKEN[0] * (32 + 64))
     self.assertEqual(found.lengths.tolist(), [32, 3])
     self.assertEqual(
       found.counts, {"truncated_prompts": 1, "truncated_responses": 1}
