@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import blocks, decoder, embedding
+from jaxalign.models import blocks, decoder
 from jaxalign.models.config import DecoderConfig
 from jaxalign.ops import checks
 
@@ -276,7 +276,7 @@ class LanguageNetwork(decoder.Decoder):
     super().setup()
     config = self.config
     if not config.tie_embeddings:
-      self.lm_head = embedding.language_head(config)
+      self.lm_head = decoder.language_head(config)
     if config.value_head:
       self.value = Head(config, config.num_values, 0.0)
 
@@ -296,7 +296,7 @@ class LanguageNetwork(decoder.Decoder):
     if self.config.tie_embeddings:
       logits = self.embed.logits(flat)
     else:
-      logits = embedding.capped(self.lm_head(flat), self.config)
+      logits = decoder.capped(self.lm_head(flat), self.config)
     logits = logits.reshape(*tokens.shape, -1)
     logits = nn.with_logical_constraint(logits, ("batch", None, "vocab"))
     values = None
@@ -476,7 +476,7 @@ def token_log_probs(
     logits = jax.lax.dot_general(
       flat, rows, (((1,), (1,)), ((), ())), preferred_element_type=wide
     )
-    logits = embedding.capped(logits, config)
+    logits = decoder.capped(logits, config)
     logits = jnp.where(columns < config.vocab_size - start, logits, lowest)
     higher = jnp.maximum(peak, jax.lax.stop_gradient(logits.max(-1)))
     total = total * jnp.exp(peak - higher)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 
-from jaxalign.models import embedding
+from jaxalign.models import decoder
 from tests.models.samples import GPT2, LLAMA, start
 
 
@@ -17,7 +17,7 @@ class EmbeddingTest(absltest.TestCase):
     table = params["embed"]
     self.assertEqual(table["positions"].shape[0], config.max_positions + 2)
     tokens = jnp.array([[3, 4]])
-    module = embedding.Embedding(config)
+    module = decoder.Embedding(config)
     got = module.apply({"params": table}, tokens, jnp.array([[0, 5]]))
     expected = (
       table["tokens"][tokens[0]] + table["positions"][jnp.array([2, 7])]
@@ -27,13 +27,13 @@ class EmbeddingTest(absltest.TestCase):
   def test_heads_score_every_token(self):
     _, params = start(LLAMA)
     hidden = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
-    tied = embedding.Embedding(LLAMA).apply(
+    tied = decoder.Embedding(LLAMA).apply(
       {"params": params["embed"]}, hidden, method="logits"
     )
     np.testing.assert_allclose(
       tied, hidden @ np.asarray(params["embed"]["tokens"]).T, atol=1e-5
     )
-    own = embedding.language_head(LLAMA).apply(
+    own = decoder.language_head(LLAMA).apply(
       {"params": params["lm_head"]}, hidden
     )
     np.testing.assert_allclose(

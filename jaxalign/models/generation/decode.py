@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import attention, blocks, embedding, layer_kinds
+from jaxalign.models import attention, blocks, decoder, layer_kinds
 from jaxalign.models.config import DecoderConfig
 
 Params = Any  # nested dict of arrays, `layers` a tuple of trees
@@ -110,7 +110,7 @@ def _layers(
   used: jax.Array | None = None,
 ) -> tuple[jax.Array, tuple[blocks.Cache, ...]]:
   """The residual stream [B, T, D] after all layers, and their caches."""
-  embed = embedding.Embedding(config)
+  embed = decoder.Embedding(config)
   x = embed.apply({"params": params["embed"]}, tokens, positions)
   # As the network has it: the embedding leaves its rows laid out by width, and
   # a first layer that took them so would add its products up over devices.
@@ -131,10 +131,10 @@ def _logits(config: DecoderConfig, params: Params, x: jax.Array) -> jax.Array:
   norm = blocks.Norm(config)
   hidden = norm.apply({"params": params["final_norm"]}, x[:, 0])
   if config.tie_embeddings:
-    embed = embedding.Embedding(config)
+    embed = decoder.Embedding(config)
     logits = embed.apply({"params": params["embed"]}, hidden, method="logits")
   else:
-    head = embedding.language_head(config)
+    head = decoder.language_head(config)
     logits = head.apply({"params": params["lm_head"]}, hidden)
-    logits = embedding.capped(logits, config)
+    logits = decoder.capped(logits, config)
   return nn.with_logical_constraint(logits, ("batch", "vocab"))
