@@ -13,7 +13,7 @@ from etils import epath
 from jaxalign.experiments.common import command_line, resume
 from jaxalign.runtime import compilation_cache
 from jaxalign.runtime.distributed import heartbeat, multihost, preemption
-from jaxalign.runtime.io import filesystem, full_disk, workdir_lock
+from jaxalign.runtime.io import filesystem, workdir_lock
 
 # Log lines on standard error: what happened, and when, for people to read.
 
@@ -174,7 +174,7 @@ def main(
     with (
       heartbeat.FailFast(values.host_silence),
       preemption.leaving_at_once(),
-      full_disk.named(workdir),
+      filesystem.full_disk_named(workdir),
       workdir_lock.held(workdir, is_main=multihost.is_main()),
     ):
       if check is not None:

@@ -17,12 +17,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from jaxalign.runtime.distributed import mesh as abstracts
-from jaxalign.runtime.io import (
-  checkpoint_digests,
-  filesystem,
-  full_disk,
-  scratch,
-)
+from jaxalign.runtime.io import checkpoint_digests, filesystem, scratch
 
 INDEX = "index.json"
 _AT_A_TIME = 16  # files on their way
@@ -248,7 +243,7 @@ class Checkpoints:
     Raises:
       ValueError: the step was saved before; Orbax would skip it in silence.
     """
-    with full_disk.named(self._place(step)):
+    with filesystem.full_disk_named(self._place(step)):
       saved = self._save(step, state, metrics)
     if not saved:
       raise ValueError(
@@ -271,7 +266,7 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Returns when everything handed to `save` is in the folder."""
-    with full_disk.named(self._directory):
+    with filesystem.full_disk_named(self._directory):
       self._manager.wait_until_finished()
     if self._mirror:
       self._mirror.push()

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxalign.models.hf import json_files
-from jaxalign.runtime.io import filesystem, full_disk
+from jaxalign.runtime.io import filesystem
 
 KEY_BYTES = 16
 VALUES, KEYS, DESCRIPTION, LOCK = (
@@ -134,7 +134,7 @@ class FeatureStore:
       (KEYS, b"".join(keys)),
     ):
       path = self.folder / name
-      with full_disk.named(path), open(path, "ab") as file:
+      with filesystem.full_disk_named(path), open(path, "ab") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -5,10 +5,12 @@ Whole folders are opened, filled and fetched here too.
 
 import atexit
 import contextlib
+import errno
 import io
 import os
 import pathlib
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ import fsspec
 from etils import epath
 
 from jaxalign.data.records import reach, sources
-from jaxalign.runtime.io import full_disk, hub, scratch
+from jaxalign.runtime.io import hub, scratch
 
 
 def is_local(path: epath.PathLike) -> bool:
@@ -46,7 +48,7 @@ def write_atomically(path: epath.PathLike, content: bytes) -> None:
   # The process number keeps two writers out of each other's half-made file.
   partial = path.parent / f"{path.name}.{os.getpid()}.partial"
   try:
-    with full_disk.named(path), open(partial, "wb") as file:
+    with full_disk_named(path), open(partial, "wb") as file:
       file.write(content)
       file.flush()
       os.fsync(file.fileno())
@@ -73,7 +75,7 @@ def replaced(path: epath.PathLike) -> Iterator[BinaryIO]:
     dir=folder, prefix=f"{path.name}.", suffix=".partial", delete=False
   ) as file:
     try:
-      with full_disk.named(path):
+      with full_disk_named(path):
         yield file
         file.flush()
         os.fsync(file.fileno())
@@ -137,7 +139,7 @@ class AppendedFile:
       if time.monotonic() - self._written >= self._rewrite_s:
         self.flush()
       return
-    with full_disk.named(self._path):
+    with full_disk_named(self._path):
       rest = memoryview(content)
       while rest:
         rest = rest[self._file.write(rest) :]
@@ -145,7 +147,7 @@ class AppendedFile:
   def flush(self) -> None:
     """Returns once everything written would survive a power cut."""
     if not isinstance(self._file, io.BytesIO):
-      with full_disk.named(self._path):
+      with full_disk_named(self._path):
         os.fsync(self._file.fileno())
     elif self._changed:
       write_atomically(self._path, self._file.getvalue())
@@ -267,11 +269,11 @@ def filled(path: epath.PathLike) -> Iterator[pathlib.Path]:
   target = epath.Path(path)
   if is_local(target):
     target.mkdir(parents=True, exist_ok=True)
-    with full_disk.named(target):
+    with full_disk_named(target):
       yield pathlib.Path(target)
     return
   with (
-    full_disk.named(target),
+    full_disk_named(target),
     contextlib.closing(scratch.Folder("filled")) as made,
   ):
     folder = made.path / target.name
@@ -340,8 +342,76 @@ def fetched(path: str, *, weights: bool = True) -> str:
   if _fetched.get((path, weights), ([],))[0] != found:
     made = scratch.Folder(source.name)
     atexit.register(made.close)
-    with full_disk.named(made.path):
+    with full_disk_named(made.path):
       for file in files:
         file.copy(epath.Path(made.path, file.name))
     _fetched[path, weights] = found, os.fspath(made.path)
   return _fetched[path, weights][1]
+
+
+_NUMBERS = (errno.ENOSPC, errno.EDQUOT)
+# As libraries say it that have no errors of the operating system.
+_WORDS = ("No space left on device", "Disk quota exceeded")
+
+
+class FullDisk(OSError):
+  """The disk is full."""
+
+
+@contextlib.contextmanager
+def full_disk_named(path: os.PathLike[str] | str) -> Iterator[None]:
+  """A block in which a full disk raises an error with the disk and the file.
+
+  Args:
+    path: what is written in the block, a file or a folder.
+
+  Yields:
+    Nothing.
+
+  Raises:
+    FullDisk: there was no room.
+  """
+  try:
+    yield
+  except FullDisk:
+    raise
+  except Exception as error:
+    if not _is_full(error):
+      raise
+    raise FullDisk(_message(path, error)) from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+  """Whether an error, or one that it came from, means a full disk."""
+  while error is not None:
+    if isinstance(error, OSError) and error.errno in _NUMBERS:
+      return True
+    if any(words in str(error) for words in _WORDS):
+      return True
+    error = error.__cause__ or error.__context__
+  return False
+
+
+def _message(path: os.PathLike[str] | str, error: Exception) -> str:
+  file = os.fspath(path)
+  if isinstance(error, OSError) and isinstance(error.filename, str):
+    file = error.filename
+  if "://" in file:  # a copy on the way there
+    file = tempfile.gettempdir()
+  disk = _disk(file)
+  try:
+    free = f"{shutil.disk_usage(disk).free / 2**20:.0f} MiB free"
+  except OSError:
+    free = "unknown free"
+  return (
+    f"no room on the disk {disk} ({free}, or a quota is used up) for {file}: "
+    "make room and run the same command again, or use a --workdir elsewhere"
+  )
+
+
+def _disk(file: str) -> str:
+  """The mount point below which a file lies."""
+  place = os.path.realpath(file)
+  while not os.path.ismount(place):
+    place = os.path.dirname(place)
+  return place

@@ -11,7 +11,7 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign.models.hf import weights
-from jaxalign.runtime.io import checkpoint, filesystem, full_disk
+from jaxalign.runtime.io import checkpoint, filesystem
 from tests.runtime.io import checkpoint_test
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -24,7 +24,7 @@ class FullDiskTest(parameterized.TestCase):
 
   def refused(self, path):
     return self.assertRaisesRegex(
-      full_disk.FullDisk,
+      filesystem.FullDisk,
       rf"^no room on the disk /\S* \(\d+ MiB free.* for {path}",
     )
 
@@ -81,7 +81,10 @@ class FullDiskTest(parameterized.TestCase):
     OSError(errno.EACCES, "Permission denied"), KeyError("a")
   )
   def test_other_errors_stay_what_they_are(self, error):
-    with self.assertRaises(type(error)) as caught, full_disk.named("/tmp"):
+    with (
+      self.assertRaises(type(error)) as caught,
+      filesystem.full_disk_named("/tmp"),
+    ):
       raise error
     self.assertIs(caught.exception, error)
 
@@ -89,14 +92,14 @@ class FullDiskTest(parameterized.TestCase):
     error = OSError(errno.EDQUOT, "Disk quota exceeded", "/var/tokens")
     with (
       self.refused("/var/tokens"),
-      full_disk.named(self.folder),
-      full_disk.named(self.folder / "b"),
+      filesystem.full_disk_named(self.folder),
+      filesystem.full_disk_named(self.folder / "b"),
     ):
       raise error
 
   def test_of_a_store_it_is_the_disk_of_the_copy(self):
     place = epath.Path("s3://bucket/model")
-    with self.refused(tempfile.gettempdir()), full_disk.named(place):
+    with self.refused(tempfile.gettempdir()), filesystem.full_disk_named(place):
       raise FULL
 
 
