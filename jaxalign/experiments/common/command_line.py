@@ -22,7 +22,6 @@ from ml_collections import config_flags
 from jaxalign.experiments.common import (
   config,
   config_reference,
-  key_names,
   shipped_configs,
 )
 from jaxalign.runtime import user_errors
@@ -55,7 +54,7 @@ class _OrNone(flags.ArgumentParser):
 def _section(text: Any) -> dict[str, Any]:
   # Defaults are parsed too.
   value = ast.literal_eval(text) if isinstance(text, str) else text
-  if not key_names.is_mapping(value):
+  if not config.is_mapping(value):
     raise ValueError(f"{text!r} is not a section")
   return {**value}
 
@@ -397,10 +396,10 @@ def _fault_of_file(path: str, fault: Exception) -> str:
 def is_reached(made: Any, key: str) -> bool:
   """Whether a config has the sections that lead to a dotted key."""
   for name in key.split(".")[:-1]:
-    if not key_names.is_mapping(made) or name not in made:
+    if not config.is_mapping(made) or name not in made:
       return False
     made = made[name]
-  return key_names.is_mapping(made)
+  return config.is_mapping(made)
 
 
 def unreached(key: str, path: str, kind: Any) -> str:
@@ -411,12 +410,12 @@ def unreached(key: str, path: str, kind: Any) -> str:
     path: the config's file.
     kind: the stage's config dataclass.
   """
-  if key in key_names.paths(kind):
+  if key in config.paths(kind):
     section = key.rpartition(".")[0]
     return (
       f"config.{key}: {path} has no {section}; set all of it, as "
       f"config.{section}=\"{{'key': value}}\""
     )
-  near = key_names.nearest(kind, key)
+  near = config.nearest(kind, key)
   hint = f"; did you mean {' or '.join(near)}?" if near else ""
   return f"unknown key config.{key}{hint}"

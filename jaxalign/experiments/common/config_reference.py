@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from jaxalign.experiments.common import key_names
+from jaxalign.experiments.common import config
 
 WIDTH = 80
 REQUIRED = "required"
@@ -47,7 +47,7 @@ def keys(kind: Any) -> list[Key]:
       written(hints[field.name]),
       _default(field, hints[field.name]),
       said[field.name].removesuffix("."),
-      tuple(key_names.sections_of(hints[field.name])),
+      tuple(config.sections_of(hints[field.name])),
     )
     for field in dataclasses.fields(kind)
   ]
@@ -128,6 +128,6 @@ def _lines(kind: Any, prefix: str) -> Iterator[str]:
     )
     for section in key.sections:
       if len(key.sections) > 1:
-        yield f"{path}, with name={key_names.names(section)[0]!r}"
+        yield f"{path}, with name={config.names(section)[0]!r}"
         yield f"    {summary(section)}"
       yield from _lines(section, f"{path}.")
