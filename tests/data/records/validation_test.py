@@ -2,7 +2,7 @@
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.data.records import validation
+from jaxalign.data.records import record
 
 
 class TogetherTest(parameterized.TestCase):
@@ -16,7 +16,7 @@ class TogetherTest(parameterized.TestCase):
     ),
   )
   def test_implies_the_votes_left_over(self, given, expected):
-    self.assertEqual(validation.implied_votes(given, 2), expected)
+    self.assertEqual(record.implied_votes(given, 2), expected)
 
   @parameterized.parameters(
     ({"tie": False}, 3, "tie belongs to a pair, got 3 responses"),
@@ -28,21 +28,21 @@ class TogetherTest(parameterized.TestCase):
   )
   def test_notices_votes_that_contradict(self, given, number, message):
     with self.assertRaisesRegex(ValueError, message):
-      validation.implied_votes(given, number)
+      record.implied_votes(given, number)
 
   def test_distributions_have_one_form(self):
     votes = ((1, 3), (2, 2))
-    shares = validation.shares_of(votes)
+    shares = record.shares_of(votes)
     self.assertEqual(shares, ((0.25, 0.75), (0.5, 0.5)))
-    validation.check_classes({"labels": shares, "label_votes": votes})
+    record.check_classes({"labels": shares, "label_votes": votes})
     with self.assertRaisesRegex(ValueError, "got 2 x 2 and 1 x 2"):
-      validation.check_classes({"labels": shares, "label_votes": votes[:1]})
+      record.check_classes({"labels": shares, "label_votes": votes[:1]})
 
   def test_a_prompt_alone_has_names_only(self):
-    validation.check_alone({"prompt": "Q", "group": "g", "id": "i"})
-    for name in validation.OF_RESPONSES:
+    record.check_alone({"prompt": "Q", "group": "g", "id": "i"})
+    for name in record.OF_RESPONSES:
       with self.assertRaisesRegex(ValueError, f"{name} belongs to responses"):
-        validation.check_alone({"prompt": "Q", name: 1})
+        record.check_alone({"prompt": "Q", name: 1})
 
 
 if __name__ == "__main__":
