@@ -22,7 +22,6 @@ from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import artifact, filesystem, progress_bar
 from jaxalign.runtime.profiling import memory
-from jaxalign.runtime.reward_sources import bucket_lengths
 from jaxalign.runtime.reward_sources import model as model_rewards
 
 # `(params, pairs) -> float32 [N, 2, K]`
@@ -152,7 +151,7 @@ def fitted(data: preferences.DataConfig, path: str) -> preferences.DataConfig:
   positions = load_network(path, "float32").max_positions
   return dataclasses.replace(
     data,
-    buckets=bucket_lengths.fitting(data.buckets, positions, path),
+    buckets=model_rewards.fitting_buckets(data.buckets, positions, path),
     max_length=min(data.max_length, positions),
   )
 

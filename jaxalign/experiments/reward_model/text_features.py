@@ -28,7 +28,6 @@ from jaxalign.models.hf import weights
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import feature_store, filesystem, progress_bar
-from jaxalign.runtime.reward_sources import bucket_lengths
 from jaxalign.runtime.reward_sources import model as model_rewards
 
 log = logging.getLogger("jaxalign")
@@ -269,7 +268,7 @@ def _passes(
   if not len(numbers):
     return
   network = backbone.network
-  sizes = bucket_lengths.fitting(
+  sizes = model_rewards.fitting_buckets(
     tuple(buckets), network.max_positions, backbone.folder
   )
   plan = _plan(sequences.lengths, numbers, sizes, batch_size, mesh)

@@ -5,6 +5,7 @@ its longest text, so that there are as few forward passes as batches and as few
 programs as buckets.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +26,7 @@ from jaxalign.models.hf import json_files, param_map, weights
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import artifact, filesystem, step_guard
-from jaxalign.runtime.reward_sources import base, bucket_lengths
+from jaxalign.runtime.reward_sources import base
 
 
 class ModelSource:
@@ -282,7 +283,7 @@ def load_source(
     mesh=mesh,
     rules=rules,
     batch_size=batch_size,
-    buckets=bucket_lengths.fitting(buckets, network.max_positions, folder),
+    buckets=fitting_buckets(buckets, network.max_positions, folder),
     max_length=described.max_length,
     calibration=fit,
     mixture_weights=described.mixture_weights,
@@ -341,3 +342,40 @@ def _checked_calibration(
         "responses: a constant reward cannot be calibrated"
       )
   return mean, std
+
+
+log = logging.getLogger("jaxalign")
+
+
+def fitting_buckets(
+  buckets: Sequence[int], positions: int, model: str
+) -> tuple[int, ...]:
+  """Buckets up to a model's length; what is longer is dropped and logged.
+
+  Args:
+    buckets: padded lengths in tokens, as a config has them.
+    positions: tokens that the model takes at most.
+    model: its folder, for the log.
+
+  Returns:
+    The lengths in rising order. Where one was dropped the last is `positions`,
+    so that a text may be as long as the model allows.
+
+  Raises:
+    ValueError: no length, or one that is not positive.
+  """
+  if not buckets or min(buckets) < 1:
+    raise ValueError(
+      f"buckets must hold positive lengths, got {tuple(buckets)}"
+    )
+  dropped = sorted({length for length in buckets if length > positions})
+  if not dropped:
+    return tuple(sorted(set(buckets)))
+  log.info(
+    "buckets %s exceed the %d positions of %s and are dropped; longer texts "
+    "are cut",
+    tuple(dropped),
+    positions,
+    model,
+  )
+  return tuple(sorted({min(length, positions) for length in buckets}))

@@ -4,7 +4,7 @@ import logging
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.runtime.reward_sources import bucket_lengths
+from jaxalign.runtime.reward_sources import model
 
 
 class FittingTest(parameterized.TestCase):
@@ -17,7 +17,7 @@ class FittingTest(parameterized.TestCase):
     self, buckets, limit, fitting, dropped
   ):
     with self.assertLogs("jaxalign", logging.INFO) as logs:
-      found = bucket_lengths.fitting(buckets, limit, "my/model")
+      found = model.fitting_buckets(buckets, limit, "my/model")
     self.assertEqual(found, fitting)
     self.assertIn(
       f"buckets {dropped} exceed the 128 positions of my/model", logs.output[0]
@@ -25,13 +25,13 @@ class FittingTest(parameterized.TestCase):
 
   def test_what_fits_stays_in_silence(self):
     with self.assertNoLogs("jaxalign"):
-      found = bucket_lengths.fitting((128, 64), 128, "my/model")
+      found = model.fitting_buckets((128, 64), 128, "my/model")
     self.assertEqual(found, (64, 128))
 
   @parameterized.parameters(((),), ((0, 3),))
   def test_no_length_is_an_error(self, buckets):
     with self.assertRaisesRegex(ValueError, "positive lengths, got"):
-      bucket_lengths.fitting(buckets, 128, "my/model")
+      model.fitting_buckets(buckets, 128, "my/model")
 
 
 if __name__ == "__main__":
