@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization import tokenizer_files
-from jaxalign.experiments.reports import group_metrics
+from jaxalign.experiments.reports import reward_model
 from jaxalign.experiments.reward_model import group_metrics as breakdown
 from jaxalign.runtime.plots import html_report
 
@@ -97,7 +97,7 @@ class BreakdownTest(parameterized.TestCase):
     data = dataset(groups_are_sources=False)
     found = breakdown.of_models({name: self.rewards for name in names}, data)
     found = json.loads(json.dumps(found))  # as eval.json gives it back
-    sections = group_metrics.sections(found)
+    sections = reward_model.by_group(found)
     titles = [s.title for s in sections if isinstance(s, html_report.Table)]
     self.assertContainsSubset(
       [
