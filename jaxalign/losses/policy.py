@@ -215,7 +215,8 @@ def decoupled_advantages(
 
   A reward on a large scale, or one that always differs, does not drown the
   others, as it does where the sum is normalised. The paper then brings A to
-  mean 0 and variance 1 over the batch: `ops.masked_whiten`.
+  mean 0 and variance 1 over the batch: `ops.masked_whiten`. The authors'
+  programs add 1e-6 (in verl) or 1e-4 (in TRL) to std, with G − 1 as here.
 
   Args:
     rewards: K rewards of G ≥ 2 responses to a prompt, float [..., G, K].
