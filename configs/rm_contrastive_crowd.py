@@ -6,7 +6,8 @@ r"""Does contrasting two dropout views help a reward model of the crowd?
 
 The twin of configs/rm_contrastive_llama2_7b.py that a CPU can run: SimCSE on
 pairs with the weight and temperature of the report, dropout 0.05. `:swav` has
-prototypes and a queue in its place; `:smoke` runs 20 steps of a smaller model.
+prototypes and a queue in its place, `:masking` and `:deletion` change texts in
+place of activations; `:smoke` runs 20 steps of a smaller model.
 
 Claimed before the first run: a mean effect on held-out accuracy over plain
 training on the same two views, which is `--config.recipe.weight=0.0`. Over
@@ -20,7 +21,7 @@ docs/results.md has the table.
 
 import ml_collections
 
-VARIANTS = ("full", "swav", "smoke")
+VARIANTS = ("full", "swav", "masking", "deletion", "smoke")
 
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
@@ -48,6 +49,11 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   if variant == "swav":
     cfg.recipe.update(loss="swav", weight=0.1, temperature=0.1)
     cfg.recipe.update(num_prototypes=50, queue_size=128)
+  if variant in ("masking", "deletion"):
+    cfg.model.dropout = 0.0
+    cfg.recipe.augmentation = variant
+  if variant == "masking":
+    cfg.recipe.mask_token = 256  # the byte tokenizer's padding
   if variant == "smoke":
     cfg.model.architecture.update(num_layers=1, embed_dim=32, mlp_dim=64)
     cfg.model.unroll = 1

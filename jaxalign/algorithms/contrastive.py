@@ -1,4 +1,7 @@
-"""Contrastive reward learning: Bradley-Terry on two dropout views of each pair.
+"""Contrastive reward learning: Bradley-Terry on two views of each pair.
+
+Views differ by dropout, or the second one's responses have tokens masked or a
+span deleted.
 
 The contrastive loss couples all rows, so it is taken once, on a statistic: the
 features of all rows. A micro-batch adds <features, gradient of that loss>,
@@ -17,6 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxalign import losses
+from jaxalign.algorithms import text_views
 from jaxalign.algorithms.bradley_terry import (
   PairLossConfig,
   RewardApply,
@@ -48,6 +52,12 @@ class ContrastiveConfig:
     prototype_learning_rate: of the prototypes' own Adam; "swav" alone reads it.
     queue_size: earlier instances that fill the prototypes where a batch has
       fewer rows than these, 0 for none; "swav" alone.
+    augmentation: what makes the second view: "dropout" alone, or "masking" of
+      tokens or "deletion" of a span of the response, with dropout if there is.
+    augmentation_rate: share of a response's tokens that are masked or deleted,
+      in (0, 1); with "masking" and "deletion" alone.
+    mask_token: id written in place of masked tokens, the tokenizer's mask or
+      padding; set for "masking", None for others.
   """
 
   name: Literal["contrastive"]
@@ -60,6 +70,9 @@ class ContrastiveConfig:
   num_iters: int = 3
   prototype_learning_rate: float = 1e-3
   queue_size: int = 0
+  augmentation: str = "dropout"
+  augmentation_rate: float = 0.1
+  mask_token: int | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for values that do not go together."""
@@ -85,6 +98,22 @@ class ContrastiveConfig:
       raise ValueError(
         "queue_size must be >= 0 and goes with loss='swav' alone, got "
         f"{self.queue_size} with {self.loss!r}"
+      )
+    self._check_augmentation()
+
+  def _check_augmentation(self) -> None:
+    kind, rate = self.augmentation, self.augmentation_rate
+    checks.one_of(("dropout", *text_views.KINDS), augmentation=kind)
+    checks.at_least(0, mask_token=self.mask_token)
+    if not 0 < rate < 1 or (kind == "dropout" and rate != 0.1):
+      raise ValueError(
+        "augmentation_rate must be in (0, 1) and goes with augmentation="
+        f"'masking' or 'deletion' alone, got {rate} with {kind!r}"
+      )
+    if (self.mask_token is not None) != (kind == "masking"):
+      raise ValueError(
+        "mask_token must be an id with augmentation='masking' and None with "
+        f"others, got {self.mask_token} with {kind!r}"
       )
 
 
@@ -135,7 +164,7 @@ def contrastive(
   num_features: int,
   dropout: bool,
 ) -> Objective:
-  """Two dropout views of every pair in one forward pass, and their losses.
+  """Two views of every pair in one forward pass, and their losses.
 
     L = mean over pairs and views of l + β · mean over instances of l_cl
 
@@ -150,7 +179,7 @@ def contrastive(
     loss_config: the loss of a pair.
     batch_size: N, pairs per step over all devices.
     num_features: D, the width of what the head reads.
-    dropout: must be True.
+    dropout: must be True unless the config changes texts.
 
   Returns:
     The objective, for gradients of first order: what each row adds through the
@@ -160,18 +189,26 @@ def contrastive(
     between different instances and, for SwAV, how many prototypes are in use.
 
   Raises:
-    ValueError: dropout is off, so that both views are one.
+    ValueError: dropout is off and texts stay, so that both views are one.
 
   References:
     Wang et al., "Secrets of RLHF in large language models part II", 2024,
     section 3.1.
   """
-  if not dropout:
+  changes = config.augmentation != "dropout"
+  if not dropout and not changes:
     raise ValueError(
       "model.dropout must be > 0 with recipe 'contrastive': nothing else makes "
-      "two views of a text differ; got 0"
+      "two views of a text differ; got 0; recipe.augmentation changes texts"
     )
-  forward_all = response_forward(apply, dropout=True)
+  forward_all = response_forward(apply, dropout=dropout)
+
+  rate, token = config.augmentation_rate, config.mask_token
+  change = (
+    text_views.shortened(rate)
+    if token is None
+    else text_views.masked(rate, token)
+  )
 
   def forward(params: Params, batch: Batch) -> ViewOutputs:
     twice = {
@@ -179,6 +216,8 @@ def contrastive(
       for k in ("tokens", "mask", "prompt_lengths")
       if k in batch
     }
+    if changes:
+      twice |= text_views.second_view(change, batch)
     rewards, features = forward_all(params, {**batch, **twice})
     return ViewOutputs(
       rewards[..., 0].reshape(-1, VIEWS, 2),

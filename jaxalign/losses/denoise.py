@@ -11,12 +11,19 @@ label 0 with the margin μ; so one margin serves flipped and unflipped pairs.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxalign.ops import checks
+
+MARGIN_SHAPES: dict[str, Callable[[jax.Array], jax.Array]] = {
+  "linear": lambda strength: strength,
+  "asinh": jnp.arcsinh,
+  "tanh": jnp.tanh,
+}
 
 
 class PreferenceStrength(NamedTuple):
@@ -111,6 +118,99 @@ def flip_mask(strength: jax.Array, *, fraction: float) -> jax.Array:
   return jnp.zeros(size, jnp.bool_).at[order[:count]].set(True)
 
 
+def drawn_flip_mask(key: jax.Array, strength: jax.Array) -> jax.Array:
+  """Mask of labels drawn to be wrong, each by the ensemble's own probability.
+
+    P(flip i) = σ(−μ_i)
+
+  In expectation a flipped label is the soft label σ(μ).
+
+  Args:
+    key: of jax.random.
+    strength: μ of each pair, a difference of log-odds, float [N].
+
+  Returns:
+    bool [N]. A selection, so without gradient.
+
+  Raises:
+    TypeError: strength is not floating point.
+    ValueError: strength has not one axis.
+  """
+  checks.rank(1, strength=strength)
+  (strength,) = checks.floating(strength=strength)
+  wrong = jax.nn.sigmoid(-jax.lax.stop_gradient(strength))
+  return jax.random.bernoulli(key, wrong)
+
+
+def strength_slice(
+  strength: jax.Array, *, low: float, high: float
+) -> jax.Array:
+  """Mask of the pairs between two quantiles of strength.
+
+  Slices that share an end have no pair in common, and slices from 0 to 1 in
+  steps have every pair once.
+
+  Args:
+    strength: μ of each pair of the whole training set, float [N].
+    low: share of pairs that are weaker, Python float in [0, 1).
+    high: share of pairs that are weaker than the slice's end, in (low, 1].
+
+  Returns:
+    bool [N], True from rank ⌊low·N + 1e-9⌋ up to and without rank
+    ⌊high·N + 1e-9⌋, ties by index. A selection, so without gradient.
+
+  Raises:
+    TypeError: strength is not floating point.
+    ValueError: strength has not one axis, or low and high are out of range.
+  """
+  if not 0.0 <= low < high <= 1.0:
+    raise ValueError(
+      f"low and high must be 0 <= low < high <= 1, got {low} and {high}"
+    )
+  above = ~flip_mask(strength, fraction=low)
+  return above & flip_mask(strength, fraction=high)
+
+
+def shaped_margin(
+  strength: jax.Array,
+  *,
+  shape: str = "linear",
+  scale: float = 1.0,
+  cap: float | None = None,
+) -> jax.Array:
+  """Margin that a pair of some strength must clear, in reward units.
+
+    m = clip(s·g(μ), −cap, cap),   g(μ) = μ, asinh(μ) or tanh(μ)
+
+  All shapes have slope s at 0 and are odd, so that a pair swapped has minus its
+  margin. asinh grows as a logarithm, tanh ends at 1.
+
+  Args:
+    strength: μ of each pair, float [N].
+    shape: g, "linear", "asinh" or "tanh".
+    scale: s, Python float >= 0.
+    cap: largest size of a margin, Python float > 0; None for none.
+
+  Returns:
+    m, [N]. At a cap the derivative is half of either side's.
+
+  Raises:
+    TypeError: strength is not floating point.
+    ValueError: shape is not a name above, or scale or cap is out of range.
+
+  References:
+    Wang et al., 2024, equation 6, is linear with scale 1 and no cap.
+  """
+  checks.one_of(tuple(MARGIN_SHAPES), shape=shape)
+  checks.at_least(0, scale=scale)
+  (strength,) = checks.floating(strength=strength)
+  margin = scale * MARGIN_SHAPES[shape](strength)
+  if cap is None:
+    return margin
+  checks.above(0, cap=cap)
+  return jnp.clip(margin, -cap, cap)
+
+
 def margin_targets(
   strength: jax.Array, *, chosen_prob: jax.Array | float = 1.0
 ) -> PreferenceTargets:
@@ -189,6 +289,7 @@ def smooth_targets(
   strength: jax.Array,
   *,
   smoothing: float = 0.2,
+  smoothed: jax.Array | None = None,
   chosen_prob: jax.Array | float = 1.0,
 ) -> PreferenceTargets:
   """Smoothed labels where the ensemble disagrees with them, no margin.
@@ -198,13 +299,14 @@ def smooth_targets(
   Args:
     strength: μ of each pair, float [N].
     smoothing: a, Python float in [0, 0.5].
+    smoothed: pairs whose labels are softened, bool [N]; None for μ < 0.
     chosen_prob: p, label before the policy, scalar or float [N].
 
   Returns:
     Targets: the label p' and the margin 0, [N] each.
 
   Raises:
-    TypeError: an array is not floating point.
+    TypeError: `smoothed` is not bool, or another array not floating point.
     ValueError: the shapes differ, or smoothing or a known chosen_prob is out
       of range.
 
@@ -213,7 +315,7 @@ def smooth_targets(
   """
   prob, strength = _labels(strength, chosen_prob)
   return PreferenceTargets(
-    _smoothed(prob, strength, smoothing), jnp.zeros_like(strength)
+    _smoothed(prob, strength, smoothing, smoothed), jnp.zeros_like(strength)
   )
 
 
@@ -221,6 +323,7 @@ def smooth_margin_targets(
   strength: jax.Array,
   *,
   smoothing: float = 0.2,
+  smoothed: jax.Array | None = None,
   chosen_prob: jax.Array | float = 1.0,
 ) -> PreferenceTargets:
   """Smoothed labels where μ < 0 and an adaptive margin on all pairs.
@@ -230,18 +333,21 @@ def smooth_margin_targets(
   Args:
     strength: μ of each pair, float [N].
     smoothing: a, Python float in [0, 0.5].
+    smoothed: pairs whose labels are softened, bool [N]; None for μ < 0.
     chosen_prob: p, label before the policy, scalar or float [N].
 
   Returns:
     Targets: the label of `smooth_targets` and the margin μ, [N] each.
 
   Raises:
-    TypeError: an array is not floating point.
+    TypeError: `smoothed` is not bool, or another array not floating point.
     ValueError: the shapes differ, or smoothing or a known chosen_prob is out
       of range.
   """
   prob, strength = _labels(strength, chosen_prob)
-  return PreferenceTargets(_smoothed(prob, strength, smoothing), strength)
+  return PreferenceTargets(
+    _smoothed(prob, strength, smoothing, smoothed), strength
+  )
 
 
 def _ensemble(margins: jax.Array) -> None:
@@ -271,10 +377,17 @@ def _swapped(prob: jax.Array, flipped: jax.Array) -> jax.Array:
 
 
 def _smoothed(
-  prob: jax.Array, strength: jax.Array, smoothing: float
+  prob: jax.Array,
+  strength: jax.Array,
+  smoothing: float,
+  smoothed: jax.Array | None,
 ) -> jax.Array:
   if not 0.0 <= smoothing <= 0.5:
     raise ValueError(f"smoothing must be in [0, 0.5], got {smoothing}")
+  if smoothed is None:
+    smoothed = strength < 0
+  checks.boolean(smoothed=smoothed)
+  checks.same_shape(strength=strength, smoothed=smoothed)
   return jnp.where(
-    strength < 0, (1 - smoothing) * prob + smoothing * (1 - prob), prob
+    smoothed, (1 - smoothing) * prob + smoothing * (1 - prob), prob
   )

@@ -9,15 +9,18 @@ from hypothesis import strategies as st
 
 from jaxalign.losses import (
   bradley_terry_loss,
+  drawn_flip_mask,
   ensemble_probability,
   flip_margin_targets,
   flip_mask,
   flip_targets,
   margin_targets,
   preference_strength,
+  shaped_margin,
   smooth_margin_targets,
   smooth_targets,
   soft_preference_loss,
+  strength_slice,
 )
 from tests import references, transforms
 
@@ -151,6 +154,132 @@ class FlipMaskTest(parameterized.TestCase):
       flip_mask(np.arange(4), fraction=0.1)
 
 
+class DrawnFlipMaskTest(parameterized.TestCase):
+  def test_shares_are_the_probability_of_the_other_label(self):
+    strength = np.repeat(np.array([-2.0, 0.0, 1.0, 3.0], np.float32), 20_000)
+    drawn = jax.jit(drawn_flip_mask)(jax.random.key(0), strength)
+    shares = np.asarray(drawn).reshape(4, -1).mean(1)
+    # Five standard errors of a share of 20,000.
+    np.testing.assert_allclose(
+      shares, references.sigmoid(-strength[::20_000]), atol=5 * 0.5 / 141
+    )
+
+  def test_in_expectation_the_label_is_soft(self):
+    gap = 0.7
+    soft = soft_preference_loss(
+      jnp.full(4, gap),
+      jnp.zeros(4),
+      chosen_prob=references.sigmoid(STRENGTH).astype(np.float32),
+    )
+    flips = [
+      loss_of(flip_targets(STRENGTH, flipped=np.full(4, all_of_them)), gap)
+      for all_of_them in (False, True)
+    ]
+    wrong = references.sigmoid(-STRENGTH)
+    np.testing.assert_allclose(
+      (1 - wrong) * flips[0] + wrong * flips[1], soft, rtol=1e-5
+    )
+
+  def test_a_key_is_a_draw_and_ends_are_certain(self):
+    strength = np.zeros(64, np.float32)
+    draws = [
+      np.asarray(drawn_flip_mask(jax.random.key(seed), strength))
+      for seed in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    self.assertTrue((draws[0] != draws[2]).any())
+    ends = np.array([-1e4, 1e4], np.float32)
+    np.testing.assert_array_equal(
+      drawn_flip_mask(jax.random.key(0), ends), [True, False]
+    )
+
+  def test_errors(self):
+    key = jax.random.key(0)
+    with self.assertRaisesRegex(ValueError, "strength must have 1 axes"):
+      drawn_flip_mask(key, MARGINS)
+    with self.assertRaisesRegex(TypeError, "strength must be floating"):
+      drawn_flip_mask(key, np.arange(4))
+
+
+class StrengthSliceTest(parameterized.TestCase):
+  def test_tenths_are_a_partition_by_rank(self):
+    strength = np.random.default_rng(0).normal(size=37).astype(np.float32)
+    strength[5] = strength[6]
+    edges = np.arange(11) / 10
+    parts = np.stack(
+      [
+        strength_slice(strength, low=low, high=high)
+        for low, high in zip(edges[:-1], edges[1:], strict=True)
+      ]
+    )
+    np.testing.assert_array_equal(parts.sum(0), 1)
+    order = np.argsort(strength, kind="stable")
+    for part, low, high in zip(parts, edges[:-1], edges[1:], strict=True):
+      at = slice(int(low * 37 + 1e-9), int(high * 37 + 1e-9))
+      np.testing.assert_array_equal(np.flatnonzero(part), np.sort(order[at]))
+
+  def test_all_of_it_and_jit(self):
+    whole = jax.jit(lambda s: strength_slice(s, low=0.0, high=1.0))(STRENGTH)
+    np.testing.assert_array_equal(whole, True)
+
+  @parameterized.parameters((0.5, 0.5), (-0.1, 0.5), (0.2, 1.1), (0.6, 0.3))
+  def test_errors(self, low, high):
+    with self.assertRaisesRegex(ValueError, "low and high.*got"):
+      strength_slice(STRENGTH, low=low, high=high)
+
+
+class ShapedMarginTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+
+  def reference(self, strength, shape, scale, cap):
+    out = []
+    for mu in strength:
+      grown = {
+        "linear": mu,
+        "asinh": np.sign(mu) * np.log(abs(mu) + np.sqrt(mu * mu + 1)),
+        "tanh": (np.exp(2 * mu) - 1) / (np.exp(2 * mu) + 1),
+      }[shape]
+      out.append(min(max(scale * grown, -cap), cap))
+    return np.array(out)
+
+  @parameterized.product(
+    shape=("linear", "asinh", "tanh"), scale=(0.0, 0.5, 2.0), cap=(0.3, None)
+  )
+  def test_matches_reference(self, shape, scale, cap):
+    got = jax.jit(
+      lambda s: shaped_margin(s, shape=shape, scale=scale, cap=cap)
+    )(STRENGTH)
+    want = self.reference(
+      STRENGTH, shape, scale, np.inf if cap is None else cap
+    )
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-15)
+
+  @parameterized.parameters("linear", "asinh", "tanh")
+  def test_odd_with_slope_of_its_scale_and_finite(self, shape):
+    of = lambda s: shaped_margin(s, shape=shape, scale=0.7)
+    np.testing.assert_allclose(of(-STRENGTH), -of(STRENGTH))
+    self.assertAlmostEqual(float(jax.grad(of)(0.0)), 0.7)
+    transforms.assert_second_order(of, STRENGTH)
+    transforms.assert_finite(of, 1e4 * STRENGTH)
+    transforms.assert_jit_and_vmap(of, STRENGTH)
+
+  def test_the_default_is_the_report(self):
+    np.testing.assert_array_equal(shaped_margin(STRENGTH), STRENGTH)
+
+  @parameterized.parameters(
+    (dict(shape="cubic"), "shape must be one of"),
+    (dict(scale=-1.0), "scale must be >= 0"),
+    (dict(cap=0.0), "cap must be > 0"),
+  )
+  def test_errors(self, given, message):
+    with self.assertRaisesRegex(ValueError, message):
+      shaped_margin(STRENGTH, **given)
+    with self.assertRaisesRegex(TypeError, "strength must be floating"):
+      shaped_margin(np.arange(4))
+
+
 class TargetsTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
@@ -233,6 +362,18 @@ class TargetsTest(parameterized.TestCase):
       smooth_targets(STRENGTH, smoothing=0.1, chosen_prob=votes).chosen_prob,
       [0.7, 0.66, 0.5, 0.9],
     )
+
+  def test_any_pairs_can_be_smoothed(self):
+    smoothed = np.array([True, False, False, True])
+    for fn in (smooth_targets, smooth_margin_targets):
+      np.testing.assert_allclose(
+        fn(STRENGTH, smoothing=0.1, smoothed=smoothed).chosen_prob,
+        [0.9, 1.0, 1.0, 0.9],
+      )
+      with self.assertRaisesRegex(TypeError, "smoothed must be bool"):
+        fn(STRENGTH, smoothed=np.ones(4))
+      with self.assertRaisesRegex(ValueError, r"smoothed \(3,\)"):
+        fn(STRENGTH, smoothed=smoothed[:3])
 
   def test_transforms_and_dtypes(self):
     flipped = flip_mask(STRENGTH, fraction=0.5)

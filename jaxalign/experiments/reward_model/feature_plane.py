@@ -143,7 +143,7 @@ def make(
   loss: bradley_terry.PairLossConfig,
   coupling: None,
 ) -> recipe.Recipe:
-  """Bradley-Terry on two dropout views, with a contrastive loss between them.
+  """Bradley-Terry on two views, with a contrastive loss between them.
 
   Args:
     config: the `recipe` section.
@@ -157,6 +157,7 @@ def make(
   def objective(
     model: heads.Model, network: DecoderConfig, batch_size: int
   ) -> update.Objective:
+    _check_tokens(config, network)
     return contrastive.contrastive(
       model.apply,
       config,
@@ -172,6 +173,22 @@ def make(
     passes={"tokens": ("forward_backward",) * contrastive.VIEWS},
     hooks=Hooks,
   )
+
+
+def _check_tokens(
+  config: contrastive.ContrastiveConfig, network: DecoderConfig
+) -> None:
+  """Raises ValueError where texts cannot be changed as the config asks."""
+  if config.augmentation != "dropout" and network.num_texts is not None:
+    raise ValueError(
+      "recipe.augmentation changes tokens, and model.trainable='head' passes "
+      f"each text once, got {config.augmentation!r}; train more than the head"
+    )
+  if config.mask_token is not None and config.mask_token >= network.vocab_size:
+    raise ValueError(
+      "recipe.mask_token must be below the vocabulary's size "
+      f"{network.vocab_size}, got {config.mask_token}"
+    )
 
 
 def section(workdir: epath.Path, after: Plane) -> html_report.Figure:

@@ -1,5 +1,6 @@
 """The plane of features: principal axes, and the picture of a trained run."""
 
+import dataclasses
 import json
 import tempfile
 
@@ -9,6 +10,8 @@ from etils import epath
 
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.reward_model import feature_plane
+from jaxalign.models import config as models
+from jaxalign.models import heads
 from tests.experiments.train_reward_test import smoke_config
 
 
@@ -56,6 +59,23 @@ class FeaturePlaneTest(absltest.TestCase):
     start.write_text(json.dumps(saved))
     train_reward.run(config, workdir, profile=False)
     self.assertLen(json.loads(start.read_text())["points"], 1)
+
+  def test_texts_are_changed_only_where_tokens_are_passed(self):
+    masked = dict(name="contrastive", augmentation="masking", mask_token=259)
+    config = smoke_config(recipe=masked)
+    network = models.DecoderConfig(
+      vocab_size=259, num_layers=1, num_heads=1, embed_dim=8, mlp_dim=8,
+      num_outputs=1,
+    )  # fmt: skip
+    made = config.made().objective
+    model = heads.reward_model(network)
+    with self.assertRaisesRegex(ValueError, "mask_token must be below.*259"):
+      made(model, network, 8)
+    bigger = dataclasses.replace(network, vocab_size=260)
+    made(heads.reward_model(bigger), bigger, 8)
+    frozen = dataclasses.replace(bigger, num_texts=5)
+    with self.assertRaisesRegex(ValueError, "changes tokens, and model.train"):
+      made(heads.reward_model(frozen), frozen, 8)
 
 
 if __name__ == "__main__":
