@@ -53,6 +53,12 @@ def scored(judged, features, own=None, **changes):
   return people_scores.score(judged, features, own, GROUPS, config, 0)
 
 
+def fitted_pooled(judged, turned, fold, ridge):
+  return latent_groups.cross_fit(
+    judged, turned, fold, GROUPS, components=1, ridge=ridge, seed=0
+  ).log_likelihood.sum()
+
+
 TASTES = np.eye(D)[:2] * [[1.0], [-1.0]]
 
 
@@ -136,6 +142,49 @@ class GroupsTest(parameterized.TestCase):
       latent_groups.enough(judged, np.array(free(1)), 3).tolist(), free(1)
     )
     self.assertFalse(latent_groups.enough(judged, np.array(free(1)), 4).any())
+
+  def test_a_repeated_vote_decides_no_number_of_groups(self):
+    # All pairs of each person said twice: nothing that held-out likelihood
+    # compares may change, as it would if a vote counted again.
+    judged, features = crowd(TASTES, 30)
+    turned = latent_groups.projection(features, 8)(features)
+    fold = latent_groups.fold_of(judged.people, 3, 0)
+    fitted = lambda data: latent_groups.cross_fit(
+      data, turned, fold, GROUPS, components=2, ridge=0.01, seed=0
+    )
+    one = fitted(judged)
+    again = latent_groups.Judged(
+      judged.texts,
+      *(np.tile(column, 2) for column in judged[1:4]),
+      *judged[4:],
+    )
+    two = fitted(again)
+    number = len(judged.user)
+    np.testing.assert_array_equal(two.counted[:number], one.counted)
+    self.assertFalse(two.counted[number:].any())
+    self.assertLess(one.counted.sum(), number)
+    likely = np.zeros(30)
+    np.add.at(
+      likely,
+      judged.user[one.counted],
+      -np.logaddexp(0, -one.gaps[one.counted] @ [1.0, 0.0]),
+    )
+    other = np.zeros(30)
+    np.add.at(
+      other,
+      judged.user[one.counted],
+      -np.logaddexp(0, -one.gaps[one.counted] @ [0.0, 1.0]),
+    )
+    expected = np.logaddexp(
+      np.log(one.weights[:, 0]) + likely, np.log(one.weights[:, 1]) + other
+    )
+    np.testing.assert_allclose(one.log_likelihood, expected, rtol=1e-6)
+    table = latent_groups.choose(judged, turned, fold, GROUPS, 0).table
+    self.assertAlmostEqual(
+      table[0]["log_likelihood"] * one.counted.sum(),
+      fitted_pooled(judged, turned, fold, table[0]["ridge"]),
+      places=3,
+    )
 
   def test_a_group_of_few_is_not_shown(self):
     judged, features = crowd(TASTES, 42)

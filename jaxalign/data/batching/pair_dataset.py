@@ -2,6 +2,7 @@
 
 import array
 import dataclasses
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -69,6 +70,17 @@ class PairDataset:
   def prompt_lengths(self) -> np.ndarray:
     """Leading tokens that are marker or prompt, int32 [N, 2]."""
     return self.sequences.prompt_lengths.reshape(-1, 2)
+
+  @functools.cached_property
+  def texts(self) -> np.ndarray:
+    """Number of each side's text, int64 [N, 2]; equal ids have one number."""
+    self.hold(np.arange(len(self)))
+    known: dict[bytes, int] = {}
+    found = [
+      known.setdefault(self.sequences[number].tobytes(), len(known))
+      for number in range(2 * len(self))
+    ]
+    return np.array(found, np.int64).reshape(-1, 2)
 
   @property
   def counts(self) -> Mapping[str, int]:

@@ -28,7 +28,7 @@ class GroupsConfig:
   Attributes:
     components: numbers of latent groups to try; kept is the smallest one under
       which held-out people are as likely as under the best, up to a standard
-      error over people.
+      error over people; no text of a person counts twice.
     ridges: penalties of a head to try, per pair, chosen in the same way for a
       single pooled head.
     dimensions: principal directions of the features that heads read.
@@ -81,6 +81,11 @@ class Judged(NamedTuple):
   def counts(self) -> np.ndarray:
     """Pairs of each person, int [U]."""
     return np.bincount(self.user, minlength=len(self.people))
+
+  @property
+  def sides(self) -> np.ndarray:
+    """Texts of each pair, the preferred one first, int32 [N, 2]."""
+    return np.stack([self.chosen, self.rejected], axis=1)
 
   def gaps(self, rewards: np.ndarray) -> np.ndarray:
     """Reward of the chosen minus the rejected text of [I, ...] rewards."""
@@ -247,11 +252,13 @@ class CrossFit(NamedTuple):
     gaps: of each pair under heads that have not met its person, [N, K].
     weights: of the fold that each person is held out in, [U, K].
     log_likelihood: of each held-out person, in nats, [U].
+    counted: pairs behind it: no text of a person counts twice, bool [N].
   """
 
   gaps: np.ndarray
   weights: np.ndarray
   log_likelihood: np.ndarray
+  counted: np.ndarray
 
 
 def cross_fit(
@@ -297,8 +304,12 @@ def cross_fit(
     mine = there & held_out
     gaps[mine] = judged.gaps(features @ found.heads.T)[mine]
     weights[fold == k] = found.weights
-  joint = _joint(gaps, weights, judged.user, there)
-  return CrossFit(gaps, weights, np.logaddexp.reduce(joint, axis=1))
+  counted = there.copy()
+  counted[there] = user_assignment.first_said(
+    judged.user[there], judged.sides[there]
+  )
+  joint = _joint(gaps, weights, judged.user, counted)
+  return CrossFit(gaps, weights, np.logaddexp.reduce(joint, axis=1), counted)
 
 
 def _joint(
@@ -352,12 +363,12 @@ def choose(
   crossed = functools.partial(
     cross_fit, judged, features, fold, config, seed=seed, where=where
   )
-  number = int(len(judged.user) if where is None else where.sum())
   pooled = {
     ridge: crossed(components=1, ridge=ridge) for ridge in config.ridges
   }
   ridge = max(pooled, key=lambda value: pooled[value].log_likelihood.sum())
   fits = {1: pooled[ridge]}
+  number = int(fits[1].counted.sum())
   for components in config.components:
     if components > 1:
       fits[components] = crossed(components=components, ridge=ridge)
@@ -418,16 +429,7 @@ def apart(judged: Judged, num_pairs: int) -> np.ndarray:
   Returns:
     True for later pairs that share no text with those, bool [N].
   """
-  seen = user_assignment.place_of(judged.user) < num_pairs
-  number = len(judged.texts)
-  key = lambda side: judged.user.astype(np.int64) * number + side
-  known = np.concatenate([key(judged.chosen)[seen], key(judged.rejected)[seen]])
-  free: np.ndarray = ~(
-    seen
-    | np.isin(key(judged.chosen), known)
-    | np.isin(key(judged.rejected), known)
-  )
-  return free
+  return user_assignment.apart(judged.user, judged.sides, num_pairs)
 
 
 def enough(judged: Judged, where: np.ndarray, least: int) -> np.ndarray:

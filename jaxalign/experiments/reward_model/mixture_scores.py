@@ -79,7 +79,8 @@ def summarise(
     member prefers; `heads`, the accuracy of each head on each group, [G, K],
     and on all; `diversity` between heads, [K, K]; and where annotators are
     named `user_nll`, `users` with responsibilities by all their pairs, their
-    groups, confusion and its accuracy, and `new_users`.
+    groups, confusion and its accuracy, and `new_users`, placed by their first
+    pairs and scored on later ones of other texts.
   """
   gaps = (rewards[:, 0] - rewards[:, 1]).astype(np.float64)
   components = gaps.shape[1]
@@ -133,18 +134,20 @@ def _new_users(
 ) -> list[dict[str, Any]]:
   """Users placed by their first pairs, scored on pairs after all of SHOTS.
 
-  The most shots are those that half of the users have, with one pair to spare;
-  users with fewer are left out, so that every line is about the same pairs.
+  The most shots are those that half of the users have, with one pair to spare
+  that shares no text with them; users with fewer are left out, so that every
+  line is about the same pairs.
   """
   user, users = dataset.annotator, len(dataset.annotator_names)
   counts = np.bincount(user[user >= 0], minlength=users)
-  possible = [n for n in SHOTS if n < np.median(counts)]
+  free = {n: people.apart(user, dataset.texts, n) for n in SHOTS}
+  spare = {n: np.bincount(user[free[n]], minlength=users) for n in SHOTS}
+  possible = [
+    n for n in SHOTS if n < np.median(np.minimum(counts, n) + spare[n])
+  ]
   if not possible:
     return []
-  asked = possible[-1]
-  scored = (
-    (user >= 0) & (people.place_of(user) >= asked) & (counts[user] > asked)
-  )
+  scored = free[possible[-1]]
   probs = _probs(gaps)
   lines = []
   for number in possible:
@@ -178,14 +181,19 @@ def _new_users(
 def _user_nll(
   gaps: np.ndarray, dataset: pair_dataset.PairDataset, weights: Sequence[float]
 ) -> float:
-  """−log-likelihood per pair, in nats, of all that each user has said."""
+  """−log-likelihood per pair, in nats, of what each user has said.
+
+  A pair with a text that the user has judged in an earlier one does not count.
+  """
+  counted = people.first_said(dataset.annotator, dataset.texts)
   total = losses.mixture_log_likelihood(
     jnp.asarray(gaps, jnp.float32),
     user=jnp.asarray(dataset.annotator),
     num_users=len(dataset.annotator_names),
     mixture_weights=jnp.asarray(weights, jnp.float32),
+    where=jnp.asarray(counted),
   )
-  return -float(total) / max(int(np.sum(dataset.annotator >= 0)), 1)
+  return -float(total) / max(int(np.sum(counted & (dataset.annotator >= 0))), 1)
 
 
 def by_head(

@@ -163,6 +163,52 @@ def place_of(user: np.ndarray) -> np.ndarray:
   return place
 
 
+def apart(user: np.ndarray, sides: np.ndarray, num_pairs: int) -> np.ndarray:
+  """Pairs on which people who were placed by their first pairs can be scored.
+
+  A text of a pair that placed a person says what they think of it; a later pair
+  with the same text would be half known.
+
+  Args:
+    user: who stated each preference, int [N], −1 for nobody.
+    sides: numbers of the two texts of each pair, int [N, 2].
+    num_pairs: the first pairs of each person, by which they are placed.
+
+  Returns:
+    True for later pairs of somebody that share no text with those, bool [N].
+  """
+  seen = place_of(user) < num_pairs
+  key = user.astype(np.int64)[:, None] * (sides.max(initial=0) + 1) + sides
+  free: np.ndarray = ~(seen | np.isin(key, key[seen]).any(axis=1)) & (user >= 0)
+  return free
+
+
+def first_said(user: np.ndarray, sides: np.ndarray) -> np.ndarray:
+  """Pairs whose texts a person has not judged in an earlier one of these.
+
+  Votes on single items make many pairs of one item. Over such pairs alone a
+  likelihood counts no vote twice.
+
+  Args:
+    user: who stated each preference, int [N], −1 for nobody.
+    sides: numbers of the two texts of each pair, int [N, 2].
+
+  Returns:
+    True for the pairs, in their order as many as fit, bool [N]; all of nobody.
+  """
+  known: set[tuple[int, int]] = set()
+  kept = np.ones(len(user), bool)
+  for n, (who, first, second) in enumerate(
+    zip(user.tolist(), *sides.T.tolist(), strict=True)
+  ):
+    if who < 0:
+      continue
+    kept[n] = not {(who, first), (who, second)} & known
+    if kept[n]:
+      known |= {(who, first), (who, second)}
+  return kept
+
+
 def numbers(values: np.ndarray | Sequence[float]) -> list[float]:
   """Values [N] as JSON has them."""
   return [float(value) for value in values]

@@ -23,11 +23,11 @@ def dataset(named: bool = True):
     [
       Record(
         prompt="q",
-        responses=(" a", " b"),
+        responses=(f" a{pair}", f" b{pair}"),
         annotator=f"person-{u}" if named else None,
         group=("all", "few")[GROUP[u]] if named else None,
       )
-      for _ in range(EACH)
+      for pair in range(EACH)
       for u in range(PEOPLE)
     ],
     tokenizer_files.byte_tokenizer(),
@@ -88,6 +88,66 @@ class UsersTest(absltest.TestCase):
     expected = np.exp(odds) / np.exp(odds).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(got[:2], expected, rtol=1e-5)
     np.testing.assert_allclose(got[2], weights, rtol=1e-6)
+
+
+def votes_on_items():
+  """Two people who endorse items 0 to 3 and reject 4 to 7, all 16 pairs."""
+  return pair_dataset.encode_pairs(
+    [
+      Record("q", (f" item {a}", f" item {b}"), annotator=who)
+      for who in ("first", "second")
+      for a in range(4)
+      for b in range(4, 8)
+    ],
+    tokenizer_files.byte_tokenizer(),
+    max_length=32,
+  )
+
+
+class RepeatedTextsTest(absltest.TestCase):
+  def test_texts_have_one_number_each(self):
+    texts = votes_on_items().texts
+    np.testing.assert_array_equal(texts[:16], texts[16:])
+    self.assertLen(np.unique(texts), 8)
+    np.testing.assert_array_equal(np.unique(texts[:, 0]), texts[::4, 0][:4])
+
+  def test_no_text_that_placed_a_person_is_scored(self):
+    gaps = np.random.default_rng(0).normal(size=(32, 2))
+    values = np.stack([gaps, 0 * gaps], axis=1).astype(np.float32)
+    lines = mixture_scores.summarise(values, votes_on_items(), None)[
+      "new_users"
+    ]
+    # The first five pairs are of items 0 and 1 with all of the others.
+    self.assertEqual([line["pairs_seen"] for line in lines], [0, 1, 2])
+    # Of the first two, of items 0, 4 and 5: six pairs of 1 to 3 with 6 and 7.
+    self.assertEqual({line["num_pairs"] for line in lines}, {12})
+    later = np.flatnonzero(np.isin(np.arange(32) % 16, [6, 7, 10, 11, 14, 15]))
+    even = 1 / (1 + np.exp(-gaps.astype(np.float32)))
+    self.assertAlmostEqual(
+      lines[0]["nll"], -np.log(even.mean(axis=1)[later]).mean(), places=5
+    )
+
+  def test_a_likelihood_counts_no_vote_twice(self):
+    data = votes_on_items()
+    kept = user_assignment.first_said(data.annotator, data.texts)
+    np.testing.assert_array_equal(np.flatnonzero(kept[:16]), [0, 5, 10, 15])
+    np.testing.assert_array_equal(kept[:16], kept[16:])
+    gaps = np.random.default_rng(0).normal(size=(32, 2)).astype(np.float32)
+    values = np.stack([gaps, 0 * gaps], axis=1)
+    got = mixture_scores.quick(values, data, (0.6, 0.4))["eval/user_nll"]
+    each = log_sigmoid(gaps[kept]).reshape(2, 4, 2).sum(axis=1)
+    expected = -np.log(np.exp(each) @ [0.6, 0.4]).sum() / 8
+    self.assertAlmostEqual(got, expected, places=5)
+
+  def test_pairs_of_nobody_all_count_and_place_nobody(self):
+    user, sides = np.array([-1, 0, -1, 0]), np.array([[0, 1]] * 4)
+    np.testing.assert_array_equal(
+      user_assignment.first_said(user, sides), [True, True, True, False]
+    )
+    np.testing.assert_array_equal(
+      user_assignment.apart(user, sides, 0), [False, True, False, True]
+    )
+    self.assertFalse(user_assignment.apart(user, sides, 1).any())
 
 
 class ScoresTest(absltest.TestCase):
