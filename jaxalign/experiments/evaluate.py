@@ -21,6 +21,7 @@ from jaxalign.experiments.datasets import warnings as data_warnings
 from jaxalign.experiments.reports import label_scores, reward_model
 from jaxalign.experiments.reward_model import (
   fitting,
+  group_intervals,
   group_metrics,
   mixture_scores,
   pair_scores,
@@ -166,6 +167,13 @@ def write_evaluation(
       for name, values in rewards.items()
     },
     "breakdown": group_metrics.of_models(rewards, pairs.dataset),
+    "groups": group_intervals.of_models(
+      rewards,
+      pairs.dataset,
+      people,
+      num_samples=config.num_samples,
+      seed=seed,
+    ),
     "baselines": baseline_scores(pairs, train_pairs),
     "intervals_over": "pairs" if people is None else "people",
     "lost": {k: v for k, v in pairs.report.items() if v},

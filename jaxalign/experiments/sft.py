@@ -171,7 +171,7 @@ def run(config: Config, workdir: epath.Path) -> None:
 
 def main() -> None:
   """Runs the stage from the command line."""
-  cli.define_flags()
+  cli.define_flags(leaves_model=True)
   cli.main(Config, run, resumes=True)
 
 

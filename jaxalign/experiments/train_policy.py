@@ -298,7 +298,7 @@ def _train(
 
 def main() -> None:
   """Runs the stage from the command line."""
-  cli.define_flags()
+  cli.define_flags(leaves_model=True)
   cli.main(Config, run, resumes=True)
 
 

@@ -76,7 +76,7 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
 
 def main() -> None:
   """Runs the stage from the command line."""
-  cli.define_flags()
+  cli.define_flags(leaves_model=True)
   flags.DEFINE_bool("profile", False, "Write a trace of a few steps.")
   cli.main(Config, run, resumes=True, profile=lambda: flags.FLAGS.profile)
 

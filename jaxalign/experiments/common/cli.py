@@ -10,10 +10,10 @@ from absl import flags
 from absl import logging as absl_logging
 from etils import epath
 
-from jaxalign.experiments.common import command_line, resume
+from jaxalign.experiments.common import command_line, model_card, resume
 from jaxalign.runtime import compilation_cache
 from jaxalign.runtime.distributed import heartbeat, multihost, preemption
-from jaxalign.runtime.io import filesystem, workdir_lock
+from jaxalign.runtime.io import filesystem, hub, workdir_lock
 
 # Log lines on standard error: what happened, and when, for people to read.
 
@@ -62,8 +62,15 @@ T = TypeVar("T")
 log = logging.getLogger("jaxalign")
 
 
-def define_flags(*, workdir_required: bool = True) -> None:
-  """Defines --config, --workdir and the flags of a run on many hosts."""
+def define_flags(
+  *, workdir_required: bool = True, leaves_model: bool = False
+) -> None:
+  """Defines --config, --workdir and the flags of a run on many hosts.
+
+  Args:
+    workdir_required: whether a run needs one.
+    leaves_model: whether a run leaves `model/`, which --push_to uploads.
+  """
   command_line.define_config()
   flags.DEFINE_string(
     "workdir", None, "folder for everything the run writes, made if absent."
@@ -92,6 +99,13 @@ def define_flags(*, workdir_required: bool = True) -> None:
     "Folder where compiled programs are kept for the next run, or 'off'; the "
     "default is $JAXALIGN_COMPILATION_CACHE, else a folder of your caches.",
   )
+  if leaves_model:
+    flags.DEFINE_string(
+      "push_to",
+      None,
+      "OWNER/NAME on the Hugging Face hub that gets model/ and a model card at "
+      "the end; a repository that is made is private.",
+    )
   flags.mark_flag_as_required("config")
   if workdir_required:
     flags.mark_flag_as_required("workdir")
@@ -162,6 +176,10 @@ def main(
       timeout_s=values.host_timeout,
     )
     set_up_logging(is_main=multihost.is_main())
+    push_to = values["push_to"].value if "push_to" in values else None
+    push_to = push_to if multihost.is_main() else None
+    if push_to is not None:
+      hub.check_upload(push_to)
     config = command_line.read_config(kind)
     compilation_cache.enable(values.compilation_cache)
     workdir = filesystem.open_workdir(values.workdir)
@@ -183,5 +201,7 @@ def main(
         resume.begin(config, workdir, resumes=resumes)
       multihost.barrier("workdir")
       run(config, workdir, **{k: option() for k, option in options.items()})
+      if push_to is not None:
+        log.info("pushed: %s", model_card.push(workdir, push_to))
 
   command_line.launch(start, kind_of=lambda _: kind)

@@ -1,8 +1,8 @@
 """Hugging Face Hub: models by id, as folders of this machine's cache.
 
-Safetensors, configs and tokenizer files are fetched, never pickles or code. The
-client is `huggingface_hub`, with the cache, login and environment variables
-that it documents.
+Safetensors, configs and tokenizer files are fetched, never pickles or code, and
+a folder that a stage has written is uploaded. The client is `huggingface_hub`,
+with the cache, login and environment variables that it documents.
 """
 
 import functools
@@ -82,3 +82,58 @@ def commit_of(text: str) -> str | None:
     text: as a config names a model.
   """
   return snapshot(text, weights=False).name if is_hub_id(text) else None
+
+
+def check_upload(name: str) -> None:
+  """Refuses, before anything is trained, what could not be uploaded to.
+
+  Args:
+    name: of a repository, OWNER/NAME.
+
+  Raises:
+    ModuleNotFoundError: the client is not installed.
+    ValueError: another form, or nobody is logged in.
+  """
+  import huggingface_hub
+
+  if not _ID.fullmatch(name) or "@" in name:
+    raise ValueError(f"--push_to must be OWNER/NAME on the hub, got {name!r}")
+  if huggingface_hub.get_token() is None:
+    raise ValueError(
+      f"--push_to={name} needs a token that may write there: hf auth login, or "
+      "set HF_TOKEN"
+    )
+
+
+def upload(folder: os.PathLike[str] | str, name: str, *, message: str) -> str:
+  """Uploads a folder as one commit; a repository that is made is private.
+
+  Args:
+    folder: on this machine; its files, without subfolders.
+    name: of the repository, OWNER/NAME.
+    message: of the commit.
+
+  Returns:
+    The address of the commit.
+
+  Raises:
+    ValueError: the hub is out of reach, or refuses.
+  """
+  import huggingface_hub
+
+  api = huggingface_hub.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+  try:
+    api.create_repo(name, private=True, exist_ok=True)
+    made = api.upload_folder(
+      repo_id=name,
+      folder_path=folder,
+      commit_message=message,
+      ignore_patterns=["*/*"],
+    )
+  except Exception as error:  # the client has exceptions of many bases
+    raise ValueError(
+      reach.why(f"{name} on the hub", error)
+      + "; the folder is complete, and the same command tries again, as does "
+      f"hf upload {name} {os.fspath(folder)}"
+    ) from error
+  return str(made.commit_url)

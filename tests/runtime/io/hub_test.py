@@ -1,87 +1,22 @@
 """Models by id, fetched from a hub on this machine, and its errors."""
 
 import contextlib
-import functools
-import hashlib
-import http.server
-import json
+import os
 import pathlib
 import tempfile
-import threading
 from unittest import mock
 
 import huggingface_hub
 import jax
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from jaxalign import models
 from jaxalign.experiments.common import provenance
 from jaxalign.runtime.io import filesystem, hub
+from tests import hub_server
 from tests.models.samples import LLAMA
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-  """The few calls of the hub that fetching a model needs."""
-
-  def __init__(self, *args, folder, asked):
-    self.folder, self.asked = folder, asked
-    super().__init__(*args)
-
-  def log_message(self, *args):
-    pass
-
-  def do_HEAD(self):
-    self.answer(body=False)
-
-  def do_GET(self):
-    self.answer(body=True)
-
-  def answer(self, *, body):
-    path = self.path.partition("?")[0]
-    self.asked.append(path)
-    headers = {"X-Repo-Commit": COMMIT}
-    if path.startswith("/api/models/org/tiny/revision/"):
-      files = sorted(f.name for f in self.folder.iterdir())
-      content = json.dumps(
-        {
-          "id": "org/tiny",
-          "sha": COMMIT,
-          "siblings": [{"rfilename": name} for name in files],
-        }
-      ).encode()
-    elif path == f"/api/models/org/tiny/tree/{COMMIT}":
-      content = json.dumps(
-        [
-          {
-            "type": "file",
-            "path": file.name,
-            "size": file.stat().st_size,
-            "oid": hashlib.sha1(file.read_bytes()).hexdigest(),
-          }
-          for file in self.folder.iterdir()
-        ]
-      ).encode()
-    elif path.startswith(f"/org/tiny/resolve/{COMMIT}/"):
-      content = (self.folder / path.rpartition("/")[2]).read_bytes()
-      headers["ETag"] = f'"{hashlib.sha1(content).hexdigest()}"'
-    else:
-      content = b'{"error": "Repository not found"}'
-      headers["X-Error-Code"] = "RepoNotFound"
-      self.send_response(404)
-      self.finish_answer(headers, content if body else b"", len(content))
-      return
-    self.send_response(200)
-    self.finish_answer(headers, content if body else b"", len(content))
-
-  def finish_answer(self, headers, content, length):
-    for name, value in headers.items():
-      self.send_header(name, value)
-    self.send_header("Content-Length", str(length))
-    self.end_headers()
-    self.wfile.write(content)
 
 
 class HubTest(parameterized.TestCase):
@@ -91,23 +26,11 @@ class HubTest(parameterized.TestCase):
     folder = lambda: pathlib.Path(enter(tempfile.TemporaryDirectory()))
     self.repository, self.cache, here = folder(), folder(), folder()
     enter(contextlib.chdir(here))
-    self.asked = []
-    server = http.server.ThreadingHTTPServer(
-      ("127.0.0.1", 0),
-      functools.partial(Hub, folder=self.repository, asked=self.asked),
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    self.addCleanup(server.server_close)
-    self.addCleanup(server.shutdown)
+    self.server = hub_server.start(self, self.repository)
+    self.asked = self.server.asked
     self.addCleanup(hub.snapshot.cache_clear)
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    enter(mock.patch.dict("os.environ", HF_ENDPOINT=endpoint))
-    constants = huggingface_hub.constants
-    for name, value in (
-      ("HF_HUB_CACHE", str(self.cache)),
-      ("HF_HUB_OFFLINE", False),
-    ):
-      enter(mock.patch.object(constants, name, value))
+    cache = huggingface_hub.constants, "HF_HUB_CACHE", str(self.cache)
+    enter(mock.patch.object(*cache))
 
   def publish(self):
     params = models.causal_lm(LLAMA).init(
@@ -140,7 +63,7 @@ class HubTest(parameterized.TestCase):
   def test_a_model_comes_with_safetensors_and_its_commit(self):
     params = self.publish()
     folder = pathlib.Path(filesystem.resolved("org/tiny@main"))
-    self.assertEqual(folder.name, COMMIT)
+    self.assertEqual(folder.name, hub_server.COMMIT)
     self.assertEqual(
       sorted(file.name for file in folder.iterdir()),
       ["config.json", "model.safetensors"],
@@ -150,7 +73,9 @@ class HubTest(parameterized.TestCase):
     jax.tree.map(np.testing.assert_array_equal, read, params)
     self.assertIn("/api/models/org/tiny/revision/main", self.asked)
     config = {"model": {"init_from": "org/tiny"}, "data": {"tokenizer": "byte"}}
-    self.assertEqual(provenance.revisions(config), {"model.init_from": COMMIT})
+    self.assertEqual(
+      provenance.revisions(config), {"model.init_from": hub_server.COMMIT}
+    )
 
   def test_a_tokenizer_comes_without_weights(self):
     self.publish()
@@ -171,11 +96,50 @@ class HubTest(parameterized.TestCase):
     self.assertNotIn("\n", text)
 
   def test_offline_says_how_to_fetch_it_elsewhere(self):
-    enter = self.enter_context
-    enter(mock.patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True))
+    offline = huggingface_hub.constants, "HF_HUB_OFFLINE", True
+    self.enter_context(mock.patch.object(*offline))
     with self.assertRaisesRegex(ValueError, "check the network") as raised:
       filesystem.resolved("org/tiny")
     self.assertIn("hf download org/tiny --local-dir", str(raised.exception))
+
+  # The client's, of its own client for HTTP.
+  @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+  def test_a_folder_becomes_one_commit_of_a_private_repository(self):
+    self.publish()
+    (self.repository / "checkpoints").mkdir()
+    (self.repository / "checkpoints" / "1").write_text("not of the model")
+    address = hub.upload(self.repository, "org/new", message="A model")
+    self.assertEndsWith(address, f"/org/new/commit/{hub_server.COMMIT}")
+    made = self.server.repositories["org/new"]
+    self.assertEqual(made["visibility"], "private")
+    self.assertEqual(made["message"], "A model")
+    here = {f.name: f.read_bytes() for f in self.repository.glob("*.*")}
+    self.assertEqual(made["files"], here)
+    # Again: the repository is there, and what it holds is replaced.
+    (self.repository / "config.json").write_text("{}")
+    hub.upload(self.repository, "org/new", message="Another")
+    self.assertEqual(made["files"]["config.json"], b"{}")
+
+  def test_an_upload_that_is_refused_is_one_line(self):
+    (self.repository / "config.json").write_text("{}")
+    self.server.refuses = True
+    with self.assertRaisesRegex(ValueError, "org/new on the hub") as raised:
+      hub.upload(self.repository, "org/new", message="A model")
+    text = str(raised.exception)
+    self.assertIn(f"hf upload org/new {self.repository}", text)
+    self.assertNotIn("\n", text)
+
+  @parameterized.parameters("tiny", "org/tiny@main", "a/b/c", "")
+  def test_a_name_to_push_to_is_checked_before_training(self, name):
+    with self.assertRaisesRegex(ValueError, "must be OWNER/NAME"):
+      hub.check_upload(name)
+
+  def test_so_is_the_token(self):
+    hub.check_upload("org/tiny")
+    self.enter_context(mock.patch.dict("os.environ"))
+    del os.environ["HF_TOKEN"]
+    with self.assertRaisesRegex(ValueError, "needs a token .* hf auth login"):
+      hub.check_upload("org/tiny")
 
 
 if __name__ == "__main__":
