@@ -5,13 +5,13 @@ from typing import Any
 
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import llama
-from jaxalign.models.hf.family import ALLOWED, Family, Field, Rope
+from jaxalign.models.hf.family import ALLOWED, Field, Rope
 from jaxalign.models.hf.llama import (
-  BUFFERS,
   TRAINING_KNOBS,
   all_but,
   common_fields,
   layer_numbers,
+  like_llama,
   tensors,
 )
 
@@ -90,11 +90,10 @@ WRITTEN = {
 }
 CAUSAL = ALLOWED | {"use_bidirectional_attention": (False,)}
 
-GEMMA2 = Family(
+GEMMA2 = like_llama(
   model_type="gemma2",
   language="Gemma2ForCausalLM",
   reward="Gemma2ForSequenceClassification",
-  prefix="model.",
   fields=(
     *_fields(8192, 2),
     _cap("attn_logit_softcapping", "attention_cap", 50.0),
@@ -105,16 +104,13 @@ GEMMA2 = Family(
   # transformers reads hidden_activation alone.
   ignored=TRAINING_KNOBS | {"cache_implementation", "hidden_act"},
   tensors=tensors(norms=NORMS),
-  ignored_tensors=BUFFERS,
   written=WRITTEN,
-  rope=Rope(),
 )
 
-GEMMA3 = Family(
+GEMMA3 = like_llama(
   model_type="gemma3_text",
   language="Gemma3ForCausalLM",
   reward="Gemma3TextForSequenceClassification",
-  prefix="model.",
   fields=(
     *_fields(131_072, 6),
     Field("final_logit_softcapping", ("logit_cap",), None),
@@ -130,7 +126,6 @@ GEMMA3 = Family(
     "sliding_window_pattern",
   },
   tensors=tensors(norms=NORMS),
-  ignored_tensors=BUFFERS,
   written=WRITTEN,
   rope=Rope(default_theta=1_000_000.0, local_theta="rope_local_base_freq"),
 )

@@ -3,6 +3,7 @@
 Llama, Mistral, Qwen, Phi-3, SmolLM3 and OLMo 2.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -151,11 +152,22 @@ TENSORS = tensors()
 BUFFERS = r".*\.rotary_emb\.inv_freq"
 
 # Llama 1, 2 and 3, Alpaca, Tulu 2, TinyStories.
-LLAMA = Family(
+# What a row of the table says only where it is otherwise.
+like_llama = functools.partial(
+  Family,
+  prefix="model.",
+  allowed=ALLOWED,
+  ignored=TRAINING_KNOBS,
+  tensors=TENSORS,
+  ignored_tensors=BUFFERS,
+  written={},
+  rope=Rope(),
+)
+
+LLAMA = like_llama(
   model_type="llama",
   language="LlamaForCausalLM",
   reward="LlamaForSequenceClassification",
-  prefix="model.",
   fields=(
     *FIELDS,
     _positions(2048),
@@ -169,17 +181,12 @@ LLAMA = Family(
   allowed=ALLOWED | {"rope_interleaved": (False,)},
   ignored=TRAINING_KNOBS
   | {"is_llama_config", "max_sequence_length", "pretraining_tp"},
-  tensors=TENSORS,
-  ignored_tensors=BUFFERS,
-  written={},
-  rope=Rope(),
 )
 
-MISTRAL = Family(
+MISTRAL = like_llama(
   model_type="mistral",
   language="MistralForCausalLM",
   reward="MistralForSequenceClassification",
-  prefix="model.",
   fields=(
     *FIELDS,
     _positions(131_072),
@@ -188,19 +195,12 @@ MISTRAL = Family(
     Field("sliding_window", ("sliding_window",), _window),
   ),
   fixed=all_but(FIXED, "sliding_window") | UNBIASED,
-  allowed=ALLOWED,
-  ignored=TRAINING_KNOBS,
-  tensors=TENSORS,
-  ignored_tensors=BUFFERS,
-  written={},
-  rope=Rope(),
 )
 
-QWEN2 = Family(
+QWEN2 = like_llama(
   model_type="qwen2",
   language="Qwen2ForCausalLM",
   reward="Qwen2ForSequenceClassification",
-  prefix="model.",
   fields=(
     *FIELDS,
     _positions(32_768),
@@ -210,17 +210,13 @@ QWEN2 = Family(
   fixed=FIXED | {"qkv_bias": True, "out_bias": False, "mlp_bias": False},
   allowed=ALLOWED | NO_WINDOW,
   ignored=TRAINING_KNOBS | WINDOW_FIELDS | {"use_mrope"},
-  tensors=TENSORS,
-  ignored_tensors=BUFFERS,
   written={"use_sliding_window": False},
-  rope=Rope(),
 )
 
-QWEN3 = Family(
+QWEN3 = like_llama(
   model_type="qwen3",
   language="Qwen3ForCausalLM",
   reward="Qwen3ForSequenceClassification",
-  prefix="model.",
   fields=(
     *FIELDS,
     _positions(32_768),
@@ -231,18 +227,14 @@ QWEN3 = Family(
   fixed=FIXED | {"mlp_bias": False, "qk_norm": True},
   allowed=ALLOWED | NO_WINDOW,
   ignored=TRAINING_KNOBS | WINDOW_FIELDS,
-  tensors=TENSORS,
-  ignored_tensors=BUFFERS,
   written={"use_sliding_window": False},
-  rope=Rope(),
 )
 
 # Phi-3, Phi-3.5 and Phi-4-mini.
-PHI3 = Family(
+PHI3 = like_llama(
   model_type="phi3",
   language="Phi3ForCausalLM",
   reward="Phi3ForSequenceClassification",
-  prefix="model.",
   fields=(
     *common_fields(eps=1e-5),
     _positions(4096),
@@ -270,8 +262,6 @@ PHI3 = Family(
       ("mlp.down_proj", ("mlp/down",)),
     )
   ),
-  ignored_tensors=BUFFERS,
-  written={},
   rope=Rope(
     fraction="partial_rotary_factor",
     context="original_max_position_embeddings",
@@ -292,11 +282,10 @@ def _rotates(theirs: Mapping[str, Any]) -> list[int]:
   return [int((i + 1) % interval != 0) for i in layer_numbers(theirs)]
 
 
-SMOLLM3 = Family(
+SMOLLM3 = like_llama(
   model_type="smollm3",
   language="SmolLM3ForCausalLM",
   reward="SmolLM3ForSequenceClassification",
-  prefix="model.",
   fields=(
     *common_fields(tied=True),
     _positions(32_768),
@@ -317,17 +306,14 @@ SMOLLM3 = Family(
   ignored=TRAINING_KNOBS
   | WINDOW_FIELDS
   | {"no_rope_layer_interval", "pretraining_tp"},
-  tensors=TENSORS,
-  ignored_tensors=BUFFERS,
   written={"use_sliding_window": False},
   rope=Rope(default_theta=2_000_000.0),
 )
 
-OLMO2 = Family(
+OLMO2 = like_llama(
   model_type="olmo2",
   language="Olmo2ForCausalLM",
   reward="Olmo2ForSequenceClassification",
-  prefix="model.",
   fields=(
     *common_fields(eps=1e-5),
     _positions(2048),
@@ -342,15 +328,10 @@ OLMO2 = Family(
     "qk_norm": True,
     "qk_norm_whole": True,
   },
-  allowed=ALLOWED,
-  ignored=TRAINING_KNOBS,
   tensors=tensors(
     norms=(
       ("post_attention_layernorm", "attention_out_norm"),
       ("post_feedforward_layernorm", "mlp_out_norm"),
     )
   ),
-  ignored_tensors=BUFFERS,
-  written={},
-  rope=Rope(),
 )
