@@ -76,7 +76,12 @@ class TrainPolicyTest(parameterized.TestCase):
     return workdir
 
   def test_leaves_a_policy_numbers_and_one_compilation_each(self):
-    config = smoke_config(train__eval_every=2, train__num_iterations=3, seed=4)
+    config = smoke_config(
+      train__eval_every=2,
+      train__num_iterations=3,
+      sampling__num_responses=2,
+      seed=4,
+    )
     built = []
     original = train_policy.build
     train_policy.build = lambda *args: built.append(original(*args)) or built[0]
@@ -107,6 +112,18 @@ class TrainPolicyTest(parameterized.TestCase):
       self.assertEqual(row[f"train/group_weight/{worst}"], 1.0)
     scored = [row["step"] for row in rows if "eval/kl" in row]
     self.assertEqual(scored, [0, 2, 3])
+    first, _, last = [row for row in rows if "eval/kl" in row]
+    answers = json.loads((workdir / "answers.json").read_text())
+    for row, when in ((first, "start"), (last, "end")):
+      said = answers[when]["statistics"]
+      self.assertAlmostEqual(
+        row["eval/perplexity"], said["perplexity"]["mean"], delta=1e-3
+      )
+      self.assertAlmostEqual(
+        row["eval/self_bleu"], said["self_bleu"], delta=1e-6
+      )
+      self.assertGreater(said["perplexity"]["median"], 1)
+      self.assertTrue(said["gaps"]["warm"])
     speed = metric_writer.read_rows(workdir / "speed.jsonl")
     for name in ("sampling", "scoring", "learning"):
       self.assertGreater(speed[-1][f"speed/{name}_seconds"], 0)

@@ -14,8 +14,8 @@ from jaxalign.data.records import chat
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import prompts
+from jaxalign.experiments.policy import answer_statistics, rollout
 from jaxalign.experiments.policy import config as policy_config
-from jaxalign.experiments.policy import rollout
 from jaxalign.experiments.policy import stage as policy_programs
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import progress_bar
@@ -54,7 +54,8 @@ def make_measure(
   Returns:
     The function. It gives `eval/utility/NAME` per output, their least and mean,
     `eval/judge/NAME` per output of the judge, `eval/kl` per response in nats,
-    and how long responses are.
+    `eval/perplexity` under the reference, a mean over responses,
+    `eval/self_bleu` between them and how long they are.
   """
   source_of = prompts.make_batches(
     config.data,
@@ -68,8 +69,9 @@ def make_measure(
   names = config.source.names
 
   def measure(state: PolicyState, iteration: int) -> dict[str, float]:
-    scores, judged, kls, lengths, ended = [], [], [], [], []
+    scores, judged, kls, nlls, lengths, ended = [], [], [], [], [], []
     texts: list[tuple[str, str]] = []
+    answers: list[str] = []
     stream = loader.batch_iterator(
       source_of, start_step=0, num_steps=len(source_of), prefetch=0
     )
@@ -82,36 +84,44 @@ def make_measure(
       )
       read = {k: found.batch[k] for k in ("tokens", "mask")}
       width = config.sampling.max_new_tokens
-      kl, mask, ends = multihost.fetch(
+      compared, mask, ends = multihost.fetch(
         (
           stage.compare(state.actor.params, frozen, read),
           found.batch["mask"][..., -width:],
           found.batch["ended"],
         )
       )
-      scores.append(found.scores[found.where].reshape(-1, len(names)))
+      scores.append(found.scores[found.where])
       if judge is not None:
         truth = judge(found.prompts, found.responses, found.columns)
         truth = truth.reshape(*found.scores.shape[:2], -1)[found.where]
         judged.append(truth.reshape(-1, len(judge.names)))
       if len(texts) < NUM_SHOWN:
         texts += _first_answers(found)
-      kls.append(kl[found.where].reshape(-1))
+      answers += _answers(found)
+      kls.append(compared.kl[found.where].reshape(-1))
+      nlls.append(compared.nll[found.where].reshape(-1))
       lengths.append(mask[found.where].sum(axis=-1).reshape(-1))
       ended.append(ends[found.where].reshape(-1))
     columns = lambda parts: (
       np.concatenate(parts).astype(np.float64).mean(axis=0)
     )
-    utilities = columns(scores)
+    rewards = np.concatenate(scores)  # [P, G, K]
+    flat = rewards.reshape(-1, len(names))
+    utilities = columns([flat])
+    statistics = answer_statistics.describe(
+      answers, np.concatenate(nlls), np.concatenate(lengths), rewards, names
+    )
     truths = {}
     if judge is not None:
       truths = dict(zip(judge.names, columns(judged), strict=True))
     if multihost.is_main():
-      rewards = np.concatenate(scores), names
       truth = None if judge is None else (np.concatenate(judged), judge.names)
-      about = describe(texts[:NUM_SHOWN], rewards, truth, len(held_out))
+      about = describe(texts[:NUM_SHOWN], (flat, names), truth, len(held_out))
+      about["statistics"] = statistics
       keep(workdir / ANSWERS, iteration, about)
     mean = lambda parts: float(np.concatenate(parts).astype(np.float64).mean())
+    repeats = statistics["self_bleu"]
     return {
       **{
         f"eval/utility/{name}": float(value)
@@ -121,11 +131,23 @@ def make_measure(
       "eval/worst_utility": float(utilities.min()),
       "eval/mean_utility": float(utilities.mean()),
       "eval/kl": mean(kls),
+      "eval/perplexity": statistics["perplexity"]["mean"],
+      **({} if repeats is None else {"eval/self_bleu": repeats}),
       "eval/response_tokens": mean(lengths),
       "eval/ended": mean(ended),
     }
 
   return measure
+
+
+def _answers(found: rollout.Rollout) -> list[str]:
+  """All answers to the prompts of a batch that count."""
+  per_prompt = len(found.responses) // len(found.where)
+  return [
+    found.responses[i * per_prompt + j]
+    for i in np.flatnonzero(found.where)
+    for j in range(per_prompt)
+  ]
 
 
 def _first_answers(found: rollout.Rollout) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -164,16 +164,29 @@ def make_sample(
   return sample
 
 
+class Compared(NamedTuple):
+  """Responses under the policy and under the reference, [R, G] each, in nats.
+
+  Attributes:
+    kl: the log-ratio of each response.
+    nll: of each response under the reference, a sum over its tokens.
+  """
+
+  kl: jax.Array
+  nll: jax.Array
+
+
 def make_compare(
   networks: Networks, max_new_tokens: int
-) -> Callable[[Tree, Tree, update.Batch], jax.Array]:
-  """`(actor params, frozen, rollout) -> kl`, the log-ratio of each response."""
+) -> Callable[[Tree, Tree, update.Batch], Compared]:
+  """`(actor params, frozen, rollout) -> Compared`."""
 
-  def compare(params: Tree, frozen: Tree, batch: update.Batch) -> jax.Array:
-    gap = networks.actor(params, frozen, batch).log_probs
-    gap = gap - networks.reference(frozen, batch)
+  def compare(params: Tree, frozen: Tree, batch: update.Batch) -> Compared:
+    own = networks.actor(params, frozen, batch).log_probs
+    reference = networks.reference(frozen, batch)
     counted = batch["mask"][..., -max_new_tokens:]
-    return jnp.sum(jnp.where(counted, gap, 0.0), axis=-1)
+    summed = lambda x: jnp.sum(jnp.where(counted, x, 0.0), axis=-1)
+    return Compared(summed(own - reference), -summed(reference))
 
   return compare
 

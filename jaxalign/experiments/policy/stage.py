@@ -30,7 +30,7 @@ class PolicyStage(NamedTuple):
     sample: jitted `(actor params, frozen, prompts, key) -> rollout`.
     learn: jitted `(state, frozen, batch, key) -> (state, metrics)`; donates the
       state.
-    compare: jitted `(actor params, frozen, rollout) -> kl [R, G]` in nats.
+    compare: jitted `(actor params, frozen, rollout) -> sampling.Compared`.
     merge: jitted `(actor params, frozen) -> parameters` of the policy.
     state: abstract PolicyState with shardings.
     frozen: abstract parameters that are never trained, with shardings.
@@ -45,7 +45,7 @@ class PolicyStage(NamedTuple):
 
   sample: Callable[..., dict[str, jax.Array]]
   learn: Callable[..., Any]
-  compare: Callable[..., jax.Array]
+  compare: Callable[..., policy_sampling.Compared]
   merge: Callable[..., Tree]
   state: PolicyState
   frozen: Tree

@@ -166,6 +166,7 @@ def sections(
       "oracle's, more of the proxy does harm.",
     ),
     *samples({name: run.answers.get(name) for name in ("start", "end")}),
+    *_answers(run),
     html_report.Figure(
       "Groups and distance by iteration",
       _of_groups(run, target),
@@ -240,6 +241,70 @@ def samples(
       "worth to each group.",
     )
   ]
+
+
+def _answers(run: Run) -> list[html_report.Section]:
+  """What all held-out answers are like, at the start and at the end."""
+  given = {
+    name: one["statistics"]
+    for name, one in run.answers.items()
+    if "statistics" in one
+  }
+  if not given:
+    return []
+  written = lambda value: "" if value is None else decimal(value)
+  table = html_report.Table(
+    "Answers to held-out prompts",
+    ["", "Self-BLEU", "perplexity, mean", "median", "90 %", "tokens"],
+    [
+      [name, written(one["self_bleu"]),
+       *map(decimal, (*one["perplexity"].values(), one["tokens"]))]
+      for name, one in given.items()
+    ],
+    "Self-BLEU, a mean over 2 to 5 words, is 1 where all answers are the same. "
+    "Perplexity is that of each answer under the reference.",
+  )  # fmt: skip
+  drawn = [
+    gap_panel(
+      run.name(group), {n: one["gaps"][group] for n, one in given.items()}
+    )
+    for group in run.groups
+    if all(one["gaps"].get(group) for one in given.values())
+  ]
+  if not drawn:
+    return [table]
+  return [
+    table,
+    html_report.Figure(
+      "How far apart the rewards of two answers to one prompt are",
+      panels.alike(drawn),
+      "Near 0 the reward no longer tells the policy's answers apart.",
+      folded=True,
+    ),
+  ]
+
+
+def gap_panel(
+  group: str, gaps: Mapping[str, Sequence[float]], *, bins: int = 20
+) -> panels.Panel:
+  """Histograms of reward gaps, in the same bins.
+
+  Args:
+    group: whose reward.
+    gaps: of pairs of answers, by policy.
+    bins: up to the largest.
+  """
+  largest = max(max(values) for values in gaps.values())
+  edges = np.linspace(0, max(largest, 1e-12), bins + 1)
+  return panels.Panel(
+    "distance of rewards",
+    "pairs of answers",
+    [
+      panels.Histogram(name, np.asarray(values), edges, style.colour(k))
+      for k, (name, values) in enumerate(gaps.items())
+    ],
+    title=group,
+  )
 
 
 def _stations(run: Run) -> html_report.Section:

@@ -3,6 +3,7 @@
 import json
 import tempfile
 
+import numpy as np
 from absl.testing import absltest
 from etils import epath
 
@@ -162,6 +163,48 @@ class PolicyPageTest(absltest.TestCase):
     self.assertIn("Host memory 1.00 GiB", table.note)
     seconds = sections["Time of an iteration"].pictures[0].marks
     self.assertEqual([*seconds[0].y], [0.5, 9.0, 0.5])
+
+  def test_answers_are_described_and_gaps_share_their_bins(self):
+    config = train_policy_test.smoke_config()
+    side = {
+      "num_prompts": 7,
+      "prompts": [],
+      "answers": [],
+      "utilities": [],
+      "standard_error": {},
+      "statistics": {
+        "self_bleu": 0.25,
+        "perplexity": {"mean": 3.0, "median": 2.0, "90 %": 5.0},
+        "tokens": 6.5,
+        "gaps": {"warm": [0.0, 1.0, 4.0], "brief": []},
+      },
+    }
+    later = side["statistics"] | {
+      "self_bleu": None,
+      "gaps": {"warm": [0.1, 0.1, 0.15], "brief": []},
+    }
+    answers = {"start": side, "end": side | {"statistics": later}}
+    _, sections = self.written(ROWS, config, answers)
+    table = sections["Answers to held-out prompts"]
+    self.assertEqual(
+      table.rows,
+      [
+        ["start", "0.250", "3.000", "2.000", "5.000", "6.500"],
+        ["end", "", "3.000", "2.000", "5.000", "6.500"],
+      ],
+    )
+    title = "How far apart the rewards of two answers to one prompt are"
+    (warm,) = sections[title].pictures
+    self.assertEqual([mark.label for mark in warm.marks], ["start", "end"])
+    for mark, counts in zip(warm.marks, ([1, 1, 1], [3]), strict=True):
+      found, _ = np.histogram(mark.values, mark.edges)
+      self.assertEqual(found[found > 0].tolist(), counts)
+      self.assertEqual(mark.edges[-1], 4.0)
+    old = {name: {**one} for name, one in answers.items()}
+    for one in old.values():
+      del one["statistics"]
+    _, sections = self.written(ROWS, config, old)
+    self.assertNotIn("Answers to held-out prompts", sections)
 
   def test_without_evaluations_the_iterations_are_shown(self):
     config = train_policy_test.smoke_config(data__eval_files=())
