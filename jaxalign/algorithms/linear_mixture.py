@@ -293,6 +293,69 @@ def fit(
   return LinearMixture(*(leaf[best] for leaf in tried))
 
 
+@functools.partial(
+  jax.jit, static_argnames=("num_users", "num_samples", "batch_size")
+)
+def bootstrap_heads(
+  data: Comparisons,
+  *,
+  num_users: int,
+  ridge: jax.Array | float,
+  key: jax.Array,
+  num_samples: int = 1000,
+  batch_size: int = 20,
+) -> jax.Array:
+  """A pooled head fitted anew on each of many resamples of the people.
+
+  People are drawn with replacement, each with all of their pairs; a pair of
+  nobody is drawn by itself. So whatever is computed of the heads, a ranking or
+  an accuracy, has its spread over people.
+
+  Args:
+    data: the pairs.
+    num_users: U, a Python int.
+    ridge: penalty of a head's squared norm per pair, > 0.
+    key: typed PRNG key, consumed.
+    num_samples: heads.
+    batch_size: of them fitted at once, each with a Hessian [D, D] in memory.
+
+  Returns:
+    The heads, [num_samples, D]; each fit begins at that of all people.
+
+  Raises:
+    TypeError: features are not floating point, or indices not integer.
+    ValueError: shapes differ.
+  """
+  data = _checked(data)
+  kind, number = data.features.dtype, len(data.user)
+  named = (data.user >= 0) & (data.user < num_users)
+  cluster = jnp.where(named, data.user, num_users + jnp.arange(number))
+  # Only those who have pairs are drawn.
+  present = jnp.zeros(num_users + number, jnp.bool_).at[cluster].set(True)
+  order = jnp.argsort(~present)
+  some = jnp.sum(present)
+  penalty = jnp.asarray(ridge, kind) * number
+  whole = jnp.ones((number, 1), kind)
+  start = jnp.zeros((1, data.features.shape[1]), kind)
+  pooled = fit_heads(start, data, whole, penalty, 12)[0]
+
+  def refit(sample_key: jax.Array) -> jax.Array:
+    drawn = jax.random.uniform(sample_key, (num_users + number,))
+    chosen = order[jnp.floor(drawn * some).astype(jnp.int32)]
+    counts = jnp.zeros(num_users + number, kind)
+    counts = counts.at[chosen].add(
+      (jnp.arange(num_users + number) < some).astype(kind)
+    )
+    step = lambda _, head: newton_step(head, data, counts[cluster], penalty)
+    fitted: jax.Array = jax.lax.fori_loop(0, 6, step, pooled)
+    return fitted
+
+  heads: jax.Array = jax.lax.map(
+    refit, jax.random.split(key, num_samples), batch_size=batch_size
+  )
+  return heads
+
+
 def win_probability(
   gaps: jax.Array, responsibilities: jax.Array, user: jax.Array
 ) -> jax.Array:

@@ -97,6 +97,57 @@ class HeadsTest(parameterized.TestCase):
     np.testing.assert_array_equal(np.isfinite(step(end)), True)
 
 
+class BootstrapTest(absltest.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+    self.data = crowd(np.random.default_rng(5).normal(size=(1, D)), 40)
+
+  def heads(self, data, **changes):
+    settings = {"num_users": 40, "ridge": 0.01, "num_samples": 200}
+    return linear_mixture.bootstrap_heads(
+      data, key=jax.random.key(0), **settings | changes
+    )
+
+  def test_spread_is_that_of_refits_on_drawn_people(self):
+    got = self.heads(self.data)
+    rng = np.random.default_rng(0)
+    times = np.stack(
+      [np.bincount(rng.integers(0, 40, 40), minlength=40) for _ in range(100)]
+    )
+    expected = linear_mixture.fit_heads(
+      jnp.zeros((100, D)),
+      self.data,
+      1.0 * times[:, self.data.user].T,
+      0.01 * len(self.data.user),
+      10,
+    )
+    np.testing.assert_allclose(got.std(axis=0), expected.std(axis=0), rtol=0.35)
+    np.testing.assert_allclose(
+      got.mean(axis=0), expected.mean(axis=0), atol=0.1
+    )
+
+  def test_people_with_the_same_pairs_leave_no_spread(self):
+    one = self.data.user == 0
+    alike = self.data._replace(
+      chosen=np.tile(self.data.chosen[one], 5),
+      rejected=np.tile(self.data.rejected[one], 5),
+      user=np.repeat(np.arange(5), PAIRS),
+    )
+    heads = self.heads(alike, num_samples=20)
+    np.testing.assert_allclose(heads, np.tile(heads[:1], (20, 1)), rtol=1e-6)
+    # The same pairs of nobody are drawn one by one.
+    heads = self.heads(alike._replace(user=-1 + 0 * alike.user), num_samples=20)
+    self.assertGreater(float(heads.std(axis=0).min()), 0.01)
+
+  def test_batches_of_refits_change_nothing(self):
+    np.testing.assert_allclose(
+      self.heads(self.data, num_samples=7, batch_size=3),
+      self.heads(self.data, num_samples=7, batch_size=7),
+      rtol=1e-7,
+    )
+
+
 class FitTest(parameterized.TestCase):
   def fit(self, data, num_users, where=None, **changes):
     config = LinearMixtureConfig(**{"num_components": 2} | changes)
