@@ -4,8 +4,9 @@ import runpy
 
 import numpy as np
 import scipy.optimize
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
+from jaxalign.experiments.reward_model import latent_groups
 from tests import checkout
 
 SCRIPT = runpy.run_path(str(checkout.ROOT / "docs/tabulate_people.py"))
@@ -27,11 +28,36 @@ class PersonalTest(absltest.TestCase):
     self.assertIs(SCRIPT["personal"](gaps, apart, 0, 0.7), gaps)
 
 
+class FamiliesTest(parameterized.TestCase):
+  @parameterized.parameters(*SCRIPT["FAMILIES"])
+  def test_own_pairs_tell_what_people_differ_in(self, kind):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 4)).astype(np.float32)
+    user = np.repeat(np.arange(40), 16)
+    sides = np.array([rng.choice(60, 2, False) for _ in user])
+    taste = np.where(np.arange(40) % 2, 3.0, -3.0)[user]
+    swap = taste * (features[sides[:, 0]] - features[sides[:, 1]])[:, 1] < 0
+    sides[swap] = sides[swap][:, ::-1]
+    judged = latent_groups.Judged(
+      [("Q", f" {i}") for i in range(60)], *sides.T.astype(np.int32), user,
+      [f"who-{u}" for u in range(40)], [None] * 40, 0,
+    )  # fmt: skip
+    train = np.arange(40) >= 12
+    free = latent_groups.apart(judged, 5) & ~train[user]
+    probs = SCRIPT["families"](
+      judged, features, train, free, np.full(4, 0.01), 1e-3, kind, 0
+    )
+    right = (probs > 0.5).mean(axis=1, where=free)
+    self.assertLess(right[0], 0.65)
+    self.assertGreater(right[-1], 0.7)
+    np.testing.assert_array_equal(probs[:, train[user]], 0.5)
+
+
 class TableTest(absltest.TestCase):
   def run_of(self, seed, gain):
     rng = np.random.default_rng(seed)
     number = np.full(40, 10.0)
-    right = rng.binomial(7, 0.9, (4, 4, 40)).astype(float)
+    right = rng.binomial(7, 0.9, (len(SCRIPT["METHODS"]), 4, 40)).astype(float)
     right[1] = right[0] + 10 * gain
     return {
       "right": right, "number": number, "person": rng.permutation(60)[:40],
