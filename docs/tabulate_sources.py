@@ -52,12 +52,13 @@ SOURCES = (
   "hh_helpful", "hh_harmless", "pandalm", "qa_feedback", "cnndm_summaries",
 )  # fmt: skip
 QUALITIES = ("webis_rhetorical", "webis_logical", "webis_dialectical")
-MOST = 500  # pairs of a source; all of the three qualities
+MOST = 400  # pairs of a source; all of the three qualities
 BATCH, RATE = 16, 0.003
 STEPS = (25, 50, 100, 200, 400, 800, 1600)
 SETS = {
-  "five": SOURCES, "five:control": SOURCES, "webis": QUALITIES,
   "two": SOURCES[:2], "three": SOURCES[:3], "four": SOURCES[:4],
+  "five": SOURCES, "three:control": SOURCES[:3], "five:control": SOURCES,
+  "webis": QUALITIES,
 }  # fmt: skip
 
 
@@ -369,17 +370,14 @@ def main() -> None:
       named.workdir / f"{name.replace(':', '_')}_{seed}.npz"
       for seed in range(named.seeds)
     ]
-    whole = SOURCES if names[0] in SOURCES else QUALITIES
     for seed, file in enumerate(files):
       if not file.exists():
-        if whole not in studies:
-          studies[whole] = _load(named, whole)
-        methods = (
-          source_tables.FEW
-          if name in ("two", "three", "four")
-          else source_tables.METHODS[:-2]
-        )
-        run = studies[whole].seed(seed, names, methods, control=control)
+        if names not in studies:
+          studies[names] = _load(named, names)
+        methods = source_tables.METHODS[:-2]
+        if name in ("two", "four"):
+          methods = source_tables.FEW
+        run = studies[names].seed(seed, names, methods, control=control)
         np.savez(file, **run)
         sys.stderr.write(f"{file.name}\n")
     runs = [dict(np.load(file)) for file in files]
@@ -393,7 +391,11 @@ def main() -> None:
       sys.stdout.write("\n".join([name, *table]) + "\n\n")
   sys.stdout.write("\n".join(source_tables.joining(found)) + "\n")
   if named.png is not None:
-    source_tables.draw(found["five"], named.png)
+    most = max(
+      (name for name in found if name in ("three", "five")),
+      key=lambda name: len(SETS[name]),
+    )
+    source_tables.draw(found[most], named.png)
 
 
 def _load(named: argparse.Namespace, names: Sequence[str]) -> Study:
