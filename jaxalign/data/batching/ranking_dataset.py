@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from jaxalign.data.batching import numbering, sharded_tokens
-from jaxalign.data.batching.loader import ArraySpec
 from jaxalign.data.batching.token_store import Sequences
 from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization.tokenizer import Tokenizer
@@ -83,8 +82,11 @@ class ResponseDataset:
       pad_id: id under the mask.
 
     Returns:
-      What `response_shapes` lists. Where `response_where` is False the first
-      response stands again, so that no row is without a token to attend to.
+      tokens int32, mask bool [B, K, T]; prompt_lengths int32, response_where,
+      label_where bool [B, K]; labels float32, label_votes int32 [B, K, d];
+      ratings float32, rating_where bool [B, K, A]; num_ranked, source, group
+      int32 [B]. Where `response_where` is False the first response stands
+      again, so that no row is without a token to attend to.
     """
     numbers = self.first[rows][:, None] + np.arange(self.max_responses)
     where = numbers < self.first[rows + 1][:, None]
@@ -104,36 +106,6 @@ class ResponseDataset:
       "source": self.source[rows],
       "group": self.group[rows],
     }
-
-
-def response_shapes(
-  batch_size: int,
-  length: int,
-  *,
-  max_responses: int,
-  num_classes: int,
-  num_attributes: int,
-) -> dict[str, ArraySpec]:
-  """Shapes and dtypes of a batch of records with up to K responses."""
-  size, classes, attributes = batch_size, num_classes, num_attributes
-  spec = lambda dtype, *shape: ArraySpec((size, *shape), np.dtype(dtype))
-  return {
-    "tokens": spec(np.int32, max_responses, length),
-    "mask": spec(np.bool_, max_responses, length),
-    "prompt_lengths": spec(np.int32, max_responses),
-    "response_where": spec(np.bool_, max_responses),
-    "num_ranked": spec(np.int32),
-    "labels": spec(np.float32, max_responses, classes),
-    "label_votes": spec(np.int32, max_responses, classes),
-    "label_where": spec(np.bool_, max_responses),
-    "ratings": spec(np.float32, max_responses, attributes),
-    "rating_where": spec(np.bool_, max_responses, attributes),
-    "source": spec(np.int32),
-    "group": spec(np.int32),
-    "where": spec(np.bool_),
-    "row": spec(np.int32),
-    "index": spec(np.int32),
-  }
 
 
 class _Columns:

@@ -6,7 +6,6 @@ the truth, or with a label distribution per response.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -167,43 +166,6 @@ def _num_people(config: CrowdConfig, split: str) -> int:
   if split == "train":
     return config.num_annotators
   return config.num_test_annotators
-
-
-class Demonstration(NamedTuple):
-  """A prompt and a response to it, for supervised training."""
-
-  prompt: str
-  response: str
-
-
-def draw_demonstrations(
-  config: CrowdConfig, *, split: str, number: int
-) -> list[Demonstration]:
-  """Answers of every quality, good and bad alike, as a base policy has them.
-
-  Nobody has chosen among them, so a policy trained on them knows the world's
-  language and none of the crowd's preferences.
-
-  Args:
-    config: the crowd, for its seed.
-    split: "train" or "test"; no prompt is in both.
-    number: how many to draw, >= 1.
-
-  Returns:
-    The demonstrations; repetitions are as rare as the world is large, 576
-    prompts a split with 980 responses each.
-
-  Raises:
-    ValueError: `number` is below 1.
-  """
-  checks.one_of(SPLITS, split=split)
-  if number < 1:
-    raise ValueError(f"number must be >= 1, got {number}")
-  # A stream of its own: asking for demonstrations changes no vote.
-  rng = np.random.default_rng([config.seed, SPLITS.index(split), 1])
-  return [
-    Demonstration(*texts.draw_pair(rng, split)[:2]) for _ in range(number)
-  ]
 
 
 def _group_of(shares: Sequence[float], num_people: int) -> np.ndarray:

@@ -42,6 +42,26 @@ ROWS = (
 )
 
 
+# Of two records with up to 4 responses of 8 tokens, 3 classes, 2 attributes.
+SHAPES = {
+  "tokens": (np.int32, 4, 8),
+  "mask": (np.bool_, 4, 8),
+  "prompt_lengths": (np.int32, 4),
+  "response_where": (np.bool_, 4),
+  "num_ranked": (np.int32,),
+  "labels": (np.float32, 4, 3),
+  "label_votes": (np.int32, 4, 3),
+  "label_where": (np.bool_, 4),
+  "ratings": (np.float32, 4, 2),
+  "rating_where": (np.bool_, 4, 2),
+  "source": (np.int32,),
+  "group": (np.int32,),
+  "where": (np.bool_,),
+  "row": (np.int32,),
+  "index": (np.int32,),
+}
+
+
 def dataset(rows=ROWS, **kwargs):
   return ranking_dataset.encode_responses(
     [parse_record(row, where="f:1") for row in rows],
@@ -114,13 +134,10 @@ class ResponsesTest(absltest.TestCase):
         seed=0,
         shuffle=shuffle,
       ):
-        specs = ranking_dataset.response_shapes(
-          2, 8, max_responses=4, num_classes=3, num_attributes=2
-        )
-        self.assertEqual(list(batch), list(specs))
-        for name, spec in specs.items():
-          self.assertEqual(batch[name].shape, spec.shape, name)
-          self.assertEqual(batch[name].dtype, spec.dtype, name)
+        self.assertEqual([*batch], [*SHAPES])
+        for name, (kind, *shape) in SHAPES.items():
+          self.assertEqual(batch[name].shape, (2, *shape), name)
+          self.assertEqual(batch[name].dtype, kind, name)
 
   def test_without_labels_or_ratings(self):
     data = dataset(ROWS[1:2])

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign.data.records.record import parse_record
-from jaxalign.data.synthetic import crowd, texts
+from jaxalign.data.synthetic import crowd
 
 SMALL = crowd.CrowdConfig(num_annotators=20, num_test_annotators=10)
 
@@ -143,34 +143,6 @@ class DrawTest(parameterized.TestCase):
   ):
     counts = np.bincount(crowd._group_of(shares, num_people))
     self.assertEqual(counts.tolist(), expected)
-
-
-class DemonstrationsTest(absltest.TestCase):
-  def draw(self, split, number, **changes):
-    config = dataclasses.replace(SMALL, **changes)
-    return crowd.draw_demonstrations(config, split=split, number=number)
-
-  def test_enough_for_a_language_model(self):
-    drawn = self.draw("train", 20_000)
-    self.assertLen({d.prompt for d in drawn}, 576)
-    self.assertGreater(len(set(drawn)), 17_000)
-    values = np.array([texts.qualities(*d) for d in drawn])
-    for taste in values.T:  # every quality in both directions
-      self.assertGreater((taste > 0).mean(), 0.1)
-      self.assertGreater((taste < 0).mean(), 0.1)
-
-  def test_no_prompt_is_in_both_splits(self):
-    train, test = ({d.prompt for d in self.draw(s, 3000)} for s in crowd.SPLITS)
-    self.assertEmpty(train & test)
-
-  def test_more_of_them_begin_the_same_and_other_seeds_do_not(self):
-    few = self.draw("train", 20)
-    self.assertEqual(self.draw("train", 40)[:20], few)
-    self.assertNotEqual(self.draw("train", 20, seed=1), few)
-
-  def test_none_is_an_error(self):
-    with self.assertRaisesRegex(ValueError, "number must be >= 1, got 0"):
-      self.draw("train", 0)
 
 
 class PresetsTest(absltest.TestCase):
