@@ -250,13 +250,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     )
     for member in range(settings.num_members)
   ]
-  with checkpoint.Checkpoints(
-    workdir / "checkpoints",
-    keep_last=config.train.keep_last,
-    keep_best=0,
-    best_metric="eval/nll",
-    digests=config.train.digests,
-  ) as saved:
+  with training.checkpoints(workdir, config.train) as saved:
     _, params = loop.fit(
       stage,
       ensemble_loader.MemberBatches(members),

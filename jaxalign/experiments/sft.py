@@ -113,13 +113,7 @@ def run(config: Config, workdir: epath.Path) -> None:
       )
     )
   noted.found(holds_out=bool(config.data.eval_files))
-  with checkpoint.Checkpoints(
-    workdir / "checkpoints",
-    keep_last=config.train.keep_last,
-    keep_best=0,
-    best_metric="eval/nll",
-    digests=config.train.digests,
-  ) as saved:
+  with training.checkpoints(workdir, config.train) as saved:
     state, params = loop.fit(
       stage,
       sft_data.make_batches(

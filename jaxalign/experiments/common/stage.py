@@ -284,6 +284,25 @@ def assemble(
   )
 
 
+def checkpoints(
+  workdir: epath.Path, schedule: Schedule, keep_best: int = 0
+) -> checkpoint.Checkpoints:
+  """The checkpoints of a run, to be entered.
+
+  Args:
+    workdir: of the run.
+    schedule: how many last ones are kept.
+    keep_best: those of lowest `eval/nll` that are kept as well.
+  """
+  return checkpoint.Checkpoints(
+    workdir / "checkpoints",
+    keep_last=schedule.keep_last,
+    keep_best=keep_best,
+    best_metric="eval/nll",
+    digests=schedule.digests,
+  )
+
+
 def restore(
   stage: Stage, saved: checkpoint.Checkpoints, step: int, seed: int
 ) -> train_state.TrainState:

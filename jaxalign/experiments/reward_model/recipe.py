@@ -140,13 +140,8 @@ def train(
   """
   run = hooks.run
   schedule, stage = run.train, hooks.first_stage()
-  with checkpoint.Checkpoints(
-    workdir / "checkpoints",
-    keep_last=schedule.keep_last,
-    keep_best=schedule.keep_best if run.data.holds_out else 0,
-    best_metric="eval/nll",
-    digests=schedule.digests,
-  ) as saved:
+  keep_best = schedule.keep_best if run.data.holds_out else 0
+  with training.checkpoints(workdir, schedule, keep_best) as saved:
     hooks.before(source, saved, workdir)
     state, params = loop.fit(
       stage,
