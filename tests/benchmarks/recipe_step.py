@@ -9,7 +9,7 @@ their quartiles, the ratio of medians to the plain step with the quartiles of
 the ratios of neighbouring turns, and the FLOPs a recipe adds by counting the
 rows that it passes forward and backward.
 
-A new recipe is a row of `RECIPES`: changes of the config, then the rows it
+A new recipe is a case of `RECIPES`: changes of the config, then the rows it
 passes through the network, in plain steps (a pass forward is a third).
 """
 
@@ -36,7 +36,7 @@ CANDIDATES = ("synthetic:two_groups:test_candidates",)
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Case:
   """One line of the table.
 
   Attributes:
@@ -83,37 +83,37 @@ MORE = {"name": "more", "num_sources": 4}
 DENOISE = {"denoise": {"policy": "flip"}}
 
 RECIPES = {
-  "bradley_terry": Row({}, 1.0),
-  "bradley_terry, dropout": Row({"model": {"dropout": 0.05}}, 1.0),
-  "more": Row({"recipe": MORE}, 1.0, 1.03),
-  "mean_variance": Row({"recipe": {"name": "mean_variance"}}, 1.0),
-  "dprm": Row({"recipe": {"name": "dprm"}}, 1.0),
-  "denoised": Row({"recipe": {"name": "denoised", "policy": "flip"}}, 1.0),
-  "mixture": Row({"recipe": mixture()}, 1.0),
-  "mixture with more": Row({"recipe": mixture(), "coupling": MORE}, 1.0),
-  "dprm with more": Row(
+  "bradley_terry": Case({}, 1.0),
+  "bradley_terry, dropout": Case({"model": {"dropout": 0.05}}, 1.0),
+  "more": Case({"recipe": MORE}, 1.0, 1.03),
+  "mean_variance": Case({"recipe": {"name": "mean_variance"}}, 1.0),
+  "dprm": Case({"recipe": {"name": "dprm"}}, 1.0),
+  "denoised": Case({"recipe": {"name": "denoised", "policy": "flip"}}, 1.0),
+  "mixture": Case({"recipe": mixture()}, 1.0),
+  "mixture with more": Case({"recipe": mixture(), "coupling": MORE}, 1.0),
+  "dprm with more": Case(
     {"recipe": {"name": "dprm"}, "coupling": MORE}, 1.0, 1.03
   ),
-  "denoised with more": Row({"recipe": MORE, "loss": DENOISE}, 1.0, 1.03),
-  "denoised metarm with more": Row(
+  "denoised with more": Case({"recipe": MORE, "loss": DENOISE}, 1.0, 1.03),
+  "denoised metarm with more": Case(
     {**meta(), "coupling": MORE, "loss": DENOISE}, 2.0, 2.2
   ),
-  "contrastive": Row(contrast(), 2.0, 2.2),
-  "contrastive, swav": Row(
+  "contrastive": Case(contrast(), 2.0, 2.2),
+  "contrastive, swav": Case(
     contrast(loss="swav", num_prototypes=50, queue_size=128), 2.0, 2.2
   ),
-  "metarm": Row(meta(), 2.0, 2.2),
-  "metarm, measured": Row(meta(measure=True), 2 + 2 / 3),
-  "metarm, second order": Row(meta(second_order=True), 4.0),
+  "metarm": Case(meta(), 2.0, 2.2),
+  "metarm, measured": Case(meta(measure=True), 2 + 2 / 3),
+  "metarm, second order": Case(meta(second_order=True), 4.0),
 }
 
 
-def config(row: Row) -> train_reward.Config:
+def config(case: Case) -> train_reward.Config:
   """The crowd config with the network of `reward_step` and a recipe."""
   base = reward_step.config()
   cfg = dataclasses.asdict(base)
   cfg["train"]["batch_size"] = PAIRS
-  for section, changes in row.changes.items():
+  for section, changes in case.changes.items():
     kept = {} if section in ("recipe", "coupling") else cfg[section]
     cfg[section] = kept | changes
   return configuration.to_dataclass(train_reward.Config, cfg)
@@ -145,10 +145,10 @@ def batch_of(built: Any) -> dict[str, np.ndarray]:
   return batch
 
 
-def step_of(row: Row) -> Any:
+def step_of(case: Case) -> Any:
   """The compiled step with its state, ready to be called again and again."""
   mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1), jax.devices()[:1])
-  built = train_reward.build(config(row), mesh)
+  built = train_reward.build(config(case), mesh)
   compiled = built.lower().compile()
   state = built.init(jax.random.key(0))
   batch = multihost.global_batch(batch_of(built), meshes.batch_sharding(mesh))
@@ -169,7 +169,7 @@ def clock(function: Any) -> float:
 
 
 def main() -> None:
-  steps = {name: step_of(row) for name, row in RECIPES.items()}
+  steps = {name: step_of(case) for name, case in RECIPES.items()}
   times: dict[str, list[float]] = {name: [] for name in steps}
   for turn in range(ROUNDS + 1):
     for name, step in steps.items():
@@ -178,7 +178,7 @@ def main() -> None:
         times[name].append(seconds)
   plain = times["bradley_terry"]
   table = {}
-  for name, row in RECIPES.items():
+  for name, case in RECIPES.items():
     own = times[name]
     low, _, high = statistics.quantiles(
       [a / b for a, b in zip(own, plain, strict=True)], n=4
@@ -189,9 +189,9 @@ def main() -> None:
       "over_plain": ratio,
       "over_plain_q1": low,
       "over_plain_q3": high,
-      "work_over_plain": row.work,
-      "aim": row.aim,
-      "met": None if row.aim is None else ratio <= row.aim,
+      "work_over_plain": case.work,
+      "aim": case.aim,
+      "met": None if case.aim is None else ratio <= case.aim,
     }
   result = {
     "pairs": PAIRS,
