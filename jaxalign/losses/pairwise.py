@@ -168,13 +168,13 @@ def plackett_luce_loss(
   (scores,) = checks.floating(scores=scores)
   scores = jnp.where(counted, scores, 0.0)
   n = scores.shape[-1]
+  later, itself = (
+    jnp.broadcast_to(mask, (*scores.shape, n))
+    for mask in (jnp.tri(n, dtype=jnp.bool_).T, jnp.eye(n, dtype=jnp.bool_))
+  )
   # A masked row keeps itself as its only candidate: an empty log-sum-exp would
   # be −inf, and its gradient NaN even though the row is dropped below.
-  candidates = jnp.triu(jnp.ones((n, n), jnp.bool_)).reshape(
-    (1,) * (scores.ndim - 1) + (n, n)
-  ) & counted[..., None, :] | jnp.eye(n, dtype=jnp.bool_).reshape(
-    (1,) * (scores.ndim - 1) + (n, n)
-  )
+  candidates = (later & counted[..., None, :]) | itself
   remaining = jax.nn.logsumexp(
     jnp.where(candidates, scores[..., None, :], -jnp.inf), axis=-1
   )
