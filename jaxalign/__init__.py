@@ -4,4 +4,4 @@
 extra `jaxalign[train]`.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
