@@ -14,7 +14,7 @@ from jaxalign.experiments.reward_model import scoring
 from jaxalign.ops import checks
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import artifact
-from jaxalign.runtime.reward_sources import base, http, model, trainer_functions
+from jaxalign.runtime.reward_sources import base, gated, http, trainer_functions
 from jaxalign.runtime.reward_sources import judge as judge_source
 
 
@@ -133,7 +133,7 @@ def open_source(
   for name in config.models:
     folder = sources.expand_variables(name)
     found.append(
-      model.load_source(
+      gated.load_source(
         folder,
         scoring.load_network(folder, config.dtype),
         mesh=mesh,

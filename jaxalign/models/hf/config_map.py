@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxalign.models.config import DecoderConfig
-from jaxalign.models.hf import rope_fields
+from jaxalign.models.hf import gated, rope_fields
 from jaxalign.models.hf.family import Family, Field, Required
 from jaxalign.models.hf.gemma import GEMMA2, GEMMA3
 from jaxalign.models.hf.gpt import GPT2, NEOX, OPT
@@ -153,6 +153,8 @@ def from_json(
     ValueError: a field is missing, unknown, or has a value under which the
       network would not be ours; the error names it.
   """
+  if gated.is_gated(theirs):
+    theirs = gated.plain(theirs)
   model_type = theirs.get("model_type")
   if isinstance(model_type, str):
     model_type = model_type.removeprefix(OWN)

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign.models.config import DecoderConfig
-from jaxalign.models.hf import config_map, param_map
+from jaxalign.models.hf import config_map, gated, param_map
 from jaxalign.models.hf.family import Family
 from jaxalign.models.hf.safetensor_files import TensorFiles
 
@@ -53,6 +53,8 @@ def match_tensors(
     for full in part.names():
       short = full.removeprefix(family.prefix)
       name = full if full in there else short
+      if full == "score.weight" and gated.HEAD in there:
+        name = gated.HEAD
       if name not in there:
         if full in FRESH_HEADS and may_draw:
           continue
@@ -74,6 +76,8 @@ def match_tensors(
       _check_tied(files, head, names[parts["embed/tokens"].row.theirs])
   if cut:
     left = {name for name in left if not _is_above(name, family, config)}
+  if gated.HEAD in there:
+    left = {name for name in left if not gated.belongs(name)}
   for name in sorted(left):
     if not re.fullmatch(family.ignored_tensors, name):
       raise ValueError(

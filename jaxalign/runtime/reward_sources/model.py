@@ -7,7 +7,7 @@ programs as buckets.
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -151,16 +151,22 @@ class ModelSource:
       origin="the reward model",
     )
 
-  def _raw(self, texts: token_store.Sequences, rows: np.ndarray) -> np.ndarray:
-    """Raw rewards of a batch, the last row repeated to fill it, [batch, K]."""
+  def _padded(
+    self, texts: token_store.Sequences, rows: np.ndarray
+  ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """This process' rows of a batch, the last one repeated; ids and mask."""
     longest = int(texts.lengths[rows].max())
     bucket = next(size for size in self._buckets if size >= longest)
     filled = np.pad(rows, (0, self._batch_size - len(rows)), mode="edge")
     share = self._batch_size // jax.process_count()
     mine = filled[share * jax.process_index() :][:share]
-    ids, mask = texts.padded(mine, bucket, self._tokenizer.pad_id)
+    return mine, texts.padded(mine, bucket, self._tokenizer.pad_id)
+
+  def _raw(self, texts: token_store.Sequences, rows: np.ndarray) -> np.ndarray:
+    """Raw rewards of a batch, the last row repeated to fill it, [batch, K]."""
+    mine, (ids, mask) = self._padded(texts, rows)
     begins = texts.prompt_lengths[mine][:, None]
-    response = np.arange(bucket)[None] >= begins
+    response = np.arange(ids.shape[1])[None] >= begins
     batch = multihost.global_batch((ids, mask, response), self._rows)
     return np.asarray(multihost.fetch(self._forward(self._params, *batch)))
 
@@ -231,6 +237,7 @@ def load_source(
   risk: str | None = None,
   alpha: float | None = None,
   kappa: float | None = None,
+  make: Callable[..., ModelSource] = ModelSource,
 ) -> ModelSource:
   """A `model/` folder as a source.
 
@@ -250,6 +257,7 @@ def load_source(
       `reward_readout.Readout`; None for what `jaxalign.json` says.
     alpha: see there, beside a `risk` alone.
     kappa: see there, beside a `risk` alone.
+    make: the class, or what makes one of the same arguments.
 
   Returns:
     The source. Texts are cut to the length the model was trained on.
@@ -271,7 +279,7 @@ def load_source(
         f"{folder} has no calibration; calibrated=False gives its raw rewards"
       )
     fit = (described.calibration["mean"], described.calibration["std"])
-  return ModelSource(
+  return make(
     network,
     weights.load_params(
       folder, network, shardings=parameter_places(network, mesh, rules)
