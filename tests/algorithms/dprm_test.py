@@ -252,7 +252,7 @@ class DprmTest(parameterized.TestCase):
     ({"loss": "hinge"}, "loss must be one of cross_entropy, debiased, line"),
     ({"epsilon": 0.0}, "epsilon must be > 0 and num_iters >= 1, got 0.0"),
     ({"cross_entropy_weight": -1.0}, "cross_entropy_weight must be >= 0"),
-    ({"decay": 1.5}, r"decay must be in \[0, 1.0\], got 1.5"),
+    ({"decay": 1.5}, r"decay must be in \[0, 1\], got 1.5"),
     ({"smoothing": 0.6}, r"smoothing must be in \[0, 0.5\], got 0.6"),
     ({"prior": (0.5, 0.5)}, "prior must be 6 shares that sum to 1"),
     ({"risk": "cvar"}, "alpha goes with risk='cvar' alone, got None"),
