@@ -213,6 +213,27 @@ def of_sequences(
     backbone.network.embed_dim,
   )
   keys = _keys(sequences, backbone.network.pooling)
+  # What is all there is read without waiting for another's long pass.
+  if jax.process_count() > 1 or store.rows(keys).min() < 0:
+    _add_new(
+      store, backbone, sequences, keys, pad_id, batch_size, buckets, mesh, rules
+    )
+  store.refresh()
+  return Features(store.values(), store.rows(keys), backbone.fingerprint)
+
+
+def _add_new(
+  store: feature_store.FeatureStore,
+  backbone: Backbone,
+  sequences: token_store.Sequences,
+  keys: list[bytes],
+  pad_id: int,
+  batch_size: int,
+  buckets: Sequence[int],
+  mesh: jax.sharding.Mesh,
+  rules: tuple[tuple[str, str | None], ...],
+) -> None:
+  """Passes the texts that are not there, alone with the file."""
   main = multihost.is_main()
   with store.writing() if main else contextlib.nullcontext():
     multihost.barrier("features: the file is ours")
@@ -236,8 +257,6 @@ def of_sequences(
       if main:
         store.append([keys[number] for number in part], values)
     multihost.barrier("features: all are there")
-  store.refresh()
-  return Features(store.values(), store.rows(keys), backbone.fingerprint)
 
 
 def _keys(sequences: token_store.Sequences, pooling: str) -> list[bytes]:

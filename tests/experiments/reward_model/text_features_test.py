@@ -88,6 +88,16 @@ class TextFeaturesTest(parameterized.TestCase):
     self.assertLen(more.values, 5)
     np.testing.assert_array_equal(more.array()[:5], first.array())
 
+  def test_texts_that_are_there_do_not_wait_for_a_pass(self):
+    first = self.of_texts().array()
+    # As if another process had the lock.
+    with mock.patch.object(
+      feature_store.fcntl, "flock", side_effect=BlockingIOError
+    ):
+      np.testing.assert_array_equal(self.of_texts().array(), first)
+      with self.assertRaises(BlockingIOError):
+        self.of_texts(["a new one"])
+
   def test_a_killed_pass_goes_on(self):
     whole = self.of_texts(batch_size=1)
     append, calls = feature_store.FeatureStore.append, []
