@@ -301,13 +301,11 @@ def prepare(
   """
   counted = response_mask(batch)
   spared = spares_forward(networks, config)
-  if spared:
-    found = _reference_alone(networks, frozen, batch, number)
-  else:
-    found = _forward(networks, state, frozen, batch, number)
   found = {
     name: jnp.where(counted if x.ndim == 3 else counted[..., None], x, 0.0)
-    for name, x in found.items()
+    for name, x in _forward(
+      networks, state, frozen, batch, number, spared
+    ).items()
   }
 
   def flat(x: jax.Array) -> jax.Array:
@@ -420,11 +418,7 @@ def prepare(
 
 
 def spares_forward(networks: Networks, config: LearnerConfig) -> bool:
-  """Whether the policy that sampled is not passed forward before the step.
-
-  What is reported of it is then the sampler's, and its probability ratio is 1,
-  with the gradient of the step's own forward pass.
-  """
+  """Whether the step's own forward pass says what the policy was before it."""
   return networks.sampler_agrees and config.one_step
 
 
@@ -440,39 +434,26 @@ def _forward(
   frozen: Frozen,
   batch: Batch,
   number: int,
+  spared: bool,
 ) -> dict[str, jax.Array]:
   """Log-probabilities under policy and reference, and values if any."""
 
   def forward(part: Batch) -> dict[str, jax.Array]:
+    found = {"ref_log_probs": networks.reference(frozen, part)}
+    if spared:
+      return found | {"log_probs": part["sampler_log_probs"]}
     out = networks.actor(state.actor.params, frozen, part)
-    found = {
-      "log_probs": out.log_probs,
-      "model_log_probs": out.model_log_probs,
-      "ref_log_probs": networks.reference(frozen, part),
-    }
+    found["log_probs"] = out.log_probs
+    found["model_log_probs"] = out.model_log_probs
     if networks.critic is not None and isinstance(state.critic, TrainState):
       found["values"] = networks.critic(state.critic.params, part)
     elif out.values is not None:
       found["values"] = out.values
     return found
 
-  read = {k: batch[k] for k in ("tokens", "mask")}
+  read = {k: batch[k] for k in ("tokens", "mask", "sampler_log_probs")}
   found: dict[str, jax.Array] = update.map_over(forward, read, number)
   return found
-
-
-def _reference_alone(
-  networks: Networks, frozen: Frozen, batch: Batch, number: int
-) -> dict[str, jax.Array]:
-  """As `_forward`, with the policy's log-probabilities by the sampler."""
-  read = {k: batch[k] for k in ("tokens", "mask")}
-  reference = update.map_over(
-    lambda part: networks.reference(frozen, part), read, number
-  )
-  return {
-    "log_probs": batch["sampler_log_probs"].astype(reference.dtype),
-    "ref_log_probs": reference,
-  }
 
 
 def _mismatch(

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from jaxalign.algorithms import ppo_batch
 from tests.algorithms import bigram, policy_reference
@@ -104,6 +104,38 @@ class PrepareTest(absltest.TestCase):
     batch = dict(self.batch, scores=jnp.zeros((8, 1, 2), jnp.int32))
     with self.assertRaisesRegex(TypeError, "scores must be floating point"):
       self.prepared(batch=batch)
+
+
+class SparedForwardTest(parameterized.TestCase):
+  def spared(self, agrees=True, **changes):
+    sections = {
+      "policy": dict(kind="grpo", whiten=False),
+      "critic": bigram.NO_CRITIC,
+      "kl": dict(place="loss", estimator="k3"),
+    }
+    sections = {
+      name: values | changes.get(name, {}) for name, values in sections.items()
+    }
+    networks = bigram.networks("none")._replace(sampler_agrees=agrees)
+    return ppo_batch.spares_forward(networks, bigram.config(**sections))
+
+  def test_one_step_on_what_the_policy_sampled(self):
+    self.assertTrue(self.spared())
+    self.assertTrue(self.spared(policy=dict(kind="rloo")))
+
+  @parameterized.parameters(
+    ("the sampler is another policy", dict(agrees=False)),
+    ("the second step is off the policy", dict(policy=dict(epochs=2))),
+    ("so is a second minibatch", dict(policy=dict(minibatches=2))),
+    ("weights compare the two", dict(policy=dict(importance_limit=2.0))),
+    ("the KL is a reward", dict(kl=dict(place="reward", estimator="k1"))),
+    (
+      "the KL moves its coefficient",
+      dict(kl=dict(controller="adaptive", target=1.0, horizon=9.0)),
+    ),
+  )
+  def test_a_policy_that_more_depends_on_is_passed_forward(self, why, changes):
+    self.assertFalse(self.spared(**changes), why)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import ppo, ppo_batch
+from jaxalign.algorithms import ppo
 from jaxalign.runtime.distributed import mesh as meshes
 from tests import parallel_modes, transforms
 from tests.algorithms import bigram, policy_reference
@@ -241,26 +241,6 @@ class LearnTest(parameterized.TestCase):
       np.testing.assert_allclose(
         metrics[name], report[name], rtol=1e-6, atol=1e-9, err_msg=name
       )
-
-  @parameterized.parameters(
-    ("ppo", {}, "a critic's values are those of the policy that sampled"),
-    ("grpo", dict(policy=dict(epochs=2)), "the second step is off"),
-    ("grpo", dict(policy=dict(importance_limit=2.0)), "the weights compare"),
-    ("grpo", dict(kl=dict(place="reward", estimator="k1")), "KL is a reward"),
-    (
-      "grpo",
-      dict(kl=dict(controller="adaptive", target=1.0, horizon=9.0)),
-      "the KL moves its coefficient",
-    ),
-  )
-  def test_a_policy_is_passed_forward_where_more_depends_on_it(
-    self, case, changes, reason
-  ):
-    networks = bigram.networks()._replace(sampler_agrees=True)
-    self.assertTrue(ppo_batch.spares_forward(networks, config_of("grpo")))
-    self.assertFalse(
-      ppo_batch.spares_forward(networks, config_of(case, **changes)), reason
-    )
 
   def test_layouts_agree_over_epochs_of_minibatches(self):
     expected, _ = learned("ppo", epochs=3, minibatches=2)

@@ -229,6 +229,7 @@ def make_networks(
     )
 
   own = critic.kind == "separate"
+  values = lambda params, batch: read_critic(params, batch).values
   return Trainable(
     network=network,
     params=params,
@@ -242,11 +243,7 @@ def make_networks(
         with_value(params, frozen), batch
       ),
       reference=lambda frozen, batch: read_reference(frozen, batch).log_probs,
-      critic=(
-        (lambda params, batch: read_critic(params, batch).values)
-        if own
-        else None
-      ),
+      critic=values if own else None,
       sampler_agrees=temperature == 1,
     ),
     policy_of=policy_of,
