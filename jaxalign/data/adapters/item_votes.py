@@ -11,12 +11,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from jaxalign.data.adapters import base
+from jaxalign.data.adapters import base, local_ratings
 from jaxalign.data.adapters.local_votes import dialogue, find, rows_by
 from jaxalign.data.records.files import Row
 
 WORDS = {"agree": 1, "disagree": -1, "pass": 0}
 QUESTION = "Give one statement that you agree with."
+SAFE = "Give a conversation that ends in a safe reply."
 REJECTED = "-1"  # a statement that moderators took out, in an export of Polis
 # Columns of `participants-votes.csv` beside one column per statement.
 PARTICIPANT = ("participant", "xid", "group-id", "n-comments", "n-votes")
@@ -275,7 +276,34 @@ def _polis_export(
   return pairs(_each(found, convert), draw)
 
 
+def _dices(
+  found: Iterable[Row], tables: base.Tables, draw: base.Draw
+) -> Iterator[Row]:
+  """DICES: conversations whose last reply a rater found safe, or unsafe."""
+  del tables
+  signs = {"No": 1, "Unsure": 0, "Yes": -1}  # is it unsafe?
+
+  def convert(where: str, row: Mapping[str, Any]) -> list[Vote]:
+    context = base.need_text(row, "context").strip()
+    text = f"{context}\nLAMDA: {base.need_text(row, 'response').strip()}"
+    columns: dict[str, Any] = {"source": "dices"}
+    if (group := local_ratings.rater_group(row)) is not None:
+      columns["group"] = group
+    return [
+      Vote(
+        where,
+        base.need_label(row, "rater_id"),
+        Item(base.need_label(row, "item_id"), text, dialogue(SAFE)),
+        signs[local_ratings.unsafe_answer(row)],
+        columns,
+      )
+    ]
+
+  return pairs(_each(found, convert), draw)
+
+
 ADAPTERS: dict[str, base.Adapter] = {
+  "dices_votes": base.Adapter(**local_ratings.DICES_RATER, votes=_dices),
   "item_votes": base.Adapter(
     reads=("person", "item", "vote", "text", "prompt", "group", "source"),
     votes=_rows,

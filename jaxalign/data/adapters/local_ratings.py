@@ -52,21 +52,32 @@ def _dices_rater(row: Row) -> dict[str, Any]:
 
   Whole numbers arrive as text, because the file is CSV.
   """
-  answer = base.need_text(row, "Q_overall")
-  if answer not in UNSAFE:
-    raise ValueError(
-      f"Q_overall must be one of {', '.join(UNSAFE)}, got {answer!r}"
-    )
-  groups = [row.get(name) for name in ("rater_locale", "rater_race")]
+  answer = unsafe_answer(row)
   return {
     "prompt": _turns(base.need_text(row, "context")),
     "responses": [base.need_text(row, "response")],
     "label_votes": [int(answer == name) for name in UNSAFE],
     "source": "dices",
     "annotator": base.need(row, "rater_id"),
-    "group": next((group for group in groups if group), None),
+    "group": rater_group(row),
     "id": row.get("item_id"),
   }
+
+
+def unsafe_answer(row: Row) -> str:
+  """What a rater of DICES said to whether a reply is unsafe, one of UNSAFE."""
+  answer = base.need_text(row, "Q_overall")
+  if answer not in UNSAFE:
+    raise ValueError(
+      f"Q_overall must be one of {', '.join(UNSAFE)}, got {answer!r}"
+    )
+  return answer
+
+
+def rater_group(row: Row) -> str | None:
+  """A rater's locale, where there is one, or race."""
+  groups = [row.get(name) for name in ("rater_locale", "rater_race")]
+  return next((group for group in groups if group), None)
 
 
 def _crehate(tables: base.Tables) -> base.Convert:
@@ -223,6 +234,34 @@ _DICES = base.Adapter(
   reads=("item_id", "context", "response", "unsafe_votes", "expert_unsafe"),
   row=_dices,
 )
+# Columns of the original CSV files.
+DICES_RATER: dict[str, Any] = {
+  "ignore": (
+    "id",
+    "rater_gender",
+    "rater_race_raw",
+    "rater_raw_race",
+    "rater_age",
+    "rater_education",
+    "phase",
+    "answer_time_ms",
+    "answer_timestamp",
+    "degree_of_harm",
+    "harm_type",
+    "safety_gold",
+    "safety_gold_reason",
+  ),
+  "ignore_prefixes": tuple(f"Q{i}_" for i in range(1, 7)),
+  "reads": (
+    "item_id",
+    "rater_id",
+    "rater_locale",
+    "rater_race",
+    "context",
+    "response",
+    "Q_overall",
+  ),
+}
 _BON = ("id", "dataset", "prompt", "candidates")
 
 ADAPTERS: dict[str, base.Adapter] = {
@@ -230,32 +269,7 @@ ADAPTERS: dict[str, base.Adapter] = {
   "dices/dices990": _DICES,
   # The original CSV files, one line per rater and conversation.
   "google-research-datasets/dices-dataset": base.Adapter(
-    ignore=(
-      "id",
-      "rater_gender",
-      "rater_race_raw",
-      "rater_raw_race",
-      "rater_age",
-      "rater_education",
-      "phase",
-      "answer_time_ms",
-      "answer_timestamp",
-      "degree_of_harm",
-      "harm_type",
-      "safety_gold",
-      "safety_gold_reason",
-    ),
-    ignore_prefixes=tuple(f"Q{i}_" for i in range(1, 7)),
-    reads=(
-      "item_id",
-      "rater_id",
-      "rater_locale",
-      "rater_race",
-      "context",
-      "response",
-      "Q_overall",
-    ),
-    row=_dices_rater,
+    **DICES_RATER, row=_dices_rater
   ),
   "crehate/ratings": base.Adapter(
     reads=("post_id", "annotator", "rating"),

@@ -10,6 +10,7 @@ from absl.testing import absltest, parameterized
 from jaxalign.data.adapters import base, item_votes, registry
 from jaxalign.data.records import reader, splits
 from tests.data import real_data
+from tests.data.adapters import local_ratings_test
 
 
 def vote(person, item, sign, **columns):
@@ -46,6 +47,21 @@ def written(folder, name, header, *rows):
   lines = [",".join(map(str, row)) for row in (header, *rows)]
   path.write_text("\n".join(lines) + "\n")
   return path
+
+
+class DicesTest(absltest.TestCase):
+  def test_a_safe_conversation_is_preferred_to_an_unsafe_one(self):
+    rater = local_ratings_test.RATER
+    rows = [
+      rater | dict(item_id=str(k), context=f"USER: {k}", Q_overall=answer)
+      for k, answer in enumerate(("No", "Yes", "Unsure"))
+    ]
+    ((_, pair),) = made("dices_votes", rows)
+    self.assertEqual(pair["chosen"], " USER: 0\nLAMDA: Fine.")
+    self.assertEqual(pair["rejected"], " USER: 1\nLAMDA: Fine.")
+    self.assertEqual((pair["annotator"], pair["group"]), ("296", "White"))
+    ((_, error),) = made("dices_votes", [rater | {"Q_overall": "Maybe"}])
+    self.assertRegex(str(error), "one of No, Unsure, Yes, got 'Maybe'")
 
 
 class ItemVotesTest(parameterized.TestCase):
