@@ -9,7 +9,8 @@ and whose minority likes short ones; it starts from the policy that
 groups by how badly they are fitted, `:more` weighs the same groups as sources,
 by the gradients of their losses, `:em` finds two latent groups among the
 annotators and trains a policy for each. `:ipo`, `:robust` and `:simpo` are
-other losses of the same pairs. `:smoke` runs 20 steps of a model from scratch.
+other losses of the same pairs, `:kto` learns from their responses one by one.
+`:smoke` runs 20 steps of a model from scratch.
 
 Claimed before the runs: `:full` ranks held-out pairs of the minority worse than
 chance, as a pooled reward model does (`configs/rm_bt_crowd.py`, 0.355);
@@ -26,6 +27,7 @@ VARIANTS = (
   "ipo",
   "robust",
   "simpo",
+  "kto",
   "group_dro",
   "more",
   "em",
@@ -53,8 +55,8 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   if variant == "robust":
     cfg.recipe.name = "robust_dpo"
     cfg.loss = dict(flip_rate=0.1)
-  if variant == "simpo":
-    cfg.recipe.name = "simpo"
+  if variant in ("simpo", "kto"):
+    cfg.recipe.name = variant
   if variant in ("group_dro", "more"):
     cfg.coupling = dict(name=variant)
   if variant == "more":

@@ -299,11 +299,13 @@ def _evaluate(
     if multihost.is_main():
       reward_model.write_unevaluated(workdir, loaded.pairs.warnings)
     return
+  # Single responses are no pairs that a baseline could learn from.
+  unpaired = config.made().change is not None
   evaluate.write_evaluation(
     workdir,
     {"policy": trained.outputs_of(trained.params, loaded.held_out)},
     loaded.held_out,
-    None if config.data.streaming else loaded.pairs,
+    None if config.data.streaming or unpaired else loaded.pairs,
     config.eval,
     config.seed,
     mixture_weights={"policy": trained.description.mixture_weights},

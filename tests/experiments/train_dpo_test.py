@@ -81,6 +81,41 @@ class TrainDpoTest(parameterized.TestCase):
     self.assertIsNone(network.num_outputs)
     self.assertNotEmpty(params)
 
+  def test_single_responses_of_trl_form_train_a_policy(self):
+    file = pathlib.Path(tempfile.mkdtemp()) / "thumbs.jsonl"
+    rows = [
+      {"prompt": f"Q{i // 2}: ", "completion": "yes" * (i % 3 + 1),
+       "label": i % 3 == 0}
+      for i in range(40)
+    ]  # fmt: skip
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    config = smoke_config(
+      recipe={"name": "kto"},
+      data__train_files=(str(file),),
+      data__eval_files=(f"{CROWD}:test",),
+    )
+    with config_reads.recorded(config) as unread:
+      workdir = self.run_in(config)
+    # The loss is refused as a whole where it is not the plain one.
+    self.assertEqual({n.partition(".")[0] for n in unread}, {"loss"})
+    rows = metric_writer.read_rows(workdir / "metrics.jsonl")
+    train = [row for row in rows if "train/loss" in row]
+    # The policy is its own reference: σ(0) for either label.
+    self.assertAlmostEqual(train[0]["train/loss"], 0.5, places=5)
+    self.assertAlmostEqual(train[0]["train/kl"], 0.0, places=4)
+    self.assertNotEqual(train[-1]["train/desirable_reward"], 0.0)
+    self.assertTrue(any("eval/nll" in row for row in rows))
+    result = json.loads((workdir / "eval.json").read_text())
+    self.assertEqual(result["models"]["policy"]["all"]["num_pairs"], 120)
+    self.assertTrue((workdir / "model").exists())
+
+  def test_kto_goes_with_no_coupling_and_no_other_loss(self):
+    kto = {"name": "kto"}
+    with self.assertRaisesRegex(ValueError, "reference point couples all"):
+      smoke_config(recipe=kto, coupling={"name": "group_dro"}).made()
+    with self.assertRaisesRegex(ValueError, "'kto' has a loss of its own"):
+      smoke_config(recipe=kto, loss={"labels": "votes"}).made()
+
   @parameterized.parameters(
     {"model__lora": LORA, "coupling": {"name": "group_dro"}},
     {"recipe": EM},

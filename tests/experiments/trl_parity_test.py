@@ -1,4 +1,4 @@
-"""DPO, IPO and robust DPO against TRL's DPOTrainer: losses, gradients, steps.
+"""DPO, IPO, robust DPO and KTO against the trainers of TRL, step by step.
 
 TRL tokenises words, of which each is a token, and the ids that it made are our
 batches too. Same weights, AdamW at a constant rate, float64 but for the head of
@@ -14,7 +14,12 @@ import numpy as np
 import pytest
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import bradley_terry, row_loss, train_state
+from jaxalign.algorithms import (
+  bradley_terry,
+  row_loss,
+  train_state,
+  unpaired_preference,
+)
 from jaxalign.algorithms import direct_preference as direct
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import update as contract
@@ -151,6 +156,67 @@ class TrlParityTest(parameterized.TestCase):
       "row": jnp.arange(B, dtype=jnp.int32),
     }
 
+  def kto_trainer(self):
+    """TRL's KTOTrainer, wanted responses at the even places."""
+    rows = [
+      {"prompt": row["prompt"], "completion": row[name], "label": label}
+      for i, row in enumerate(texts(1))
+      for name, label in ((("chosen", True), ("rejected", False))[i % 2],)
+    ]
+    load = lambda: transformers.LlamaForCausalLM.from_pretrained(
+      self.folder, dtype=torch.float64
+    )
+    made = trl.KTOTrainer(
+      model=load(),
+      ref_model=load(),
+      args=trl.KTOConfig(
+        output_dir=tempfile.mkdtemp(),
+        beta=BETA,
+        desirable_weight=1.3,
+        undesirable_weight=0.8,
+        use_cpu=True,
+        bf16=False,
+        per_device_train_batch_size=B,
+        disable_dropout=True,
+        train_sampling_strategy="sequential",
+        report_to=[],
+      ),
+      train_dataset=datasets.Dataset.from_list(rows),
+      processing_class=word_tokenizer(),
+    )
+    made.model.train()
+    rows = [made.train_dataset[i] for i in range(B * STEPS)]
+    return made, [rows[i : i + B] for i in range(0, len(rows), B)]
+
+  def test_kto(self):
+    theirs, batches = self.kto_trainer()
+    renamed = [
+      [
+        row
+        | {
+          "chosen_ids": row["completion_ids"],
+          "rejected_ids": row["KL_completion_ids"],
+        }
+        for row in rows
+      ]
+      for rows in batches
+    ]
+    config = unpaired_preference.KtoConfig(
+      "kto", BETA, desirable_weight=1.3, undesirable_weight=0.8
+    )
+    self.compare(
+      theirs,
+      batches,
+      [
+        self.batch(rows)
+        | {"chosen_prob": jnp.array([float(row["label"]) for row in rows])}
+        for rows in renamed
+      ],
+      lambda read: unpaired_preference.kto(
+        direct.pair_forward(read, config.reward), config
+      ),
+    )
+
   def as_torch_names(self, params, network):
     with tempfile.TemporaryDirectory() as folder:
       weights.save_pretrained(folder, params, network)
@@ -162,6 +228,18 @@ class TrlParityTest(parameterized.TestCase):
   @parameterized.parameters(*CASES)
   def test_loss_gradient_and_steps(self, loss_type, smoothing, config, loss):
     theirs, batches = self.trainer(loss_type, smoothing)
+    rows = config.rows(loss)
+    self.compare(
+      theirs,
+      batches,
+      [self.batch(given) for given in batches],
+      lambda read: row_loss.couple(
+        direct.pair_forward(read, config.reward), rows, row_loss.mean(rows)
+      ),
+    )
+
+  def compare(self, theirs, batches, ours_of, make_objective):
+    """Ten steps of both, from the same weights on the same ids."""
     named = list(theirs.model.named_parameters())
     torch_optimizer = torch.optim.AdamW(
       [p for _, p in named], lr=RATE, weight_decay=0.0
@@ -170,10 +248,7 @@ class TrlParityTest(parameterized.TestCase):
     model = heads.causal_lm(network)
     start = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), start)
     read = pair_likelihood.reader(network, model, dropout=False)
-    rows = config.rows(loss)
-    objective = row_loss.couple(
-      direct.pair_forward(read, config.reward), rows, row_loss.mean(rows)
-    )
+    objective = make_objective(read)
     optimizer = optimizers.make_optimizer(
       optimizers.OptimizerConfig(
         learning_rate=RATE,
@@ -193,8 +268,7 @@ class TrlParityTest(parameterized.TestCase):
     reference = jax.jit(lambda batch: read(start, batch).log_probs[..., 0])
     state = train_state.init_state(start, optimizer)
     found, expected = [], []
-    for step, given in enumerate(batches):
-      batch = self.batch(given)
+    for step, (given, batch) in enumerate(zip(batches, ours_of, strict=True)):
       batch["ref_log_probs"] = reference(batch)
       torch_optimizer.zero_grad()
       value = theirs.compute_loss(theirs.model, theirs.data_collator(given))

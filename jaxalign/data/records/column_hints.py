@@ -22,8 +22,9 @@ def hint(name: str, given: Collection[str], allowed: Collection[str]) -> str:
   if "completion" in given and "label" in given:
     return (
       "; completion and label are KTO's form, of one response that was wanted "
-      "or not; a preference needs two responses to one prompt: put a wanted "
-      "and an unwanted completion of it into chosen and rejected"
+      "or not, which train_dpo with recipe 'kto' learns from; a preference "
+      "needs two responses to one prompt: put a wanted and an unwanted "
+      "completion of it into chosen and rejected"
     )
   if name == "completion":
     return "; did you mean 'responses', a list with one text for sft?"

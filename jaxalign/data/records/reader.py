@@ -13,7 +13,7 @@ from collections.abc import (
 from typing import Any
 
 from jaxalign.data.adapters.base import EXTRA, Draw
-from jaxalign.data.records import sources
+from jaxalign.data.records import sources, unpaired
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import (
   FIELDS,
@@ -100,6 +100,7 @@ class RecordStream:
       answers are judged as they are.
     keep_columns: columns that records keep, of the schema or beyond it; those
       beyond are no error then, and are in `Record.extra`.
+    unpaired: whether TRL's `completion` and `label` are a rated response.
     report: what was lost on the last whole pass; None before.
   """
 
@@ -114,6 +115,7 @@ class RecordStream:
   only_sources: Sequence[str] = ()
   check: Callable[[Record], None] | None = None
   keep_columns: Sequence[str] = ()
+  unpaired: bool = False
   report: ReadReport | None = dataclasses.field(default=None, init=False)
 
   def __post_init__(self) -> None:
@@ -170,6 +172,8 @@ class RecordStream:
         extra = row.get(EXTRA)
         if extra is not None:
           row = {name: row[name] for name in row if name != EXTRA}
+        if self.unpaired:
+          row = _rated_row(row, where)
         record = parse_record(
           row, where=where, need_responses=self.need_responses
         )
@@ -215,16 +219,18 @@ class PairStream:
   Attributes:
     records: what is read.
     keep: takes the records that it is true of; None takes all.
+    expand: whether rankings are taken apart.
   """
 
   records: Iterable[Record]
   keep: Callable[[Record], bool] | None = None
+  expand: bool = True
 
   def __iter__(self) -> Iterator[Record]:
     """The pairs, in the order of the records."""
     for record in self.records:
       if self.keep is None or self.keep(record):
-        yield from pairs_of(record)
+        yield from pairs_of(record) if self.expand else (record,)
 
 
 def read_records(
@@ -260,6 +266,13 @@ def check_columns(found: Mapping[str, Sequence[Any]]) -> None:
       raise ValueError(
         f"reward_columns names {name!r}, a column that no record has"
       )
+
+
+def _rated_row(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+  try:
+    return unpaired.of_completion(row)
+  except ValueError as error:
+    raise ValueError(f"{where}: {error}") from None
 
 
 def _unusable(record: Record) -> str | None:

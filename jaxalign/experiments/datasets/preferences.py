@@ -25,6 +25,8 @@ from jaxalign.runtime.io import progress_bar
 
 log = logging.getLogger("jaxalign")
 
+Change = Callable[[Iterable[Record]], Iterable[Record]]
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -183,6 +185,8 @@ def _stream(
   config: DataConfig,
   files: tuple[str, ...],
   check: Callable[[Record], None] | None,
+  *,
+  unpaired: bool = False,
 ) -> reader.RecordStream:
   return reader.RecordStream(
     files,
@@ -193,6 +197,7 @@ def _stream(
     draw=config.draw(),
     only_sources=config.only_sources,
     check=check,
+    unpaired=unpaired,
   )
 
 
@@ -225,6 +230,7 @@ def load_pairs(
   keep: Callable[[Record], bool] | None = None,
   tokenise: Tokenise | None = None,
   share: bool = True,
+  change: Change | None = None,
 ) -> Pairs:
   """Reads and tokenises the sources `files`.
 
@@ -235,6 +241,8 @@ def load_pairs(
     keep: takes only the records that it is true of; None takes all.
     tokenise: as of `token_store.encode`.
     share: whether each process tokenises and holds a share of them.
+    change: makes pairs of all records, which may be single responses; None
+      takes rankings apart.
 
   Returns:
     The pairs; a ranking of more responses becomes all its pairs.
@@ -242,9 +250,16 @@ def load_pairs(
   Raises:
     ValueError: begins with `FILE:LINE:` for a bad record.
   """
-  check = refusals.refuses_if_skipping(config.on_bad_record, tokenizer, least=2)
-  stream = _stream(config, files, check)
-  found = reader.PairStream(stream, keep)
+  least = 2 if change is None else 1
+  check = refusals.refuses_if_skipping(
+    config.on_bad_record, tokenizer, least=least
+  )
+  stream = _stream(config, files, check, unpaired=change is not None)
+  found: Iterable[Record] = reader.PairStream(
+    stream, keep, expand=change is None
+  )
+  if change is not None:
+    found = change(found)
   records = found if config.streaming else list(found)
   number = None if config.streaming else len(records)
   dataset = pair_dataset.encode_pairs(
@@ -272,6 +287,7 @@ def load_splits(
   tokenise: Tokenise | None = None,
   *,
   share: bool = True,
+  change: Change | None = None,
 ) -> tuple[Pairs, Pairs | None]:
   """Training pairs and held-out pairs, if the config holds any out.
 
@@ -280,6 +296,7 @@ def load_splits(
     tokenizer: from `open_tokenizer`.
     tokenise: as of `token_store.encode`; `encoding.answered` for a policy.
     share: see `load_pairs`.
+    change: see `load_pairs`, of training records; held-out ones are pairs.
 
   Returns:
     Both; the training pairs with `warnings`, for which records of a stream are
@@ -292,7 +309,7 @@ def load_splits(
   load = functools.partial(
     load_pairs, config, tokenizer=tokenizer, tokenise=tokenise, share=share
   )
-  train, held_out = _load_splits(config, load)
+  train, held_out = _load_splits(config, load, change)
   warnings = data_warnings.of_records(
     tokenizer,
     () if config.streaming else train.records,
@@ -304,11 +321,11 @@ def load_splits(
 
 
 def _load_splits(
-  config: DataConfig, load: Callable[..., Pairs]
+  config: DataConfig, load: Callable[..., Pairs], change: Change | None
 ) -> tuple[Pairs, Pairs | None]:
   by, fraction = config.split_by, config.eval_fraction
   if by is None or fraction is None:
-    train = load(config.train_files)
+    train = load(config.train_files, change=change)
     if not config.eval_files:
       return train, None
     held_out = load(config.eval_files)
@@ -322,6 +339,7 @@ def _load_splits(
       keep=lambda record, side=side: (
         splits.side_of(record, by, fraction) is side
       ),
+      change=None if side else change,
     )
     for side in (False, True)
   )

@@ -9,8 +9,10 @@ import operator
 from typing import Any
 
 from jaxalign.algorithms import direct_preference as direct
+from jaxalign.algorithms import unpaired_preference, update
 from jaxalign.algorithms.bradley_terry import PairLossConfig
 from jaxalign.data.batching import loader
+from jaxalign.data.records import unpaired
 from jaxalign.experiments.policy import pair_likelihood
 from jaxalign.experiments.reward_model import (
   mixture_rounds,
@@ -88,12 +90,49 @@ def make_mixture(
   )
 
 
+def make_unpaired(
+  config: unpaired_preference.KtoConfig, loss: PairLossConfig, coupling: None
+) -> recipe.Recipe:
+  """One policy of single responses.
+
+  Args:
+    config: the `recipe` section.
+    loss: the `loss` section, which must be left as it is.
+    coupling: None; the table refuses others.
+
+  Returns:
+    The recipe.
+  """
+  del coupling
+  recipe.refuse_other_losses(config.name, loss)
+
+  def objective(
+    model: heads.Model, network: DecoderConfig, batch_size: int
+  ) -> update.Objective:
+    del batch_size
+    read = pair_likelihood.reader(network, model, dropout=network.dropout > 0)
+    return unpaired_preference.kto(
+      direct.pair_forward(read, config.reward), config
+    )
+
+  return recipe.Recipe(
+    objective,
+    outputs=("policy",),
+    batch_shapes=loader.policy_shapes,
+    change=functools.partial(
+      unpaired.UnpairedStream, rating=config.rating, threshold=config.threshold
+    ),
+  )
+
+
 Entry = functools.partial(recipe.Entry, plain="dpo")
 ALONE = ((), "its policies share no parameters and it looks for groups itself")
+POINT = ((), "its reference point couples all responses of a batch")
 TABLE = {
   "dpo": Entry(direct.DpoConfig, make_pairs),
   "em_dpo": Entry(direct.EmDpoConfig, make_mixture, *ALONE),
   "ipo": Entry(direct.IpoConfig, make_pairs),
+  "kto": Entry(unpaired_preference.KtoConfig, make_unpaired, *POINT),
   "robust_dpo": Entry(direct.RobustDpoConfig, make_pairs),
   "simpo": Entry(direct.SimpoConfig, make_pairs),
 }

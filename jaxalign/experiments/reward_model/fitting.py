@@ -161,7 +161,11 @@ def load(
     )
   tokenizer = preferences.open_tokenizer(data, config.model.init_from)
   pairs, held_out = preferences.load_splits(
-    data, tokenizer, tokenise, share=config.model.trainable != "head"
+    data,
+    tokenizer,
+    tokenise,
+    share=config.model.trainable != "head",
+    change=config.made().change,
   )
   config = dataclasses.replace(
     config,

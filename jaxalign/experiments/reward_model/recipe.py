@@ -202,6 +202,8 @@ class Recipe:
       for one that has them all.
     passes: what a step does with each array of tokens, for counting FLOPs.
     batch_shapes: `(batch_size, length) -> shapes` of a batch.
+    change: `records -> records` of training, what pairs are made of where they
+      are not rankings taken apart; None for that.
     prepare_pairs: `(data section, all training pairs) -> (pairs as the recipe
       sees them, rows learned from or None for all)`.
     extra_batches: `(batches of pairs, data section, tokenizer, seed) ->
@@ -223,6 +225,7 @@ class Recipe:
   batch_shapes: Callable[[int, int], dict[str, loader.ArraySpec]] = (
     loader.pair_shapes
   )
+  change: preferences.Change | None = None
   prepare_pairs: Callable[
     [preferences.DataConfig, preferences.Pairs],
     tuple[preferences.Pairs, np.ndarray | None],
