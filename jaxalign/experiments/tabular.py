@@ -23,7 +23,7 @@ from jaxalign import losses, metrics
 from jaxalign.data.synthetic import gridworld
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
-from jaxalign.experiments.policy import answer_table
+from jaxalign.experiments.policy import answer_table, pooled_table
 from jaxalign.experiments.reports import tabular
 
 log = logging.getLogger("jaxalign")
@@ -81,6 +81,8 @@ class Config:
     beta: reward units per nat of KL to the random walk.
     train: how policies are optimised.
     table: the learner of `train_policy` on a table of answers, or None.
+    pooled: what one pooled reward model costs a minority, by its share and
+      taste, beside the bounds on it; None for leaving that out.
   """
 
   seeds: tuple[int, ...]
@@ -88,6 +90,7 @@ class Config:
   beta: float = 0.05
   train: ClimbConfig = ClimbConfig()
   table: answer_table.TableConfig | None = None
+  pooled: pooled_table.PooledConfig | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
@@ -283,8 +286,8 @@ def run(config: Config, workdir: epath.Path) -> None:
 
   Args:
     config: the resolved config.
-    workdir: gets eval.json, utilities.png, report.html and, of the table of
-      answers, table.json.
+    workdir: gets eval.json, utilities.png, report.html and, of the tables of
+      answers, table.json and pooled.json.
   """
   result: dict[str, Any] = {}
   for seed in config.seeds:
@@ -295,7 +298,11 @@ def run(config: Config, workdir: epath.Path) -> None:
   if config.table is not None:
     table = answer_table.run(config.table)
     configuration.write_json(workdir / "table.json", table)
-  tabular.write(workdir, result, config.grid.shares, table)
+  pooled = None
+  if config.pooled is not None:
+    pooled = pooled_table.run(config.pooled)
+    configuration.write_json(workdir / "pooled.json", pooled)
+  tabular.write(workdir, result, config.grid.shares, table, pooled)
   summary.say([tabular.headline(result)], report=workdir / "report.html")
 
 

@@ -218,6 +218,9 @@ class NavigationTest(parameterized.TestCase):
     self.assertGreater(worst["mean"], worst["single"])
     page = (workdir / "report.html").read_text()
     self.assertIn("25 % of the crowd", page)
+    (crowd,) = json.loads((workdir / "pooled.json").read_text())
+    self.assertGreater(crowd["gap"], crowd["gap_majority"])
+    self.assertIn("One pooled reward for two tastes", page)
 
   @parameterized.parameters(
     (dict(grid=dict(horizon=9)), r"horizon must be in \[1, 8\], got 9"),

@@ -56,11 +56,33 @@ def answer_rows(table: Mapping[str, Any]) -> list[list[Any]]:
   return rows
 
 
+def pooled_section(rows: Sequence[Mapping[str, float]]) -> html_report.Section:
+  """What a pooled reward costs a minority, beside the bounds on it."""
+  return html_report.Table(
+    "One pooled reward for two tastes",
+    ("angle", "minority", "diversity", "mismatch", "tight bound", "lemma 1",
+     "gap of the minority", "theorem 1", "gap of the majority",
+     "worst off, pooled", "with max-min"),
+    [
+      [f"{one['angle']:g}°", percent(one["share"], 0), one["diversity"],
+       one["mismatch"], one["mismatch_bound_tight"], one["mismatch_bound"],
+       one["gap"], f"{one['gap_bound']:.1e}", one["gap_majority"],
+       one["worst"], one["worst_maxmin"]]
+      for one in rows
+    ],
+    "Exact numbers on a table of answers. Mismatch is the distance of the "
+    "pooled reward's parameters from the minority's; a gap is what a group "
+    "loses against its own best policy, in reward units. The bounds assume "
+    "that pooled preferences are Bradley-Terry, which they are nearly.",
+  )  # fmt: skip
+
+
 def write(
   workdir: epath.Path,
   result: Mapping[str, World],
   shares: Sequence[float],
   table: Mapping[str, Any] | None = None,
+  pooled: Sequence[Mapping[str, float]] | None = None,
 ) -> None:
   """Writes report.html and utilities.png.
 
@@ -69,6 +91,7 @@ def write(
     result: per world and objective what `tabular.run_world` found.
     shares: of each group in the crowd.
     table: what `answer_table.run` found, or None.
+    pooled: what `pooled_table.run` found, or None.
   """
   found = utilities(result)
   rows = []
@@ -92,6 +115,8 @@ def write(
         "leave-one-out advantages lead to, one seed.",
       )
     ]
+  if pooled is not None:
+    further.append(pooled_section(pooled))
   html_report.write_report(
     workdir / html_report.NAME,
     title="One policy for groups that want to be in different places",
