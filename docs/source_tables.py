@@ -152,7 +152,11 @@ def conflicts(
 
 def joining(found: dict[str, Scores]) -> list[str]:
   """Calibration on helpful and harmless as sources join, in Markdown."""
-  head = ["sources", *(f"{name}, ECE" for name in FEW), "l2 − uniform [95 %]"]
+  head = [
+    "sources",
+    *(f"{name}, ECE" for name in FEW),
+    "all sources, l2 − uniform [95 %]",
+  ]
   rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
   for name in ("two", "three", "four", "five"):
     if name in found:
