@@ -136,7 +136,7 @@ def families(
     probs = _placed(
       judged, fitted(train & ~tuning, pull), features, later, kind, (LAST,)
     )
-    likely[pull] = np.log(probs[0, later]).sum()
+    likely[pull] = np.log(np.maximum(probs[0, later], 1e-6)).sum()
   best = max(likely, key=lambda one: likely[one])
   return _placed(judged, fitted(train, best), features, free, kind, SHOTS)
 
