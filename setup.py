@@ -112,6 +112,7 @@ setuptools.setup(
   classifiers=[
     "Programming Language :: Python :: 3.11",
     "Programming Language :: Python :: 3.12",
+    "Programming Language :: Python :: 3.13",
     "Typing :: Typed",
   ],
 )
