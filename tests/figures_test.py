@@ -137,6 +137,24 @@ class FiguresTest(parameterized.TestCase):
     for name in ("weight", "temperature", "num_prototypes", "queue_size"):
       self.assertRegex(page, rf'loss="swav".*\b{name}={swav[name]}\b')
 
+  def test_the_table_of_papers_names_configs_variants_and_tests(self):
+    page = (checkout.ROOT / "docs/recipes.md").read_text("utf-8")
+    _, _, table = page.partition("| paper | element | config | test |\n|")
+    rows = re.findall(r"^\| (\w.*) \|$", table.partition("\n\n")[0], re.M)
+    self.assertGreater(len(rows), 15)
+    for row in rows:
+      _, _, configs, tests = row.split(" | ")
+      files = re.findall(r"`([\w/]+_test\.py)`", tests)
+      self.assertNotEmpty(files, row)
+      for file in files:
+        self.assertTrue((checkout.ROOT / "tests" / file).exists(), file)
+      for name in re.findall(r"`(\w+)`", configs):
+        path = checkout.ROOT / f"configs/{name}.py"
+        self.assertTrue(path.exists() or name == "pooled", name)
+      (first, *_) = re.findall(r"`(\w+)`", configs) or [None]
+      for variant in re.findall(r"`:(\w+)`", configs):
+        shipped.config(first, variant)
+
 
 if __name__ == "__main__":
   absltest.main()
