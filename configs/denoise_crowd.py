@@ -6,8 +6,9 @@ r"""Does the strength that ten models give a pair find its wrong label?
 A crowd of one clear taste, 40 % of whose votes are replaced by a coin, so that
 about 20 % of the labels are wrong; the records carry the noise-free probability
 as a second judge. Writes train.jsonl.gz and eval.jsonl.gz for
-`configs/rm_denoised_crowd.py`, and a page. `:smoke` trains three members for
-20 steps.
+`configs/rm_denoised_crowd.py`, and a page. `:sources` has three sources, with
+20, 40 and 60 % of the votes replaced, for `configs/rm_combined_crowd.py`.
+`:smoke` trains three members for 20 steps.
 
 Claimed before any run: AUC of low strength above 0.9 on judged training pairs.
 Control, the same without noise (`label_noise=0`): as good as no judged label is
@@ -21,7 +22,7 @@ of them (recall 0.529). Control, one run: 11 of 1,533 strengths are below 0, and
 
 import ml_collections
 
-VARIANTS = ("full", "smoke")
+VARIANTS = ("full", "sources", "smoke")
 
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
@@ -42,6 +43,28 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   cfg.optimizer = dict(learning_rate=3e-3, warmup_steps=10, weight_decay=0.01)
   cfg.train = dict(num_steps=62, checkpoint_every=62, keep_last=1)  # one epoch
 
+  if variant == "sources":  # for rm_combined_crowd.py
+    taste = "one_taste,groups={0},tastes=warmth,shares=1.0,temperature=0.05"
+    # Numbers of people differ, so that no two sources ask about the same texts.
+    crowds = [
+      (f"{taste.format(name)},label_noise={noise},judge=true", people)
+      for name, noise, people in (
+        ("calm", 0.2, 21),
+        ("mixed", 0.4, 20),
+        ("loud", 0.6, 19),
+      )
+    ]
+    cfg.data.train_files = tuple(
+      f"synthetic:{one},num_annotators={people}:train" for one, people in crowds
+    )
+    cfg.data.eval_files = tuple(
+      f"synthetic:{one},num_test_annotators={people}:test"
+      for one, people in crowds
+    )
+    cfg.data.update(tokenizer=None, max_length=96, buckets=(64, 96))
+    folder = "$JAXALIGN_DATA/stories260k_lm"
+    cfg.model = dict(init_from=folder, trainable="head", pooling="mean")
+    cfg.optimizer.learning_rate = 1e-2
   if variant == "smoke":
     cfg.optimizer.warmup_steps = 2
     cfg.train.update(num_steps=20, batch_size=8, checkpoint_every=20)
