@@ -12,6 +12,7 @@ from jaxalign.algorithms import bradley_terry, reward_readout, row_loss
 from jaxalign.algorithms.update import Batch, Metrics, Objective
 from jaxalign.ops import checks
 
+SMOOTHINGS = ("targeted", "uniform")
 LOSSES = ("transport", "debiased", "line", "cross_entropy")
 
 
@@ -121,6 +122,8 @@ class DprmConfig:
       first; see `experiments.reward_model.label_targets`.
     decay: what older votes keep of their weight per source of new ones, [0, 1].
     smoothing: certainty above 1 − `smoothing` goes to the runner-up, [0, 0.5].
+    smoothing_kind: "targeted", that, or "uniform": all shares are mixed with
+      equal ones, of weight `smoothing`; the control.
     risk: what of the prediction is the reward: its "mean" utility, "cvar" (that
       of its worst share `alpha`) or "mean_std" (mean − kappa · deviation).
     alpha: share in (0, 1], with "cvar" alone.
@@ -138,6 +141,7 @@ class DprmConfig:
   new_votes: tuple[str, ...] = ()
   decay: float = 1.0
   smoothing: float = 0.1
+  smoothing_kind: str = "targeted"
   risk: str = "mean"
   alpha: float | None = None
   kappa: float | None = None
@@ -145,6 +149,7 @@ class DprmConfig:
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
     checks.one_of(LOSSES, loss=self.loss)
+    checks.one_of(SMOOTHINGS, smoothing_kind=self.smoothing_kind)
     if not self.epsilon > 0 or self.num_iters < 1:
       raise ValueError(
         "epsilon must be > 0 and num_iters >= 1, got "

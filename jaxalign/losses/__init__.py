@@ -74,6 +74,7 @@ from jaxalign.losses.labels import (
   helpful_harmless_label_set,
   label_posterior,
   targeted_label_smoothing,
+  uniform_label_smoothing,
 )
 from jaxalign.losses.meta import (
   adam_precondition,
@@ -214,6 +215,7 @@ __all__ = [
   "token_rewards",
   "truncated_importance_weights",
   "two_hot",
+  "uniform_label_smoothing",
   "unit_precondition",
   "user_responsibilities",
   "wasserstein_1d_loss",

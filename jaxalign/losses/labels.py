@@ -211,3 +211,32 @@ def targeted_label_smoothing(
   excess = jnp.sum(jnp.where(is_top, probs - kept, 0.0), -1, keepdims=True)
   smoothed = jnp.where(is_top, kept, probs)
   return smoothed + excess * runner_up.astype(probs.dtype)
+
+
+def uniform_label_smoothing(probs: jax.Array, *, epsilon: float) -> jax.Array:
+  """Shares mixed with equal ones, the control of targeted smoothing.
+
+    p' = (1 − ε) p + ε / d
+
+  Every label gains the same, also those that nobody would confuse with the
+  top one, and shares that were not certain change too.
+
+  Args:
+    probs: shares that sum to 1, float [..., d], d at least 2.
+    epsilon: ε, a Python float in [0, 0.5].
+
+  Returns:
+    Shares, [..., d].
+
+  Raises:
+    TypeError: an input is not floating point.
+    ValueError: shapes do not fit, or `epsilon` or a known probability is out of
+      range.
+  """
+  if not 0.0 <= epsilon <= 0.5:
+    raise ValueError(f"epsilon must be in [0, 0.5], got {epsilon}")
+  checks.fraction(probs=probs)
+  (probs,) = checks.floating(probs=probs)
+  if probs.ndim < 1 or probs.shape[-1] < 2:
+    raise ValueError(f"probs must be [..., d], d >= 2, got {probs.shape}")
+  return (1 - epsilon) * probs + epsilon / probs.shape[-1]

@@ -12,6 +12,7 @@ from jaxalign.losses import (
   helpful_harmless_label_set,
   label_posterior,
   targeted_label_smoothing,
+  uniform_label_smoothing,
 )
 from tests import references, transforms
 
@@ -139,6 +140,38 @@ class LabelPosteriorTest(parameterized.TestCase):
       add_votes(self.votes, self.votes, decay=1.1)
     with self.assertRaisesRegex(ValueError, r"votes \(4,\)"):
       add_votes(self.votes, self.votes[0])
+
+
+class UniformLabelSmoothingTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enter_context(jax.enable_x64(True))
+    self.probs = np.random.default_rng(0).dirichlet(np.ones(4), size=3)
+
+  def test_label_by_label(self):
+    got = jax.jit(lambda p: uniform_label_smoothing(p, epsilon=0.2))(self.probs)
+    for row, out in zip(self.probs, got, strict=True):
+      for share, smoothed in zip(row, out, strict=True):
+        self.assertAlmostEqual(float(smoothed), 0.8 * share + 0.05, places=14)
+    np.testing.assert_allclose(got.sum(-1), 1.0)
+    np.testing.assert_array_equal(
+      uniform_label_smoothing(self.probs, epsilon=0.0), self.probs
+    )
+
+  def test_order_of_labels_derivatives_and_transforms(self):
+    fn = lambda p: uniform_label_smoothing(p, epsilon=0.2)
+    np.testing.assert_allclose(fn(self.probs[:, ::-1]), fn(self.probs)[:, ::-1])
+    transforms.assert_second_order(fn, self.probs)
+    transforms.assert_jit_and_vmap(fn, self.probs)
+    transforms.assert_finite(fn, np.eye(4))
+
+  def test_errors(self):
+    with self.assertRaisesRegex(TypeError, "probs must be floating"):
+      uniform_label_smoothing(np.eye(3, dtype=np.int32), epsilon=0.1)
+    with self.assertRaisesRegex(ValueError, "epsilon must be in.*0.6"):
+      uniform_label_smoothing(self.probs, epsilon=0.6)
+    with self.assertRaisesRegex(ValueError, "d >= 2"):
+      uniform_label_smoothing(self.probs[:, :1], epsilon=0.1)
 
 
 class TargetedLabelSmoothingTest(parameterized.TestCase):

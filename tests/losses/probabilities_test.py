@@ -37,6 +37,9 @@ OVER_LABELS = {
   "targeted_label_smoothing": lambda p: losses.targeted_label_smoothing(
     p, epsilon=0.1
   ),
+  "uniform_label_smoothing": lambda p: losses.uniform_label_smoothing(
+    p, epsilon=0.1
+  ),
 }
 GOOD, BAD = np.array([0.25, 0.75]), np.array([-0.25, 1.25])
 GIVEN = [

@@ -95,12 +95,13 @@ def with_targets(
     )
   utilities, cost = recipe.labels.label_set()
   del utilities
-  shares = losses.targeted_label_smoothing(
-    losses.label_posterior(prior, counts, prior_strength=0.0),
-    epsilon=recipe.smoothing,
-    prior=prior,
-    cost=cost,
-  )
+  shares = losses.label_posterior(prior, counts, prior_strength=0.0)
+  if recipe.smoothing_kind == "uniform":
+    shares = losses.uniform_label_smoothing(shares, epsilon=recipe.smoothing)
+  else:
+    shares = losses.targeted_label_smoothing(
+      shares, epsilon=recipe.smoothing, prior=prior, cost=cost
+    )
   lost = int(labelled.size - labelled.sum())
   if lost:
     log.info("%d of %d responses have no labels", lost, labelled.size)

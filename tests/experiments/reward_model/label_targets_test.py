@@ -104,6 +104,15 @@ class LabelTargetsTest(parameterized.TestCase):
     np.testing.assert_allclose(got[0], expected, rtol=1e-5)
     np.testing.assert_allclose(got[1], np.array([5, 5, 3]) / 13, rtol=1e-6)
 
+  def test_the_control_mixes_all_shares_with_equal_ones(self):
+    row = PAIR | {"label_votes": [[97, 1, 0], [5, 4, 1]]}
+    settings = recipe(smoothing=0.3, smoothing_kind="uniform")
+    plain = targets(recipe(), row).dataset.labels
+    got = targets(settings, row).dataset.labels
+    np.testing.assert_allclose(got, 0.7 * plain + 0.1, rtol=1e-6)
+    with self.assertRaisesRegex(ValueError, "smoothing_kind must be one of"):
+      recipe(smoothing_kind="some")
+
   @parameterized.parameters(
     # Of 20 people who agree all but ε is what they said, and ε the runner-up.
     ({}, 0.9 * 1.0 + 0.1 * 0.5),
