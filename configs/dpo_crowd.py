@@ -17,10 +17,10 @@ chance, as a pooled reward model does (`configs/rm_bt_crowd.py`, 0.355);
 `:group_dro` and `:more` raise the minority above that; each policy of `:em`
 ranks the pairs of one group better than `:full` does.
 
-Measured, `:full`, seed 0, 11 min on a loaded CPU: 0.719 of held-out pairs ranked
-right (95 % 0.665 to 0.769 over people), 0.804 of the majority's and 0.380
-(0.327 to 0.429) of the minority's, worse than chance as claimed. The other
-variants are not yet run.
+Measured, `:full`, seed 0, 11 min on a loaded CPU: 0.719 of held-out pairs
+ranked right (95 % 0.665 to 0.769 over people), 0.804 of the majority's and
+0.380 (0.327 to 0.429) of the minority's, worse than chance as claimed. The
+other variants are not yet run.
 """
 
 import ml_collections

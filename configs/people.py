@@ -17,7 +17,8 @@ Measured on Polis' bowling-green (23,634 pairs, 20 of a person), by
 SmolLM2-135M-Instruct read at layer 18, one seed: 833 people scored on other
 statements than those that place them, 0.695 [0.682, 0.707] without own pairs,
 0.713 [0.699, 0.724] after five; two groups; worst tenth 0.330 and 0.345. 40
-CPU-seconds with cached features, commit c1f56b5. docs/results.md has nested runs.
+CPU-seconds with cached features, commit c1f56b5. docs/results.md has nested
+runs.
 """
 
 import ml_collections
