@@ -60,6 +60,15 @@ LABELS = "synthetic:labels,groups={0},tastes={0},shares=1.0"
 
 # What each word of a variant switches on.
 PARTS = {
+  "plain": {
+    "recipe": {"name": "bradley_terry"},
+    "optimizer": {
+      "learning_rate": 1e-2,
+      "warmup_steps": 10,
+      "weight_decay": 0.01,
+    },
+    "train": {"num_steps": 150, "batch_size": 48},
+  },
   "denoised": {"loss": {"denoise": {"policy": "flip", "fraction": 0.1}}},
   "dprm": {"recipe": {"name": "dprm", "prior_strength": 1.0, "smoothing": 0.0}},
   "metarm": {
@@ -112,11 +121,8 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   cfg.model = dict(
     init_from="$JAXALIGN_DATA/stories260k_lm", trainable="head", pooling="mean"
   )
-  cfg.recipe = dict(name="bradley_terry")
-  cfg.optimizer = dict(learning_rate=1e-2, warmup_steps=10, weight_decay=0.01)
-  cfg.train = dict(num_steps=150, batch_size=48)
 
-  for part in parts:
+  for part in ("plain", *parts):
     cfg.update(PARTS[part])
   if variant == "smoke":
     cfg.train.update(num_steps=20, batch_size=9)
