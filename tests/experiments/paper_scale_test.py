@@ -7,13 +7,20 @@ from absl.testing import absltest, parameterized
 
 from jaxalign.experiments import sft, train_reward
 from jaxalign.experiments.common import config as configuration
-from jaxalign.experiments.common import model
 from jaxalign.models.hf import config_map
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.profiling import memory
 from tests import shipped
 
-# Layers, heads, key-value heads, width, MLP width, vocabulary.
+FIELDS = (
+  "family",
+  "num_layers",
+  "num_heads",
+  "num_kv_heads",
+  "embed_dim",
+  "mlp_dim",
+  "vocab_size",
+)
 PUBLISHED = {
   "pythia-1.4b": ("gpt_neox", 24, 16, 16, 2048, 8192, 50304),
   "pythia-6.9b": ("gpt_neox", 32, 32, 32, 4096, 16384, 50432),
@@ -39,10 +46,9 @@ CASES = [(name, (1, 8, 1)) for name in PUBLISHED] + [
 def config_of(stage, file: str, name: str, sizes: tuple[int, ...]):
   """A stage's config with the shape of a published model."""
   cfg = shipped.config(file, "smoke")
-  fields = [f.name for f in dataclasses.fields(model.Architecture)]
   with cfg.ignore_type():
     cfg.model.architecture = dict(
-      zip(fields, PUBLISHED[name], strict=False), tie_embeddings=False
+      zip(FIELDS, PUBLISHED[name], strict=True), tie_embeddings=False
     )
     cfg.mesh.update(dict(zip(("data", "fsdp", "tensor"), sizes, strict=True)))
     cfg.train.batch_size = 8

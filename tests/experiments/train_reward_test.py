@@ -18,7 +18,7 @@ from etils import epath
 from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.common import config as configuration
-from jaxalign.experiments.reward_model import scoring
+from jaxalign.experiments.reward_model import fitting, scoring
 from jaxalign.models.hf import weights
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import preemption
@@ -252,18 +252,18 @@ class TrainRewardTest(parameterized.TestCase):
   def test_one_compilation_per_bucket(self):
     config = smoke_config(data__eval_files=(), data__buckets=(80, 96, 128))
     counted = []
-    build = train_reward.build
+    build = fitting.build
 
     def counting(*args):
       stage = build(*args)
       counted.append(stage.traces)
       return stage
 
-    train_reward.build = counting
+    fitting.build = counting
     try:
       self.run_in(config)
     finally:
-      train_reward.build = build
+      fitting.build = build
     self.assertBetween(counted[-1].count, 1, 3)
 
   def test_best_checkpoint_is_exported_where_asked(self):

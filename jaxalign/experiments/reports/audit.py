@@ -138,10 +138,11 @@ def _structure_verdict(test: Mapping[str, Any], recipe: str) -> Verdict:
   return Verdict(text, POOLED)
 
 
-def _shown(name: str, found: Mapping[str, float]) -> Verdict:
+def _shown(name: str, found: Mapping[str, Any]) -> Verdict:
   values = [
+    # A NaN is null in what is read back from JSON.
     "more than these can show"
-    if np.isnan(found[key])
+    if found[key] is None or np.isnan(found[key])
     else f"{100 * found[key]:.1f} points"
     for key in ("accuracy_difference", "ece_difference")
   ]

@@ -8,6 +8,7 @@ import numpy as np
 from absl.testing import absltest
 from etils import epath
 
+from jaxalign.data.batching import pair_dataset
 from jaxalign.data.records.record import Record
 from jaxalign.experiments import evaluate
 from jaxalign.experiments.datasets import preferences
@@ -38,9 +39,10 @@ class LabelSetsTest(absltest.TestCase):
     found = records(1.0, 0.0, 1.0, 0.0, None)
     config = smoke_config()
     tokenizer = preferences.open_tokenizer(config.data, None)
-    pairs = preferences.first(
-      config.data, preferences.Pairs(found, None, {}), 5, tokenizer
+    dataset = pair_dataset.encode_pairs(
+      found, tokenizer, max_length=config.data.max_length
     )
+    pairs = preferences.Pairs(found, dataset, dataset.counts)
     # A model of the judge's mind, but for the third pair.
     gaps = np.array([2.0, -2.0, -1.0, -3.0, 1.0], np.float32)
     rewards = np.stack([gaps, np.zeros(5, np.float32)], axis=1)[..., None]
