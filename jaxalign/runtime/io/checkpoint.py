@@ -329,12 +329,18 @@ class Checkpoints:
     return sorted(int(name) for name in names if name.isdigit())
 
   def _check_metrics(self) -> None:
-    """Refuses metrics that Orbax could not rank, or would rank otherwise."""
-    for step in self._steps():
-      found = checkpoint_digests.damaged_metrics(
-        self._local / str(step), self._best_metric
-      )
-      if found is not None:
+    """Refuses metrics that Orbax could not rank, or would rank otherwise.
+
+    An old step without the file was being deleted as a run was killed: it is as
+    good as gone, and the next save deletes the rest of it.
+    """
+    steps = self._steps()
+    for step in steps:
+      folder = self._local / str(step)
+      found = checkpoint_digests.damaged_metrics(folder, self._best_metric)
+      there = checkpoint_digests.metrics_file(folder).exists()
+      half_deleted = step != steps[-1] and not there
+      if found is not None and not half_deleted:
         raise ValueError(self._advice(step, self._named(found)))
 
   def _named(self, reason: str) -> str:

@@ -189,6 +189,11 @@ def with_metrics(
   return ocp.args.StandardSave(state, custom_metadata=copy)
 
 
+def metrics_file(step: epath.Path) -> epath.Path:
+  """Where Orbax keeps the metrics of a step, below its folder."""
+  return step / METRICS / METRICS
+
+
 def damaged_metrics(step: epath.Path, name: str) -> str | None:
   """What is wrong with the metrics of a saved step, or None.
 
@@ -196,7 +201,7 @@ def damaged_metrics(step: epath.Path, name: str) -> str | None:
     step: its folder.
     name: the metric that steps are ranked by.
   """
-  file = step / METRICS / METRICS
+  file = metrics_file(step)
   try:
     found = json.loads(file.read_bytes()) if file.exists() else None
     if found is not None:

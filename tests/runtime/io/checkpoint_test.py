@@ -192,6 +192,19 @@ class CheckpointsTest(absltest.TestCase):
     ):
       self.open()
 
+  def test_an_old_step_that_a_kill_left_half_deleted_stops_nobody(self):
+    self.save_two()
+    (self.folder / "1" / "metrics").rmtree()
+    with self.open() as saved:
+      self.assert_trees_equal(saved.restore(2, laid_out(self.mesh)), state(2))
+      self.assertEqual(saved.best(), 2)
+      for step in (3, 4, 5):
+        saved.save(step, state(step), {"eval/nll": 1.0})
+    self.assertFalse((self.folder / "1").exists())
+    (self.folder / "5" / "metrics").rmtree()
+    with self.assertRaisesRegex(ValueError, "5/metrics/metrics is damaged: it"):
+      self.open()
+
   def test_digests_can_be_turned_off(self):
     self.save_two(digests=False)
     self.assertFalse((self.folder / "2" / "state" / "SHA256SUMS").exists())
