@@ -1,4 +1,4 @@
-"""Draws the first figure of README: python docs/draw_policies.py [FOLDER].
+"""Draws the gain in utility per policy: python docs/draw_policies.py [FOLDER].
 
 Majority and minority utility of each policy, and the share of the attainable
 gain per seed, from the numbers in docs/results.md.
