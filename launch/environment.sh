@@ -10,7 +10,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-supported=(3.11 3.12)
+supported=(3.11 3.12 3.13)
 versions=("${supported[@]}")
 found=()
 torch=torch==2.13.0

@@ -18,7 +18,7 @@ On a TPU slice of many hosts the same runs as a stage on all of them:
   launch/tpu_vm.sh run ... -- hardware_check \
       --config=configs/rm_bt_crowd.py:smoke --workdir=gs://bucket/hardware_check
 
-  --python VERSION  3.11 or 3.12; the default is the first one found
+  --python VERSION  3.11, 3.12 or 3.13; the default is the first one found
   --dry_run         print the commands
 
   CONFIG=...        of the reward stage, default configs/rm_bt_crowd.py:smoke

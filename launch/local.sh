@@ -13,7 +13,7 @@ towards each, on a GPU where one is visible. The report compares the utility of
 every group. Running it again resumes. Other arguments go to the pipeline:
 launch/local.sh --config.crowd_seed=1
 
-  --python VERSION  3.11 or 3.12; the default is the first one found
+  --python VERSION  3.11, 3.12 or 3.13; the default is the first one found
   --dry_run         print the commands
 
   WORKDIR=...       folder of the run, default runs/local in the checkout

@@ -30,7 +30,7 @@ nodes share.
   --max_restarts=N      default 20
   --lines=N             of logs, default 50
   --poll=SECONDS        between questions, default 30
-  --python=VERSION      3.11 or 3.12; the default is the first one found
+  --python=VERSION      3.11, 3.12 or 3.13; the default is the first one found
   --dry_run             print the commands
 
 STAGE is a module of jaxalign.experiments, as in

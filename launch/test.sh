@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Lints, type-checks and tests on a fresh machine with Python 3.11 or 3.12.
+# Lints, type-checks and tests on a fresh machine with Python 3.11, 3.12 or 3.13.
 # shellcheck source-path=SCRIPTDIR
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 usage() {
   cat <<'TEXT'
-usage: launch/test.sh [--tier TIER] [--all] [--python VERSION] [--others]
+usage: launch/test.sh [--tier TIER] [--all] [--python VERSION] [--second]
                       [--dry_run] [PYTEST ARGUMENT...]
 
 Makes .venv-VERSION in the checkout, installs jaxalign with its extras, then
@@ -16,8 +16,8 @@ it finds. All else goes to pytest: launch/test.sh tests/losses -k mixture
   --tier smoke      imports, losses and one run of each stage
   --tier slow       tests marked slow; --part=K/N runs a share of them
   --all             lint and every test, with every Python on the machine
-  --python VERSION  only 3.11 or only 3.12
-  --others          every Python but the first
+  --python VERSION  only 3.11, 3.12 or 3.13
+  --second          the second Python it finds, if there is one
   --dry_run         print the commands
 
   PYTHON=...        the interpreter to use
@@ -41,7 +41,7 @@ lint() {
 
 tier=fast
 every=false
-others=false
+second=false
 given=()
 while (($# > 0)); do
   case $1 in
@@ -52,7 +52,7 @@ while (($# > 0)); do
       ;;
     --tier=*) tier=${1#*=} ;;
     --all) tier=all every=true ;;
-    --others) others=true ;;
+    --second) second=true ;;
     *) given+=("$1") ;;
   esac
   shift
@@ -76,8 +76,8 @@ gpu=()
 if has_gpu; then gpu=(cuda); fi
 find_versions
 first=${found[0]}
-if [[ $others == true ]]; then
-  found=("${found[@]:1}")
+if [[ $second == true ]]; then
+  found=("${found[@]:1:1}")
   if ((${#found[@]} == 0)); then
     echo "Python $first is the only one here that will do: nothing else to test"
     exit

@@ -16,6 +16,7 @@ from tests import checkout
 
 GITHUB = checkout.ROOT / ".github"
 MODULES = ("mypy", "pip", "pytest", "ruff", "sphinx", "venv")
+THIS = pathlib.Path(__file__).name
 FORMS = sorted(GITHUB.glob("ISSUE_TEMPLATE/*.yml"))
 
 
@@ -89,6 +90,18 @@ class WorkflowTest(parameterized.TestCase):
         if "/" in word and word.startswith(("launch", ".ci", "tests")):
           self.assertNotEmpty(list(checkout.ROOT.glob(word)), word)
     self.assertRegex("\n".join(commands), "sphinx -W .*docs")
+
+  def test_peers_are_installed_where_their_tests_run(self):
+    asks = re.compile(
+      r"[ .@]needs\(\"|importorskip\(\"trl|needs (wandb|prom|rewar)|_PYTHON is"
+    )
+    [run] = [one for one in self.commands("peers") if "gdpo_peers" in one]
+    asking = [
+      checkout.relative(path)
+      for path in checkout.files("tests/*_test.py")
+      if asks.search(path.read_text("utf-8")) and path.name != THIS
+    ]
+    self.assertCountEqual(asking, re.findall(r"tests/\S+", run))
 
   def test_actions_have_a_version(self):
     for job in self.workflow["jobs"].values():

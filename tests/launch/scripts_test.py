@@ -121,43 +121,43 @@ class ScriptsTest(parameterized.TestCase):
       "--all",
       code=1,
       FAKE_REFUSES="-m pytest",
-      **self.both_versions(),
+      **self.every_version(),
     )
-    self.assertLen([line for line in asked if "-m pytest" in line], 2)
+    self.assertLen([line for line in asked if "-m pytest" in line], 3)
     self.assertLen([line for line in asked if "-m mypy" in line], 1)
     self.assertLen([line for line in asked if "torch==" in line], 1)
-    self.assertIn("tests failed on Python 3.11 3.12", output)
+    self.assertIn("tests failed on Python 3.11 3.12 3.13", output)
 
-  def both_versions(self):
-    """The environment of a machine with Python 3.11 and 3.12."""
-    both = self.root / "both"
-    both.mkdir()
-    for version in ("3.11", "3.12"):
-      fake = both / f"python{version}"
+  def every_version(self):
+    """The environment of a machine with every Python that will do."""
+    folder = self.root / "pythons"
+    folder.mkdir()
+    for version in ("3.11", "3.12", "3.13"):
+      fake = folder / f"python{version}"
       fake.write_text(FAKE_PYTHON.replace(":-3.11}", f":-{version}}}"))
       fake.chmod(0o755)
-    return dict(PYTHON="", PATH=f"{both}:{os.environ['PATH']}")
+    return dict(PYTHON="", PATH=f"{folder}:{os.environ['PATH']}")
 
   @parameterized.parameters(
     ((), ["--tier=fast"]),
     (("--tier", "slow", "--part=2/9"), ["--tier=slow --part=2/9"]),
-    (("--all",), ["--tier=all", "--tier=all"]),
-    (("--tier=smoke", "--others"), ["pipeline_test.py::CrowdTest"]),
+    (("--all",), ["--tier=all"] * 3),
+    (("--tier=smoke", "--second"), ["pipeline_test.py::CrowdTest"]),
   )
   def test_tiers_and_interpreters(self, arguments, ends):
-    asked, _ = self.script("launch/test.sh", *arguments, **self.both_versions())
+    asked, _ = self.script("launch/test.sh", *arguments, **self.every_version())
     ran = [line for line in asked if "-m pytest" in line]
     self.assertLen(ran, len(ends))
     for line, end in zip(ran, ends, strict=True):
       self.assertEndsWith(line, end)
 
-  def test_one_version_has_no_others(self):
-    asked, output = self.script("launch/test.sh", "--others")
+  def test_one_version_has_no_second(self):
+    asked, output = self.script("launch/test.sh", "--second")
     self.assertEmpty(asked)
     self.assertIn("Python 3.11 is the only one here", output)
 
   def test_continuous_integration_runs_every_tier(self):
-    asked, output = self.script(".ci/run", **self.both_versions())
+    asked, output = self.script(".ci/run", **self.every_version())
     ran = [line for line in asked if "-m pytest" in line]
     self.assertLen(ran, 3)
     self.assertEndsWith(ran[0], "--tier=fast")
@@ -168,7 +168,7 @@ class ScriptsTest(parameterized.TestCase):
 
   def test_a_failing_tier_ends_continuous_integration(self):
     asked, _ = self.script(
-      ".ci/run", code=1, FAKE_REFUSES="--tier=fast", **self.both_versions()
+      ".ci/run", code=1, FAKE_REFUSES="--tier=fast", **self.every_version()
     )
     self.assertLen([line for line in asked if "-m pytest" in line], 1)
 
@@ -230,7 +230,7 @@ class ScriptsTest(parameterized.TestCase):
     self.assertIn("-k 'it'\\''s $HOME or [a b]'", output)
 
   @parameterized.parameters(
-    (("--python", "3.9"), "must be one of 3.11 3.12, got '3.9'"),
+    (("--python", "3.9"), "must be one of 3.11 3.12 3.13, got '3.9'"),
     (("--python",), "needs a version"),
     (("--tier", "quick"), "must be fast, smoke or slow, got 'quick'"),
     (("--tier",), "--tier needs a name"),
@@ -241,7 +241,7 @@ class ScriptsTest(parameterized.TestCase):
 
   def test_says_when_no_python_will_do(self):
     _, output = self.script("launch/test.sh", FAKE_VERSION="3.9", code=1)
-    self.assertIn("no Python 3.11 3.12", output)
+    self.assertIn("no Python 3.11 3.12 3.13", output)
 
   def test_help_names_every_option(self):
     for name in (

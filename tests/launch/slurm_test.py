@@ -93,7 +93,7 @@ class SlurmTest(fakes.LaunchTestCase):
     ("--nodes=0", "--nodes must be at least 1"),
     ("--nodes=two", "--nodes must be a whole number"),
     ("--grace=99999", "must be less than --time=240 minutes"),
-    ("--python=3.9", "must be one of 3.11 3.12"),
+    ("--python=3.9", "must be one of 3.11 3.12 3.13"),
   )
   def test_refuses(self, argument, message):
     self.assertIn(message, self.slurm("submit", argument, *STAGE, code=1))
