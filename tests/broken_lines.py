@@ -184,27 +184,31 @@ def importers(module: str) -> list[str]:
   return found
 
 
-def rounds(path: str) -> list[tuple[str, list[str]]]:
-  """(who notices, pytest arguments), the nearest first."""
+def rounds(path: str, *, nearest: bool) -> list[tuple[str, list[str]]]:
+  """(who notices, pytest arguments), the nearest first, or these alone."""
   own = path.replace("jaxalign/", "tests/").removesuffix(".py") + "_test.py"
   module = path.removesuffix(".py").replace("/", ".")
   mirror = [own] if (checkout.ROOT / own).exists() else []
   near = [name for name in importers(module) if name != own]
   found = [("its own tests", mirror), ("tests that import it", near)]
   found = [(who, ["--tier=fast", *files]) for who, files in found if files]
+  if nearest:
+    return found
   found.append(("the fast tier", ["--tier=fast"]))
   if mirror or near:
     found.append(("slow tests alone", ["--tier=slow", *mirror, *near]))
   return found
 
 
-def notice(one: Break, copy: pathlib.Path, workers: int) -> str:
+def notice(
+  one: Break, copy: pathlib.Path, workers: int, *, nearest: bool
+) -> str:
   """Who notices a break in a copy of the checkout; "nobody" where none does."""
   file = copy / one.path
   text = file.read_text(encoding="utf-8")
   file.write_text(one.applied(text), encoding="utf-8")
   try:
-    for who, arguments in rounds(one.path):
+    for who, arguments in rounds(one.path, nearest=nearest):
       done = subprocess.run(
         [
           sys.executable,
@@ -234,6 +238,11 @@ def main() -> None:
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--number", type=int, default=30)
   parser.add_argument("--workers", type=int, default=os.cpu_count())
+  parser.add_argument(
+    "--nearest",
+    action="store_true",
+    help="ask no tier as a whole, which takes longest",
+  )
   parser.add_argument("--log", help="file that gets a line of JSON per break")
   options = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
@@ -248,7 +257,7 @@ def main() -> None:
     programs.mkdir(exist_ok=True)
     (copy / ".pytest_cache").symlink_to(programs)
     for one in drawn(options.seed, options.number):
-      who = notice(one, copy, options.workers)
+      who = notice(one, copy, options.workers, nearest=options.nearest)
       print(
         f"| `{one.path}:{one.line}` | `{one.was}` → `{one.now}` | {who} |",
         flush=True,

@@ -58,12 +58,14 @@ class BreaksTest(absltest.TestCase):
     self.assertEqual(floors, [f for f in broken_lines.FLOORS for _ in range(2)])
 
   def test_the_nearest_tests_run_first(self):
-    rounds = broken_lines.rounds("jaxalign/losses/pairwise.py")
+    rounds = broken_lines.rounds("jaxalign/losses/pairwise.py", nearest=False)
     self.assertEqual(
       rounds[0][1], ["--tier=fast", "tests/losses/pairwise_test.py"]
     )
     self.assertEqual(rounds[-1][1][0], "--tier=slow")
     self.assertIn("tests/algorithms/denoised_test.py", rounds[1][1])
+    nearest = broken_lines.rounds("jaxalign/losses/pairwise.py", nearest=True)
+    self.assertEqual(nearest, rounds[:2])
 
 
 if __name__ == "__main__":

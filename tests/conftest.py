@@ -132,6 +132,8 @@ def pytest_collection_modifyitems(config, items):
 
   config.hook.pytest_deselected(items=[i for i in items if not wanted(i)])
   items[:] = [item for item in items if wanted(item)]
+  # Pages run for minutes on one worker: the others then have enough to do.
+  items.sort(key=lambda item: item.path.name != "documented_test.py")
   if (seed := config.getoption("--shuffle")) is not None:
     _shuffle(items, seed)
 

@@ -1,6 +1,7 @@
 """Every command block of README and the guides runs as it is pasted."""
 
 import gzip
+import importlib.util
 import json
 import os
 import pathlib
@@ -64,10 +65,12 @@ class CommandsTest(parameterized.TestCase):
 
   def paste(self, name, *, earlier=""):
     """Runs a page's blocks where the reader's files are."""
+    torch = importlib.util.find_spec("torch")
     chosen = [
       block
       for block in documented.blocks(checkout.ROOT / name)
       if block.reason is None
+      and (torch or "jaxalign.experiments.verify" not in block.text)
     ]
     self.assertNotEmpty(chosen)
     before = [documented.Block(0, earlier, None)] if earlier else []

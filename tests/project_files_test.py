@@ -1,5 +1,6 @@
 """Workflows, templates and hooks of the repository: each command exists."""
 
+import importlib.util
 import pathlib
 import re
 import runpy
@@ -7,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import unittest
 from unittest import mock
 
 import yaml
@@ -156,6 +158,7 @@ class HooksTest(absltest.TestCase):
         names = [checkout.relative(path) for path in checkout.files()]
         self.assertTrue(any(re.search(hook["files"], name) for name in names))
 
+  @unittest.skipUnless(importlib.util.find_spec("ruff"), "needs ruff")
   def test_they_mend_what_they_can_and_notice_the_rest(self):
     hooks = self.hooks()
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))

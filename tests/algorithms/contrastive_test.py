@@ -5,15 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl.testing import absltest, parameterized
-from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxalign.algorithms import bradley_terry, contrastive, train_state
+from jaxalign.algorithms import bradley_terry, contrastive
 from jaxalign.algorithms import update as contract
 from jaxalign.losses.feature_queue import FeatureQueue
-from jaxalign.runtime.distributed import mesh as meshes
-from tests import parallel_modes, transforms
+from tests import transforms
+from tests.algorithms import layouts
 
 B, T, V, D, K = 16, 5, 11, 8, 3
 PLAIN = bradley_terry.PairLossConfig("hard", 0.0, None, 0.0)
@@ -205,47 +203,7 @@ class ContrastiveTest(parameterized.TestCase):
   )
   def test_any_layout_gives_the_same_two_steps(self, changes):
     built = objective(**changes)
-    optimizer = optax.sgd(0.5)
-
-    def steps(update):
-      state = train_state.init_state(
-        jax.tree.map(jnp.copy, self.params), optimizer, built.carry
-      )
-      for _ in range(2):
-        state, scalars = update(state, self.batch, jax.random.key(2))
-      return state, scalars
-
-    make = lambda **options: contract.make_update(built, optimizer, **options)
-    parallel_modes.need_devices(8)
-    mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    expected, expected_scalars = steps(jax.jit(make()))
-    layouts = {
-      "accumulation 4": jax.jit(make(accumulation=4)),
-      "sharded": jax.jit(
-        make(accumulation=2),
-        in_shardings=(everywhere, meshes.batch_sharding(mesh), everywhere),
-        out_shardings=everywhere,
-      ),
-      "pmap": meshes.data_parallel(make(axis_name="data"), mesh),
-    }
-    for name, update in layouts.items():
-      with self.subTest(name):
-        state, scalars = steps(update)
-        for leaf, start in self.params.items():
-          moved = np.linalg.norm(expected.params[leaf] - start)
-          np.testing.assert_allclose(
-            state.params[leaf], expected.params[leaf], 0, 1e-10 * moved
-          )
-        jax.tree.map(
-          lambda got, want: np.testing.assert_allclose(got, want, atol=1e-6),
-          state.carry,
-          expected.carry,
-        )
-        for scalar, value in expected_scalars.items():
-          np.testing.assert_allclose(
-            scalars[scalar], value, rtol=1e-9, atol=1e-12, err_msg=scalar
-          )
+    layouts.assert_same_descent(self, built, self.params, self.batch)
 
   @parameterized.parameters(
     (dict(loss="moco"), "loss must be one of"),

@@ -5,13 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl.testing import absltest, parameterized
 
-from jaxalign.algorithms import bradley_terry, group_dro, train_state
+from jaxalign.algorithms import bradley_terry, group_dro
 from jaxalign.algorithms import update as contract
-from jaxalign.runtime.distributed import mesh as meshes
-from tests import parallel_modes
+from tests.algorithms import layouts
 
 B, T, V, D, G = 8, 4, 7, 3, 3
 PLAIN = bradley_terry.PairLossConfig("hard", 0.0, None, 0.0)
@@ -97,33 +95,7 @@ class GroupDroTest(parameterized.TestCase):
     np.testing.assert_allclose(got.carry, np.full(G, 1 / 3), rtol=1e-6)
 
   def test_any_layout_gives_the_same_two_steps(self):
-    objective, optimizer = self.objective(), optax.sgd(0.5)
-
-    def steps(update):
-      state = train_state.init_state(
-        jax.tree.map(jnp.copy, self.params), optimizer, objective.carry
-      )
-      for _ in range(2):
-        state, _ = update(state, self.batch, jax.random.key(0))
-      return state
-
-    make = lambda **options: contract.make_update(
-      objective, optimizer, **options
-    )
-    parallel_modes.need_devices(8)
-    mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
-    expected = steps(jax.jit(make()))
-    for name, update in {
-      "accumulation 4": jax.jit(make(accumulation=4)),
-      "pmap": meshes.data_parallel(make(axis_name="data"), mesh),
-    }.items():
-      with self.subTest(name):
-        state = steps(update)
-        np.testing.assert_allclose(state.carry, expected.carry, rtol=1e-6)
-        for leaf in self.params:
-          np.testing.assert_allclose(
-            state.params[leaf], expected.params[leaf], rtol=1e-9
-          )
+    layouts.assert_same_descent(self, self.objective(), self.params, self.batch)
 
   @parameterized.parameters(
     (dict(num_groups=0), "num_groups must be >= 1, got 0"),

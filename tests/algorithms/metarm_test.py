@@ -7,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from absl.testing import absltest, parameterized
-from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign.algorithms import bradley_terry, metarm, train_state
 from jaxalign.algorithms import optimizer as optimizers
 from jaxalign.algorithms import update as contract
-from jaxalign.runtime.distributed import mesh as meshes
-from tests import parallel_modes, transforms
+from tests import transforms
+from tests.algorithms import layouts
 
 B, M, K, T, V, D = 16, 8, 3, 5, 11, 3
 ADAM = optimizers.OptimizerConfig(
@@ -223,42 +222,16 @@ class MetaRmTest(parameterized.TestCase):
     take = metarm.lookahead(
       apply, config(inner=inner, second_order=second_order), ADAM
     )
-    make = lambda **options: contract.make_update(
-      OBJECTIVE, optax.chain(OPTIMIZER), take=take, **options
-    )
 
-    def steps(update):
+    def make(**options):
+      optimizer = optax.chain(OPTIMIZER)
+      return contract.make_update(OBJECTIVE, optimizer, take=take, **options)
+
+    def start():
       state = self.state()
-      state = state._replace(opt_state=(state.opt_state,))
-      for _ in range(2):
-        state, scalars = update(state, self.batch, jax.random.key(2))
-      return state, scalars
+      return state._replace(opt_state=(state.opt_state,))
 
-    parallel_modes.need_devices(8)
-    mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    expected, expected_scalars = steps(jax.jit(make()))
-    layouts = {
-      "accumulation 4": jax.jit(make(accumulation=4)),
-      "sharded": jax.jit(
-        make(),
-        in_shardings=(everywhere, meshes.batch_sharding(mesh), everywhere),
-        out_shardings=everywhere,
-      ),
-      "pmap": meshes.data_parallel(make(axis_name="data"), mesh),
-    }
-    for name, update in layouts.items():
-      with self.subTest(name):
-        state, scalars = steps(update)
-        for leaf, start in self.params.items():
-          moved = np.linalg.norm(expected.params[leaf] - start)
-          np.testing.assert_allclose(
-            state.params[leaf], expected.params[leaf], 0, 1e-10 * moved
-          )
-        for scalar, value in expected_scalars.items():
-          np.testing.assert_allclose(
-            scalars[scalar], value, rtol=1e-9, atol=1e-12, err_msg=scalar
-          )
+    layouts.assert_same_two_steps(self, make, start, self.batch)
 
   @parameterized.parameters(
     (dict(inner="newton"), "inner must be one of"),

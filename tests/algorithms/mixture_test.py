@@ -5,14 +5,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl.testing import absltest, parameterized
-from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxalign.algorithms import mixture, train_state
+from jaxalign.algorithms import mixture
 from jaxalign.algorithms import update as contract
-from jaxalign.runtime.distributed import mesh as meshes
-from tests import parallel_modes
+from tests.algorithms import layouts
 
 B, T, V, D, K, U = 16, 5, 11, 3, 2, 6
 
@@ -118,53 +115,7 @@ class MStepTest(parameterized.TestCase):
 
   def test_any_layout_gives_the_same_two_steps(self):
     objective = self.objective(dropout=True)
-    optimizer = optax.sgd(0.5)
-    key = jax.random.key(2)
-
-    def steps(update):
-      state = train_state.init_state(
-        jax.tree.map(jnp.copy, self.params), optimizer, objective.carry
-      )
-      for _ in range(2):
-        state, scalars = update(state, self.batch, key)
-      return state, scalars
-
-    make = lambda **options: contract.make_update(
-      objective, optimizer, **options
-    )
-    parallel_modes.need_devices(8)
-    mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
-    rows, everywhere = (
-      meshes.batch_sharding(mesh),
-      NamedSharding(mesh, PartitionSpec()),
-    )
-    expected, expected_scalars = steps(jax.jit(make()))
-    layouts = {
-      "accumulation 4": jax.jit(make(accumulation=4)),
-      "sharded": jax.jit(
-        make(accumulation=2),
-        in_shardings=(everywhere, rows, everywhere),
-        out_shardings=everywhere,
-      ),
-      "pmap": meshes.data_parallel(make(axis_name="data"), mesh),
-    }
-    moved = jax.tree.map(
-      lambda new, old: np.linalg.norm(new - old), expected.params, self.params
-    )
-    for name, update in layouts.items():
-      with self.subTest(name):
-        state, scalars = steps(update)
-        for leaf in self.params:
-          np.testing.assert_allclose(
-            state.params[leaf],
-            expected.params[leaf],
-            atol=1e-10 * moved[leaf],
-            rtol=0,
-          )
-        for scalar, value in expected_scalars.items():
-          np.testing.assert_allclose(
-            scalars[scalar], value, rtol=1e-9, atol=1e-12, err_msg=scalar
-          )
+    layouts.assert_same_descent(self, objective, self.params, self.batch)
 
   @parameterized.parameters(
     (dict(assignment="fuzzy"), "assignment must be one of"),

@@ -5,15 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import scipy.optimize
 from absl.testing import absltest, parameterized
-from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxalign.algorithms import bradley_terry, more, train_state
+from jaxalign.algorithms import bradley_terry, more
 from jaxalign.algorithms import update as contract
-from jaxalign.runtime.distributed import mesh as meshes
-from tests import parallel_modes, surgery_references
+from tests import surgery_references
+from tests.algorithms import layouts
 
 B, T, V, D, K = 16, 5, 11, 3, 3
 PLAIN = {"labels": "hard", "flip_rate": 0.0, "margin": None, "centering": 0.0}
@@ -254,53 +252,7 @@ class MoreTest(parameterized.TestCase):
   @parameterized.product(parts=(1, 2), decay=(None, 0.5))
   def test_any_layout_gives_the_same_two_steps(self, parts, decay):
     objective = self.objective(parts=parts, decay=decay, dropout=True)
-    optimizer = optax.sgd(0.5)
-    key = jax.random.key(2)
-
-    def steps(update):
-      state = train_state.init_state(
-        jax.tree.map(jnp.copy, self.params), optimizer, objective.carry
-      )
-      for _ in range(2):
-        state, scalars = update(state, self.batch, key)
-      return state, scalars
-
-    make = lambda **options: contract.make_update(
-      objective, optimizer, **options
-    )
-    parallel_modes.need_devices(8)
-    mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
-    rows, everywhere = (
-      meshes.batch_sharding(mesh),
-      NamedSharding(mesh, PartitionSpec()),
-    )
-    expected, expected_scalars = steps(jax.jit(make()))
-    layouts = {
-      "accumulation 4": jax.jit(make(accumulation=4)),
-      "sharded": jax.jit(
-        make(accumulation=2),
-        in_shardings=(everywhere, rows, everywhere),
-        out_shardings=everywhere,
-      ),
-      "pmap": meshes.data_parallel(make(axis_name="data"), mesh),
-    }
-    moved = jax.tree.map(
-      lambda new, old: np.linalg.norm(new - old), expected.params, self.params
-    )
-    for name, update in layouts.items():
-      with self.subTest(name):
-        state, scalars = steps(update)
-        for leaf in self.params:
-          np.testing.assert_allclose(
-            state.params[leaf],
-            expected.params[leaf],
-            atol=1e-10 * moved[leaf],
-            rtol=0,
-          )
-        for scalar, value in expected_scalars.items():
-          np.testing.assert_allclose(
-            scalars[scalar], value, rtol=1e-9, atol=1e-12, err_msg=scalar
-          )
+    layouts.assert_same_descent(self, objective, self.params, self.batch)
 
   @parameterized.parameters(
     (dict(weights="mgda"), "weights must be one of"),

@@ -5,9 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl.testing import absltest, parameterized
-from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign.algorithms import (
   bradley_terry,
@@ -18,11 +16,9 @@ from jaxalign.algorithms import (
   mixture,
   more,
   row_loss,
-  train_state,
   update,
 )
-from jaxalign.runtime.distributed import mesh as meshes
-from tests import parallel_modes
+from tests.algorithms import layouts
 from tests.algorithms.more_test import min_norm_reference
 
 B, T, V, D, U, S = 16, 5, 11, 3, 6, 3
@@ -273,44 +269,7 @@ class CoupledTest(parameterized.TestCase):
   @parameterized.parameters("mixture", "labels")
   def test_any_layout_gives_the_same_two_steps(self, kind):
     objective = self.objective(kind, more.MoreConfig("more", S), dropout=True)
-    optimizer = optax.sgd(0.5)
-
-    def steps(step):
-      state = train_state.init_state(
-        jax.tree.map(jnp.copy, self.params), optimizer, objective.carry
-      )
-      for _ in range(2):
-        state, scalars = step(state, self.batch, jax.random.key(2))
-      return state, scalars
-
-    make = lambda **options: update.make_update(objective, optimizer, **options)
-    parallel_modes.need_devices(8)
-    mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
-    rows, everywhere = (
-      meshes.batch_sharding(mesh),
-      NamedSharding(mesh, PartitionSpec()),
-    )
-    expected, expected_scalars = steps(jax.jit(make()))
-    layouts = {
-      "sharded": jax.jit(
-        make(accumulation=2),
-        in_shardings=(everywhere, rows, everywhere),
-        out_shardings=everywhere,
-      ),
-      "pmap": meshes.data_parallel(make(axis_name="data"), mesh),
-    }
-    for name, update_step in layouts.items():
-      with self.subTest(name):
-        state, scalars = steps(update_step)
-        for leaf, value in expected.params.items():
-          moved = np.linalg.norm(value - self.params[leaf])
-          np.testing.assert_allclose(
-            state.params[leaf], value, atol=1e-10 * moved, rtol=0
-          )
-        for scalar, value in expected_scalars.items():
-          np.testing.assert_allclose(
-            scalars[scalar], value, rtol=1e-9, atol=1e-12, err_msg=scalar
-          )
+    layouts.assert_same_descent(self, objective, self.params, self.batch)
 
   def test_a_mixture_under_a_coupling_keeps_its_membership(self):
     objective = self.objective("mixture", more.MoreConfig("more", S))

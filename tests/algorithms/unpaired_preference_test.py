@@ -3,14 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl.testing import absltest, parameterized
-from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign.algorithms import direct_preference as direct
-from jaxalign.algorithms import train_state, unpaired_preference, update
-from jaxalign.runtime.distributed import mesh as meshes
-from tests import parallel_modes, transforms
+from jaxalign.algorithms import unpaired_preference, update
+from tests import transforms
+from tests.algorithms import layouts
 
 B, T, V = 16, 6, 11
 BETA = 0.3
@@ -139,30 +137,8 @@ class KtoTest(parameterized.TestCase):
     self.assertEqual(float(got.loss), 0.0)
     np.testing.assert_array_equal(got.gradient["table"], 0.0)
 
-  def test_any_layout_gives_the_same_step(self):
-    built, optimizer = self.built(), optax.sgd(0.5)
-
-    def step(made):
-      state = train_state.init_state(
-        jax.tree.map(jnp.copy, self.params), optimizer, built.carry
-      )
-      return made(state, self.batch, jax.random.key(2))[0].params["table"]
-
-    make = lambda **options: update.make_update(built, optimizer, **options)
-    parallel_modes.need_devices(8)
-    mesh = meshes.make_mesh(meshes.MeshConfig(8, 1, 1))
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    expected = step(jax.jit(make()))
-    for made in (
-      jax.jit(make(accumulation=4)),
-      jax.jit(
-        make(accumulation=2),
-        in_shardings=(everywhere, meshes.batch_sharding(mesh), everywhere),
-        out_shardings=everywhere,
-      ),
-      meshes.data_parallel(make(axis_name="data"), mesh),
-    ):
-      np.testing.assert_allclose(step(made), expected, 0, 1e-12)
+  def test_any_layout_gives_the_same_two_steps(self):
+    layouts.assert_same_descent(self, self.built(), self.params, self.batch)
 
   @parameterized.parameters(
     (dict(beta=0.0), "beta must be > 0"),

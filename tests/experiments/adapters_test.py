@@ -15,7 +15,7 @@ from jaxalign.models.lora import LoraConfig
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import metric_writer
 from tests import config_reads
-from tests.experiments import sft_test, train_reward_test
+from tests.experiments import interrupted, sft_test, train_reward_test
 
 RANK = LoraConfig(rank=2, alpha=4.0, targets=("query", "value"))
 
@@ -26,10 +26,6 @@ def smoke_config(**changes) -> train_reward.Config:
   )
   model = dataclasses.replace(config.model, lora=RANK)
   return dataclasses.replace(config, model=model)
-
-
-class Killed(Exception):
-  """Stands in for the end of the process."""
 
 
 class AdaptersTest(parameterized.TestCase):
@@ -92,26 +88,13 @@ class AdaptersTest(parameterized.TestCase):
 
   def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self):
     config = smoke_config()
-    straight = self.run_in(config)
-    workdir = epath.Path(tempfile.mkdtemp())
-    original = metric_writer.MetricWriter.write
-
-    def dies_at_three(report, step, metrics):
-      original(report, step, metrics)
-      if step == 3:
-        raise Killed
-
-    metric_writer.MetricWriter.write = dies_at_three
-    try:
-      with self.assertRaises(Killed):
-        self.run_in(config, workdir)
-    finally:
-      metric_writer.MetricWriter.write = original
-    self.run_in(config, workdir)
-    for name in ("metrics.jsonl", "model/model.safetensors"):
-      self.assertEqual(
-        (workdir / name).read_bytes(), (straight / name).read_bytes()
-      )
+    interrupted.assert_resumes(
+      self,
+      lambda workdir: self.run_in(config, workdir),
+      self.run_in(config),
+      ("metrics.jsonl", "model/model.safetensors"),
+      step=3,
+    )
 
   def test_a_policy_is_tuned_by_adapters_too(self):
     config = sft_test.smoke_config(

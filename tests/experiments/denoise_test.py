@@ -16,6 +16,7 @@ from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import preferences
 from jaxalign.runtime.io import metric_writer
 from tests import config_reads, shipped
+from tests.experiments import interrupted
 from tests.models.hf import families_test
 from tests.models.samples import start
 
@@ -36,10 +37,6 @@ def smoke_config(**changes) -> denoise.Config:
       section, _, name = key.rpartition("__")
       (cfg[section] if section else cfg)[name] = value
   return configuration.to_dataclass(denoise.Config, cfg)
-
-
-class Killed(Exception):
-  """Stands in for the end of the process."""
 
 
 class DenoiseTest(absltest.TestCase):
@@ -135,27 +132,14 @@ class DenoiseTest(absltest.TestCase):
 
   def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self):
     config = smoke_config()
-    straight = self.run_in(config)
-    workdir = epath.Path(tempfile.mkdtemp())
-    original = metric_writer.MetricWriter.write
-
-    def dies_at_three(report, step, metrics):
-      original(report, step, metrics)
-      if step == 3:
-        raise Killed
-
-    metric_writer.MetricWriter.write = dies_at_three
-    try:
-      with self.assertRaises(Killed):
-        self.run_in(config, workdir)
-    finally:
-      metric_writer.MetricWriter.write = original
-    self.run_in(config, workdir)
-    for name in ("metrics.jsonl", "train.jsonl.gz", "eval.json", "report.html"):
-      self.assertEqual(
-        (workdir / name).read_bytes(), (straight / name).read_bytes(), name
-      )
-    rows = metric_writer.read_rows(straight / "metrics.jsonl")
+    workdir = interrupted.assert_resumes(
+      self,
+      lambda workdir: self.run_in(config, workdir),
+      self.run_in(config),
+      ("metrics.jsonl", "train.jsonl.gz", "eval.json", "report.html"),
+      step=3,
+    )
+    rows = metric_writer.read_rows(workdir / "metrics.jsonl")
     got = [[row["train/loss"], row["train/gradient_norm"]] for row in rows]
     np.testing.assert_allclose(got, GOLDEN, rtol=1e-4)
 

@@ -14,7 +14,7 @@ from etils import epath
 from jaxalign.experiments import train_reward
 from jaxalign.runtime.io import checkpoint, filesystem
 from tests import gcs_server, object_store
-from tests.experiments import chaos, chaos_test, train_reward_test
+from tests.experiments import chaos, chaos_test, interrupted, train_reward_test
 
 PHASES = {  # seconds after the phase is entered that a kill may come
   "training": 0.3,
@@ -95,12 +95,12 @@ class MirroredTest(absltest.TestCase):
 
     def dies_at_four(path, content):
       if str(path).endswith(checkpoint.INDEX) and b'"4"' in content:
-        raise train_reward_test.Killed
+        raise interrupted.Killed
       indexed(path, content)
 
     with (
       mock.patch.object(filesystem, "write_atomically", dies_at_four),
-      self.assertRaises(train_reward_test.Killed),
+      self.assertRaises(interrupted.Killed),
     ):
       train_reward.run(config, workdir, profile=False)
     index = json.loads(store.cat("s3://bucket/run/checkpoints/index.json"))

@@ -20,6 +20,7 @@ from jaxalign.experiments.policy import likelihood
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import artifact, metric_writer
 from tests import config_reads, shipped
+from tests.experiments import interrupted
 
 
 def smoke_config(variant="smoke", **changes) -> sft.Config:
@@ -32,10 +33,6 @@ def smoke_config(variant="smoke", **changes) -> sft.Config:
       section, _, name = key.rpartition("__")
       (cfg[section] if section else cfg)[name] = value
   return configuration.to_dataclass(sft.Config, cfg)
-
-
-class Killed(Exception):
-  """Stands in for the end of the process."""
 
 
 class SftTest(absltest.TestCase):
@@ -77,26 +74,13 @@ class SftTest(absltest.TestCase):
 
   def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self):
     config = smoke_config(data__eval_files=())
-    straight = self.run_in(config)
-    workdir = epath.Path(tempfile.mkdtemp())
-    original = metric_writer.MetricWriter.write
-
-    def dies_at_five(report, step, metrics):
-      original(report, step, metrics)
-      if step == 5:
-        raise Killed
-
-    metric_writer.MetricWriter.write = dies_at_five
-    try:
-      with self.assertRaises(Killed):
-        self.run_in(config, workdir)
-    finally:
-      metric_writer.MetricWriter.write = original
-    self.run_in(config, workdir)
-    for name in ("metrics.jsonl", "model/model.safetensors"):
-      self.assertEqual(
-        (workdir / name).read_bytes(), (straight / name).read_bytes()
-      )
+    interrupted.assert_resumes(
+      self,
+      lambda workdir: self.run_in(config, workdir),
+      self.run_in(config),
+      ("metrics.jsonl", "model/model.safetensors"),
+      step=5,
+    )
 
   def test_packing_does_not_change_the_likelihood(self):
     config = smoke_config()

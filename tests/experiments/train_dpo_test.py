@@ -17,6 +17,7 @@ from jaxalign.experiments.reward_model import scoring
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import artifact, metric_writer
 from tests import config_reads, shipped
+from tests.experiments import interrupted
 
 CROWD = "synthetic:two_groups,num_annotators=8,num_test_annotators=6"
 EM = {
@@ -42,10 +43,6 @@ def smoke_config(**changes) -> train_dpo.Config:
       section, _, name = key.rpartition("__")
       (cfg[section] if section else cfg)[name] = value
   return configuration.to_dataclass(train_dpo.Config, cfg)
-
-
-class Killed(Exception):
-  """Stands in for the end of the process."""
 
 
 class TrainDpoTest(parameterized.TestCase):
@@ -124,17 +121,7 @@ class TrainDpoTest(parameterized.TestCase):
     config = smoke_config(**changes)
     straight = self.run_in(config)
     workdir = epath.Path(tempfile.mkdtemp())
-    original = metric_writer.MetricWriter.write
-
-    def dies_at_five(report, step, metrics):
-      original(report, step, metrics)
-      if step == 5:
-        raise Killed
-
-    with (
-      mock.patch.object(metric_writer.MetricWriter, "write", dies_at_five),
-      self.assertRaises(Killed),
-    ):
+    with interrupted.once_written(self, step=5):
       self.run_in(config, workdir)
     read = []
     original_rewards = scoring.rewards_of

@@ -26,6 +26,7 @@ from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import artifact, metric_writer
 from jaxalign.runtime.reward_sources import base
 from tests import config_reads, shipped
+from tests.experiments import interrupted
 
 SHARED = dict(
   critic=dict(kind="shared", init_from=None, coef=0.1, clip=0.2, discount=1.0,
@@ -62,10 +63,6 @@ def smoke_config(**changes) -> train_policy.Config:
       section, _, name = key.rpartition("__")
       (cfg[section] if section else cfg)[name] = value
   return configuration.to_dataclass(train_policy.Config, cfg)
-
-
-class Killed(Exception):
-  """Stands in for the end of the process."""
 
 
 class TrainPolicyTest(parameterized.TestCase):
@@ -159,27 +156,14 @@ class TrainPolicyTest(parameterized.TestCase):
       critic__low=-3.0,
       critic__high=1.0,
     )
-    straight = self.run_in(config)
-    workdir = epath.Path(tempfile.mkdtemp())
-    original = metric_writer.MetricWriter.write
-
-    def dies_at_three(report, step, metrics):
-      original(report, step, metrics)
-      if step == 3:
-        raise Killed
-
-    metric_writer.MetricWriter.write = dies_at_three
-    try:
-      with self.assertRaises(Killed):
-        self.run_in(config, workdir)
-    finally:
-      metric_writer.MetricWriter.write = original
-    self.run_in(config, workdir)
     files = ("metrics.jsonl", "model/model.safetensors", "eval.json")
-    for name in (*files, "answers.json"):
-      self.assertEqual(
-        (workdir / name).read_bytes(), (straight / name).read_bytes(), name
-      )
+    workdir = interrupted.assert_resumes(
+      self,
+      lambda workdir: self.run_in(config, workdir),
+      self.run_in(config),
+      (*files, "answers.json"),
+      step=3,
+    )
     # A finished run that is started again shows all of it on its page.
     train_policy.run(config, workdir)
     self.assertIn("4 iterations moved", (workdir / "report.html").read_text())

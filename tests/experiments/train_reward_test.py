@@ -24,6 +24,7 @@ from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import preemption
 from jaxalign.runtime.io import artifact, metric_writer, step_guard
 from tests import config_reads, shipped
+from tests.experiments import interrupted
 
 
 def smoke_config(**changes) -> train_reward.Config:
@@ -43,10 +44,6 @@ def smoke_config(**changes) -> train_reward.Config:
       section, _, name = key.rpartition("__")
       (cfg[section] if section else cfg)[name] = value
   return configuration.to_dataclass(train_reward.Config, cfg)
-
-
-class Killed(Exception):
-  """Stands in for the end of the process."""
 
 
 class TrainRewardTest(parameterized.TestCase):
@@ -145,29 +142,12 @@ class TrainRewardTest(parameterized.TestCase):
   )
   def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self, **changes):
     config = smoke_config(data__eval_files=(), **changes)
-    straight = self.run_in(config)
-    workdir = epath.Path(tempfile.mkdtemp())
-    original = metric_writer.MetricWriter.write
-
-    def dies_at_five(report, step, metrics):
-      original(report, step, metrics)
-      if step == 5:
-        raise Killed
-
-    metric_writer.MetricWriter.write = dies_at_five
-    try:
-      with self.assertRaises(Killed):
-        self.run_in(config, workdir)
-    finally:
-      metric_writer.MetricWriter.write = original
-    self.run_in(config, workdir)
-    self.assertEqual(
-      (workdir / "metrics.jsonl").read_bytes(),
-      (straight / "metrics.jsonl").read_bytes(),
-    )
-    self.assertEqual(
-      (workdir / "model/model.safetensors").read_bytes(),
-      (straight / "model/model.safetensors").read_bytes(),
+    interrupted.assert_resumes(
+      self,
+      lambda workdir: self.run_in(config, workdir),
+      self.run_in(config),
+      ("metrics.jsonl", "model/model.safetensors"),
+      step=5,
     )
 
   def test_a_preempted_run_goes_on_where_it_stood(self):

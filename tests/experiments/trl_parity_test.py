@@ -7,6 +7,7 @@ TRL's models, which is float32.
 
 import dataclasses
 import tempfile
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +92,9 @@ class TrlParityTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.enter_context(jax.enable_x64(True))
+    # Those of the peers are theirs to mend.
+    self.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("ignore")
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
       vocab_size=V,

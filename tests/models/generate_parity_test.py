@@ -8,14 +8,15 @@ import tempfile
 import jax
 import numpy as np
 import pytest
-import transformers
 from absl.testing import absltest, parameterized
 
 from jaxalign import models
-from tests.models import parity_test
-from tests.models.parity_test import BASES, PAD, VOCAB
 
 torch = pytest.importorskip("torch", reason="parity needs torch")
+import transformers  # noqa: E402
+
+from tests.models import parity_test  # noqa: E402
+from tests.models.parity_test import BASES, PAD, VOCAB  # noqa: E402
 
 FIELDS = {
   "gpt_neox": dict(rotary_pct=0.5),

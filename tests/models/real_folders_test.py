@@ -9,14 +9,18 @@ import tempfile
 import warnings
 
 import numpy as np
+import pytest
 from absl.testing import absltest, parameterized
 
 from jaxalign import models
 from jaxalign.models.hf import config_map
 from jaxalign.models.hf.config_map import FAMILIES
 from jaxalign.models.hf.family import Required
-from tests.models import parity_test
-from tests.models.parity_test import transformers
+
+pytest.importorskip("torch", reason="parity needs torch")
+import transformers  # noqa: E402
+
+from tests.models import parity_test  # noqa: E402
 
 ABSENT = object()
 YARN = {"rope_type": "yarn", "factor": 4.0}

@@ -1,6 +1,7 @@
 """A head on cached features is the head of the whole model, in every recipe."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 import tempfile
@@ -23,9 +24,10 @@ from jaxalign.experiments.reward_model import (
 )
 from jaxalign.models.hf import weights
 from jaxalign.runtime.distributed import mesh as meshes
-from jaxalign.runtime.io import artifact, metric_writer
+from jaxalign.runtime.io import artifact
 from jaxalign.runtime.reward_sources import model as model_rewards
-from tests.experiments.train_reward_test import Killed, smoke_config
+from tests.experiments import interrupted
+from tests.experiments.train_reward_test import smoke_config
 from tests.models.hf import families_test
 from tests.models.samples import start
 
@@ -211,25 +213,11 @@ class FrozenBackboneTest(parameterized.TestCase):
 
   def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self):
     config = self.config(data__eval_files=(), train__num_steps=6)
-    straight, workdir = self.new_folder(), self.new_folder()
-    train_reward.run(config, straight, profile=False)
-    original = metric_writer.MetricWriter.write
-
-    def kill(writer, step, values):
-      if step == 4:
-        raise Killed
-      original(writer, step, values)
-
-    with (
-      mock.patch.object(metric_writer.MetricWriter, "write", kill),
-      self.assertRaises(Killed),
-    ):
-      train_reward.run(config, workdir, profile=False)
-    train_reward.run(config, workdir, profile=False)
-    for name in ("metrics.jsonl", "model/model.safetensors"):
-      self.assertEqual(
-        (workdir / name).read_bytes(), (straight / name).read_bytes()
-      )
+    run = functools.partial(train_reward.run, config, profile=False)
+    straight = self.new_folder()
+    run(straight)
+    files = ("metrics.jsonl", "model/model.safetensors")
+    interrupted.assert_resumes(self, run, straight, files, step=4)
 
   @parameterized.parameters(
     {"mesh__data": 2},

@@ -1,10 +1,10 @@
 """Rounds of the mixture through the stage: killed, restarted, refused."""
 
 import dataclasses
+import functools
 import json
 import tempfile
 import types
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jaxalign.algorithms import bradley_terry, denoised
 from jaxalign.experiments import train_reward
 from jaxalign.experiments.reward_model import mixture_rounds
 from jaxalign.runtime.io import artifact, metric_writer
-from tests.experiments import train_reward_test
+from tests.experiments import interrupted, train_reward_test
 
 CROWD = "synthetic:two_groups,num_annotators=12,pairs_per_annotator=5"
 FILES = (
@@ -110,26 +110,8 @@ class RoundsTest(parameterized.TestCase):
   def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self, writes):
     # Rows are written for two steps of each start, then for steps 3 to 6: the
     # kills are within the first start, at its end and after an E-step.
-    original, count = metric_writer.MetricWriter.write, [0]
-
-    def dies(report, step, metrics):
-      original(report, step, metrics)
-      count[0] += 1
-      if count[0] == writes:
-        raise train_reward_test.Killed
-
-    workdir = epath.Path(tempfile.mkdtemp())
-    metric_writer.MetricWriter.write = dies
-    try:
-      with self.assertRaises(train_reward_test.Killed):
-        run(config(), workdir)
-    finally:
-      metric_writer.MetricWriter.write = original
-    run(config(), workdir)
-    for name in FILES:
-      self.assertEqual(
-        (workdir / name).read_bytes(), (self.straight / name).read_bytes(), name
-      )
+    again = functools.partial(run, config())
+    interrupted.assert_resumes(self, again, self.straight, FILES, row=writes)
 
   def test_oracle_keeps_the_known_groups(self):
     workdir = run(
@@ -198,26 +180,9 @@ class RoundsTest(parameterized.TestCase):
       data__eval_files=(),
       loss__flip_rate=0.1,
     )
-    straight = run(given)
-    original, count = metric_writer.MetricWriter.write, [0]
-
-    def dies(report, step, metrics):
-      original(report, step, metrics)
-      count[0] += 1
-      if count[0] == 5:
-        raise train_reward_test.Killed
-
-    workdir = epath.Path(tempfile.mkdtemp())
-    with (
-      mock.patch.object(metric_writer.MetricWriter, "write", dies),
-      self.assertRaises(train_reward_test.Killed),
-    ):
-      run(given, workdir)
-    run(given, workdir)
-    for name in ("metrics.jsonl", "mixture.json", "model/model.safetensors"):
-      self.assertEqual(
-        (workdir / name).read_bytes(), (straight / name).read_bytes(), name
-      )
+    files = ("metrics.jsonl", "mixture.json", "model/model.safetensors")
+    again = functools.partial(run, given)
+    interrupted.assert_resumes(self, again, run(given), files, row=5)
 
   def test_starts_are_balanced_and_differ(self):
     given = config(recipe=dict(num_users=12))
