@@ -151,19 +151,21 @@ def conflicts(
 
 
 def joining(found: dict[str, Scores]) -> list[str]:
-  """Calibration on helpful and harmless as sources join, in Markdown."""
-  head = [
-    "sources",
-    *(f"{name}, ECE" for name in FEW),
-    "all sources, l2 − uniform [95 %]",
-  ]
+  """Helpful and harmless, and all sources, as sources join, in Markdown."""
+  l2 = NAMES.index("min_norm l2")
+  head = ["sources"]
+  for what in ("accuracy", "ECE"):
+    head += [f"{what} on the first two, {name}" for name in FEW]
+    head.append(f"all, {what}, l2 − uniform [95 %]")
   rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
   for name in ("two", "three", "four", "five"):
-    if name in found:
-      each = [found[name].errors[NAMES.index(m), :2].mean() for m in FEW]
-      cells = [name, *(f"{one:.3f}" for one in each)]
-      cells.append(_apart(found[name], 1, NAMES.index("min_norm l2")))
-      rows.append(f"| {' | '.join(cells)} |")
+    if name not in found:
+      continue
+    cells = [name]
+    for which, scores in enumerate((found[name].accuracy, found[name].errors)):
+      cells += [f"{scores[NAMES.index(m), :2].mean():.3f}" for m in FEW]
+      cells.append(_apart(found[name], which, l2))
+    rows.append(f"| {' | '.join(cells)} |")
   return rows
 
 

@@ -1,15 +1,22 @@
-"""The script of the study of people: personal parts, and the table."""
+"""The study of people: personal parts, baselines, and the tables."""
 
 import runpy
+import sys
+import unittest.mock
 
 import numpy as np
 import scipy.optimize
 from absl.testing import absltest, parameterized
 
+from jaxalign.data.records.record import Record
+from jaxalign.data.stats import baselines
 from jaxalign.experiments.reward_model import latent_groups
 from tests import checkout
 
-SCRIPT = runpy.run_path(str(checkout.ROOT / "docs/tabulate_people.py"))
+DOCS = checkout.ROOT / "docs"
+with unittest.mock.patch.object(sys, "path", [str(DOCS), *sys.path]):
+  SCRIPT = runpy.run_path(str(DOCS / "tabulate_people.py"))
+TABLES = SCRIPT["people_tables"]
 
 
 class PersonalTest(absltest.TestCase):
@@ -53,27 +60,55 @@ class FamiliesTest(parameterized.TestCase):
     np.testing.assert_array_equal(probs[:, train[user]], 0.5)
 
 
+class WordsTest(absltest.TestCase):
+  def test_length_and_words_are_those_of_the_training_people(self):
+    texts = [("Q", f" {w}") for w in ("a bad one", "good", "a good thing", "x")]
+    chosen = np.array([1, 2, 1, 0, 3], np.int32)
+    rejected = np.array([0, 0, 3, 3, 1], np.int32)
+    judged = latent_groups.Judged(
+      texts, chosen, rejected, np.array([0, 0, 1, 1, 2]), ["a", "b", "c"],
+      [None] * 3, 0,
+    )  # fmt: skip
+    found = SCRIPT["words"](judged, np.array([True, True, False]))
+    self.assertEqual([*found], [*TABLES.BASELINES])
+    records = [
+      Record("Q", (texts[c][1], texts[r][1]))
+      for c, r in zip(chosen, rejected, strict=True)
+    ]
+    np.testing.assert_allclose(
+      found["bag of words"], baselines.BagOfWords.fit(records[:4]).gaps(records)
+    )
+    np.testing.assert_array_equal(
+      np.sign(found["always longer"]), [-1, 1, 1, 1, -1]
+    )
+
+
 class TableTest(absltest.TestCase):
-  def run_of(self, seed, gain):
+  def run_of(self, seed, gain, people=40):
     rng = np.random.default_rng(seed)
-    number = np.full(40, 10.0)
-    right = rng.binomial(7, 0.9, (len(SCRIPT["METHODS"]), 4, 40)).astype(float)
+    number = np.full(people, 10.0)
+    shape = (len(TABLES.NAMES), len(TABLES.SHOTS), people)
+    right = rng.binomial(7, 0.9, shape).astype(float)
     right[1] = right[0] + 10 * gain
+    person = rng.permutation(60)[:people]
     return {
-      "right": right, "number": number, "person": rng.permutation(60)[:40],
+      "right": right, "number": number, "person": person,
       "layer": 18, "ridge": 0.1, "components": 2, "variance": 1.0,
       "weights": np.array([0.6, 0.4]),
+      "group": np.where(person % 3 == 0, "0", "1"),
     }  # fmt: skip
 
   def test_a_gain_of_everybody_is_certain(self):
-    found = SCRIPT["summary"]([self.run_of(seed, 0.1) for seed in range(3)])
-    self.assertAlmostEqual(found["gain"][1], 0.1)
-    np.testing.assert_allclose(found["gain_ends"][:, 1], 0.1)
-    self.assertAlmostEqual(found["least"][1], 0.0, places=9)
+    found = TABLES.summary([self.run_of(seed, 0.1) for seed in range(3)])
+    for which in ("gain", "tenth", "group"):
+      gap = found[which][:, 1] - found[which][:, 0]
+      np.testing.assert_allclose(gap, 0.1)
+      self.assertEqual(TABLES.apart(found[which], 1), "+0.100 [+0.100, +0.100]")
+    self.assertAlmostEqual(TABLES.least(found["gain"], 1), 0.0, places=9)
     self.assertEqual(found["seeds"], 3)
-    self.assertAlmostEqual(found["worst"][1] - found["worst"][0], 0.1)
-    row = SCRIPT["lines"]({"town": found})[-1]
+    row = TABLES.lines({"town": found})[-1]
     self.assertIn("+0.100 [+0.100, +0.100]", row)
+    self.assertIn("+0.100 [+0.100, +0.100]", TABLES.others({"town": found})[-1])
 
   def test_no_gain_is_inside_its_interval(self):
     runs = [self.run_of(seed, 0.0) for seed in range(5)]
@@ -81,11 +116,49 @@ class TableTest(absltest.TestCase):
     for run in runs:
       run["right"][2] = np.nan  # no published groups
       run["right"][1] = rng.permuted(run["right"][0], axis=1)
-    found = SCRIPT["summary"](runs)
-    low, high = found["gain_ends"][:, 1]
+      run["group"] = np.full(40, "None")
+    found = TABLES.summary(runs)
+    gap = found["gain"][1:, 1] - found["gain"][1:, 0]
+    low, high = np.quantile(gap, (0.025, 0.975))
     self.assertBetween(0.0, low, high)
-    self.assertGreater(found["least"][1], 0.0)
-    self.assertIn("| – |", SCRIPT["lines"]({"town": found})[-1])
+    self.assertGreater(TABLES.least(found["gain"], 1), 0.0)
+    self.assertIn("| – |", TABLES.others({"town": found})[-1])
+
+  def test_worst_tenth_is_that_of_the_people_who_are_there(self):
+    rng = np.random.default_rng(0)
+    each = rng.random((2, 34))
+    drawn = rng.integers(0, 34, 34)
+    times = np.stack([np.ones(34), np.bincount(drawn, minlength=34)])
+    found = TABLES.worst_tenth(each, times)
+    for m in range(2):
+      self.assertAlmostEqual(found[0, m], latent_groups.worst_tenth(each[m]))
+      self.assertAlmostEqual(
+        found[1, m], latent_groups.worst_tenth(each[m, drawn])
+      )
+
+  def test_the_worst_group_is_the_one_a_pooled_head_serves_worst(self):
+    run = self.run_of(0, 0.0)
+    first = run["group"] == "0"
+    run["right"][:] = np.where(first, 4.0, 8.0)
+    run["right"][1] += np.where(first, 3.0, -1.0)
+    found = TABLES.summary([run])
+    np.testing.assert_allclose(found["group"][0, :2], (0.4, 0.7))
+
+  def test_a_mean_counts_conversations_the_same(self):
+    found = {
+      "large": TABLES.summary([self.run_of(0, 0.2, 60)]),
+      "small": TABLES.summary([self.run_of(1, 0.0, 20)]),
+    }
+    found["small"]["group"][:] = np.nan
+    mean = TABLES.over_all([*found.values()])
+    self.assertAlmostEqual(mean["gain"][0, 1] - mean["gain"][0, 0], 0.1)
+    self.assertAlmostEqual(mean["group"][0, 1] - mean["group"][0, 0], 0.2)
+    self.assertStartsWith(TABLES.lines(found)[-1], "| mean | 80 | – |")
+    self.assertIn("+0.100 [+0.100", TABLES.lines(found)[-1])
+    found["few"] = TABLES.summary([self.run_of(2, 0.9, 19)])
+    self.assertStartsWith(TABLES.lines(found)[-1], "| mean | 80 | – |")
+    self.assertIn("+0.100 [+0.100", TABLES.lines(found)[-1])
+    self.assertStartsWith(TABLES.lines(found)[-2], "| few | 19 |")
 
 
 if __name__ == "__main__":

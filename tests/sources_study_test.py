@@ -80,7 +80,7 @@ class StepTest(parameterized.TestCase):
     apart = np.random.default_rng(0).normal(size=(50, 2)) + 0.3
     cost = lambda w: np.logaddexp(0, -apart @ w).sum() + w @ w / 2
     np.testing.assert_allclose(
-      SCRIPT["_logistic"](apart),
+      SCRIPT["words_and_length"].logistic(apart),
       scipy.optimize.minimize(cost, np.zeros(2), tol=1e-12).x,
       atol=1e-5,
     )
