@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import tabulate_labels
 import tabulate_people
 import tabulate_sources
 
@@ -48,6 +49,7 @@ TABLES = {
     tabulate_sources,
     ("two", "three", "four", "five", "three:control", "five:control"),
   ),
+  "labels": Table(tabulate_labels, tabulate_labels.ROWS),
   "qualities": Table(tabulate_sources, ("webis", "webis:control")),
 }
 
