@@ -16,6 +16,7 @@ FAMILIES = ("low_rank", "ideal_points")
 METHODS = ("pooled", "mixture", "published", "personal", *FAMILIES)
 BASELINES = ("always longer", "bag of words", "bag of words + length")
 NAMES = (*METHODS, *BASELINES)
+WORDS = NAMES.index("bag of words")
 LEAST_GROUP = 5  # people, for an accuracy of a published group
 LEAST_PEOPLE = 20  # scored, for a conversation to count in means
 COLOURS = {
@@ -116,9 +117,15 @@ def _worst_group(
   return rates[int(np.argmin([rate[0, 0] for rate in rates]))]
 
 
-def apart(drawn: np.ndarray, m: int) -> str:
-  """A method minus the pooled head, of [1 + draws, M], with its 95 %."""
-  gap = drawn[:, m] - drawn[:, 0]
+def apart(drawn: np.ndarray, m: int, other: int = 0) -> str:
+  """A method minus another, the pooled head, of [1 + draws, M], with its 95 %.
+
+  Args:
+    drawn: what is compared, in the data and in each draw of people.
+    m: the method.
+    other: what it is compared with.
+  """
+  gap = drawn[:, m] - drawn[:, other]
   if np.isnan(gap).any():
     return "–"
   low, high = np.quantile(gap[1:], (0.025, 0.975))
@@ -153,6 +160,7 @@ def lines(found: dict[str, dict[str, Any]]) -> list[str]:
   head = [
     "", "people", "groups chosen", *BASELINES, "pooled", "mixture, 0 pairs",
     "5 pairs", "gain [95 %]", "seeds ±", "least shown",
+    "above the bag of words [95 %]",
   ]  # fmt: skip
   rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
   five = SHOTS.index(5)
@@ -162,7 +170,7 @@ def lines(found: dict[str, dict[str, Any]]) -> list[str]:
       name, f"{one['people']}", " ".join(map(str, one["components"])),
       *(value(NAMES.index(b)) for b in BASELINES), value(0), value(1, 0),
       value(1), apart(one["gain"], 1), f"{one['spread'][1]:.3f}",
-      f"{least(one['gain'], 1):.3f}",
+      f"{least(one['gain'], 1):.3f}", apart(one["gain"], 1, WORDS),
     ]  # fmt: skip
     rows.append(f"| {' | '.join(cells)} |")
   counted = [one for one in found.values() if one["people"] >= LEAST_PEOPLE]
@@ -170,6 +178,7 @@ def lines(found: dict[str, dict[str, Any]]) -> list[str]:
     mean = over_all(counted)["gain"]
     cells = ["mean", str(sum(one["people"] for one in counted))]
     cells += ["–"] * 7 + [apart(mean, 1), "–", f"{least(mean, 1):.3f}"]
+    cells.append(apart(mean, 1, WORDS))
     rows.append(f"| {' | '.join(cells)} |")
   return rows
 

@@ -33,7 +33,8 @@ class Table:
   Attributes:
     study: a module with `load`, which takes the arguments and a row's name, and
       `show`, which takes the runs of each row.
-    rows: names of conversations or sets of sources; after a colon "control".
+    rows: names of conversations or sets of sources; after a colon what is
+      different, such as "control".
   """
 
   study: ModuleType
@@ -45,6 +46,7 @@ TABLES = {
   "people_control": Table(
     tabulate_people, ("bowling-green:control", "brexit-consensus:control")
   ),
+  "people_wide": Table(tabulate_people, ("bowling-green:wide",)),
   "sources": Table(
     tabulate_sources,
     ("two", "three", "four", "five", "three:control", "five:control"),

@@ -39,6 +39,15 @@ so a conversation counts by itself only where its gain is above what can be
 shown, which chance alone does in one of nine at most one time in twenty. Where
 fewer than 20 people can be scored (a try of the script found 2 of
 15-per-hour-seattle) a conversation is listed and does not count in the mean.
+
+Added after three conversations had run, of which bowling-green has 509
+statements: a bag of words was right on 0.749 of its pairs and the pooled head
+on 0.692, as 128 directions cannot tell so many statements apart. Claimed of
+its 512 leading directions (the table `people_wide`):
+
+7. The pooled head is no more than 0.01 below the bag of words.
+8. The mixture is above the pooled head by 0.01 or more all the same, and above
+   the bag of words.
 """
 
 import argparse
@@ -71,6 +80,7 @@ CONVERSATIONS = (
   "brexit-consensus", "15-per-hour-seattle",
 )  # fmt: skip
 LAYERS = (12, 18, 24)
+WIDE = 512  # directions of the rows that are named so
 LAST, MORE = SHOTS[-1], 5
 PRIORS = (0.3, 1.0, 3.0, 10.0, 30.0)  # variance of a person's own part
 RANK, PULLS = 4, (3e-5, 3e-4, 3e-3)  # of the families
@@ -215,17 +225,21 @@ class Study:
   """One conversation: pairs, features per layer, and what is fitted on them."""
 
   def __init__(
-    self, judged: latent_groups.Judged, layers: dict[int, np.ndarray]
+    self,
+    judged: latent_groups.Judged,
+    layers: dict[int, np.ndarray],
+    dimensions: int,
   ) -> None:
     """Turns features into principal directions.
 
     Args:
       judged: the pairs.
       layers: features of the texts by layer, [I, D].
+      dimensions: directions at most.
     """
     self.judged = judged
     self.layers = {
-      layer: latent_groups.projection(values, CONFIG.dimensions)(values)
+      layer: latent_groups.projection(values, dimensions)(values)
       for layer, values in layers.items()
     }
 
@@ -382,7 +396,7 @@ def load(
   named: argparse.Namespace, row: str
 ) -> Callable[[int], dict[str, Any]]:
   """What runs a seed of a conversation, with features of its statements."""
-  name, _, control = row.partition(":")
+  name, _, kind = row.partition(":")
   records = reader.RecordStream(
     [f"{named.data}/polis/votes.csv.gz"], draw=base.Draw(), only_sources=(name,)
   )
@@ -396,8 +410,9 @@ def load(
       ).array()
       for layer in LAYERS
     },
+    WIDE if kind == "wide" else CONFIG.dimensions,
   )  # fmt: skip
-  return lambda seed: study.seed(seed, control=control == "control")
+  return lambda seed: study.seed(seed, control=kind == "control")
 
 
 def show(

@@ -108,6 +108,8 @@ class TableTest(absltest.TestCase):
     self.assertEqual(found["seeds"], 3)
     row = TABLES.lines({"town": found})[-1]
     self.assertIn("+0.100 [+0.100, +0.100]", row)
+    own = found["mean"][1, -1] - found["mean"][TABLES.WORDS, -1]
+    self.assertIn(f"| {own:+.3f} [", row)
     self.assertIn("+0.100 [+0.100, +0.100]", TABLES.others({"town": found})[-1])
 
   def test_no_gain_is_inside_its_interval(self):
