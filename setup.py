@@ -89,7 +89,7 @@ setuptools.setup(
   ],
   package_dir={"jaxalign.configs": "configs"},  # of a checkout
   package_data={
-    "jaxalign": ["py.typed", "**/*.jinja"],
+    "jaxalign": ["py.typed", "**/*.jinja", "**/*.json"],
     "jaxalign.configs": ["*.json"],
   },
   entry_points={"console_scripts": ["jaxalign=jaxalign.__main__:command"]},

@@ -2,15 +2,24 @@ r"""The reference of config keys, docs/config.md, from the dataclasses.
 
     python docs/tabulate_config.py
 
-A test fails where the page is not what this writes.
+It writes the table that `jaxalign STAGE --help` reads, too. Tests fail where
+page or table is not what this writes.
 """
 
 import importlib
+import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
-from jaxalign.experiments.common import config_reference
+from absl import flags
+
+from jaxalign.experiments.common import (
+  command_line,
+  config_reference,
+  stage_help,
+)
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = ROOT / "docs/config.md"
@@ -68,7 +77,7 @@ def rows(kind: Any) -> Iterator[str]:
   for key in config_reference.keys(kind):
     kinds = ", ".join(map(link, key.sections)) or f"`{key.type}`"
     default = f"`{key.default}`" if key.default else ""
-    if key.default == config_reference.REQUIRED:
+    if key.default == stage_help.REQUIRED:
       default = key.default
     cells = [f"`{key.name}`", kinds, default, key.meaning]
     row = " | ".join(cell.replace("|", "\\|") for cell in cells)
@@ -88,5 +97,46 @@ def page() -> str:
   return "\n".join(lines) + "\n"
 
 
+def flags_of(stage: str) -> list[stage_help.Flag]:
+  """The flags of a stage: it defines them, and does nothing else."""
+  module = importlib.import_module(f"jaxalign.experiments.{stage}")
+  kept = dict(flags.FLAGS.__dict__)
+  try:
+    flags.FLAGS.__init__()  # type: ignore[misc]
+    with mock.patch.object(command_line.app, "run"):
+      module.main()
+    return command_line.own_flags()
+  finally:
+    flags.FLAGS.__dict__.clear()
+    flags.FLAGS.__dict__.update(kept)
+
+
+def help_table() -> str:
+  """The table that help is printed from, JSON with a section a line."""
+  kinds = stages()
+  every = [*kinds.values(), *sections([*kinds.values()])]
+
+  def plain(kind: Any) -> list[Any]:
+    summary, choice, keys = config_reference.section(kind)
+    named = [(*key[:-1], [*map(title, key.sections)]) for key in keys]
+    return [summary, choice, named]
+
+  parts = {
+    "stages": {
+      name: {"config": title(kind), "flags": flags_of(name)}
+      for name, kind in kinds.items()
+    },
+    "sections": {title(kind): plain(kind) for kind in every},
+  }
+  lines = [
+    f'"{part}": {{\n'
+    + ",\n".join(f'"{name}": {json.dumps(x)}' for name, x in content.items())
+    + "\n}"
+    for part, content in parts.items()
+  ]
+  return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
 if __name__ == "__main__":
   PAGE.write_text(page(), encoding="utf-8")
+  stage_help.TABLE.write_text(help_table(), encoding="utf-8")

@@ -18,7 +18,11 @@ import sys
 import textwrap
 
 import jaxalign
-from jaxalign.experiments.common import host_memory, shipped_configs
+from jaxalign.experiments.common import (
+  host_memory,
+  shipped_configs,
+  stage_help,
+)
 
 STAGES = pathlib.Path(__file__).parent / "experiments"
 WIDTH = 80
@@ -97,6 +101,11 @@ def configs_text() -> str:
   return "\n".join(lines) + "\n"
 
 
+def _asks_help() -> bool:
+  """Whether the arguments ask for the help of a stage."""
+  return any(argument in stage_help.ASKED for argument in sys.argv[2:])
+
+
 def run(stage: str) -> int:
   """Runs a stage with the arguments after its name; 2 where that cannot be."""
   known = stages()
@@ -114,6 +123,10 @@ def run(stage: str) -> int:
       f"'jaxalign[{extras}]' (missing: {names})\n"
     )
     return 2
+  said = stage_help.of_stage(STAGES / f"{stage}.py") if _asks_help() else None
+  if said is not None:
+    sys.stdout.write(said)
+    return 0
   del sys.argv[1]
   runpy.run_module(
     f"jaxalign.experiments.{stage}", run_name="__main__", alter_sys=True
@@ -145,7 +158,8 @@ def command() -> int:
   Returns:
     The exit status.
   """
-  if len(sys.argv) > 1 and sys.argv[1] in stages():
+  runs = len(sys.argv) > 1 and sys.argv[1] in stages()
+  if runs and not _asks_help():
     try:
       host_memory.start_again()
     except ValueError as error:

@@ -16,6 +16,7 @@ from flax import nnx
 
 from jaxalign import losses
 from jaxalign.data.records import record
+from jaxalign.experiments.common import stage_help
 from tests import checkout
 
 SCRIPTS = [checkout.relative(path) for path in checkout.files("docs/draw_*.py")]
@@ -170,6 +171,8 @@ class ConfigTest(absltest.TestCase):
     script = runpy.run_path(str(checkout.ROOT / "docs/tabulate_config.py"))
     page = (checkout.ROOT / "docs/config.md").read_text(encoding="utf-8")
     self.assertEqual(script["page"](), page, script["__doc__"])
+    table = stage_help.TABLE.read_text(encoding="utf-8")
+    self.assertEqual(script["help_table"](), table, script["__doc__"])
     titles = re.findall(r"^### (.*)$", page, re.M)
     anchors = {title.lower().replace(".", "") for title in titles}
     links = set(re.findall(r"\(#([\w-]+)\)", page))

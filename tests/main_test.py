@@ -69,10 +69,10 @@ class MainTest(parameterized.TestCase):
     self.assertIn("opt_2_7b, opt_6_7b, llama_7b, opt_2_7b,full", said)
 
   def test_nothing_heavy_is_loaded_to_help(self):
-    for argument in ("--help", "--version", "configs"):
+    for arguments in ("--help", "--version", "configs", "score --help"):
       code = f"""
 import runpy, sys
-sys.argv = ["jaxalign", {argument!r}]
+sys.argv = ["jaxalign", *{arguments.split()!r}]
 try:
   runpy.run_module("jaxalign", run_name="__main__")
 except SystemExit as end:
@@ -158,6 +158,9 @@ except SystemExit as end:
       check=True,
       capture_output=True,
     )
+    helped = run("score", "--help", path=folder)
+    self.assertEqual(helped[0], 0, helped[1])
+    self.assertIn("\nmodel: str, required\n", helped[1])
     inside = pathlib.Path(folder, "jaxalign/configs")
     self.assertTrue((inside / "personas.json").exists())
     status, said = run("configs", core_alone=True, path=folder)

@@ -10,7 +10,6 @@ import pathlib
 import re
 import runpy
 import sys
-import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -23,13 +22,13 @@ from jaxalign.experiments.common import (
   config,
   config_reference,
   shipped_configs,
+  stage_help,
 )
 from jaxalign.runtime import user_errors
 
 T = TypeVar("T")
 
 CONFIGS = "configs"
-HELP = ("--help", "-help", "-h", "-?", "--helpshort")
 NUM_NEAR = 3
 _ABSENT = re.compile(r"flag --(\w+)=None: Flag .* other than None\.", re.S)
 
@@ -158,7 +157,7 @@ def launch(
       return user_errors.report(error, verbose=flags.FLAGS.verbose)
 
   def parse(argv: list[str]) -> list[str]:
-    if any(argument in HELP for argument in argv[1:]):
+    if any(argument in stage_help.ASKED for argument in argv[1:]):
       sys.stdout.write(help_text(kind_of(argv)))
       raise SystemExit(0)
     argv = with_shipped(argv)
@@ -184,24 +183,20 @@ def help_text(kind: Any) -> str:
   Args:
     kind: the stage's config dataclass, or None.
   """
-  said = [inspect.cleandoc(sys.modules["__main__"].__doc__ or ""), "", "Flags:"]
+  doc = inspect.cleandoc(sys.modules["__main__"].__doc__ or "")
+  keys = None if kind is None else config_reference.help_text(kind)
+  return stage_help.page(doc, own_flags(), keys)
+
+
+def own_flags() -> list[stage_help.Flag]:
+  """The flags that are defined, but for those of libraries, with defaults."""
+  found = []
   for module, defined in flags.FLAGS.flags_by_module_dict().items():
-    # Not those of libraries.
     if "jaxalign" in module or any(flag.name == "config" for flag in defined):
       for flag in defined:
         default = "" if flag.default is None else f" (default {flag.default})"
-        said += [
-          f"--{flag.name}",
-          textwrap.fill(
-            f"{flag.help}{default}",
-            config_reference.WIDTH,
-            initial_indent="    ",
-            subsequent_indent="    ",
-          ),
-        ]
-  if kind is not None:
-    said += ["", config_reference.help_text(kind)]
-  return "\n".join(said) + "\n"
+        found.append((flag.name, f"{flag.help}{default}"))
+  return found
 
 
 def read_config(kind: type[T]) -> T:

@@ -5,37 +5,15 @@ A field says what it means under `Attributes:` of its class; the text of
 """
 
 import dataclasses
+import functools
 import inspect
 import re
-import textwrap
 import types
 import typing
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-from jaxalign.experiments.common import config
-
-WIDTH = 80
-REQUIRED = "required"
-
-
-class Key(NamedTuple):
-  """A key of a config.
-
-  Attributes:
-    name: without its section.
-    type: its annotation, as a reader of Python writes it.
-    default: what it has where a config leaves it out; "required" where it must
-      not, "" for a section, whose keys have defaults of their own.
-    meaning: one sentence or more, without a full stop at the end.
-    sections: dataclasses that it may hold; none for a value.
-  """
-
-  name: str
-  type: str
-  default: str
-  meaning: str
-  sections: tuple[Any, ...]
+from jaxalign.experiments.common import config, stage_help
+from jaxalign.experiments.common.stage_help import REQUIRED, Key
 
 
 def keys(kind: Any) -> list[Key]:
@@ -51,6 +29,23 @@ def keys(kind: Any) -> list[Key]:
     )
     for field in dataclasses.fields(kind)
   ]
+
+
+def section(kind: Any) -> stage_help.Section:
+  """Summary and keys of a section, and the name that chooses it, if any."""
+  hints = typing.get_type_hints(kind)
+  names = config.names(kind) if "name" in hints else ()
+  choice = names[0] if names else None
+  return stage_help.Section(summary(kind), choice, tuple(keys(kind)))
+
+
+def help_text(kind: Any) -> str:
+  """All keys of a stage's config for a terminal.
+
+  Args:
+    kind: the stage's config dataclass.
+  """
+  return stage_help.keys_text(section(kind), functools.cache(section))
 
 
 def meanings(kind: Any) -> dict[str, str]:
@@ -100,34 +95,3 @@ def _default(field: "dataclasses.Field[Any]", hint: Any) -> str:
   if field.default is dataclasses.MISSING:
     return REQUIRED
   return repr(field.default).replace("'", '"')
-
-
-def help_text(kind: Any) -> str:
-  """All keys of a stage's config for a terminal.
-
-  Args:
-    kind: the stage's config dataclass.
-  """
-  head = (
-    "Keys of the config with type and default, set by --config.KEY=VALUE; the "
-    "config file sets at least what is required."
-  )
-  return "\n".join([textwrap.fill(head, WIDTH), "", *_lines(kind, "")])
-
-
-def _lines(kind: Any, prefix: str) -> Iterator[str]:
-  for key in keys(kind):
-    path = f"{prefix}{key.name}"
-    default = f" = {key.default}" if key.default else ""
-    if key.default == REQUIRED:
-      default = f", {REQUIRED}"
-    of = "" if key.sections else f": {key.type}"
-    yield f"{path}{of}{default}"
-    yield textwrap.fill(
-      key.meaning, WIDTH, initial_indent="    ", subsequent_indent="    "
-    )
-    for section in key.sections:
-      if len(key.sections) > 1:
-        yield f"{path}, with name={config.names(section)[0]!r}"
-        yield f"    {summary(section)}"
-      yield from _lines(section, f"{path}.")

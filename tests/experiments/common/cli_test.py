@@ -6,8 +6,9 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.experiments.common import cli
+from jaxalign.experiments.common import cli, stage_help
 from jaxalign.runtime.distributed import multihost
+from tests import checkout
 from tests.experiments.common import command_lines
 
 
@@ -198,8 +199,12 @@ class CommandLineTest(parameterized.TestCase):
       (stage, [argument.replace("WORKDIR", folder) for argument in arguments])
       for stage, arguments, _ in cases
     ]
-    *found, helped = command_lines.outcomes([*lines, ("score", ["--help"])])
-    self.check_help(*helped)
+    helped = [(stage, ["--help"]) for stage in ("score", "train_reward")]
+    *found, score, reward = command_lines.outcomes([*lines, *helped])
+    self.check_help(*score)
+    for (stage, _), said in zip(helped, (score, reward), strict=True):
+      file = checkout.LIBRARY / f"experiments/{stage}.py"
+      self.assertEqual(said, (0, stage_help.of_stage(file)))
     for line, (status, text), (*_, wanted) in zip(
       lines, found, cases, strict=True
     ):

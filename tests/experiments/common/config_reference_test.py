@@ -6,7 +6,7 @@ from typing import Literal
 
 from absl.testing import absltest, parameterized
 
-from jaxalign.experiments.common import config_reference
+from jaxalign.experiments.common import config_reference, stage_help
 from tests import checkout
 
 STAGES = [
@@ -89,7 +89,7 @@ class ConfigReferenceTest(parameterized.TestCase):
   def test_keys(self):
     size, rate, name = config_reference.keys(Part)
     self.assertEqual(
-      size, ("size", "int", config_reference.REQUIRED, "rows, >= 1", ())
+      size, ("size", "int", stage_help.REQUIRED, "rows, >= 1", ())
     )
     self.assertEqual(rate[1:3], ("float", "0.5"))
     self.assertEqual(name[1:3], ("str | None", '"a"'))
