@@ -19,6 +19,7 @@ from jaxalign.algorithms import (
   online_dpo,
   ppo_losses,
   reward_shaping,
+  shared_pass,
   train_state,
 )
 from jaxalign.algorithms import update as contract
@@ -119,6 +120,9 @@ def make_learn(
         f"minibatches must divide the prompts of an iteration, got "
         f"{policy.minibatches} and {number}"
       )
+    shared = None
+    if shared_pass.is_shared(networks, config, accumulation):
+      shared = shared_pass.pass_forward(networks, state, frozen, batch)
     prepared = prepare(
       networks,
       state,
@@ -127,6 +131,7 @@ def make_learn(
       config,
       number=policy.minibatches * accumulation,
       axis_name=axis_name,
+      passed=None if shared is None else shared.found(),
     )
     experience = jax.lax.stop_gradient(prepared.experience)
     update = _make_update(
@@ -137,6 +142,7 @@ def make_learn(
       state.kl.kl_coef,
       accumulation,
       axis_name,
+      shared,
     )
     minibatch_of = _minibatches(experience, axis_name, spread)
     keys = jax.random.split(key, policy.epochs)
@@ -145,9 +151,13 @@ def make_learn(
       policy.epochs * policy.minibatches, number // policy.minibatches
     )
     step = lambda carry, order: update(carry, minibatch_of(order))
-    (actor, critic, stopped), (metrics, active) = jax.lax.scan(
-      step, (state.actor, state.critic, jnp.bool_(False)), orders
-    )
+    carry = state.actor, state.critic, jnp.bool_(False)
+    if shared is None:
+      carry, (metrics, active) = jax.lax.scan(step, carry, orders)
+    else:  # one step, and rows in the order in which they were passed
+      carry, found = update(carry, experience)
+      metrics, active = jax.tree.map(lambda x: x[None], found)
+    actor, critic, stopped = carry
     steps = jnp.maximum(jnp.sum(active, dtype=jnp.int32), 1)
     scalars = {
       name: jnp.sum(jnp.where(active, x, 0.0)) / steps.astype(x.dtype)
@@ -215,6 +225,7 @@ def _make_update(
   kl_coef: jax.Array,
   accumulation: int,
   axis_name: str | None,
+  shared: shared_pass.SharedPass | None,
 ) -> Callable[[Carry, Batch], tuple[Carry, tuple[Scalars, jax.Array]]]:
   """One step of actor and critic, undone if it comes after the stop."""
 
@@ -222,10 +233,16 @@ def _make_update(
     return networks.actor(params, frozen, batch)
 
   def update_of(
-    objective: contract.Objective, optimizer: optax.GradientTransformation
+    objective: contract.Objective,
+    optimizer: optax.GradientTransformation,
+    passed: shared_pass.Passed | None,
   ) -> contract.Update:
     return contract.make_update(
-      objective, optimizer, accumulation=accumulation, axis_name=axis_name
+      objective,
+      optimizer,
+      accumulation=accumulation,
+      axis_name=axis_name,
+      take=shared_pass.taking(passed, axis_name),
     )
 
   if config.policy.kind in PAIRWISE:
@@ -237,11 +254,14 @@ def _make_update(
     objective = ppo_losses.policy_objective(
       forward, config, kl_coef, own_past=spares_forward(networks, config)
     )
-  of_actor = update_of(objective, optimizers.actor)
+  actor = None if shared is None else shared.actor
+  of_actor = update_of(objective, optimizers.actor, actor)
   of_critic = None
   if networks.critic is not None and optimizers.critic is not None:
     of_critic = update_of(
-      ppo_losses.value_objective(networks.critic, config), optimizers.critic
+      ppo_losses.value_objective(networks.critic, config),
+      optimizers.critic,
+      None if shared is None else shared.critic,
     )
 
   def update(

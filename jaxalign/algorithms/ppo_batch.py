@@ -282,6 +282,7 @@ def prepare(
   *,
   number: int = 1,
   axis_name: str | None = None,
+  passed: Mapping[str, jax.Array] | None = None,
 ) -> Prepared:
   """Rewards, advantages and weights of an iteration's responses.
 
@@ -295,17 +296,18 @@ def prepare(
     config: the learner's.
     number: micro-batches of the forward passes.
     axis_name: mapped axis the prompts are spread over, None on one device.
+    passed: what actor and critic have said of the tokens, None to ask them.
 
   Returns:
     The experience, float32 or wider.
   """
   counted = response_mask(batch)
-  spared = spares_forward(networks, config)
+  spared = passed is None and spares_forward(networks, config)
+  passed = {"log_probs": batch["sampler_log_probs"]} if spared else passed
+  asked = _forward(networks, state, frozen, batch, number, passed)
   found = {
     name: jnp.where(counted if x.ndim == 3 else counted[..., None], x, 0.0)
-    for name, x in _forward(
-      networks, state, frozen, batch, number, spared
-    ).items()
+    for name, x in asked.items()
   }
 
   def flat(x: jax.Array) -> jax.Array:
@@ -434,14 +436,14 @@ def _forward(
   frozen: Frozen,
   batch: Batch,
   number: int,
-  spared: bool,
+  passed: Mapping[str, jax.Array] | None,
 ) -> dict[str, jax.Array]:
   """Log-probabilities under policy and reference, and values if any."""
 
   def forward(part: Batch) -> dict[str, jax.Array]:
     found = {"ref_log_probs": networks.reference(frozen, part)}
-    if spared:
-      return found | {"log_probs": part["sampler_log_probs"]}
+    if passed is not None:
+      return found
     out = networks.actor(state.actor.params, frozen, part)
     found["log_probs"] = out.log_probs
     found["model_log_probs"] = out.model_log_probs
@@ -451,9 +453,8 @@ def _forward(
       found["values"] = out.values
     return found
 
-  read = {k: batch[k] for k in ("tokens", "mask", "sampler_log_probs")}
-  found: dict[str, jax.Array] = update.map_over(forward, read, number)
-  return found
+  read = {k: batch[k] for k in ("tokens", "mask")}
+  return {**update.map_over(forward, read, number), **(passed or {})}
 
 
 def _mismatch(
