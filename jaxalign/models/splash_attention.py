@@ -10,12 +10,6 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.tpu.splash_attention import (
-  splash_attention_kernel as kernels,
-)
-from jax.experimental.pallas.ops.tpu.splash_attention import (
-  splash_attention_mask as masks,
-)
 
 LANES = 128  # length of a block must be a multiple of it
 MAX_BLOCK = 512
@@ -77,6 +71,14 @@ def _local(
   cap: float | None,
 ) -> jax.Array:
   """The kernel on one device's rows and heads."""
+  # Pallas takes half as long to import as jax, and other attention needs none.
+  from jax.experimental.pallas.ops.tpu.splash_attention import (
+    splash_attention_kernel as kernels,
+  )
+  from jax.experimental.pallas.ops.tpu.splash_attention import (
+    splash_attention_mask as masks,
+  )
+
   length, heads = query.shape[1:3]
   padded = -length % LANES
   size = length + padded

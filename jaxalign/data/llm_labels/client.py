@@ -13,9 +13,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
-
-import httpx
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jaxalign.data.llm_labels.prompts import (
   Answer,
@@ -26,6 +24,9 @@ from jaxalign.data.llm_labels.prompts import (
   question_key,
   read_key,
 )
+
+if TYPE_CHECKING:
+  import httpx
 
 # What may pass by itself; any other status will be the same next time.
 TRANSIENT = (408, 409, 425, 429, 500, 502, 503, 504, 529)
@@ -170,6 +171,8 @@ class _Session(Generic[T]):
   free_at: float = 0.0  # when the next attempt may start
 
   async def post(self, bodies: Mapping[str, Any]) -> dict[str, T | None]:
+    import httpx  # brings a command line along, and most runs ask nobody
+
     headers = (
       {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
     )
@@ -197,7 +200,7 @@ class _Session(Generic[T]):
     return found
 
   async def _until_answered(
-    self, client: httpx.AsyncClient, key: str, body: Any
+    self, client: "httpx.AsyncClient", key: str, body: Any
   ) -> T | None:
     rng = random.Random(f"{self.seed} {key}")
     for attempt in range(self.config.max_attempts):
@@ -227,7 +230,11 @@ class _Session(Generic[T]):
     self.free_at = start + 60.0 / self.config.requests_per_minute
     await asyncio.sleep(start - time.monotonic())
 
-  async def _attempt(self, client: httpx.AsyncClient, key: str, body: Any) -> T:
+  async def _attempt(
+    self, client: "httpx.AsyncClient", key: str, body: Any
+  ) -> T:
+    import httpx
+
     try:
       async with client.stream("POST", self.url, json=body) as response:
         content = await _content(response)
@@ -255,7 +262,7 @@ class _Session(Generic[T]):
       raise _TransientError("garbage") from None
 
 
-async def _content(response: httpx.Response) -> bytearray:
+async def _content(response: "httpx.Response") -> bytearray:
   """The body, read no further than a part beyond `MAX_ANSWER_BYTES`."""
   content = bytearray()
   async for part in response.aiter_bytes():
