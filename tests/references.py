@@ -129,15 +129,19 @@ def two_hot(value, low, high, num_atoms):
 
 
 def projected_returns(
-  value_probs, rewards, low, high, discount, gae_lambda, where
-):
+  value_probs, rewards, low, high, discount, gae_lambda, where,
+  final_probs=(1.0,), final_gaps=(0.0,),
+):  # fmt: skip
   """One trajectory of projected λ-returns of laws, [T, M]."""
   num_atoms = value_probs.shape[-1]
   returns = np.zeros_like(value_probs)
   following = ahead = None
   for t in np.flatnonzero(where)[::-1]:
     if ahead is None:
-      ahead = two_hot(rewards[t], low, high, num_atoms)
+      ahead = sum(
+        p * two_hot(rewards[t] + gap, low, high, num_atoms)
+        for p, gap in zip(final_probs, final_gaps, strict=True)
+      )
     else:
       mixed = (1 - gae_lambda) * following + gae_lambda * ahead
       atoms = np.linspace(low, high, num_atoms)

@@ -113,6 +113,9 @@ class CriticConfig:
     low: the least of them, in units of the return, which is what is left of the
       shaped scores and the KL penalties in the reward.
     high: the greatest of them; the rest lie evenly between.
+    num_labels: of a source that predicts labels, whose shares are then the
+      distribution of a finished answer's score, by the labels' values; None for
+      a score that is its mean. With `num_atoms` alone.
   """
 
   kind: str = "separate"
@@ -124,6 +127,7 @@ class CriticConfig:
   num_atoms: int | None = None
   low: float | None = None
   high: float | None = None
+  num_labels: int | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value spare or out of range."""
@@ -167,7 +171,13 @@ class CriticConfig:
         f"{self.num_atoms}, {self.low} and {self.high}"
       )
     if self.num_atoms is None or self.span is None:
+      if self.num_labels is not None:
+        raise ValueError(
+          "num_labels goes with num_atoms alone, which hold a distribution, "
+          f"got {self.num_labels}"
+        )
       return
+    checks.at_least(2, num_labels=self.num_labels)
     if self.num_atoms < 2:
       raise ValueError(f"num_atoms must be >= 2 or None, got {self.num_atoms}")
     if not self.span[0] < self.span[1]:
@@ -221,12 +231,23 @@ class LearnerConfig:
         f"kind {kind!r} takes kl.coef as its beta: kl must have place='loss', "
         f"controller='fixed' and coef > 0, got {self.kl}"
       )
+    if self.critic.num_labels is not None:
+      self._check_labels()
     if kind == "gdpo":
       self._check_decoupled()
     if kind == "group_dpo" and self.welfare.kind != "exponentiated":
       raise ValueError(
         "kind 'group_dpo' moves the groups' weights by their losses: "
         f"welfare.kind must be 'exponentiated', got {self.welfare.kind!r}"
+      )
+
+  def _check_labels(self) -> None:
+    """Raises ValueError unless the score is one, and linear in the reward."""
+    if len(self.groups) > 1 or self.reward.clip is not None:
+      raise ValueError(
+        "critic.num_labels needs one reward and reward.clip None, as the "
+        f"labels' values are those of one reward, got {len(self.groups)} "
+        f"rewards and {self.reward.clip}"
       )
 
   def _check_decoupled(self) -> None:

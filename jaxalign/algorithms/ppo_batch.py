@@ -16,6 +16,7 @@ from jaxalign import losses
 from jaxalign.algorithms import (
   group_weights,
   online_dpo,
+  policy_metrics,
   reward_shaping,
   update,
 )
@@ -29,7 +30,6 @@ from jaxalign.algorithms.train_state import TrainState
 from jaxalign.algorithms.update import Batch, Params
 from jaxalign.ops import checks, gae
 from jaxalign.ops.masked import masked_mean, masked_var, masked_whiten
-from jaxalign.ops.segments import segment_sum
 
 Scalars = dict[str, jax.Array]
 
@@ -79,6 +79,7 @@ def estimate_advantages(
   *,
   kl_coef: jax.Array | float,
   relative: jax.Array | None = None,
+  outcomes: tuple[jax.Array, jax.Array] | None = None,
   axis_name: str | None = None,
 ) -> tuple[dict[str, jax.Array], Scalars]:
   """Advantages of tokens and, with a critic, the returns it is to predict.
@@ -95,6 +96,9 @@ def estimate_advantages(
     kl_coef: of the penalty in the reward, scalar; 0 if it is in the loss.
     relative: advantage of each response, [R, G], where it does not follow from
       `scores`; None computes it.
+    outcomes: of each response the probabilities of several scores, and how far
+      each is from `scores`, [R, G, d] both, of which a distributional critic
+      learns; None for the one score.
     axis_name: mapped axis, None on one device.
 
   Returns:
@@ -148,6 +152,8 @@ def estimate_advantages(
         discount=discount,
         gae_lambda=gae_lambda,
         where=counted,
+        final_probs=None if outcomes is None else outcomes[0],
+        final_gaps=None if outcomes is None else outcomes[1],
       )
       found = {"return_probs": probs}
       metrics["train/returns_out_of_range"] = masked_mean(
@@ -292,7 +298,9 @@ def prepare(
     frozen: parameters of the reference.
     batch: `tokens` and `mask` as `Networks` says, `sampler_log_probs`
       [R, G, N], `scores` [R, G, K], `ended` bool [R, G], `group` int32 [R] (the
-      group of a prompt, -1 for none), `where` bool [R].
+      group of a prompt, -1 for none), `where` bool [R]; for a critic of labels
+      `label_probs` and `label_gaps` [R, G, d], what each is worth beyond the
+      score.
     config: the learner's.
     number: micro-batches of the forward passes.
     axis_name: mapped axis the prompts are spread over, None on one device.
@@ -371,6 +379,11 @@ def prepare(
         where=batch["where"],
         axis_name=axis_name,
       )
+    outcomes = None
+    if config.critic.num_labels is not None:
+      unit = reward_shaping.score_unit(moments, config.reward)
+      gaps = batch["label_gaps"]
+      outcomes = batch["label_probs"], gaps / unit.astype(gaps.dtype)
     estimates, metrics = estimate_advantages(
       experience,
       shaped.reshape(counted.shape[:2]),
@@ -378,6 +391,7 @@ def prepare(
       config,
       kl_coef=state.kl.kl_coef if config.kl.place == "reward" else 0.0,
       relative=relative,
+      outcomes=outcomes,
       axis_name=axis_name,
     )
     experience |= estimates
@@ -406,8 +420,8 @@ def prepare(
     # The step reads its own forward pass for what the policy was.
     experience["sampler_log_probs"] = experience.pop("old_log_probs")
   else:
-    metrics |= _mismatch(batch, found, counted, axis_name)
-  metrics |= _by_group(
+    metrics |= policy_metrics.mismatch(batch, found, counted, axis_name)
+  metrics |= policy_metrics.by_group(
     batch, divergence, combined.utilities, weights, config, axis_name
   )
   kept = group_weights.kept_weights(
@@ -455,46 +469,3 @@ def _forward(
 
   read = {k: batch[k] for k in ("tokens", "mask")}
   return {**update.map_over(forward, read, number), **(passed or {})}
-
-
-def _mismatch(
-  batch: Batch,
-  found: dict[str, jax.Array],
-  counted: jax.Array,
-  axis_name: str | None,
-) -> Scalars:
-  """How far the sampler's log-probabilities are from the learner's."""
-  gap = losses.log_prob_mismatch(
-    found["model_log_probs"],
-    batch["sampler_log_probs"],
-    where=counted,
-    axis_name=axis_name,
-  )
-  return {f"train/mismatch_{k}": v for k, v in gap._asdict().items()}
-
-
-def _by_group(
-  batch: Batch,
-  divergence: jax.Array,
-  utilities: jax.Array,
-  weights: jax.Array,
-  config: LearnerConfig,
-  axis_name: str | None,
-) -> Scalars:
-  """Utility and weight of each group; KL on its own prompts, NaN without."""
-  counts = batch["where"] & (batch["group"] >= 0)
-  kl = jnp.mean(divergence, axis=1)
-  total, number = segment_sum(
-    jnp.stack([kl, jnp.ones_like(kl)], axis=1),
-    segment=jnp.where(counts, batch["group"], 0),
-    num_segments=len(config.groups),
-    where=counts,
-    axis_name=axis_name,
-  ).T
-  own = total / number
-  metrics = {}
-  for k, name in enumerate(config.groups):
-    metrics[f"train/utility/{name}"] = utilities[k]
-    metrics[f"train/group_weight/{name}"] = weights[k]
-    metrics[f"train/kl/{name}"] = own[k]
-  return metrics

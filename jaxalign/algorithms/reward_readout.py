@@ -111,3 +111,34 @@ class Readout:
 
 
 PLAIN = Readout()
+
+
+@dataclasses.dataclass(frozen=True)
+class WithLabels:
+  """Outputs [..., d] as a reward beside the shares of the labels, [..., 1 + d].
+
+  Attributes:
+    read: of kind "labels", which gives the reward.
+  """
+
+  read: Readout
+
+  def __post_init__(self) -> None:
+    """Raises ValueError for a readout that is not of labels."""
+    if self.read.kind != "labels":
+      raise ValueError(f"there are no labels in a {self.read.kind!r} readout")
+
+  def num_rewards(self, num_outputs: int) -> int:
+    """1 + d, see `Readout.num_rewards`."""
+    return self.read.num_rewards(num_outputs) + num_outputs
+
+  def __call__(self, outputs: jax.Array) -> jax.Array:
+    """Reward and shares [..., 1 + d] of logits [..., d]."""
+    rewards = self.read(outputs)
+    shares = jax.nn.softmax(outputs, axis=-1)
+    return jnp.concatenate([rewards, shares.astype(rewards.dtype)], axis=-1)
+
+
+def with_labels(read: Readout) -> Readout | WithLabels:
+  """A readout that gives label shares as well, where it is of labels."""
+  return WithLabels(read) if read.kind == "labels" else read

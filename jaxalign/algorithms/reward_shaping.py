@@ -119,6 +119,14 @@ def update_moments(
   return Moments(*(x.astype(jnp.float32) for x in added))
 
 
+def score_unit(moments: Moments, config: RewardConfig) -> jax.Array:
+  """What one scaled score stands for in raw ones, float32 scalar; 1 without."""
+  if config.scale == "none":
+    return jnp.ones((), jnp.float32)
+  variance = moments.squares / jnp.maximum(moments.number, 1)
+  return jnp.where(variance > 0, jnp.sqrt(variance), 1.0)
+
+
 def scaled_scores(
   scores: jax.Array, moments: Moments, config: RewardConfig
 ) -> jax.Array:
@@ -138,8 +146,7 @@ def scaled_scores(
   """
   (scores,) = checks.floating(scores=scores)
   if config.scale != "none":
-    variance = moments.squares / jnp.maximum(moments.number, 1)
-    deviation = jnp.where(variance > 0, jnp.sqrt(variance), 1.0)
+    deviation = score_unit(moments, config)
     if config.scale == "standardise":
       scores = scores - moments.mean.astype(scores.dtype)
     scores = scores / deviation.astype(scores.dtype)

@@ -16,14 +16,18 @@ import jax
 import numpy as np
 from etils import epath
 
+from jaxalign.algorithms import reward_readout
 from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import cli, summary
+from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import preferences, warnings
+from jaxalign.experiments.policy import label_shares
 from jaxalign.experiments.reward_model import scoring, user_assignment
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import artifact, filesystem
+from jaxalign.runtime.reward_sources.labels import Labels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +63,7 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> scoring.Stage:
     config.mesh.rules,
     config.batch_size,
     max(scoring.fitted(config.data, config.model).buckets),
-    scoring.load_readout(config.model),
+    reward_readout.with_labels(scoring.load_readout(config.model)),
   )
 
 
@@ -67,11 +71,13 @@ def run(config: Config, workdir: epath.Path) -> None:
   """Writes `scores.jsonl`: each record with a `rewards` column, [N][K].
 
   A response is scored alone, so its reward depends on no other response. With
-  `person_files` there is a column `person_rewards`, [N].
+  `person_files` there is a column `person_rewards`, [N]; of a model that
+  predicts labels a column `label_probs`, [N][d].
 
   Args:
     config: the resolved config.
-    workdir: gets scores.jsonl, one line per record in the order read.
+    workdir: gets scores.jsonl, one line per record in the order read, and of a
+      model that predicts labels labels.json, their shares over all records.
 
   Raises:
     ValueError: a person for whom the model has one head, or no pairs.
@@ -87,6 +93,8 @@ def run(config: Config, workdir: epath.Path) -> None:
   )
   warnings.of_records(tokenizer, (), records)
   params = scoring.load_params(stage, config.model)
+  read = scoring.load_readout(config.model)
+  number = read.num_rewards(stage.network.num_outputs or 0)
 
   def rewards_of(scored: list[Record]) -> np.ndarray:
     alone = preferences.each_response(config.data, scored, tokenizer)
@@ -96,8 +104,8 @@ def run(config: Config, workdir: epath.Path) -> None:
 
   person = None
   if config.person_files:
-    person = _person(config, stage.num_rewards, tokenizer, rewards_of)
-  rewards = rewards_of(records)
+    person = _person(config, number, tokenizer, rewards_of)
+  rewards, probs = np.split(rewards_of(records), [number], axis=1)
   if config.calibrated:
     fit = artifact.load_description(config.model).calibration
     rewards = (rewards - np.array(fit["mean"])) / np.array(fit["std"])
@@ -109,12 +117,19 @@ def run(config: Config, workdir: epath.Path) -> None:
     line = record.to_row() | {"rewards": scored.tolist()}
     if person is not None:
       line["person_rewards"] = (scored @ person).tolist()
+    if read.kind == "labels":
+      line["label_probs"] = probs[at - len(scored) : at].tolist()
     lines.append(line)
   if multihost.is_main():
     text = "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines)
     filesystem.write_atomically(workdir / "scores.jsonl", text.encode())
+    labels = []
+    if read.kind == "labels":
+      found = _labels(config, lines)
+      configuration.write_json(workdir / "labels.json", found)
+      labels = [label_shares.in_words(found)]
     summary.say(
-      [*_findings(lines), *_placed(person)],
+      [*_findings(lines), *_placed(person), *labels],
       scores=workdir / "scores.jsonl",
       then=summary.command(
         "evaluate",
@@ -154,6 +169,15 @@ def _person(
   even = (1 / num_rewards,) * num_rewards
   return user_assignment.place_person(
     gaps * sides[:, None], even if shares is None else shares
+  )
+
+
+def _labels(config: Config, lines: list[dict[str, Any]]) -> dict[str, Any]:
+  """Shares of each label, a record being the mean of its responses."""
+  described = artifact.load_description(config.model)
+  each = [np.mean(line["label_probs"], axis=0) for line in lines]
+  return label_shares.summarise(
+    np.array(each), Labels(described.heads, described.utilities or ())
   )
 
 

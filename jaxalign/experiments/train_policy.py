@@ -111,7 +111,11 @@ def build(
     (
       prompt_dataset.prompt_shapes(train.num_prompts, length),
       policy_sampling.rollout_shapes(
-        train.num_prompts, length, sampling, len(config.source.names)
+        train.num_prompts,
+        length,
+        sampling,
+        len(config.source.names),
+        config.critic.num_labels,
       ),
     ),
     mesh,

@@ -7,6 +7,7 @@ python -m jaxalign.experiments.win_rates --config=configs/win_rates.py \
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,12 +22,13 @@ from jaxalign.data.records.record import Record
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.llm_labels import answer_cache, llm_judge
-from jaxalign.experiments.policy import reward_source
+from jaxalign.experiments.policy import label_shares, reward_source
 from jaxalign.experiments.reports import win_rates
 from jaxalign.experiments.reward_model import pair_scores
 from jaxalign.ops import checks
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import progress_bar
+from jaxalign.runtime.reward_sources import labels as source_labels
 
 CHUNK = 1024  # answers scored at a time, for the bar
 
@@ -140,6 +142,43 @@ def summarise(
   return found
 
 
+def score_both(
+  source: Any,
+  prompts: Sequence[chat.Text],
+  ours: Sequence[str],
+  theirs: Sequence[str],
+) -> tuple[np.ndarray, np.ndarray | None]:
+  """Rewards and label shares of two answers to each prompt.
+
+  Args:
+    source: of rewards, with labels or without.
+    prompts: P of them.
+    ours: P answers.
+    theirs: P others.
+
+  Returns:
+    Rewards of ours over theirs, [P, K], and label shares of both, [2, P, d],
+    None without labels.
+  """
+  starts = range(0, len(prompts), CHUNK)
+  gaps, shares = [], []
+  for at in progress_bar.watched(
+    starts, total=len(starts), what="scoring answers"
+  ):
+    part = slice(at, at + CHUNK)
+    first, second = (
+      source_labels.score(source, prompts[part], texts[part])
+      for texts in (ours, theirs)
+    )
+    gaps.append(first.rewards - second.rewards)
+    if first.label_probs is not None and second.label_probs is not None:
+      shares.append(np.stack([first.label_probs, second.label_probs]))
+  return (
+    np.concatenate(gaps),
+    np.concatenate(shares, axis=1) if shares else None,
+  )
+
+
 def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
   """Writes eval.json and report.html.
 
@@ -176,16 +215,7 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
     config.mesh.rules,
     crowd_seed=config.crowd_seed,
   )
-  starts = range(0, len(prompts), CHUNK)
-  gaps = np.concatenate(
-    [
-      source(prompts[at : at + CHUNK], ours[at : at + CHUNK])
-      - source(prompts[at : at + CHUNK], theirs[at : at + CHUNK])
-      for at in progress_bar.watched(
-        starts, total=len(starts), what="scoring answers"
-      )
-    ]
-  )
+  gaps, shares = score_both(source, prompts, ours, theirs)
   found = {
     name: outcomes_of(gaps[:, k], config.margin)
     for k, name in enumerate(source.names)
@@ -216,6 +246,21 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
     }
     for name, outcomes in found.items()
   }
+  named = source_labels.labels_of(source)
+  if named is not None and shares is not None:
+    compared = {
+      "first": shares[0], "second": shares[1], "gap": shares[0] - shares[1]
+    }  # fmt: skip
+    result["labels"] = {
+      name: label_shares.summarise(
+        rows,
+        named,
+        people=people,
+        num_resamples=config.num_resamples,
+        seed=config.seed,
+      )
+      for name, rows in compared.items()
+    }
   configuration.write_json(workdir / "eval.json", result)
   win_rates.write(
     workdir,

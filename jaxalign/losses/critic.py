@@ -8,6 +8,7 @@ it back onto them.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -125,6 +126,8 @@ def projected_returns(
   discount: float,
   gae_lambda: float,
   where: jax.Array | None = None,
+  final_probs: jax.Array | None = None,
+  final_gaps: jax.Array | None = None,
 ) -> jax.Array:
   """λ-returns of a distribution over even atoms, with a reward at each step.
 
@@ -132,7 +135,10 @@ def projected_returns(
 
   where n is the next step that counts and Φ is `two_hot` of each outcome. The
   mean of G is the λ-return of the means of V as long as no outcome is beyond
-  the range; what is beyond it counts as the atom at that end.
+  the range; what is beyond it counts as the atom at that end. With several
+  outcomes of the end, G_t = Σ_i p_i Φ(r_t + g_i) there, of the same mean where
+  Σ_i p_i g_i is 0: an answer that its judges disagree about ends in several
+  atoms, and not in the one at their mean.
 
   Args:
     value_probs: V, predicted distribution, float [..., T, M].
@@ -142,6 +148,10 @@ def projected_returns(
     discount: γ, Python float.
     gae_lambda: λ, Python float in [0, 1].
     where: bool [..., T], True counts, all by default. Gaps may hold anything.
+    final_probs: p, of the outcomes of the last step that counts, float
+      [..., d]; None for one outcome. Where no step counts it may hold anything.
+    final_gaps: g, what each adds to the last reward, float [..., d]; None with
+      `final_probs`.
 
   Returns:
     G, [..., T, M], rows on the simplex if those of V are, 0 where masked.
@@ -153,6 +163,8 @@ def projected_returns(
   References:
     Bellemare et al., "A distributional perspective on reinforcement learning",
     2017, algorithm 1.
+    Li et al., "Aligning crowd feedback via distributional preference reward
+    modeling", 2024: the outcomes.
   """
   if not 0.0 <= gae_lambda <= 1.0:
     raise ValueError(f"gae_lambda must be in [0, 1], got {gae_lambda}")
@@ -175,6 +187,7 @@ def projected_returns(
     (*shape[:-2], shape[-1]),
   )
   remaining = jnp.cumsum(where[..., ::-1], axis=-1)[..., ::-1]
+  ended = _final_outcomes(final_probs, final_gaps, where, project)
 
   def back(
     ahead: tuple[jax.Array, jax.Array], step: tuple[jax.Array, ...]
@@ -188,7 +201,7 @@ def projected_returns(
       project(reward[..., None] + discount * atoms),
       precision=jax.lax.Precision.HIGHEST,
     )
-    moved = jnp.where(ends, project(reward), moved)
+    moved = jnp.where(ends, ended(reward), moved)
     # A gap hands on what stands behind it.
     ahead = (
       jnp.where(counts, predicted, following),
@@ -205,6 +218,35 @@ def projected_returns(
   after = (steps[0][-1], steps[0][-1])
   return jnp.moveaxis(
     jax.lax.scan(back, after, steps, reverse=True)[1], 0, len(shape) - 2
+  )
+
+
+def _final_outcomes(
+  probs: jax.Array | None,
+  gaps: jax.Array | None,
+  where: jax.Array,
+  project: Callable[[jax.Array], jax.Array],
+) -> Callable[[jax.Array], jax.Array]:
+  """`reward [...] -> distribution [..., M]` of what a last reward may be."""
+  if (probs is None) != (gaps is None):
+    raise ValueError("final_probs and final_gaps go together, got one of them")
+  if probs is None or gaps is None:
+    return project
+  checks.same_shape(final_probs=probs, final_gaps=gaps)
+  if jnp.ndim(probs) < 1 or jnp.shape(probs)[:-1] != jnp.shape(where)[:-1]:
+    raise ValueError(
+      f"final_probs must be {(*jnp.shape(where)[:-1], 'd')}, got "
+      f"{jnp.shape(probs)}"
+    )
+  probs, gaps = checks.floating(final_probs=probs, final_gaps=gaps)
+  counts = jnp.any(where, axis=-1)[..., None]
+  probs = jnp.where(counts, probs, 0.0)
+  gaps = jnp.where(counts, gaps, 0.0)
+  return lambda reward: jnp.einsum(
+    "...i,...im->...m",
+    probs.astype(reward.dtype),
+    project(reward[..., None] + gaps.astype(reward.dtype)),
+    precision=jax.lax.Precision.HIGHEST,
   )
 
 

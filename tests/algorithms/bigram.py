@@ -71,6 +71,11 @@ NO_CRITIC = dict(
 )
 PAIRS = dict(clip_eps=None, whiten=False)
 ATOMS = dict(clip=None, num_atoms=7, low=-0.8, high=0.6)
+LABELS = {  # a critic of three labels, and what goes with it
+  "critic": ATOMS | dict(num_labels=3),
+  "reward": dict(scale="standardise"),
+  "groups": ("a",),
+}
 KINDS = {
   "policy": policy_config.PolicyConfig,
   "critic": policy_config.CriticConfig,
@@ -155,6 +160,26 @@ def batch(prompts=8, responses=1, seed=0, groups=K):
     "where": jnp.array(where),
     "row": jnp.arange(prompts, dtype=jnp.int32),
   }
+
+
+def labelled(batch, num_labels=3, seed=0):
+  """The same with label shares, of which the first score is the mean value."""
+  rng = np.random.default_rng([seed, 2])
+  shape = batch["scores"].shape[:2]
+  probs = rng.dirichlet(np.ones(num_labels), size=shape)
+  gaps = rng.normal(size=(*shape, num_labels))
+  gaps -= (probs * gaps).sum(axis=-1, keepdims=True)
+  return batch | {
+    "label_probs": jnp.array(probs),
+    "label_gaps": jnp.array(gaps),
+  }
+
+
+def batch_of(cfg, prompts):
+  """Scored responses as a config needs them."""
+  responses = 1 if cfg.policy.kind == "ppo" else 4
+  made = batch(prompts, responses, groups=len(cfg.groups))
+  return made if cfg.critic.num_labels is None else labelled(made)
 
 
 def state(cfg, seed=0, optimizers=None, critic="separate"):

@@ -120,6 +120,61 @@ class DistributionalCriticTest(parameterized.TestCase):
       state.actor.params["table"], self.actor - step, atol=2e-8
     )
 
+  @parameterized.parameters("none", "std")
+  def test_a_step_on_the_law_of_labels(self, scale):
+    batch = bigram.labelled(bigram.batch(groups=1))
+    cfg = bigram.config(
+      ("a",),
+      critic=bigram.ATOMS | dict(num_labels=3),
+      reward=dict(scale=scale),
+      kl=dict(coef=0.0),
+    )
+    start, frozen = bigram.state(cfg)
+    learn = ppo.make_learn(bigram.networks(), bigram.sgd(1.0), cfg)
+    state, _ = jax.jit(learn)(start, frozen, batch, jax.random.key(0))
+    scores, probs, gaps = (
+      np.asarray(batch[k], np.float64)[:, 0]
+      for k in ("scores", "label_probs", "label_gaps")
+    )
+    where = np.asarray(batch["where"])
+    unit = scores[where].std() if scale == "std" else 1.0
+    rows = []
+    for i in np.flatnonzero(where):
+      tokens = np.asarray(batch["tokens"])[i, 0]
+      length = int(np.asarray(batch["mask"])[i, 0, bigram.P :].sum())
+      rewards = np.zeros(length)
+      rewards[-1] = scores[i, 0] / unit
+      before = tokens[bigram.P - 1 : bigram.P - 1 + length]
+      laws = references.projected_returns(
+        self.laws[before], rewards, LOW, HIGH, 1.0, LAMBDA,
+        np.ones(length, bool), probs[i], gaps[i] / unit,
+      )  # fmt: skip
+      rows.append((before, laws))
+
+    def value_loss(logits):
+      terms = [
+        -np.sum(law * policy_reference.log_softmax(logits)[token])
+        for before, laws in rows
+        for token, law in zip(before, laws, strict=True)
+      ]
+      return sum(terms) / len(terms)
+
+    step = policy_reference.slope(value_loss, self.critic)
+    np.testing.assert_allclose(
+      # Moments, and with them the unit, are kept in float32.
+      state.critic.params["value"],
+      self.critic - step,
+      atol=2e-8 if scale == "none" else 1e-6,
+    )
+    # One outcome at the mean would have been another step.
+    alone = batch | {"label_gaps": jnp.zeros_like(batch["label_gaps"])}
+    other, _ = jax.jit(learn)(start, frozen, alone, jax.random.key(0))
+    apart = other.critic.params["value"] - state.critic.params["value"]
+    self.assertGreater(float(jnp.abs(apart).max()), 1e-3)
+    np.testing.assert_allclose(  # and the policy's is the same
+      other.actor.params["table"], state.actor.params["table"], atol=1e-12
+    )
+
   def test_it_learns_the_law_and_not_only_the_mean(self):
     """Two outcomes that no reader of the prompt can tell apart."""
     cfg = bigram.config(

@@ -35,6 +35,8 @@ class PolicyConfigTest(parameterized.TestCase):
     ("critic", dict(num_atoms=7), "num_atoms, low and high are set together"),
     ("critic", dict(low=0.0), "set together, got None, 0.0 and None"),
     ("critic", bigram.ATOMS | dict(num_atoms=1), "num_atoms must be >= 2"),
+    ("critic", dict(num_labels=6), "num_labels goes with num_atoms alone"),
+    ("critic", bigram.ATOMS | dict(num_labels=1), "num_labels must be >= 2"),
     ("critic", bigram.ATOMS | dict(low=0.6), "low must be < high, got 0.6 and"),
     ("critic", bigram.ATOMS | dict(clip=0.2), "clip must be None with num_"),
     (
@@ -71,6 +73,18 @@ class PolicyConfigTest(parameterized.TestCase):
     (
       GDPO | dict(kl=LOSS_KL, welfare=dict(kind="sample_min")),
       "welfare.kind must not be 'sample_min'",
+    ),
+    (
+      dict(critic=bigram.ATOMS | dict(num_labels=6)),
+      "needs one reward and reward.clip None, .* got 2 rewards",
+    ),
+    (
+      dict(
+        groups=("a",),
+        critic=bigram.ATOMS | dict(num_labels=6),
+        reward=dict(clip=1.0),
+      ),
+      "needs one reward and reward.clip None, .* got 1 rewards and 1.0",
     ),
     (dict(groups=()), "one or more different names"),
     (dict(groups=("a", "a")), "one or more different names"),

@@ -47,6 +47,7 @@ CASES = {
     "kl": dict(place="loss", estimator="k2"),
     "welfare": dict(kind="exponentiated", step_size=0.5),
   },
+  "ppo labels": bigram.LABELS,
 }
 
 
@@ -55,7 +56,7 @@ def config_of(case, **changes):
     name: CASES[case].get(name, {}) | changes.get(name, {})
     for name in bigram.SECTIONS
   }
-  return bigram.config(**sections)
+  return bigram.config(CASES[case].get("groups", bigram.GROUPS), **sections)
 
 
 @functools.cache
@@ -107,7 +108,7 @@ def learned(
   )
   start, frozen = bigram.state(cfg, critic=cfg.critic.kind)
   if batch is None:
-    batch = bigram.batch(R, 1 if cfg.policy.kind == "ppo" else 4)
+    batch = bigram.batch_of(cfg, R)
   return learn(start, frozen, batch, jax.random.key(3))
 
 
@@ -199,6 +200,8 @@ class LearnTest(parameterized.TestCase):
     ("ppo shared atoms", dict(layout="sharded")),
     ("grpo", dict(layout="pmap")),
     ("group_dpo", dict(layout="pmap")),
+    ("ppo labels", dict(layout="sharded")),
+    ("ppo labels", dict(layout="pmap", accumulation=2)),
   )
   def test_any_layout_gives_the_same_step(self, case, options):
     expected, report = learned(case)
@@ -264,11 +267,11 @@ class LearnTest(parameterized.TestCase):
     np.testing.assert_allclose(parts / 4 / tiny, whole, rtol=1e-4, atol=1e-7)
 
   @parameterized.parameters(
-    "ppo", "ppo shared", "ppo shared atoms", "grpo", "group_dpo"
+    "ppo", "ppo shared", "ppo shared atoms", "grpo", "group_dpo", "ppo labels"
   )
   def test_what_is_masked_may_be_anything(self, case):
     cfg = config_of(case)
-    batch = bigram.batch(R, 1 if cfg.policy.kind == "ppo" else 4)
+    batch = bigram.batch_of(cfg, R)
     clean, report = learned(case, batch=batch)
     garbage = dict(batch)
     garbage["tokens"] = (
@@ -277,7 +280,8 @@ class LearnTest(parameterized.TestCase):
     garbage["sampler_log_probs"] = jnp.where(
       batch["mask"][..., -bigram.N :], batch["sampler_log_probs"], jnp.nan
     )
-    garbage["scores"] = batch["scores"].at[2].set(jnp.nan)
+    for name in {"scores", "label_probs", "label_gaps"} & {*batch}:
+      garbage[name] = batch[name].at[2].set(jnp.nan)
     state, metrics = learned(case, batch=garbage)
     transforms.assert_identical(tables(state), tables(clean))
     transforms.assert_identical(

@@ -43,6 +43,21 @@ class ReadoutTest(parameterized.TestCase):
     read = reward_readout.Readout("labels", UTILITIES, risk="cvar", alpha=0.75)
     np.testing.assert_allclose(read(logits)[0], (-0.5 + 0.25 * 0.5) / 0.75)
 
+  def test_label_shares_stand_behind_the_reward(self):
+    read = reward_readout.Readout("labels", UTILITIES, "mean_std", kappa=0.7)
+    both = reward_readout.with_labels(read)
+    self.assertEqual(both.num_rewards(3), 4)
+    got = jax.jit(both)(self.logits)
+    np.testing.assert_allclose(got[..., :1], read(self.logits), rtol=1e-12)
+    np.testing.assert_allclose(
+      got[..., 1:], jax.nn.softmax(self.logits), rtol=1e-12
+    )
+    self.assertIs(
+      reward_readout.with_labels(reward_readout.PLAIN), reward_readout.PLAIN
+    )
+    with self.assertRaisesRegex(ValueError, "no labels in a 'rewards' readout"):
+      reward_readout.WithLabels(reward_readout.PLAIN)
+
   def test_a_normal(self):
     mean, log_std = self.logits[..., 0], self.logits[..., 1]
     std = np.exp(log_std)

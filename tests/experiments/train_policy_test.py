@@ -27,6 +27,7 @@ from jaxalign.runtime.io import artifact, metric_writer
 from jaxalign.runtime.reward_sources import base
 from tests import config_reads, shipped
 from tests.experiments import interrupted
+from tests.runtime.reward_sources import model_test
 
 SHARED = dict(
   critic=dict(kind="shared", init_from=None, coef=0.1, clip=0.2, discount=1.0,
@@ -173,6 +174,58 @@ class TrainPolicyTest(parameterized.TestCase):
     # A critic that says nothing yet gives all five atoms the same chance.
     self.assertGreater(rows[1]["train/value_loss"], 0.9 * np.log(5))
     self.assertIn("train/returns_out_of_range", rows[1])
+
+  def test_a_critic_of_labels_and_what_answers_would_be_called(self):
+    folder = model_test.described(
+      readout="labels",
+      utilities=[1.0, -1.0],
+      calibration={"mean": [0.5], "std": [2.0]},
+      mixture_weights=None,
+    )
+    critic = dict(clip=None, num_atoms=5, low=-3.0, high=1.0, num_labels=2)
+    config = smoke_config(
+      source__models=(folder,),
+      source__crowd=None,
+      source__names=("reward",),
+      source__buckets=(64,),
+      judge__crowd="labels",
+      train__num_iterations=2,
+      **{f"critic__{name}": value for name, value in critic.items()},
+    )
+    workdir = self.run_in(config)
+    first, last = [
+      row
+      for row in metric_writer.read_rows(workdir / "metrics.jsonl")
+      if "eval/kl" in row
+    ]
+    for row in (first, last):
+      shares = [row[f"eval/label/{name}"] for name in model_test.NAMES]
+      self.assertAlmostEqual(sum(shares), 1.0, places=5)
+      # The model's values are 0.25 and -0.75, and their mean is its reward.
+      self.assertAlmostEqual(
+        row["eval/label_worth"], shares[0] - 0.75, places=5
+      )
+      self.assertAlmostEqual(
+        row["eval/label_worth"], row["eval/utility/reward"], places=5
+      )
+      known = [v for k, v in row.items() if k.startswith("eval/judge_label/")]
+      self.assertLen(known, 6)
+      self.assertAlmostEqual(sum(known), 1.0, places=5)
+    titles = [
+      part.title for part in policy.sections(policy.read(workdir, config),
+        metric_writer.read_rows(workdir / "speed.jsonl"), None)
+    ]  # fmt: skip
+    self.assertIn("Labels of held-out answers, by the reward", titles)
+    self.assertIn("Labels of held-out answers, by the judge", titles)
+    # A source of plain rewards has none that a critic could learn.
+    plain = smoke_config(
+      source__crowd="one_taste,groups=warm,tastes=warmth,shares=1.0",
+      source__names=("warm",),
+      data__eval_files=(),
+      **{f"critic__{name}": value for name, value in critic.items()},
+    )
+    with self.assertRaisesRegex(ValueError, "predicts no labels"):
+      self.run_in(plain)
 
   def test_a_source_that_fails_loses_nothing(self):
     config = smoke_config(

@@ -10,6 +10,7 @@ from etils import epath
 
 from jaxalign.data.llm_labels import client
 from jaxalign.data.llm_labels.prompts import Answer
+from jaxalign.data.synthetic import crowd
 from jaxalign.experiments import win_rates
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.llm_labels import llm_judge
@@ -100,6 +101,26 @@ class WinRatesTest(parameterized.TestCase):
     self.assertAlmostEqual(rates["even"]["gap"], 4 / 3)
     self.assertAlmostEqual(rates["even"]["score"], 2.5 / 3)
     self.assertAlmostEqual(rates["odd"]["score"], 1 / 3)
+
+  def test_labels_of_both_files_by_a_source_that_predicts_them(self):
+    config = config_of()
+    source = dataclasses.replace(config.source, function=None, crowd="labels")
+    config = dataclasses.replace(
+      config, source=source, first=files(TEXTS), second=files(TEXTS[::-1])
+    )
+    found = run(config)["labels"]
+    people = crowd.crowd_of("labels", seed=0)
+    shares = np.array(
+      [crowd.label_shares(people, *x) for x in zip(PROMPTS, TEXTS, strict=True)]
+    )
+    for k, share in enumerate(found["first"]["shares"]):
+      self.assertAlmostEqual(share["value"], shares[:, k].mean(), places=5)
+      self.assertAlmostEqual(share["std"], shares[:, k].std(), places=5)
+      self.assertAlmostEqual(found["gap"]["shares"][k]["value"], 0, places=6)
+    self.assertEqual(found["second"]["num_prompts"], 6)
+    low, high = (found["gap"]["worth"][end] for end in ("low", "high"))
+    self.assertLess(low, 0)
+    self.assertGreater(high, 0)
 
   def test_a_judge_is_asked_both_ways_and_never_twice(self):
     workdir = epath.Path(tempfile.mkdtemp())

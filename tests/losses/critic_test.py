@@ -160,6 +160,10 @@ class ProjectionTest(parameterized.TestCase):
     self.rewards = rng.normal(size=(4, 6))
     self.where = rng.random((4, 6)) < 0.6
     self.where[0], self.where[1] = True, False
+    self.final = dict(
+      final_probs=rng.dirichlet(np.ones(3), size=4),
+      final_gaps=rng.normal(size=(4, 3)),
+    )
 
   def returns(self, probs=None, rewards=None, **changes):
     knobs = dict(**RANGE, discount=0.9, gae_lambda=0.6, where=self.where)
@@ -201,6 +205,74 @@ class ProjectionTest(parameterized.TestCase):
       rewards, inner @ atoms, discount=0.9, gae_lambda=0.6, where=self.where
     )
     np.testing.assert_allclose(got, scalar.returns, atol=1e-12)
+
+  @parameterized.parameters((1.0, 1.0), (0.9, 0.6), (1.0, 0.0))
+  def test_several_outcomes_match_reference(self, discount, gae_lambda):
+    got = self.returns(discount=discount, gae_lambda=gae_lambda, **self.final)
+    rows = self.probs, self.rewards, self.where, *self.final.values()
+    want = [
+      references.projected_returns(
+        p, r, -2.0, 1.5, discount, gae_lambda, w, *of
+      )
+      for p, r, w, *of in zip(*rows, strict=True)
+    ]
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(got.sum(axis=-1), self.where * 1.0, atol=1e-12)
+    one = self.returns(discount=discount, gae_lambda=gae_lambda)
+    self.assertGreater(np.abs(got - one).max(), 0.01)
+
+  def test_outcomes_spread_around_a_mean_that_stays(self):
+    inner = self.probs * np.array([0, 1, 1, 1, 0.0])
+    inner /= inner.sum(axis=-1, keepdims=True)
+    probs = self.final["final_probs"]
+    gaps = 0.1 * self.final["final_gaps"]
+    gaps -= (probs * gaps).sum(axis=-1, keepdims=True)
+    args = inner, 0.01 * self.rewards
+    atoms = np.linspace(-2.0, 1.5, 5)
+    one = self.returns(*args)
+    several = self.returns(*args, final_probs=probs, final_gaps=gaps)
+    np.testing.assert_allclose(several @ atoms, one @ atoms, atol=1e-12)
+    # An outcome alone is the reward itself, in whatever order others stand.
+    alone = dict(final_probs=np.ones((4, 1)), final_gaps=np.zeros((4, 1)))
+    np.testing.assert_allclose(self.returns(*args, **alone), one, atol=1e-15)
+    turned = self.returns(
+      *args, final_probs=probs[:, ::-1], final_gaps=gaps[:, ::-1]
+    )
+    np.testing.assert_allclose(turned, several, atol=1e-15)
+
+  def test_labels_at_the_end_are_the_mixture_of_their_atoms(self):
+    rewards = np.zeros((1, 6))
+    shares = np.array([[0.2, 0.0, 0.5, 0.0, 0.3]])
+    got = self.returns(
+      self.probs[:1],
+      rewards,
+      discount=1.0,
+      where=self.where[:1],
+      final_probs=shares,
+      final_gaps=np.linspace(-2.0, 1.5, 5)[None],
+    )
+    want = categorical_returns(self.probs[:1], shares, gae_lambda=0.6)
+    np.testing.assert_allclose(got, want, atol=1e-12)
+
+  def test_garbage_outcomes_under_the_mask_move_nothing(self):
+    def total(probs, gaps):
+      found = self.returns(final_probs=probs, final_gaps=gaps)
+      return jnp.sum(found**2)
+
+    total = jax.jit(jax.value_and_grad(total, (0, 1)))
+    want = total(*self.final.values())
+    dirty = [x.copy() for x in self.final.values()]
+    for x in dirty:
+      x[1] = np.nan  # of which no step counts
+    jax.tree.map(np.testing.assert_array_equal, total(*dirty), want)
+
+  def test_outcomes_are_differentiable_and_transform(self):
+    fn = lambda rewards, probs, gaps: self.returns(
+      None, rewards, final_probs=probs, final_gaps=gaps
+    )
+    args = self.rewards, *self.final.values()
+    transforms.assert_second_order(fn, *args)
+    transforms.assert_jit_and_vmap(fn, *args)
 
   def test_one_reward_at_the_end_needs_no_projection(self):
     rewards = np.zeros((1, 6))
@@ -253,6 +325,14 @@ class ProjectionTest(parameterized.TestCase):
       self.returns(where=self.where * 1.0)
     with self.assertRaisesRegex(TypeError, "rewards must be floating"):
       self.returns(rewards=self.rewards.astype(int))
+    with self.assertRaisesRegex(ValueError, "go together, got one"):
+      self.returns(final_probs=self.final["final_probs"])
+    with self.assertRaisesRegex(ValueError, r"final_probs must be \(4, 'd'\)"):
+      self.returns(**{k: x[:2] for k, x in self.final.items()})
+    with self.assertRaisesRegex(ValueError, r"final_gaps \(4, 2\)"):
+      self.returns(
+        **self.final | {"final_gaps": self.final["final_gaps"][:, 1:]}
+      )
     with self.assertRaisesRegex(ValueError, "num_atoms=1, low=-2.0"):
       two_hot(self.rewards, num_atoms=1, **RANGE)
     with self.assertRaisesRegex(ValueError, "low=1.0, high=1.0"):

@@ -72,6 +72,30 @@ def oracle_rewards(
   return rewards
 
 
+def oracle_labels(
+  config: crowd.CrowdConfig,
+) -> Callable[[Sequence[Text], Sequence[str]], np.ndarray]:
+  """What the whole crowd calls any response, as a function of texts.
+
+  Args:
+    config: the crowd.
+
+  Returns:
+    `(prompts, responses) -> float64 [B, 6]`, shares in the order of
+    `losses.HELPFUL_HARMLESS_LABELS`.
+  """
+
+  def shares(prompts: Sequence[Text], responses: Sequence[str]) -> np.ndarray:
+    return np.array(
+      [
+        crowd.label_shares(config, text_of(prompt), response)
+        for prompt, response in zip(prompts, responses, strict=True)
+      ]
+    )
+
+  return shares
+
+
 def oracle_probs(
   config: crowd.CrowdConfig, records: Sequence[Record]
 ) -> np.ndarray:

@@ -14,12 +14,17 @@ from jaxalign.data.records import chat
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import prompts
-from jaxalign.experiments.policy import answer_statistics, rollout
+from jaxalign.experiments.policy import (
+  answer_statistics,
+  label_shares,
+  rollout,
+)
 from jaxalign.experiments.policy import config as policy_config
 from jaxalign.experiments.policy import stage as policy_programs
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import progress_bar
 from jaxalign.runtime.reward_sources import base
+from jaxalign.runtime.reward_sources import labels as source_labels
 
 Measure = Callable[[PolicyState, int], dict[str, float]]
 ANSWERS = "answers.json"  # of the first held-out prompts, at start and end
@@ -53,9 +58,11 @@ def make_measure(
 
   Returns:
     The function. It gives `eval/utility/NAME` per output, their least and mean,
-    `eval/judge/NAME` per output of the judge, `eval/kl` per response in nats,
-    `eval/perplexity` under the reference, a mean over responses,
-    `eval/self_bleu` between them and how long they are.
+    `eval/judge/NAME` per output of the judge, `eval/label/NAME` and
+    `eval/judge_label/NAME` per label of either that predicts them, with
+    `eval/label_worth` and `eval/judge_label_worth` of all, `eval/kl` per
+    response in nats, `eval/perplexity` under the reference, a mean over
+    responses, `eval/self_bleu` between them and how long they are.
   """
   source_of = prompts.make_batches(
     config.data,
@@ -67,9 +74,14 @@ def make_measure(
   )
   rollout_of = rollout.make_rollout(stage, held_out, tokenizer, source)
   names = config.source.names
+  named_of = {
+    "label": source_labels.labels_of(source),
+    "judge_label": source_labels.labels_of(judge),
+  }
 
   def measure(state: PolicyState, iteration: int) -> dict[str, float]:
     scores, judged, kls, nlls, lengths, ended = [], [], [], [], [], []
+    shares: dict[str, list[np.ndarray]] = {"label": [], "judge_label": []}
     texts: list[tuple[str, str]] = []
     answers: list[str] = []
     stream = loader.batch_iterator(
@@ -92,10 +104,18 @@ def make_measure(
         )
       )
       scores.append(found.scores[found.where])
+      if found.label_probs is not None:
+        shares["label"].append(found.label_probs[found.where])
       if judge is not None:
-        truth = judge(found.prompts, found.responses, found.columns)
-        truth = truth.reshape(*found.scores.shape[:2], -1)[found.where]
-        judged.append(truth.reshape(-1, len(judge.names)))
+        said = source_labels.score(
+          judge, found.prompts, found.responses, found.columns
+        )
+        counted = lambda rows, found=found: rows.reshape(
+          *found.scores.shape[:2], -1
+        )[found.where]
+        judged.append(counted(said.rewards).reshape(-1, len(judge.names)))
+        if said.label_probs is not None:
+          shares["judge_label"].append(counted(said.label_probs))
       if len(texts) < NUM_SHOWN:
         texts += _first_answers(found)
       answers += _answers(found)
@@ -115,10 +135,18 @@ def make_measure(
     truths = {}
     if judge is not None:
       truths = dict(zip(judge.names, columns(judged), strict=True))
+    labels = {
+      kind: label_shares.summarise(
+        label_shares.by_prompt(np.concatenate(parts), len(held_out)), named
+      )
+      for kind, parts in shares.items()
+      if parts and (named := named_of[kind]) is not None
+    }
     if multihost.is_main():
       truth = None if judge is None else (np.concatenate(judged), judge.names)
       about = describe(texts[:NUM_SHOWN], (flat, names), truth, len(held_out))
       about["statistics"] = statistics
+      about["labels"] = labels
       keep(workdir / ANSWERS, iteration, about)
     mean = lambda parts: float(np.concatenate(parts).astype(np.float64).mean())
     repeats = statistics["self_bleu"]
@@ -128,6 +156,12 @@ def make_measure(
         for name, value in zip(names, utilities, strict=True)
       },
       **{f"eval/judge/{name}": float(v) for name, v in truths.items()},
+      **{
+        f"eval/{kind}/{name}": share["value"]
+        for kind, found in labels.items()
+        for name, share in zip(found["names"], found["shares"], strict=True)
+      },
+      **{f"eval/{k}_worth": v["worth"]["value"] for k, v in labels.items()},
       "eval/worst_utility": float(utilities.min()),
       "eval/mean_utility": float(utilities.mean()),
       "eval/kl": mean(kls),

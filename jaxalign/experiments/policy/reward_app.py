@@ -25,7 +25,7 @@ from jaxalign.experiments.policy import reward_protocols, served_metrics
 from jaxalign.experiments.policy.reward_queue import QueueFullError, RewardQueue
 from jaxalign.experiments.reward_model import user_assignment
 from jaxalign.ops import checks
-from jaxalign.runtime.reward_sources import base, http
+from jaxalign.runtime.reward_sources import base, http, labels
 
 log = logging.getLogger("jaxalign")
 
@@ -133,7 +133,7 @@ def make_app(
       f"output must be one of {', '.join(source.names)}, got {config.output!r}"
     )
   queue = RewardQueue(
-    source,
+    labels.SideBySide(source),
     batch_size=batch_size,
     max_waiting=config.max_waiting,
     max_waiting_bytes=config.max_waiting_bytes,
@@ -241,15 +241,17 @@ class _Server:
       except asyncio.CancelledError:  # shutdown_s is nearly over
         raise QueueFullError("the server is shutting down") from None
       number = len(texts.responses)
+      rewards, probs = labels.SideBySide(source).apart(found)
       reply = http.Reply(
         source.names,
-        found[:number],
+        rewards[:number],
         source.mixture_weights,
-        _placed(found[number:], source) if own else None,
+        _placed(rewards[number:], source) if own else None,
+        labels.labels_of(source),
+        None if probs is None else probs[:number],
       )
-      return responses.JSONResponse(
-        protocol.answer(content, reply, self._served)
-      )
+      answer = protocol.answer(content, reply, self._served)
+      return responses.JSONResponse(answer)
 
     return rewards
 

@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jaxalign.data.records.chat import Text
-from jaxalign.runtime.reward_sources.base import Columns, Prompt, RewardSource
+from jaxalign.runtime.reward_sources.base import Columns, Prompt
 
 log = logging.getLogger("jaxalign")
+
+# `(prompts, responses, columns) -> [B, ...]`, such as a reward source.
+Score = Callable[[Sequence[Prompt], Sequence[Text], Columns], np.ndarray]
 
 
 class QueueFullError(Exception):
@@ -57,7 +60,7 @@ class RewardQueue:
 
   def __init__(
     self,
-    source: RewardSource,
+    source: Score,
     *,
     batch_size: int,
     max_waiting: int,
@@ -114,7 +117,7 @@ class RewardQueue:
     responses: Sequence[Text],
     columns: Columns | None = None,
   ) -> np.ndarray:
-    """Rewards of one request, [B, K]; cancelled, it is scored no further.
+    """What the source says of one request; cancelled, it is scored no further.
 
     Raises:
       QueueFullError: there is no room; ask later.

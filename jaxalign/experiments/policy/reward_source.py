@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxalign import losses
 from jaxalign.data.llm_labels.prompts import ConnectionConfig, check_url
 from jaxalign.data.records import reader, sources
 from jaxalign.data.synthetic import crowd, oracle
@@ -14,8 +15,19 @@ from jaxalign.experiments.reward_model import scoring
 from jaxalign.ops import checks
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import artifact
-from jaxalign.runtime.reward_sources import base, gated, http, trainer_functions
+from jaxalign.runtime.reward_sources import (
+  base,
+  gated,
+  http,
+  trainer_functions,
+)
 from jaxalign.runtime.reward_sources import judge as judge_source
+from jaxalign.runtime.reward_sources import labels as source_labels
+
+# What the labels of a synthetic crowd are worth, as those of DPRM.
+CROWD_LABELS = source_labels.Labels(
+  losses.HELPFUL_HARMLESS_LABELS, (1.0, 0.5, -1.0, -1.0, -1.5, -3.0)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +48,7 @@ class RewardSourceConfig:
     judge: a chat model that rates each response, its rating the reward; its
       `budget` must be set.
     crowd: a synthetic crowd, NAME[,KNOB=VALUE...], whose true utilities are the
-      rewards.
+      rewards; one with labels has the shares of the whole crowd for each.
     names: of the outputs, in place of the models' own; a function needs them
       for more than one output.
     calibrated: measure rewards of models and of a crowd in standard deviations
@@ -171,6 +183,8 @@ def open_source(
         names=people.groups,
         mixture_weights=people.shares,
         origin=f"the crowd {config.crowd}",
+        labels=CROWD_LABELS if people.labels else None,
+        label_function=oracle.oracle_labels(people) if people.labels else None,
       )
     )
   source = base.JoinedSource(found, names=names)

@@ -12,6 +12,7 @@ from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.policy import stage as policy_programs
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.reward_sources import base
+from jaxalign.runtime.reward_sources import labels as label_shares
 
 
 class Rollout(NamedTuple):
@@ -22,6 +23,7 @@ class Rollout(NamedTuple):
     prompts: what was asked, R · G, a prompt as often as it was answered.
     responses: texts, R · G, those of a prompt one after another.
     scores: float32 [R, G, K], of all processes.
+    label_probs: shares of the source's labels, float32 [R, G, d], or None.
     columns: what else is known of each, name -> R · G values.
     where: prompts that count, bool [R], of all processes.
     seconds: "sampling" and "scoring".
@@ -32,6 +34,7 @@ class Rollout(NamedTuple):
   prompts: list[Any]
   responses: list[str]
   scores: np.ndarray
+  label_probs: np.ndarray | None
   columns: dict[str, list[Any]]
   where: np.ndarray
   seconds: dict[str, float]
@@ -94,9 +97,16 @@ def make_rollout(
       name: [values[i] for i in index for _ in range(ids.shape[1])]
       for name, values in dataset.columns.items()
     }
-    scores = source(asked, texts, columns).reshape(*ids.shape[:2], -1)
+    shape = ids.shape[:2]
+    found = label_shares.score(source, asked, texts, columns)
+    probs = found.label_probs
+    learned = {"scores": found.rewards.reshape(*shape, -1)}
+    if "label_probs" in stage.batch:
+      learned |= label_outcomes(source, found, shape)
     scored_at = time.perf_counter()
-    local = multihost.global_batch({"scores": scores[batch["row"]]}, rows)
+    local = multihost.global_batch(
+      {name: values[batch["row"]] for name, values in learned.items()}, rows
+    )
     return Rollout(
       batch={
         **sampled,
@@ -105,7 +115,8 @@ def make_rollout(
       },
       prompts=asked,
       responses=texts,
-      scores=scores,
+      scores=learned["scores"],
+      label_probs=None if probs is None else probs.reshape(*shape, -1),
       columns=columns,
       where=where,
       seconds={
@@ -116,6 +127,42 @@ def make_rollout(
     )
 
   return rollout
+
+
+def label_outcomes(
+  source: base.RewardSource,
+  found: label_shares.Scored,
+  shape: tuple[int, ...],
+) -> dict[str, np.ndarray]:
+  """What a distributional critic learns of labels.
+
+  Args:
+    source: that gave them.
+    found: its rewards and label shares of R · G responses.
+    shape: R and G.
+
+  Returns:
+    `label_probs` and `label_gaps`, what each label is worth beyond the reward,
+    float32 [R, G, d].
+
+  Raises:
+    ValueError: the reward is not the mean of the labels' values.
+  """
+  named, probs = label_shares.labels_of(source), label_shares.shares(found)
+  if named is None or found.rewards.shape[1] != 1:
+    raise ValueError("a critic of labels needs a source of one labelled output")
+  values = np.asarray(named.values)
+  far = np.abs(probs.astype(np.float64) @ values - found.rewards[:, 0])
+  if far.max(initial=0.0) > 1e-3 * max(1.0, float(np.abs(values).max())):
+    raise ValueError(
+      "a critic of labels needs rewards that are the mean of the labels' "
+      f"values, and one is {far.max():.3g} off: source.risk must be 'mean'"
+    )
+  gaps = values - found.rewards
+  return {
+    name: array.astype(np.float32).reshape(*shape, -1)
+    for name, array in (("label_probs", probs), ("label_gaps", gaps))
+  }
 
 
 def speed(found: Rollout, learning: float) -> dict[str, float]:

@@ -192,13 +192,29 @@ def make_compare(
 
 
 def rollout_shapes(
-  num_prompts: int, prompt_length: int, sampling: SamplingConfig, groups: int
+  num_prompts: int,
+  prompt_length: int,
+  sampling: SamplingConfig,
+  groups: int,
+  num_labels: int | None = None,
 ) -> dict[str, loader.ArraySpec]:
-  """Shapes and dtypes of an iteration's scored responses."""
+  """Shapes and dtypes of an iteration's scored responses.
+
+  Args:
+    num_prompts: R.
+    prompt_length: P.
+    sampling: with G and N.
+    groups: K.
+    num_labels: d of a critic of labels, None of others.
+  """
   shape = (num_prompts, sampling.num_responses)
   wide = prompt_length + sampling.max_new_tokens
   array = lambda dtype, *shape: loader.ArraySpec(shape, np.dtype(dtype))
-  return {
+  labelled = {}
+  if num_labels is not None:
+    probs = array(np.float32, *shape, num_labels)
+    labelled = {"label_probs": probs, "label_gaps": probs}
+  return labelled | {
     "tokens": array(np.int32, *shape, wide),
     "mask": array(np.bool_, *shape, wide),
     "sampler_log_probs": array(np.float32, *shape, sampling.max_new_tokens),

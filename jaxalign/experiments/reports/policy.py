@@ -15,6 +15,7 @@ from etils import epath
 
 from jaxalign.experiments.policy import config as policy_config
 from jaxalign.experiments.policy import evaluation
+from jaxalign.experiments.reports import label_shares
 from jaxalign.runtime.io import metric_writer
 from jaxalign.runtime.plots import figures, html_report, panels, style
 from jaxalign.runtime.plots.html_report import decimal
@@ -167,6 +168,7 @@ def sections(
     ),
     *samples({name: run.answers.get(name) for name in ("start", "end")}),
     *_answers(run),
+    *_labels(run),
     html_report.Figure(
       "Groups and distance by iteration",
       _of_groups(run, target),
@@ -282,6 +284,21 @@ def _answers(run: Run) -> list[html_report.Section]:
       folded=True,
     ),
   ]
+
+
+def _labels(run: Run) -> list[html_report.Section]:
+  """What held-out answers would be called, at the start and at the end."""
+  kinds = {"label": "by the reward", "judge_label": "by the judge"}
+  return [
+    part
+    for kind, by in kinds.items()
+    for part in label_shares.section(
+      f"Labels of held-out answers, {by}",
+      {name: one.get("labels", {}).get(kind)
+       for name, one in run.answers.items()},
+      "prompts",
+    )
+  ]  # fmt: skip
 
 
 def gap_panel(

@@ -6,6 +6,7 @@ from typing import Any
 
 from etils import epath
 
+from jaxalign.experiments.reports import label_shares
 from jaxalign.runtime.plots import html_report, panels
 from jaxalign.runtime.plots.html_report import percent, percent_interval, word
 
@@ -101,6 +102,9 @@ def write(
         ],
         "The score counts ties as half, the gap is the mean difference of the "
         f"rewards; low and high are 95 % intervals over {over}.",
+      ),
+      *label_shares.section(
+        "What the answers would be called", result.get("labels", {}), over
       ),
     ],
     links=html_report.links_to(

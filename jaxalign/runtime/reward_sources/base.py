@@ -16,7 +16,9 @@ import numpy as np
 from jaxalign.data.records.chat import Text
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.reward_sources import function_calls
+from jaxalign.runtime.reward_sources import labels as label_shares
 from jaxalign.runtime.reward_sources.function_calls import Columns
+from jaxalign.runtime.reward_sources.labels import Labels
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +33,8 @@ class RewardError(Exception):
 class RewardSource(Protocol):
   """Prompts with responses in, one calibrated reward per output out.
 
-  Every process of a run passes the same texts and gets the same rewards.
+  Every process of a run passes the same texts and gets the same rewards. A
+  source that predicts labels may say so, see `labels.Labelled`.
 
   Attributes:
     names: of the K outputs, such as the groups.
@@ -193,6 +196,7 @@ class FunctionSource:
     names: of the outputs.
     mixture_weights: share of each output's group, None where unknown.
     units: None, unknown.
+    labels: that a response can get, None without a function for them.
   """
 
   units: tuple[float, ...] | None = None
@@ -206,6 +210,8 @@ class FunctionSource:
     max_attempts: int = 1,
     backoff_s: float = 1.0,
     origin: str = "the reward function",
+    labels: Labels | None = None,
+    label_function: Score | None = None,
   ) -> None:
     """Wraps a function.
 
@@ -218,7 +224,16 @@ class FunctionSource:
       max_attempts: calls at most.
       backoff_s: wait before the second one; it doubles.
       origin: what errors call it.
+      labels: that a response can get; with `label_function` alone.
+      label_function: as `function`, to shares of these labels, [B, d].
+
+    Raises:
+      ValueError: labels without a function for them, or the reverse.
     """
+    if (labels is None) != (label_function is None):
+      raise ValueError("labels and label_function go together, got one of them")
+    self.labels = labels
+    self._label_function = label_function
     self.function = function
     self.names = names
     self.mixture_weights = mixture_weights
@@ -251,6 +266,33 @@ class FunctionSource:
       )
 
     return from_main(ask, shape)
+
+  def label_probs(
+    self,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Text],
+    columns: Columns | None = None,
+  ) -> np.ndarray:
+    """Shares of the labels of B responses, float32 [B, d].
+
+    Raises:
+      ValueError: there are no labels, or the function gives no distributions.
+    """
+    if self.labels is None or self._label_function is None:
+      raise ValueError(f"{self.origin} predicts no labels")
+    check_texts(prompts, responses, columns)
+    names = self.labels.names
+    if not responses:
+      return np.zeros((0, len(names)), np.float32)
+    call = function_calls.caller(self._label_function, self.origin)
+    return from_main(
+      lambda: label_shares.checked_probs(
+        call(prompts, responses, columns or {}),
+        num_texts=len(responses),
+        names=names,
+      ),
+      (len(responses), len(names)),
+    )
 
 
 def resolve_function(spec: str) -> Score:
@@ -287,6 +329,8 @@ class MeasuredSource:
     names: of the outputs.
     mixture_weights: share of each output's group, None where unknown.
     units: these deviations, in the source's own raw rewards, [K].
+    labels: those of a source of one output, their values measured alike; None
+      of another.
   """
 
   def __init__(
@@ -316,6 +360,8 @@ class MeasuredSource:
         )
     within = source.units or (1.0,) * len(self.names)
     self.units = tuple(float(u) for u in self._std * np.asarray(within))
+    known = label_shares.labels_of(source) if len(self.names) == 1 else None
+    self.labels = label_shares.rescaled(known, mean, std)
 
   def __call__(
     self,
@@ -324,8 +370,30 @@ class MeasuredSource:
     columns: Columns | None = None,
   ) -> np.ndarray:
     """Rewards of B responses, float32 [B, K]; see `RewardSource`."""
-    raw = self._source(prompts, responses, columns).astype(np.float64)
+    return self._measured(self._source(prompts, responses, columns))
+
+  def _measured(self, rewards: np.ndarray) -> np.ndarray:
+    raw = rewards.astype(np.float64)
     return ((raw - self._mean) / self._std).astype(np.float32)
+
+  def scored(
+    self,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Text],
+    columns: Columns | None = None,
+  ) -> label_shares.Scored:
+    """Rewards and label shares of B responses in one pass."""
+    found = label_shares.score(self._source, prompts, responses, columns)
+    return label_shares.Scored(self._measured(found.rewards), found.label_probs)
+
+  def label_probs(
+    self,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Text],
+    columns: Columns | None = None,
+  ) -> np.ndarray:
+    """Shares of the labels of B responses, float32 [B, d]."""
+    return label_shares.shares(self.scored(prompts, responses, columns))
 
 
 class JoinedSource:
@@ -335,6 +403,7 @@ class JoinedSource:
     names: of all outputs.
     mixture_weights: those of a single source, else None.
     units: the same.
+    labels: the same.
   """
 
   def __init__(
@@ -369,6 +438,8 @@ class JoinedSource:
       self.sources[0].mixture_weights if len(self.sources) == 1 else None
     )
     self.units = self.sources[0].units if len(self.sources) == 1 else None
+    alone = self.sources[0] if len(self.sources) == 1 else None
+    self.labels = label_shares.labels_of(alone)
 
   def __call__(
     self,
@@ -379,3 +450,23 @@ class JoinedSource:
     """Rewards of B responses, float32 [B, K]; see `RewardSource`."""
     parts = [source(prompts, responses, columns) for source in self.sources]
     return np.concatenate(parts, axis=1)
+
+  def scored(
+    self,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Text],
+    columns: Columns | None = None,
+  ) -> label_shares.Scored:
+    """Rewards and, of a single source, label shares in one pass."""
+    if len(self.sources) > 1:
+      return label_shares.Scored(self(prompts, responses, columns), None)
+    return label_shares.score(self.sources[0], prompts, responses, columns)
+
+  def label_probs(
+    self,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Text],
+    columns: Columns | None = None,
+  ) -> np.ndarray:
+    """Shares of the labels of B responses, float32 [B, d]."""
+    return label_shares.shares(self.scored(prompts, responses, columns))

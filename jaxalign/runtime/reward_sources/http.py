@@ -11,6 +11,9 @@ rewards, which is how a client begins.
 A request may hold `person`, pairs of one person as a list of {prompt, chosen,
 rejected}. The reply then has `person`: {"weights": [K], "rewards": [B]}, that
 person's mixture of the outputs. Nothing of it is kept.
+
+The reply of a source that predicts labels has `labels`: {"names": [d],
+"values": [d], "probs": [B][d]}, the shares of each label.
 """
 
 import hashlib
@@ -27,6 +30,7 @@ from jaxalign.data.records import columns as kinds
 from jaxalign.data.records.chat import Text
 from jaxalign.data.tokenization import turns
 from jaxalign.runtime.reward_sources import base
+from jaxalign.runtime.reward_sources import labels as label_shares
 from jaxalign.runtime.reward_sources.base import Prompt, RewardError
 
 PATH = "/rewards"
@@ -41,17 +45,28 @@ class Reply(NamedTuple):
     names: of the K outputs.
     rewards: finite float32, [B, K].
     mixture_weights: share of each output's group, [K], or None.
+    person: weights of the person asked for, [K], or None.
+    labels: that the source predicts, or None.
+    label_probs: shares of these, finite float32 [B, d], or None.
   """
 
   names: tuple[str, ...]
   rewards: np.ndarray
   mixture_weights: tuple[float, ...] | None
-  person: np.ndarray | None = None  # weights of the person asked for, [K]
+  person: np.ndarray | None = None
+  labels: label_shares.Labels | None = None
+  label_probs: np.ndarray | None = None
 
   def to_json(self) -> dict[str, Any]:
     """The reply as JSON values."""
     weights = self.mixture_weights
-    told = {}
+    told: dict[str, Any] = {}
+    if self.labels is not None and self.label_probs is not None:
+      told["labels"] = {
+        "names": list(self.labels.names),
+        "values": list(self.labels.values),
+        "probs": self.label_probs.astype(np.float64).tolist(),
+      }
     if self.person is not None:
       mixed = self.rewards.astype(np.float64) @ self.person
       told["person"] = {
@@ -252,7 +267,30 @@ def parse_reply(content: Any, *, num_texts: int) -> Reply:
       raise ValueError(
         f"mixture_weights must be {len(names)} finite shares, got {weights}"
       )
-  return Reply(names, rewards, weights)
+  labels, probs = _parse_labels(content.get("labels"), num_texts)
+  return Reply(names, rewards, weights, None, labels, probs)
+
+
+def _parse_labels(
+  content: Any, num_texts: int
+) -> tuple[label_shares.Labels | None, np.ndarray | None]:
+  """Labels and shares [B, d] from their JSON, None of both without any."""
+  if content is None:
+    return None, None
+  names, values = content["names"], content["values"]
+  if not isinstance(names, list) or not all(
+    isinstance(name, str) for name in names
+  ):
+    raise ValueError("names of labels must be a list of texts")
+  worth = tuple(float(value) for value in values)
+  if len(worth) != len(names) or not np.all(np.isfinite(worth)):
+    raise ValueError(f"values must be {len(names)} finite numbers, got {worth}")
+  probs = np.asarray(content["probs"], np.float32)
+  if not num_texts:
+    probs = probs.reshape(0, len(names))
+  return label_shares.Labels(tuple(names), worth), label_shares.checked_probs(
+    probs, num_texts=num_texts, names=names
+  )
 
 
 class EndpointSource:
@@ -262,6 +300,7 @@ class EndpointSource:
     names: of the server's outputs.
     mixture_weights: share of each output's group, None where unknown.
     units: None, as a server does not tell them.
+    labels: that the server's source predicts shares of, None if none.
   """
 
   units: tuple[float, ...] | None = None
@@ -293,6 +332,7 @@ class EndpointSource:
     (first,) = self._ask([request([], [])])
     self.names = first.names
     self.mixture_weights = first.mixture_weights
+    self.labels = first.labels
 
   def __call__(
     self,
@@ -301,10 +341,33 @@ class EndpointSource:
     columns: base.Columns | None = None,
   ) -> np.ndarray:
     """Rewards of B responses, float32 [B, K]; see `RewardSource`."""
+    return self.scored(prompts, responses, columns).rewards
+
+  def label_probs(
+    self,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Text],
+    columns: base.Columns | None = None,
+  ) -> np.ndarray:
+    """Shares of the labels of B responses, float32 [B, d]."""
+    return label_shares.shares(self.scored(prompts, responses, columns))
+
+  def scored(
+    self,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Text],
+    columns: base.Columns | None = None,
+  ) -> label_shares.Scored:
+    """Rewards and label shares of B responses, asked for once."""
     base.check_texts(prompts, responses, columns)
-    shape = (len(responses), len(self.names))
+    number = len(self.names)
+    labelled = 0 if self.labels is None else len(self.labels.names)
+    shape = (len(responses), number + labelled)
+    apart = lambda both: label_shares.Scored(
+      both[:, :number], both[:, number:] if labelled else None
+    )
     if not responses:
-      return np.zeros(shape, np.float32)
+      return apart(np.zeros(shape, np.float32))
 
     def ask() -> np.ndarray:
       starts = range(0, len(responses), self._batch_size)
@@ -320,14 +383,20 @@ class EndpointSource:
         ]
       )
       for reply in replies:
-        if reply.names != self.names:
+        if (reply.names, reply.labels) != (self.names, self.labels):
           raise RewardError(
             f"{self._url} began with the outputs {', '.join(self.names)} and "
             f"now has {', '.join(reply.names)}: another model is served there"
           )
-      return np.concatenate([reply.rewards for reply in replies])
+      parts = [
+        reply.rewards
+        if reply.label_probs is None
+        else np.concatenate([reply.rewards, reply.label_probs], axis=1)
+        for reply in replies
+      ]
+      return np.concatenate(parts)
 
-    return base.from_main(ask, shape)
+    return apart(base.from_main(ask, shape))
 
   def _ask(self, bodies: Sequence[dict[str, Any]]) -> list[Reply]:
     """The replies to several requests, in order."""

@@ -27,6 +27,7 @@ from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import artifact, filesystem, step_guard
 from jaxalign.runtime.reward_sources import base
+from jaxalign.runtime.reward_sources import labels as label_shares
 
 
 class ModelSource:
@@ -36,6 +37,8 @@ class ModelSource:
     names: of its rewards.
     mixture_weights: share of each reward's group, None where unknown.
     units: standard deviations that calibrated rewards are measured in, [K].
+    labels: that the model predicts shares of, their values measured as its
+      reward; None where it predicts none.
     traces: how often the forward pass was compiled: once per bucket met.
     counts: texts that were cut since the start, name -> texts.
   """
@@ -55,6 +58,7 @@ class ModelSource:
     max_length: int,
     calibration: tuple[Sequence[float], Sequence[float]] | None = None,
     mixture_weights: tuple[float, ...] | None = None,
+    label_names: tuple[str, ...] = (),
   ) -> None:
     """Checks that everything fits; compiles nothing yet.
 
@@ -74,6 +78,7 @@ class ModelSource:
       calibration: mean and standard deviation that each reward is measured in,
         [K] each; None for raw rewards.
       mixture_weights: share of each reward's group.
+      label_names: of the labels where `read` is of labels, else none.
 
     Raises:
       ValueError: batch, names, calibration or tokenizer do not fit the model or
@@ -102,10 +107,17 @@ class ModelSource:
     self._max_length = min(max_length, self._buckets[-1])
     self._mean, self._std = _checked_calibration(calibration, names)
     self.units = tuple(float(deviation) for deviation in self._std)
+    self.labels = None
+    if label_names and read.utilities is not None:
+      self.labels = label_shares.rescaled(
+        label_shares.Labels(label_names, read.utilities), self._mean, self._std
+      )
+    self._num_labels = 0 if self.labels is None else len(label_names)
+    wide = reward_readout.with_labels(read) if self.labels else read
     self._rows = meshes.batch_sharding(mesh)
     model = heads.reward_model(network)
     self.traces = step_guard.TraceCounter(
-      lambda params, ids, mask, response: read(
+      lambda params, ids, mask, response: wide(
         model.apply(params, ids, mask, response=response).rewards
       )
     )
@@ -125,10 +137,46 @@ class ModelSource:
     columns: base.Columns | None = None,
   ) -> np.ndarray:
     """Rewards of B responses, float32 [B, K]; see `RewardSource`."""
+    return self.scored(prompts, responses, columns).rewards
+
+  def label_probs(
+    self,
+    prompts: Sequence[base.Prompt],
+    responses: Sequence[Text],
+    columns: base.Columns | None = None,
+  ) -> np.ndarray:
+    """Shares of the labels of B responses, float32 [B, d]."""
+    return label_shares.shares(self.scored(prompts, responses, columns))
+
+  def scored(
+    self,
+    prompts: Sequence[base.Prompt],
+    responses: Sequence[Text],
+    columns: base.Columns | None = None,
+  ) -> label_shares.Scored:
+    """Rewards and label shares of B responses in one pass."""
     base.check_texts(prompts, responses, columns)
-    found = np.zeros((len(responses), len(self.names)), np.float32)
-    if not responses:
-      return found
+    number = len(self.names)
+    found = np.zeros((len(responses), number + self._num_labels), np.float32)
+    if responses:
+      self._fill(found, prompts, responses)
+    calibrated = (found[:, :number].astype(np.float64) - self._mean) / self._std
+    rewards = base.checked_rewards(
+      calibrated,
+      num_texts=len(responses),
+      names=self.names,
+      origin="the reward model",
+    )
+    probs = found[:, number:] if self._num_labels else None
+    return label_shares.Scored(rewards, probs)
+
+  def _fill(
+    self,
+    found: np.ndarray,
+    prompts: Sequence[base.Prompt],
+    responses: Sequence[Text],
+  ) -> None:
+    """Raw rewards, and label shares behind them, of all texts, by batch."""
     texts = token_store.encode(
       (
         Record(prompt, (response,))
@@ -143,13 +191,6 @@ class ModelSource:
     for start in range(0, len(order), self._batch_size):
       rows = order[start : start + self._batch_size]
       found[rows] = self._raw(texts, rows)[: len(rows)]
-    calibrated = (found.astype(np.float64) - self._mean) / self._std
-    return base.checked_rewards(
-      calibrated,
-      num_texts=len(responses),
-      names=self.names,
-      origin="the reward model",
-    )
 
   def _padded(
     self, texts: token_store.Sequences, rows: np.ndarray
@@ -295,6 +336,7 @@ def load_source(
     max_length=described.max_length,
     calibration=fit,
     mixture_weights=described.mixture_weights,
+    label_names=described.heads if read.kind == "labels" else (),
   )
 
 

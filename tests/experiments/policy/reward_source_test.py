@@ -8,10 +8,12 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
+from jaxalign.algorithms import dprm
 from jaxalign.data.llm_labels.prompts import ConnectionConfig
 from jaxalign.data.synthetic import crowd
 from jaxalign.experiments.policy import reward_source
 from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.reward_sources import labels as source_labels
 from tests import config_reads
 from tests.runtime.reward_sources import http_test, judge_test, model_test
 
@@ -112,6 +114,44 @@ class OpenSourceTest(parameterized.TestCase):
       np.testing.assert_allclose(
         source(PROMPTS, RESPONSES)[:, 0], (expected - 0.5) / 2.0, atol=1e-5
       )
+
+  def test_label_shares_of_a_model_that_predicts_them(self):
+    folder = model_test.described(
+      readout="labels",
+      utilities=[1.0, -1.0],
+      calibration={"mean": [0.5], "std": [2.0]},
+      mixture_weights=None,
+    )
+    source = open_source(models=(folder,), buckets=(64,))
+    self.assertEqual(
+      source.labels, source_labels.Labels(model_test.NAMES, (0.25, -0.75))
+    )
+    logits = model_test.raw_rewards()
+    first = 1 / (1 + np.exp(logits[:, 1] - logits[:, 0]))
+    found = source_labels.score(source, PROMPTS, RESPONSES)
+    expected = np.stack([first, 1 - first], axis=1)
+    np.testing.assert_allclose(found.label_probs, expected, atol=1e-6)
+    np.testing.assert_array_equal(found.rewards, source(PROMPTS, RESPONSES))
+    np.testing.assert_allclose(
+      found.label_probs @ [0.25, -0.75], found.rewards[:, 0], atol=1e-6
+    )
+    plain = open_source(models=(model_test.folder(),))
+    self.assertIsNone(plain.labels)
+
+  def test_a_crowd_that_labels_knows_its_shares(self):
+    texts = ["Q: How do I fix bowls?\nA:"], [" Glue the bowls. Enjoy!"]
+    source = open_source(crowd="labels", calibrated=False)
+    found = source_labels.score(source, *texts)
+    self.assertEqual(found.rewards.shape, (1, 2))
+    people = crowd.crowd_of("labels", seed=0)
+    np.testing.assert_allclose(
+      found.label_probs[0],
+      crowd.label_shares(people, texts[0][0], texts[1][0]),
+      rtol=1e-6,
+    )
+    values = dprm.LabelsConfig().label_set().utilities
+    np.testing.assert_array_equal(source.labels.values, values)
+    self.assertIsNone(open_source(crowd="two_groups").labels)
 
   def test_a_model_is_read_at_the_risk_it_was_trained_with(self):
     options = dict(

@@ -13,7 +13,9 @@ from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.policy import rollout as rollouts
 from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.reward_sources import labels as label_shares
 from tests.data.tokenization import tokenizer_files_test
+from tests.runtime.reward_sources import labels_test
 
 
 class RolloutsTest(absltest.TestCase):
@@ -45,6 +47,7 @@ class RolloutsTest(absltest.TestCase):
     stage = types.SimpleNamespace(
       prompts={"where": types.SimpleNamespace(sharding=rows)},
       sample=lambda *given: jax.device_put(sampled),
+      batch={},
     )
     batch = {
       **dataset.collate(np.array([0]), 9, 0),
@@ -64,6 +67,29 @@ class RolloutsTest(absltest.TestCase):
     self.assertEqual(seen, [(asked, text) for text in answers])
     self.assertEqual(found.num_tokens, sum(map(len, after)))
     self.assertEqual(found.columns, {"answer": ["girl", "girl"]})
+
+  def test_what_labels_are_worth_beyond_the_reward(self):
+    source = labels_test.labelled()
+    found = label_shares.score(source, ["p"] * 4, ["", "a", "aa", "aaaa"])
+    got = rollouts.label_outcomes(source, found, (2, 2))
+    shares = np.array([0, 0.25, 0.5, 1.0]).reshape(2, 2)
+    np.testing.assert_array_equal(got["label_probs"][..., 0], shares)
+    worth = 2 * shares - 1
+    np.testing.assert_array_equal(got["label_gaps"][..., 0], 1 - worth)
+    np.testing.assert_array_equal(got["label_gaps"][..., 1], -1 - worth)
+    self.assertEqual({x.dtype for x in got.values()}, {np.dtype(np.float32)})
+
+  def test_a_critic_of_labels_wants_their_mean_as_the_reward(self):
+    source = labels_test.labelled()
+    found = label_shares.score(source, ["p"], ["aa"])
+    risky = found._replace(rewards=found.rewards - 0.1)
+    with self.assertRaisesRegex(ValueError, "one is 0.1 off: source.risk must"):
+      rollouts.label_outcomes(source, risky, (1, 1))
+    plain = labels_test.plain()
+    with self.assertRaisesRegex(ValueError, "predicts no labels"):
+      rollouts.label_outcomes(
+        plain, label_shares.score(plain, ["p"], ["aa"]), (1, 1)
+      )
 
   def test_a_kl_that_is_none_is_left_out(self):
     logged = {"train/kl/a": 1.0, "train/kl/b": float("nan"), "train/kl": 2.0}

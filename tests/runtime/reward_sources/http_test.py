@@ -98,6 +98,49 @@ class EndpointSourceTest(parameterized.TestCase):
     turns = [{"role": "user", "content": "b"}]
     self.assertIn({"prompts": ["a", turns], "responses": ["x", "yy"]}, bodies)
 
+  def test_labels_come_with_the_rewards(self):
+    def behave(handler, asked):
+      said = answer(asked)
+      shares = [[size / 4, 1 - size / 4] for size, _ in said["rewards"]]
+      said["labels"] = {
+        "names": ["a", "b"], "values": [2.0, -1.5], "probs": shares
+      }  # fmt: skip
+      rude_server.raw(handler, json.dumps(said).encode())
+
+    with serving(behave) as server:
+      source = open_source(server)
+      found = source.scored(PROMPTS, RESPONSES)
+      number = len(server.seen)
+      again = source.label_probs(PROMPTS, RESPONSES)
+      self.assertEqual(source.label_probs([], []).shape, (0, 2))
+    self.assertEqual(source.labels, (("a", "b"), (2.0, -1.5)))
+    self.assertEqual(number, 1 + 3)  # rewards and labels in one request
+    np.testing.assert_array_equal(found.rewards, LENGTHS)
+    want = [[0.25, 0.75], [0.5, 0.5], [0.75, 0.25], [0, 1], [0.25, 0.75]]
+    np.testing.assert_array_equal(found.label_probs, want)
+    np.testing.assert_array_equal(again, want)
+
+  @parameterized.parameters(
+    (dict(names=["a"], values=[1.0], probs=[[0.5], [0.5]]), "garbage"),
+    (dict(names=["a"], values=[1.0, 2.0], probs=[[1.0], [1.0]]), "garbage"),
+    (dict(names="ab", values=[1.0, 2.0], probs=[[1, 0]] * 2), "garbage"),
+    (dict(names=["a"], values=[float("nan")], probs=[[1.0]] * 2), "garbage"),
+    (dict(names=["a"], values=[1.0]), "garbage"),
+    (dict(names=["a"], values=[1.0], probs=[[1.0]] * 2), "another model"),
+  )
+  def test_what_are_no_labels_never_get_through(self, labels, message):
+    def behave(handler, asked):
+      said = answer(asked)
+      if asked["responses"]:
+        said["labels"] = labels
+      rude_server.raw(handler, json.dumps(said).encode())
+
+    with serving(behave) as server:
+      source = open_source(server)
+      self.assertIsNone(source.labels)
+      with self.assertRaisesRegex(RewardError, message):
+        source(PROMPTS[:2], RESPONSES[:2])
+
   def test_a_server_that_stumbles_is_asked_again(self):
     stumbles = iter(
       [
