@@ -379,11 +379,6 @@ def prepare(
         where=batch["where"],
         axis_name=axis_name,
       )
-    outcomes = None
-    if config.critic.num_labels is not None:
-      unit = reward_shaping.score_unit(moments, config.reward)
-      gaps = batch["label_gaps"]
-      outcomes = batch["label_probs"], gaps / unit.astype(gaps.dtype)
     estimates, metrics = estimate_advantages(
       experience,
       shaped.reshape(counted.shape[:2]),
@@ -391,7 +386,7 @@ def prepare(
       config,
       kl_coef=state.kl.kl_coef if config.kl.place == "reward" else 0.0,
       relative=relative,
-      outcomes=outcomes,
+      outcomes=_outcomes(batch, moments, config),
       axis_name=axis_name,
     )
     experience |= estimates
@@ -431,6 +426,17 @@ def prepare(
     moments=moments, group_weights=kept.astype(jnp.float32)
   )
   return Prepared(experience, state, observed, metrics)
+
+
+def _outcomes(
+  batch: Batch, moments: reward_shaping.Moments, config: LearnerConfig
+) -> tuple[jax.Array, jax.Array] | None:
+  """Chances of labels and their gaps in shaped units, for such a critic."""
+  if config.critic.num_labels is None:
+    return None
+  gaps = batch["label_gaps"]
+  unit = reward_shaping.score_unit(moments, config.reward)
+  return batch["label_probs"], gaps / unit.astype(gaps.dtype)
 
 
 def spares_forward(networks: Networks, config: LearnerConfig) -> bool:

@@ -5,7 +5,6 @@ it is bit-for-bit identical after a kill and a resume. Whatever depends on the
 clock or the machine goes to `speed.jsonl`.
 """
 
-import importlib
 import json
 import logging
 import math
@@ -143,7 +142,9 @@ def _tensorboard() -> types.ModuleType:
   if known is absent:
     sys.modules["torch"] = None  # type: ignore[assignment]
   try:
-    return importlib.import_module("tensorboardX")
+    import tensorboardX
+
+    return tensorboardX
   finally:
     if known is absent:
       del sys.modules["torch"]
