@@ -70,6 +70,12 @@ def compiled_programs_go():
   gc.collect()
 
 
+def pytest_collection_finish():
+  # What is imported by now stays: collections of garbage need not look at it.
+  gc.collect()
+  gc.freeze()
+
+
 def pytest_addoption(parser):
   parser.addoption(
     "--tier",
