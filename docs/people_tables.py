@@ -229,6 +229,9 @@ def draw(found: dict[str, dict[str, Any]], path: pathlib.Path) -> None:
     panel.set_xlabel("own pairs seen")
   for panel in axes[:, 0]:
     panel.set_ylabel("accuracy, later pairs")
-  axes[0, 0].legend(frameon=False, fontsize=7)
+  figure.legend(
+    *axes[0, 0].get_legend_handles_labels(), loc="outside lower center",
+    ncols=len(METHODS), frameon=False, fontsize=8,
+  )  # fmt: skip
   figure.savefig(path, dpi=130)
   plt.close(figure)
