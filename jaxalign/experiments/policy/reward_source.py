@@ -17,6 +17,7 @@ from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import artifact
 from jaxalign.runtime.reward_sources import (
   base,
+  ensemble,
   gated,
   http,
   trainer_functions,
@@ -64,6 +65,9 @@ class RewardSourceConfig:
       models of plain rewards.
     alpha: share in (0, 1], with "cvar" alone.
     kappa: >= 0, with "mean_std" alone.
+    pessimism: k >= 0: the models are an ensemble of one reward, and what counts
+      is their mean less k standard deviations between them; 0 is the mean. None
+      has them side by side.
     dtype: compute type of models, "float32" or "bfloat16".
     batch_size: texts per forward pass over all devices, or per request.
     buckets: padded lengths in tokens, one compilation each; the largest is the
@@ -83,6 +87,7 @@ class RewardSourceConfig:
   risk: str | None = None
   alpha: float | None = None
   kappa: float | None = None
+  pessimism: float | None = None
   dtype: str = "float32"
   batch_size: int = 64
   buckets: tuple[int, ...] = (64, 128)
@@ -111,9 +116,25 @@ class RewardSourceConfig:
         "response is a question for each criterion, as long as the run lasts; "
         "0 is right for an endpoint of your own, with no prices"
       )
+    if self.pessimism is not None:
+      self._check_ensemble(self.pessimism)
     checks.at_least(
       1, batch_size=self.batch_size, calibrate_limit=self.calibrate_limit
     )
+
+  def _check_ensemble(self, pessimism: float) -> None:
+    """Raises ValueError unless there are models, and one unit for them."""
+    checks.at_least(0, pessimism=pessimism)
+    if len(self.models) < 2:
+      raise ValueError(
+        "pessimism takes the spread between two or more `models`, got "
+        f"{len(self.models)}: name more, or leave it None"
+      )
+    if not self.calibrated and not self.calibrate_on:
+      raise ValueError(
+        "pessimism compares rewards of several models, whose raw rewards have "
+        "no common unit: calibrated must be True, or calibrate_on name a file"
+      )
 
 
 def open_source(
@@ -187,6 +208,10 @@ def open_source(
         label_function=oracle.oracle_labels(people) if people.labels else None,
       )
     )
+  if config.pessimism is not None:
+    if config.calibrate_on:
+      found = [_measured_on(member, config) for member in found]
+    return ensemble.EnsembleSource(found, config.pessimism, names=names)
   source = base.JoinedSource(found, names=names)
   if config.calibrate_on:
     return _measured_on(source, config)

@@ -231,6 +231,43 @@ class OpenSourceTest(parameterized.TestCase):
       rtol=1e-6,
     )
 
+  def test_several_models_as_a_pessimistic_ensemble(self):
+    bare = dict(mixture_weights=None)
+    other = {"mean": [0.0, 1.0], "std": [1.0, 3.0]}
+    folders = (
+      model_test.described(**bare),
+      model_test.described(**bare, calibration=other),
+    )
+    of = lambda **options: open_source(
+      models=folders, buckets=(64,), names=("a", "b"), **options
+    )
+    raw = model_test.raw_rewards()
+    each = np.stack(
+      [
+        (raw - fit["mean"]) / fit["std"]
+        for fit in (model_test.CALIBRATION, other)
+      ]
+    )
+    gap = np.abs(each[0] - each[1])  # √2 deviations of two
+    for k in (0.0, 1.5):
+      source = of(pessimism=k)
+      self.assertEqual(source.names, ("a", "b"))
+      np.testing.assert_allclose(
+        source(PROMPTS, RESPONSES),
+        each.mean(axis=0) - k * gap / np.sqrt(2),
+        atol=1e-5,
+      )
+    # Measured on one file, two models of the same weights agree.
+    seen = dict(calibrate_on=(_file(),), calibrate_limit=2)
+    same = of(pessimism=1.5, **seen)(PROMPTS, RESPONSES)
+    np.testing.assert_allclose(
+      same,
+      open_source(models=folders[:1], buckets=(64,), **seen)(
+        PROMPTS, RESPONSES
+      ),
+      atol=1e-5,
+    )
+
   def test_every_key_is_read(self):
     config = config_of(
       models=(model_test.folder(),), calibrate_on=(_file(),), calibrate_limit=2
@@ -248,6 +285,13 @@ class OpenSourceTest(parameterized.TestCase):
     ({"url": "a"}, "url must begin with http"),
     ({"crowd": "two_groups", "batch_size": 0}, "batch_size must be >= 1"),
     ({"crowd": "nobody"}, "'nobody'"),
+    ({"models": ("a",), "pessimism": 1.0}, "or more `models`, got 1"),
+    ({"crowd": "two_groups", "pessimism": 1.0}, "or more `models`, got 0"),
+    (
+      {"models": ("a", "b"), "pessimism": 1.0, "calibrated": False},
+      "raw rewards have no common unit",
+    ),
+    ({"models": ("a", "b"), "pessimism": -1.0}, "pessimism must be >= 0"),
     ({"judge": judge_test.CONFIG}, "judge.budget must be the dollars"),
     ({"function": "no_such_module:f"}, "no reward function"),
     ({"crowd": "two_groups", "names": ("a",)}, "name the 2 outputs warm, br"),
