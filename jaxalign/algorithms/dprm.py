@@ -234,7 +234,8 @@ def label_rows(config: DprmConfig) -> row_loss.RowLoss:
     The rows, of models with one output per label. Batches hold `labels` float
     [B, 2, d] and `labelled` bool [B, 2] beside the pairs. What `labels` holds
     for other responses does not matter. Metrics: `train/nll` and
-    `train/accuracy` take the reward of the readout as a plain one on pairs;
+    `train/accuracy` take the reward of the readout as a plain one on pairs,
+    of which a response beside itself is none;
     `train/label_nll` is the cross-entropy in nats, `train/top1` the share of
     responses whose likeliest label is the crowd's, `train/utility_error` the
     mean distance from the crowd's expected utility, `train/labelled` the share
@@ -277,8 +278,9 @@ def label_rows(config: DprmConfig) -> row_loss.RowLoss:
       return jnp.sum(x, where=where), count
 
     rewards = read(jnp.stack([outputs.chosen, outputs.rejected], axis=1))
+    apart = _sides_differ(batch["tokens"]) | _sides_differ(batch["mask"])
     metrics = bradley_terry.pair_metrics(
-      rewards[:, 0, 0], rewards[:, 1, 0], batch["where"]
+      rewards[:, 0, 0], rewards[:, 1, 0], batch["where"] & apart
     )
     utilities = config.labels.label_set().utilities.astype(logits.dtype)
     expected = [
@@ -297,6 +299,11 @@ def label_rows(config: DprmConfig) -> row_loss.RowLoss:
     }
 
   return row_loss.RowLoss(of_row, counts, measured, len(config.labels.names))
+
+
+def _sides_differ(x: jax.Array) -> jax.Array:
+  """Where the two sides of a row [B, 2, T] are not the same, bool [B]."""
+  return jnp.any(x[:, 0] != x[:, 1], axis=-1)
 
 
 def dprm(

@@ -138,6 +138,31 @@ class DprmTest(parameterized.TestCase):
     for name, value in expected.items():
       np.testing.assert_allclose(got[name], value, rtol=1e-10, err_msg=name)
 
+  def test_a_response_beside_itself_is_learned_from_once_and_no_pair(self):
+    twins = {
+      k: self.batch[k].at[:4, 1].set(self.batch[k][:4, 0])
+      for k in ("tokens", "mask")
+    }
+    labelled = self.labelled.copy()
+    labelled[:4] = True, False
+    batch = self.batch | twins | {"labelled": jnp.array(labelled)}
+    got = self.gradient(batch)
+    # Beside any other response it is the same.
+    other = self.gradient(self.batch | {"labelled": jnp.array(labelled)})
+    np.testing.assert_allclose(
+      got.gradient["table"], other.gradient["table"], rtol=1e-10, atol=1e-14
+    )
+    np.testing.assert_allclose(got.loss, other.loss, rtol=1e-12)
+    _, count = got.metrics["train/accuracy"]
+    self.assertEqual(count, WHERE[4:].sum())
+    total, count = got.metrics["train/nll"]
+    rewards = (softmax(self.logits()) @ UTILITIES)[4:][WHERE[4:]]
+    np.testing.assert_allclose(
+      total / count,
+      np.mean(np.log1p(np.exp(rewards[:, 1] - rewards[:, 0]))),
+      rtol=1e-10,
+    )
+
   def test_plain_metrics_take_the_reward_of_the_readout(self):
     settings = config(loss="line", risk="mean_std", kappa=0.5)
     total, count = self.gradient(settings=settings).metrics["train/reward_mean"]

@@ -1,11 +1,11 @@
-"""Unpaired preferences: single responses, each beside a mismatched one."""
+"""Unpaired responses: each beside a mismatched one, or beside itself."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from jaxalign.data.records import chat
-from jaxalign.data.records.record import Record
+from jaxalign.data.records.record import Record, pairs_of
 
 RATING = "desirable"  # what TRL's column `label` becomes
 
@@ -115,3 +115,28 @@ class UnpairedStream:
 
 def _beside(row: Record, other: chat.Text) -> Record:
   return dataclasses.replace(row, responses=(row.responses[0], other))
+
+
+@dataclasses.dataclass(eq=False)
+class TwinStream:
+  """Pairs of some records, single responses beside themselves, read again.
+
+  What is said of a single response, such as its labels, is said of the first
+  side alone, so that it is learned from once. The row is a tie.
+
+  Attributes:
+    records: what is read; rankings are taken apart.
+  """
+
+  records: Iterable[Record]
+
+  def __iter__(self) -> Iterator[Record]:
+    """The rows, in the order of the records."""
+    for record in self.records:
+      if len(record.responses) != 1:
+        yield from pairs_of(record)
+        continue
+      (response,) = record.responses
+      yield dataclasses.replace(
+        record, responses=(response, response), num_ranked=None, tie=True
+      )

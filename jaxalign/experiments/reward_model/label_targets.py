@@ -11,6 +11,7 @@ import numpy as np
 from jaxalign import losses
 from jaxalign.algorithms import bradley_terry, dprm
 from jaxalign.data.batching import loader
+from jaxalign.data.records import unpaired
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.datasets import preferences
@@ -50,6 +51,7 @@ def make(
     readout=config.readout(),
     label_cost=tuple(tuple(row.tolist()) for row in cost),
     batch_shapes=batch_shapes,
+    change=unpaired.TwinStream,  # a response may stand alone
     prepare_pairs=functools.partial(with_targets, config),
   )
 

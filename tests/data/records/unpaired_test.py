@@ -110,5 +110,25 @@ class CompletionTest(parameterized.TestCase):
                 unpaired=True)  # fmt: skip
 
 
+class TwinStreamTest(absltest.TestCase):
+  def test_a_response_alone_stands_beside_itself_and_pairs_as_they_are(self):
+    pair = Record("P", ("a", "b"), votes_chosen=3, votes_rejected=1)
+    alone = Record("Q", ("c",), label_votes=((1, 2),), group="g", id="x")
+    many = Record("R", ("d", "e", "f"), num_ranked=1)
+    stream = unpaired.TwinStream([pair, alone, many])
+    found = list(stream)
+    self.assertEqual(found[0], pair)
+    self.assertEqual(
+      found[1],
+      Record(
+        "Q", ("c", "c"), label_votes=((1, 2),), group="g", id="x", tie=True
+      ),
+    )
+    self.assertEqual(
+      [one.responses for one in found[2:]], [("d", "e"), ("d", "f")]
+    )
+    self.assertEqual(list(stream), found)
+
+
 if __name__ == "__main__":
   absltest.main()

@@ -9,10 +9,10 @@ from absl.testing import absltest, parameterized
 from etils import epath
 
 from jaxalign import losses
-from jaxalign.algorithms import dprm
+from jaxalign.algorithms import bradley_terry, dprm
 from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.datasets import preferences
-from jaxalign.experiments.reward_model import label_targets
+from jaxalign.experiments.reward_model import label_targets, recipes
 from tests.experiments.datasets.preferences_test import data
 
 PAIR = {"prompt": "Q", "chosen": "a", "rejected": "b"}
@@ -35,7 +35,10 @@ def file(*rows: dict) -> str:
 def targets(settings, *rows, streaming=False) -> preferences.Pairs:
   config = data(streaming=streaming)
   pairs = preferences.load_pairs(
-    config, (file(*rows),), tokenizer_files.byte_tokenizer()
+    config,
+    (file(*rows),),
+    tokenizer_files.byte_tokenizer(),
+    change=recipes.make(settings, bradley_terry.PLAIN, None).change,
   )
   return label_targets.with_targets(settings, config, pairs)[0]
 
@@ -52,6 +55,25 @@ class LabelTargetsTest(parameterized.TestCase):
     own = row | {"label_prior": [[0, 0, 1], [0, 1, 0]]}
     got = targets(recipe(prior=(1.0, 0.0, 0.0)), own).dataset
     np.testing.assert_allclose(got.labels[0, 0], [2 / 6, 0, 4 / 6], rtol=1e-6)
+
+  @parameterized.parameters(False, True)
+  def test_a_response_without_a_partner_is_labelled_once(self, streaming):
+    alone = {"prompt": "Q2", "responses": ["c"], "label_votes": [1, 1, 4]}
+    later = {"prompt": "Q2", "responses": ["c"], "label_votes": [3, 0, 0]}
+    pair = PAIR | {"label_votes": [[2, 0, 1], [0, 4, 0]]}
+    settings = recipe(prior_strength=0.0, new_votes=(file(later),))
+    got = targets(settings, alone, pair, streaming=streaming)
+    np.testing.assert_array_equal(
+      got.dataset.labelled, [[True, True], [True, True]]
+    )
+    settings = recipe(prior_strength=0.0)
+    got = targets(settings, alone, pair, streaming=streaming)
+    np.testing.assert_array_equal(
+      got.dataset.labelled, [[True, False], [True, True]]
+    )
+    np.testing.assert_allclose(got.dataset.labels[0, 0], [1 / 6, 1 / 6, 2 / 3])
+    np.testing.assert_array_equal(got.dataset.chosen_prob, [0.5, 1.0])
+    self.assertEqual(got.report["unlabelled_responses"], 1)
 
   def test_labels_without_votes_stand(self):
     row = PAIR | {"labels": [[0.5, 0.5, 0.0], [0.0, 0.1, 0.9]]}
