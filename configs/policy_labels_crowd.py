@@ -1,0 +1,69 @@
+r"""What does a critic of label shares gain over one of the expected reward?
+
+  for seed in 0 1 2 3; do
+    python -m jaxalign.experiments.pipeline \
+        --config=configs/policy_labels_crowd.py --config.seed=$seed \
+        --config.crowd_seed=$seed --workdir=runs/labels_$seed
+  done
+  python docs/tabulate_critics.py runs/labels_*
+
+Two groups of a crowd label answers, helpful or not by harmless or not, and a
+DPRM learns their shares from ten votes each. Three policies start alike and are
+moved towards its expected utility: `scalar` has a critic of the mean, `atoms` a
+distributional critic for which a finished answer ends in one atom, its expected
+utility, and `labels`, the same critic for which it ends in six, the values of
+the labels by their shares. `atoms` is the control of `labels`, as `scalar` is
+that of `atoms`. The crowd's own shares judge the answers. `:smoke` runs every
+stage at its smallest.
+
+Measured: not yet run.
+"""
+
+import ml_collections
+
+VARIANTS = ("full", "smoke")
+
+
+def get_config(variant: str = "full") -> ml_collections.ConfigDict:
+  if variant not in VARIANTS:
+    raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
+  brief = variant == "smoke"
+  size = ":smoke" if brief else ""
+  train = "data.train_files=('synthetic:labels:train',)"
+  files = (train, "data.eval_files=('synthetic:labels:test',)")
+  tokenizer = "data.tokenizer={tokenizer}/tokenizer"
+  start = (*files, tokenizer)
+  reward = (train, "data.eval_files=('synthetic:labels,label_votes=0:test',)")
+  reward += (tokenizer, "data.max_length=48", "data.buckets=(32, 48)")
+  policy = ("model.init_from={start}/model", "model.architecture=None", *files)
+  policy += ("data.tokenizer=None", "data.max_prompt_length=24")
+  policy += ("source.crowd=None", "source.models=('{reward}/model',)")
+  policy += ("source.names=('reward',)", "source.buckets=(48,)")
+  policy += ("judge.crowd=labels", "judge.buckets=(48,)")
+  if not brief:
+    start += ("train.num_steps=200", "train.batch_size=16")
+    reward += ("train.num_steps=240", "eval.num_samples=200")
+    policy += ("sampling.max_new_tokens=24", "kl.coef=0.05")
+    policy += ("optimizer.schedule=constant", "train.num_iterations=45")
+    policy += ("train.eval_every=15", "train.checkpoint_every=45")
+  atoms = ("critic.clip=None", "critic.num_atoms=51")
+  atoms += ("critic.low=-7.0", "critic.high=3.0")
+  steps = [
+    ("tokenizer", "train_tokenizer", f"tokenizer_crowd.py{size}", files[:1]),
+    ("start", "sft", f"sft_crowd.py{size}", start),
+    ("reward", "train_reward", f"rm_dprm_crowd.py{size}", reward),
+  ]
+  critics = {
+    "scalar": (),
+    "atoms": atoms,
+    "labels": (*atoms, "critic.num_labels=6"),
+  }
+  for name, critic in critics.items():
+    file = f"policy_maxmin_crowd.py{size}"
+    steps.append((name, "train_policy", file, (*policy, *critic)))
+  cfg = ml_collections.ConfigDict()
+  cfg.steps = tuple(
+    dict(name=name, stage=stage, config=f"configs/{file}", changes=changes)
+    for name, stage, file, changes in steps
+  )
+  return cfg
