@@ -61,20 +61,13 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     cfg.optimizer.learning_rate = 1e-5
   if variant == "shape":
     cfg.data.tokenizer = "byte"
-    cfg.model.init_from = None
-    cfg.model.architecture = dict(
-      num_layers=32, num_heads=32, embed_dim=4096, mlp_dim=11008
-    )
-    cfg.model.architecture.update(vocab_size=32_000, tie_embeddings=False)
+    cfg.model.shape = "llama-2-7b"
     cfg.train.accumulation = 4
   if variant == "smoke":
     few = "synthetic:two_groups,num_annotators=20,num_test_annotators=10"
     cfg.data.update(train_files=(f"{few}:train",), eval_files=(f"{few}:test",))
     cfg.data.tokenizer = "byte"
-    cfg.model.update(init_from=None, dtype="float32", remat="none")
-    cfg.model.architecture = dict(
-      num_layers=1, num_heads=4, embed_dim=32, mlp_dim=64
-    )
+    cfg.model.update(shape="tiny", dtype="float32", remat="none")
     cfg.optimizer.update(learning_rate=1e-3, warmup_steps=2)
     cfg.train.update(num_steps=20, batch_size=8, eval_every=10)
     cfg.train.checkpoint_every = 10

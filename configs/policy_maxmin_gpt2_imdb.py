@@ -54,14 +54,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     cfg.data.tokenizer = "byte"
     cfg.model.init_from = None
   if variant == "shape":
-    cfg.model.architecture = dict(
-      family="gpt2",
-      num_layers=12,
-      num_heads=12,
-      embed_dim=768,
-      mlp_dim=3072,
-      vocab_size=50_257,
-    )
+    cfg.model.shape = "gpt2"
   if variant == "smoke":
     cfg.data.train_files = ("synthetic:two_groups:train",)
     cfg.data.max_prompt_length = 48

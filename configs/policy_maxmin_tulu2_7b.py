@@ -67,18 +67,10 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
 
   if variant in ("shape", "smoke"):
     cfg.data.tokenizer = "byte"
-    cfg.model.init_from = None
-  if variant == "shape":
-    cfg.model.architecture = dict(
-      num_layers=32, num_heads=32, embed_dim=4096, mlp_dim=11008
-    )
-    cfg.model.architecture.update(vocab_size=32_000, tie_embeddings=False)
+    cfg.model.shape = "llama-2-7b" if variant == "shape" else "tiny"
   if variant == "smoke":
     cfg.data.update(
       train_files=("synthetic:two_groups:train",), max_prompt_length=48
-    )
-    cfg.model.architecture = dict(
-      num_layers=1, num_heads=4, embed_dim=32, mlp_dim=64
     )
     cfg.model.update(dtype="float32", lora=dict(rank=2, alpha=4.0))
     cfg.sampling.update(min_new_tokens=0, max_new_tokens=16)

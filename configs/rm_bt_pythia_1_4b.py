@@ -49,15 +49,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
 
   if variant in ("shape", "long"):
     cfg.data.tokenizer = "byte"
-    cfg.model.init_from = None
-    cfg.model.architecture = dict(
-      family="gpt_neox",
-      num_layers=24,
-      num_heads=16,
-      embed_dim=2048,
-      mlp_dim=8192,
-      vocab_size=50_304,
-    )
+    cfg.model.shape = "pythia-1.4b"
   if variant == "long":
     cfg.data.update(max_length=8192, buckets=(2048, 8192))
     cfg.model.update(remat="full", attention="splash")

@@ -63,19 +63,12 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     )
   if variant == "shape":
     cfg.data.tokenizer = "byte"
-    cfg.model.init_from = None
-    cfg.model.architecture = dict(
-      num_layers=32, num_heads=32, embed_dim=4096, mlp_dim=11008
-    )
-    cfg.model.architecture.vocab_size = 32_000
+    cfg.model.shape = "llama-2-7b"
   if variant == "smoke":
     cfg.data.train_files = ("synthetic:two_groups:train",)
     cfg.data.eval_files = ("synthetic:two_groups:test",)
     cfg.data.update(tokenizer="byte", max_length=128, buckets=(96, 128))
-    cfg.model.update(init_from=None, dtype="float32", remat="none")
-    cfg.model.architecture = dict(
-      num_layers=1, num_heads=4, embed_dim=32, mlp_dim=64
-    )
+    cfg.model.update(shape="tiny", dtype="float32", remat="none")
     cfg.optimizer.update(learning_rate=1e-3, warmup_steps=2)
     cfg.train.update(
       num_steps=20, batch_size=8, eval_every=10, checkpoint_every=10

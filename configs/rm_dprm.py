@@ -75,16 +75,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
 
   if mode == "shape":
     cfg.data.tokenizer = "byte"
-    cfg.model.init_from = None
-    cfg.model.architecture = dict(
-      num_layers=32,
-      num_heads=32,
-      embed_dim=2560 if small else 4096,
-      mlp_dim=dict(opt_2_7b=10240, opt_6_7b=16384, llama_7b=11008)[size],
-      vocab_size=50_272,
-    )
-    if size == "llama_7b":
-      cfg.model.architecture.update(vocab_size=32_000, tie_embeddings=False)
+    cfg.model.shape = folder
   if mode == "smoke":
     cfg.data.update(
       train_files=("synthetic:labels:train",),
@@ -100,6 +91,6 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     )
     cfg.mesh.fsdp = 1
     cfg.eval = dict(num_samples=100)
-  if mode != "full" and size != "llama_7b":
-    cfg.model.architecture.family = "opt"
+    if size != "llama_7b":
+      cfg.model.architecture.family = "opt"
   return cfg

@@ -89,17 +89,8 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   cfg.eval = dict(batch_size=80)
 
   if mode == "shape":
-    large = size == "pythia_2_8b"
     cfg.data.tokenizer = "byte"
-    cfg.model.init_from = None
-    cfg.model.architecture = dict(
-      family="gpt_neox",
-      num_layers=32 if large else 24,
-      num_heads=32 if large else 16,
-      embed_dim=2560 if large else 2048,
-      mlp_dim=10240 if large else 8192,
-      vocab_size=50_304,
-    )
+    cfg.model.shape = folder
   if mode == "smoke":
     cfg.data.update(
       train_files=("synthetic:two_groups:train",),

@@ -126,7 +126,8 @@ def config(
 ) -> train_reward.Config:
   cfg = shipped.config("rm_bt_pythia_1_4b", "shape")
   cfg.data.update(max_length=LENGTH, buckets=(LENGTH,))
-  cfg.model.architecture.update(SHAPE)
+  with cfg.ignore_type():
+    cfg.model.update(shape=None, architecture=dict(SHAPE))
   cfg.model.update(model)
   if recipe:
     cfg.recipe = recipe

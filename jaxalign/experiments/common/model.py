@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from etils import epath
 
 from jaxalign.data.tokenization.tokenizer import Tokenizer
+from jaxalign.experiments.common import published_shapes
 from jaxalign.models import heads, lora
 from jaxalign.models.config import LOG_LENGTHS, POOLINGS, DecoderConfig
 from jaxalign.models.hf import config_map, peft, weights
@@ -88,6 +89,9 @@ class BackboneConfig:
       final norm; None takes all. The model that is written has no more.
     pooling: where a reward model reads a text: its "last" token, or the "mean"
       over the tokens of the response; None for the folder's own, else "last".
+    shape: a published model, such as "llama-2-7b", whose sizes a decoder from
+      scratch has, whatever `init_from` and `architecture` say: a step is
+      compiled so where files are not at hand. See `published_shapes`.
   """
 
   init_from: str | None = None
@@ -104,9 +108,15 @@ class BackboneConfig:
   trainable: str | None = None
   features: str | None = None
   num_texts: int | None = None
+  shape: str | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError without an origin; of two, the folder wins."""
+    if self.shape is not None:
+      checks.one_of(published_shapes.SHAPES, shape=self.shape)
+      sizes = published_shapes.SHAPES[self.shape]
+      object.__setattr__(self, "architecture", Architecture(**sizes))
+      object.__setattr__(self, "init_from", None)
     if self.init_from is None and self.architecture is None:
       raise ValueError(
         "init_from or architecture must be set, got neither: a folder in "
