@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxalign.data.records.record import Record
-from jaxalign.data.synthetic import texts
+from jaxalign.data.synthetic import habits, texts
 from jaxalign.data.synthetic.config import CrowdConfig, with_knobs
 from jaxalign.data.synthetic.votes import label_probs as label_probs
 from jaxalign.data.synthetic.votes import label_shares as label_shares
@@ -42,6 +42,32 @@ PRESETS: dict[str, CrowdConfig] = {
   "labels": CrowdConfig(
     shares=(0.6, 0.4), temperature=1.0, labels=True, label_votes=10
   ),
+  # Signed sums of two qualities, and of one.
+  "eight_groups": CrowdConfig(
+    groups=(
+      "warm",
+      "cold",
+      "brief",
+      "long",
+      "friends",
+      "fans",
+      "clerks",
+      "critics",
+    ),
+    tastes=(
+      "warmth",
+      "-warmth",
+      "brevity",
+      "-brevity",
+      "warmth+brevity",
+      "warmth-brevity",
+      "brevity-warmth",
+      "-warmth-brevity",
+    ),
+    shares=(0.125,) * 8,
+    num_annotators=400,
+    num_test_annotators=80,
+  ),  # fmt: skip
 }
 
 
@@ -104,15 +130,25 @@ def draw_records(config: CrowdConfig, *, split: str) -> list[Record]:
   rng = np.random.default_rng([config.seed, SPLITS.index(split)])
   num_people = _num_people(config, split)
   group_of = rng.permutation(_group_of(config.shares, num_people))
+  everybody = habits.draw_people(config, group_of, split=SPLITS.index(split))
+  shifts = {}
+  if split == "test":
+    shifts["prompt_shift"] = config.prompt_shift
+    shifts["response_shift"] = config.response_shift
   records = []
   for sitting, time in enumerate(_sitting_times(config, split)):
     panels = rng.permutation(num_people).reshape(-1, config.votes_per_pair)
     for number, people in enumerate(panels, sitting * len(panels)):
-      prompt, *responses = texts.draw_pair(rng, split)
-      first_wins = vote_probs(
-        config, prompt, responses[0], responses[1], time=time
+      prompt, *responses = texts.draw_pair(rng, split, **shifts)
+      first_wins = habits.vote_probs(
+        config,
+        habits.People(*(column[people] for column in everybody)),
+        group_of[people],
+        prompt,
+        *responses,
+        time=time,
       )
-      wins = rng.random(len(people)) < first_wins[group_of[people]]
+      wins = rng.random(len(people)) < first_wins
       name = f"{split}-{number:06d}"
       if config.aggregate:
         records.append(_counted(name, prompt, responses, wins))

@@ -8,6 +8,8 @@ are read off the text itself, so they are defined for any text, a model's too.
 
 import numpy as np
 
+from jaxalign.data.synthetic.config import QUALITIES as QUALITIES
+
 # 24 + 24 things; which half a text mentions says which split it belongs to.
 THINGS = {
   "train": (
@@ -47,25 +49,55 @@ DETAILS = ("", "", " Do it twice.", " Take your time.", " Use both hands.")
 WARM_CLOSERS = (" Have fun!", " Enjoy!", " You got this!", " Good luck!")
 WARM_PHRASES = tuple(p.strip() for p in (*WARM_OPENERS, *WARM_CLOSERS))
 
-QUALITIES = ("warmth", "brevity", "topic")
+# What a prompt asks for that has shifted from those above.
+SHIFTED_QUESTIONS = (
+  "Should I {verb} {thing}?",
+  "When should I {verb} my {thing}?",
+  "Is it worth it to {verb} {thing}?",
+)
+SHIFTED_ANSWERS = {
+  "paint": ("Prime the {thing}.", "Coat the {thing}.", "Spray the {thing}."),
+  "lend": ("Tag the {thing}.", "Insure the {thing}.", "Note the {thing}."),
+  "weigh": ("Hang the {thing}.", "Scale the {thing}.", "Load the {thing}."),
+}
+# Shares of warm openers, of warm closers and of answers on topic, in training
+# and where a policy has moved all the way towards warmth.
+WARM, ON_TOPIC = (0.4, 0.9), (0.75, 0.25)
 
 
-def draw_pair(rng: np.random.Generator, split: str) -> tuple[str, str, str]:
+def draw_pair(
+  rng: np.random.Generator,
+  split: str,
+  *,
+  prompt_shift: float = 0.0,
+  response_shift: float = 0.0,
+) -> tuple[str, str, str]:
   """A prompt and two different responses to it.
 
   Args:
     rng: source of randomness.
     split: "train" or "test"; no text is in both.
+    prompt_shift: probability that the prompt asks for what only shifted ones
+      do.
+    response_shift: how far in [0, 1] the shares of `WARM` and `ON_TOPIC` have
+      moved.
 
   Returns:
     The prompt, at most 40 bytes, and two responses, at most 64 bytes each.
   """
-  prompt, (first, second) = draw_responses(rng, split, 2)
+  prompt, (first, second) = draw_responses(
+    rng, split, 2, prompt_shift=prompt_shift, response_shift=response_shift
+  )
   return prompt, first, second
 
 
 def draw_responses(
-  rng: np.random.Generator, split: str, number: int
+  rng: np.random.Generator,
+  split: str,
+  number: int,
+  *,
+  prompt_shift: float = 0.0,
+  response_shift: float = 0.0,
 ) -> tuple[str, tuple[str, ...]]:
   """A prompt and `number` different responses to it, as `draw_pair` has them.
 
@@ -73,27 +105,38 @@ def draw_responses(
     rng: source of randomness.
     split: "train" or "test".
     number: responses, far fewer than the 980 that there are.
+    prompt_shift: see `draw_pair`.
+    response_shift: see there.
 
   Returns:
     The prompt and the responses.
   """
   pick = lambda options: options[rng.integers(len(options))]
+  answers, questions = ANSWERS, QUESTIONS
+  # Without a shift nothing is drawn for it.
+  if prompt_shift and rng.random() < prompt_shift:
+    answers, questions = SHIFTED_ANSWERS, SHIFTED_QUESTIONS
   thing = pick(THINGS[split])
-  verb = pick(tuple(ANSWERS))
-  prompt = f"Q: {pick(QUESTIONS).format(verb=verb, thing=thing)}\nA:"
+  verb = pick(tuple(answers))
+  prompt = f"Q: {pick(questions).format(verb=verb, thing=thing)}\nA:"
   responses: list[str] = []
   while len(responses) < number:
-    response = _draw_response(rng, verb, thing)
+    response = _draw_response(rng, answers[verb], thing, response_shift)
     if response not in responses:
       responses.append(response)
   return prompt, tuple(responses)
 
 
-def _draw_response(rng: np.random.Generator, verb: str, thing: str) -> str:
+def _draw_response(
+  rng: np.random.Generator, answers: tuple[str, ...], thing: str, shift: float
+) -> str:
   pick = lambda options: options[rng.integers(len(options))]
-  answer = pick(ANSWERS[verb] if rng.random() < 0.75 else OFF_TOPIC)
-  opener = pick(WARM_OPENERS if rng.random() < 0.4 else PLAIN_OPENERS)
-  closer = pick(WARM_CLOSERS) if rng.random() < 0.4 else ""
+  warm, on_topic = (
+    start + shift * (end - start) for start, end in (WARM, ON_TOPIC)
+  )
+  answer = pick(answers if rng.random() < on_topic else OFF_TOPIC)
+  opener = pick(WARM_OPENERS if rng.random() < warm else PLAIN_OPENERS)
+  closer = pick(WARM_CLOSERS) if rng.random() < warm else ""
   return f" {opener}{answer.format(thing=thing)}{pick(DETAILS)}{closer}"
 
 

@@ -1,9 +1,15 @@
 """Simulated votes: what members of the synthetic crowd think of responses."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from jaxalign.data.synthetic import texts
-from jaxalign.data.synthetic.config import CrowdConfig
+from jaxalign.data.synthetic.config import (
+  QUALITIES,
+  CrowdConfig,
+  taste_weights,
+)
 
 
 def utilities(
@@ -24,12 +30,28 @@ def utilities(
   quality = dict(
     zip(texts.QUALITIES, texts.qualities(prompt, response), strict=True)
   )
-  old = np.array([quality.get(taste, 0.0) for taste in config.tastes])
+  old = np.array([_valued(quality, taste) for taste in config.tastes])
   moved = config.drift * time
   own = (1 - moved) * old + moved * np.roll(old, -1)
   mixed = (1 - config.overlap) * own + config.overlap * quality["topic"]
   votes = np.array([taste != "none" for taste in config.tastes])
   return np.where(votes, config.scale * mixed, 0.0)
+
+
+def _valued(quality: Mapping[str, float], taste: str) -> float:
+  """What a response with these qualities is worth to a taste."""
+  if taste in quality:
+    return float(quality[taste])
+  weights = taste_weights(taste)
+  if weights is None:
+    return 0.0
+  return float(np.dot(weights, [quality[name] for name in QUALITIES]))
+
+
+def noisy_prob(config: CrowdConfig, gap: np.ndarray | float) -> np.ndarray:
+  """Probability of a vote by a gap in utility, with the crowd's label noise."""
+  clear = 1 / (1 + np.exp(-gap / config.temperature))
+  return (1 - config.label_noise) * clear + config.label_noise / 2
 
 
 def vote_probs(
@@ -55,8 +77,7 @@ def vote_probs(
   gap = utilities(config, prompt, first, time=time) - utilities(
     config, prompt, second, time=time
   )
-  clear = 1 / (1 + np.exp(-gap / config.temperature))
-  return (1 - config.label_noise) * clear + config.label_noise / 2
+  return noisy_prob(config, gap)
 
 
 def label_probs(
