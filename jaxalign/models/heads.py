@@ -468,8 +468,6 @@ def token_log_probs(
   lowest = 0.7 * float(jnp.finfo(wide).min)
   columns = jnp.arange(slice_size, dtype=wanted.dtype)[None]
 
-  # The backward pass takes the logits of a slice again.
-  @jax.checkpoint
   def add(carry: Any, part: Any) -> tuple[Any, None]:
     peak, total, chosen = carry
     start, rows = part
@@ -488,9 +486,11 @@ def token_log_probs(
       chosen + jnp.sum(jnp.where(here, logits, 0.0), axis=-1),
     ), None
 
+  # With several, the backward pass takes the logits of a slice again.
+  again = add if number == 1 else jax.checkpoint(add)
   starts = jnp.arange(number, dtype=wanted.dtype) * slice_size
   # Zeros that vary over the devices as the rows do.
   zero = jnp.zeros_like(flat[:, 0], wide)
   carry = (jax.lax.stop_gradient(zero + lowest), zero, zero)
-  (peak, total, chosen), _ = jax.lax.scan(add, carry, (starts, table))
+  (peak, total, chosen), _ = jax.lax.scan(again, carry, (starts, table))
   return (chosen - peak - jnp.log(total)).reshape(tokens.shape)

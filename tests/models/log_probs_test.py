@@ -90,6 +90,20 @@ class TokenLogProbsTest(parameterized.TestCase):
     widths = re.findall(rf"f32\[{tokens.size},(\d+)\]", text)
     self.assertEqual(max(int(width) for width in widths), expected)
 
+  @parameterized.parameters((LLAMA.vocab_size, 3), (5, 4))
+  def test_one_slice_is_not_taken_again_for_the_gradient(self, most, products):
+    _, params = start(LLAMA)
+    tokens, _ = rows()
+    hidden = jnp.zeros((*tokens.shape, 8))
+
+    def total(hidden, params):
+      return jnp.sum(
+        heads.token_log_probs(LLAMA, params, hidden, tokens, slice_size=most)
+      )
+
+    text = str(jax.make_jaxpr(jax.grad(total, (0, 1)))(hidden, params))
+    self.assertEqual(text.count("dot_general["), products)
+
   def test_far_logits_stay_finite(self):
     _, params = start(LLAMA)
     tokens, _ = rows()
