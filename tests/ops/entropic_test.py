@@ -50,6 +50,14 @@ class EntropicTest(parameterized.TestCase):
     error = np.einsum("ni,nij->nj", self.a, w) - self.b
     self.assertLess(np.max(np.sum(np.abs(error), -1)), 1e-11)
 
+  def test_without_any_mass_the_potentials_are_zero(self):
+    full, empty = np.array([0.25, 0.75]), np.zeros(2)
+    a, b = np.stack([full, empty]), np.stack([full[::-1], empty])
+    gamma, phi, _ = solve(a, b, np.array([[[0.0, 1.0], [2.0, 0.0]]]), 50)
+    np.testing.assert_array_equal(phi[1], 0.0)
+    np.testing.assert_array_equal(gamma[1], 0.0)
+    self.assertGreater(np.abs(phi[0]).max(), 0.1)
+
   def test_more_iterations_leave_less_error(self):
     errors = []
     for num_iters in (1, 4, 12):
