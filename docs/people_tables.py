@@ -186,21 +186,28 @@ def lines(found: dict[str, dict[str, Any]]) -> list[str]:
 def others(found: dict[str, dict[str, Any]]) -> list[str]:
   """What else is above the pooled head after five pairs, and for whom."""
   head = [
-    "above the pooled head after 5 pairs", "published groups", "personal",
-    "low rank", "ideal points", "worst tenth: pooled", "mixture",
-    "worst group: pooled", "mixture",
+    "above the pooled head after 5 pairs", "published groups",
+    "these above the mixture", "personal", "low rank", "ideal points",
+    "worst tenth: pooled", "mixture", "worst group: pooled", "mixture",
   ]  # fmt: skip
   rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-  every = {**found}
-  if sum(one["people"] >= LEAST_PEOPLE for one in found.values()) > 1:
-    every["mean"] = over_all([*found.values()])
-  for name, one in every.items():
-    cells = [name, *(apart(one["gain"], m) for m in range(2, len(METHODS)))]
+  published = METHODS.index("published")
+
+  def row(name: str, one: dict[str, Any], known: np.ndarray) -> str:
+    cells = [name, apart(known, published), apart(known, published, 1)]
+    cells += [apart(one["gain"], m) for m in range(3, len(METHODS))]
     for which in ("tenth", "group"):
       pooled = one[which][0, 0]
       cells.append("–" if np.isnan(pooled) else f"{pooled:.3f}")
       cells.append(apart(one[which], 1))
-    rows.append(f"| {' | '.join(cells)} |")
+    return f"| {' | '.join(cells)} |"
+
+  rows += [row(name, one, one["gain"]) for name, one in found.items()]
+  counted = [one for one in found.values() if one["people"] >= LEAST_PEOPLE]
+  known = [one for one in counted if not np.isnan(one["gain"][0, published])]
+  if len(counted) > 1:
+    mean = over_all(known)["gain"] if known else counted[0]["gain"] + np.nan
+    rows.append(row("mean", over_all(counted), mean))
   return rows
 
 

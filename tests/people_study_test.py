@@ -157,6 +157,10 @@ class TableTest(absltest.TestCase):
     self.assertAlmostEqual(mean["group"][0, 1] - mean["group"][0, 0], 0.2)
     self.assertStartsWith(TABLES.lines(found)[-1], "| mean | 80 | – |")
     self.assertIn("+0.100 [+0.100", TABLES.lines(found)[-1])
+    large, small = found["large"]["gain"], found["small"]["gain"]
+    small[:, 2] = np.nan  # no published groups: the mean is that of the other
+    gap = large[0, 2] - large[0, 1]
+    self.assertIn(f"| {gap:+.3f} [", TABLES.others(found)[-1])
     found["few"] = TABLES.summary([self.run_of(2, 0.9, 19)])
     self.assertStartsWith(TABLES.lines(found)[-1], "| mean | 80 | – |")
     self.assertIn("+0.100 [+0.100", TABLES.lines(found)[-1])
