@@ -295,14 +295,24 @@ class SimpoConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EmDpoConfig(LogRatioConfig, mixture.MixtureConfig):
-  """EM-DPO: K policies for latent groups of annotators."""
+  """EM-DPO: K policies for latent groups of annotators.
+
+  Attributes:
+    name: of the recipe.
+    separate: always, as a policy has no heads.
+  """
 
   name: Literal["em_dpo"]  # type: ignore[assignment]
+  separate: bool = True
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for values that do not go together."""
     LogRatioConfig.__post_init__(self)
     mixture.MixtureConfig.__post_init__(self)
+    if not self.separate:
+      raise ValueError(
+        "separate must be True in recipe 'em_dpo', whose policies have no heads"
+      )
 
   def rows(self, loss: PairLossConfig) -> row_loss.RowLoss:
     """Pairs under K policies, each as far as their annotator belongs to it."""

@@ -28,6 +28,11 @@ class MixtureConfig:
     restarts: random first assignments to try, 1 for one.
     restart_rounds: rounds after which the most likely one goes on.
     min_pairs: users with fewer pairs than this share the mixture weights.
+    separate: one reward model per latent group, as in the paper, and not K
+      heads on one backbone; K times the memory and time.
+    fresh_schedule: each round begins with the first step of the learning rate's
+      schedule and without moments of the optimizer, as training anew would;
+      the parameters go on. `steps_per_round` is then the schedule's length.
   """
 
   name: Literal["mixture"]
@@ -39,6 +44,8 @@ class MixtureConfig:
   restarts: int = 1
   restart_rounds: int = 1
   min_pairs: int = 1
+  separate: bool = False
+  fresh_schedule: bool = False
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for values that do not go together."""
@@ -61,6 +68,19 @@ class MixtureConfig:
       raise ValueError(
         "restarts must be 1 with assignment='oracle', which has one start, got "
         f"{self.restarts}"
+      )
+
+  @property
+  def schedule_steps(self) -> int | None:
+    """Steps of one schedule of the learning rate, None for the whole run."""
+    return self.steps_per_round if self.fresh_schedule else None
+
+  def check_rounds(self, num_steps: int) -> None:
+    """Raises ValueError where a fresh schedule would not come to its end."""
+    if self.fresh_schedule and num_steps % self.steps_per_round:
+      raise ValueError(
+        "train.num_steps must be a multiple of steps_per_round with "
+        f"fresh_schedule, got {num_steps} and {self.steps_per_round}"
       )
 
   @property

@@ -156,7 +156,9 @@ def write_evaluation(
     "pairs" if people is None else "people",
     config.num_samples,
   )
-  mixtures = mixture_scores.of_models(rewards, pairs.dataset, mixture_weights)
+  mixtures = mixture_scores.of_models(
+    rewards, pairs.dataset, mixture_weights, beta=config.beta
+  )
   rewards = mixture_scores.by_head(rewards)
   result = {
     "mixtures": mixtures,

@@ -89,7 +89,9 @@ def run(
         f"{chosen} {groups}: {found[chosen]:.4f} nats per held-out pair; "
         f"a single one: {found[1]:.4f}"
       ],
-      model=workdir / f"components_{chosen}" / "model",
+      model=workdir
+      / f"components_{chosen}"
+      / ("models" if config.recipe.separate else "model"),
       sizes=workdir / "sizes.json",
     )
 

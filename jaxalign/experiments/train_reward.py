@@ -16,7 +16,7 @@ from jaxalign.experiments.common import stage as training
 from jaxalign.experiments.reward_model import fitting, frozen_backbone
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
-from jaxalign.runtime.io import checkpoint
+from jaxalign.runtime.io import artifact, checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,16 +35,39 @@ def export(
   stage: training.Stage,
   trained: fitting.Trained,
   workdir: epath.Path,
-) -> None:
-  """Writes `model/` and, where adapters were trained, `adapters/`."""
+) -> list[epath.Path]:
+  """Writes `model/`, or `models/NAME/` of each group's own reward model.
+
+  Args:
+    config: the resolved config.
+    loaded: for the tokenizer.
+    stage: from `build`.
+    trained: from `fit`.
+    workdir: of the run; gets `adapters/` as well, where those of one model were
+      trained.
+
+  Returns:
+    The folders.
+  """
   more = workdir, loaded.tokenizer, trained.description
   if loaded.texts is not None:
     network = stage.network
     frozen_backbone.export(config.model, network, trained.params, *more)
-    return
+    return [workdir / "model"]
   network = frozen_backbone.exported(config.model, stage.network)
   stage = stage._replace(network=network)
-  training.export(stage, config.model, trained.state, *more)
+  chosen = config.made()
+  if chosen.copies is None:
+    training.export(stage, config.model, trained.state, *more)
+    return [workdir / "model"]
+  params = multihost.fetch(trained.params)
+  folders = [workdir / "models" / name for name in chosen.outputs]
+  for k, folder in enumerate(folders):
+    if multihost.is_main():
+      own = jax.tree.map(lambda leaf, k=k: leaf[k], params)
+      described = trained.description.of_head(k)
+      artifact.save(folder, own, network, loaded.tokenizer, described)
+  return folders
 
 
 def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
@@ -55,8 +78,8 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
 
   Args:
     config: the resolved config.
-    workdir: gets metrics.jsonl, speed.jsonl, checkpoints/, model/ and, with
-      held-out records, eval.json and report.html.
+    workdir: gets metrics.jsonl, speed.jsonl, checkpoints/, model/ or models/
+      and, with held-out records, eval.json and report.html.
     profile: write a trace of a few steps to `workdir/profile`.
   """
   checkpoint.check_directory(workdir)
@@ -67,10 +90,10 @@ def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:
   config, loaded = fitting.frozen_texts(config, loaded, mesh, workdir)
   stage = fitting.build(config, mesh, loaded.place)
   trained = fitting.fit(config, loaded, stage, mesh, workdir, profile=profile)
-  export(config, loaded, stage, trained, workdir)
+  folders = export(config, loaded, stage, trained, workdir)
   evaluate.write_trained(config, loaded, trained, workdir)
-  score = summary.command("score", "score", f"--config.model={workdir}/model")
-  summary.say(model=workdir / "model", then=score)
+  score = summary.command("score", "score", f"--config.model={folders[0]}")
+  summary.say(model=", ".join(map(str, folders)), then=score)
   multihost.barrier("train_reward")
 
 

@@ -7,7 +7,7 @@ python -m jaxalign.experiments.win_rates --config=configs/win_rates.py \
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from etils import epath
 from jaxalign import metrics
 from jaxalign.data.llm_labels import cost
 from jaxalign.data.records import chat, reader
+from jaxalign.data.records.chat import Text
 from jaxalign.data.records.record import Record
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
@@ -47,6 +48,9 @@ class Config:
       utilities are calibrated: those that the answers were trained on.
     margin: rewards closer than this are a tie.
     judge: a chat endpoint that compares, in both orders; None for none.
+    instructions: NAME=TEXT of each group by whose instruction the judge
+      compares, such as "brief=Is it short?": on the group's own prompts where
+      records name it, else on all. Without any it compares quality as such.
     num_resamples: of the bootstrap over prompts, or over the people who asked
       them where they are known.
     mesh: devices of the source's models.
@@ -59,6 +63,7 @@ class Config:
   crowd_seed: int = 0
   margin: float = 0.0
   judge: cost.PricedEndpointConfig | None = None
+  instructions: tuple[str, ...] = ()
   num_resamples: int = 1000
   mesh: meshes.MeshConfig = meshes.MeshConfig()
 
@@ -66,6 +71,25 @@ class Config:
     """Raises ValueError, by name, for a value out of range."""
     checks.at_least(0, margin=self.margin)
     checks.at_least(2, num_resamples=self.num_resamples)
+    parts = [text.partition("=") for text in self.instructions]
+    if len({name for name, _, _ in parts}) < len(parts) or not all(
+      name.strip() and text.strip() for name, _, text in parts
+    ):
+      raise ValueError(
+        "instructions must be NAME=TEXT each, of different names, got "
+        f"{self.instructions}"
+      )
+    if self.instructions and self.judge is None:
+      raise ValueError(
+        "instructions are what the judge compares by: set judge as well"
+      )
+
+  def judges(self) -> dict[str, str | None]:
+    """What the judge compares by, per name; None for quality as such."""
+    if not self.instructions:
+      return {"judge": None}
+    parts = (text.partition("=") for text in self.instructions)
+    return {name.strip(): text.strip() for name, _, text in parts}
 
 
 def load_answers(files: tuple[str, ...], crowd_seed: int) -> list[Record]:
@@ -179,6 +203,51 @@ def score_both(
   )
 
 
+def judged(
+  config: Config,
+  answers: Sequence[tuple[Text, str, str]],
+  kinds: Mapping[str, np.ndarray],
+  cache: answer_cache.AnswerCache,
+  *,
+  yes: bool,
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+  """What the judge says of every pair, by each group's instruction.
+
+  Args:
+    config: with the judge.
+    answers: every prompt with both answers, P.
+    kinds: prompts of each known group, bool [P] by name.
+    cache: of what was asked before.
+    yes: whether to ask whatever it costs, where there is no budget.
+
+  Returns:
+    Outcomes [P] by the name of the judge, NaN where it was not asked, and its
+    counts over all instructions.
+  """
+  asked, rows = {}, []
+  for name, instruction in config.judges().items():
+    at = np.flatnonzero(kinds.get(name, np.ones(len(answers), bool)))
+    asked[name if instruction is None else f"judge as {name}"] = at
+    rows += [(*answers[row], instruction) for row in at]
+  prompts, ours, theirs, wanted = zip(*rows, strict=True)
+  verdicts = llm_judge.ask(
+    config.judge,
+    prompts,
+    ours,
+    theirs,
+    cache,
+    seed=config.seed,
+    yes=yes,
+    instructions=wanted,
+  )
+  found, done = {}, 0
+  for name, at in asked.items():
+    found[name] = np.full(len(answers), np.nan)
+    found[name][at] = verdicts.outcomes[done : done + len(at)]
+    done += len(at)
+  return found, verdicts.counts
+
+
 def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
   """Writes eval.json and report.html.
 
@@ -221,16 +290,17 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
     for k, name in enumerate(source.names)
   }
   result: dict[str, Any] = {}
+  answers = list(zip(prompts, ours, theirs, strict=True))
+  groups = {
+    group: np.array([record.group == group for record in first])
+    for group in sorted({r.group for r in first if r.group is not None})
+  }
   if config.judge is not None:
     with answer_cache.AnswerCache(workdir / "answers.jsonl") as cache:
-      verdicts = llm_judge.ask(
-        config.judge, prompts, ours, theirs, cache, seed=config.seed, yes=yes
-      )
-    found["judge"] = verdicts.outcomes
-    result["judge_counts"] = verdicts.counts
-  kinds: dict[str, np.ndarray] = {"all": np.ones(len(first), bool)}
-  for group in sorted({r.group for r in first if r.group is not None}):
-    kinds[group] = np.array([record.group == group for record in first])
+      verdicts, counts = judged(config, answers, groups, cache, yes=yes)
+    found |= verdicts
+    result["judge_counts"] = counts
+  kinds = {"all": np.ones(len(first), bool), **groups}
   people = pair_scores.clusters_of(pair_scores.annotators(first))
   gaps_of = dict(zip(source.names, gaps.T, strict=True))
   result["intervals_over"] = "prompts" if people is None else "people"
@@ -265,7 +335,7 @@ def run(config: Config, workdir: epath.Path, *, yes: bool = False) -> None:
   win_rates.write(
     workdir,
     result,
-    list(zip(map(chat.text_of, prompts), ours, theirs, strict=True)),
+    [(chat.text_of(prompt), *both) for prompt, *both in answers],
     [*config.first, *config.second],
   )
   summary.say(

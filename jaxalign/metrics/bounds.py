@@ -226,6 +226,14 @@ def alignment_gap_bound(
   The gap is quadratic in the parameters' mismatch, so the mismatch bound
   enters squared: 64 D² = 4 · (4 D)². A form linear in ε could not hold.
 
+  For policies π_φ ∝ π_ref exp(⟨φ, ψ⟩ / β) the gap is at least
+  c ‖φ − φ_u‖² / 2β, where c is the least eigenvalue of the covariance of ψ
+  under any policy between the pooled and the group's own. So this is a bound
+  where λ ≤ 2 β L c, and not where either policy is nearly certain, as c is 0
+  then. Take two answers with ψ = ±1, groups of φ = 3 and 0.3 that are as
+  large, β = 0.05, λ = 1 and L = 2 / β: it says 0.0048 of the first group, which
+  loses 2e-13.
+
   Args:
     distinctiveness: ε ≥ 0 of the group, float [...].
     share: η of the group in the population, float [...].

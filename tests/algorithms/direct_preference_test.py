@@ -129,6 +129,12 @@ class DirectPreferenceTest(parameterized.TestCase):
       return (gamma * np.stack(each, -1)).sum(-1), rewards
     return each[0], rewards[..., :1]
 
+  def test_policies_of_latent_groups_have_no_heads(self):
+    with self.assertRaisesRegex(ValueError, "separate must be True in recipe"):
+      direct.EmDpoConfig(
+        "em_dpo", num_components=2, steps_per_round=1, separate=False
+      )
+
   @parameterized.parameters(*CASES)
   def test_loss_matches_reference_however_the_batch_is_split(self, name):
     objective, params = self.made(name)

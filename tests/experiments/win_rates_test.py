@@ -87,6 +87,8 @@ class WinRatesTest(parameterized.TestCase):
     config = config_of()
     with config_reads.recorded(config) as unread:
       rates = run(config)["rates"]["reward"]
+    # The instructions are those of a judge, and there is none.
+    unread -= {"instructions"}
     self.assertEmpty({k for k in unread if not k.startswith("source.")})
     scores = rates["all"]
     self.assertEqual(scores["num_pairs"], 6)
@@ -157,6 +159,47 @@ class WinRatesTest(parameterized.TestCase):
       enough = dataclasses.replace(config, judge=judge(server.url, budget=1.0))
       win_rates.run(enough, epath.Path(tempfile.mkdtemp()))
       self.assertEqual(sum(server.seen.values()), 11)
+
+  def test_each_group_judges_by_its_own_instruction(self):
+    with rude_server.serving(honest) as server:
+      config = dataclasses.replace(
+        config_of(server.url),
+        instructions=("odd=Is it good?", " all of us =Is it good?"),
+      )
+      rates = run(config)["rates"]
+    self.assertEqual({*rates}, {"reward", "judge as odd", "judge as all of us"})
+    # Records name the group "odd"; nobody is of "all of us".
+    self.assertEqual(rates["judge as odd"]["all"]["num_pairs"], 3)
+    self.assertEqual(rates["judge as odd"]["even"]["num_pairs"], 0)
+    for key in ("win", "tie", "loss"):
+      by_judge = rates["judge as odd"]["odd"][key]
+      self.assertEqual(by_judge, rates["reward"]["odd"][key])
+    self.assertEqual(rates["judge as all of us"]["all"]["num_pairs"], 6)
+
+  def test_what_a_group_wants_decides_its_verdicts(self):
+    def obliging(handler, asked, before):
+      first, second = (goodness([], [t])[0] for t in shown(asked))
+      if "Is it bad?" in asked["messages"][0]["content"]:
+        first, second = second, first
+      letter = "A" if first > second else "B" if second > first else "C"
+      rude_server.reply(handler, letter)
+
+    with rude_server.serving(obliging) as server:
+      config = dataclasses.replace(
+        config_of(server.url), instructions=("x=Is it good?", "y=Is it bad?")
+      )
+      rates = run(config)["rates"]
+    x, y = (rates[f"judge as {name}"]["all"] for name in "xy")
+    self.assertEqual((x["win"], x["loss"]), (y["loss"], y["win"]))
+    self.assertNotEqual(x["win"], y["win"])
+
+  @parameterized.parameters(("x",), ("=x",), ("x=",), ("x=a", "x=b"))
+  def test_instructions_must_have_names_and_texts(self, *instructions):
+    config = config_of("http://localhost:1/v1")
+    with self.assertRaisesRegex(ValueError, "instructions must be NAME=TEXT"):
+      dataclasses.replace(config, instructions=instructions)
+    with self.assertRaisesRegex(ValueError, "set judge as well"):
+      dataclasses.replace(config_of(), instructions=("x=a",))
 
   @parameterized.parameters("A", "B")
   def test_a_judge_that_likes_a_place_sees_ties(self, letter):

@@ -176,6 +176,48 @@ class BoundsTest(parameterized.TestCase):
       gaps.append(alignment_gap(policy, reference, scale * direction, beta=1.0))
     np.testing.assert_allclose(gaps[0] / gaps[1], 100, rtol=0.01)
 
+  def two_answers(self, rng, size):
+    """Two groups and answers with ψ = ±1: the bound, the gap and c of it."""
+    phi, beta = size * rng.normal(size=2), rng.uniform(0.2, 1.0)
+    share = rng.uniform(0.05, 0.95)
+    return phi, beta, share, *self.gap_of(phi, beta, share)
+
+  def gap_of(self, phi, beta, share):
+    p = references.sigmoid(2 * phi)
+    crowd = np.array([1 - share, share]) @ p
+    pooled = np.log(crowd / (1 - crowd)) / 2
+    features = np.array([1.0, -1.0])
+    policy = lambda value: references.optimal_policy(
+      np.full(2, 0.5), value * features, beta
+    )
+    gap = alignment_gap(
+      policy(pooled), np.full(2, 0.5), phi[1] * features, beta=beta
+    )
+    spread = min(4 * np.prod(policy(v)) for v in (pooled, phi[1]))
+    bound = functools.partial(
+      alignment_gap_bound,
+      np.abs(p[0] - p[1]),
+      np.array(share),
+      beta=beta,
+      lipschitz=2 / beta,
+      feature_bound=1.0,
+    )
+    return float(gap), spread, bound
+
+  def test_gap_bound_holds_where_policies_spread_enough(self):
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+      _, beta, _, gap, spread, bound = self.two_answers(rng, 1.0)
+      least = 2 * beta * (2 / beta) * spread
+      self.assertLessEqual(float(bound(min_eigenvalue=least)), gap * (1 + 1e-9))
+
+  def test_gap_bound_fails_where_policies_are_nearly_certain(self):
+    gap, spread, bound = self.gap_of(np.array([0.3, 3.0]), 0.05, 0.5)
+    self.assertAlmostEqual(float(bound(min_eigenvalue=1.0)), 0.00484, places=5)
+    self.assertLess(gap, 1e-12)
+    self.assertGreater(gap, 1e-13)
+    self.assertLess(4 * (2 / 0.05) * 0.05 * spread, 1e-9)
+
   def test_rarer_groups_and_more_distinct_ones_lose_more(self):
     bound = functools.partial(
       alignment_gap_bound,

@@ -8,6 +8,7 @@ from jaxalign.data.adapters import (
   local_ratings,
   local_texts,
   local_votes,
+  personalized_soups,
 )
 from jaxalign.data.adapters.base import Adapter
 
@@ -41,6 +42,7 @@ ADAPTERS: dict[str, Adapter] = {
   **hub_flat.ADAPTERS,
   **hub_threads.ADAPTERS,
   **benchmarks.ADAPTERS,
+  **personalized_soups.ADAPTERS,
 }
 
 

@@ -1,6 +1,6 @@
 """File readers: rows of JSONL, CSV, parquet and hub data, with their place.
 
-Every function yields `(where, row)`: `where` is FILE:LINE (FILE:ROW for
+Every function yields `(where, row)`: `where` is FILE:LINE (FILE:ROW for lists,
 parquet and the hub) and `row` maps columns to JSON values, or is the ValueError
 that says why the row cannot be read. JSONL and CSV are parsed here, because a
 general loader turns a missing field into None and a number into text.
@@ -129,7 +129,7 @@ def read_file(path: str) -> Iterator[Row]:
   """The rows of one local file, by its extension.
 
   Args:
-    path: a .jsonl, .jsonl.gz, .csv, .csv.gz or .parquet file.
+    path: a .jsonl, .jsonl.gz, .json, .csv, .csv.gz or .parquet file.
 
   Yields:
     `(where, row)`.
@@ -163,6 +163,22 @@ def read_jsonl(path: str) -> Iterator[Row]:
       except ValueError as error:
         row = error
       yield f"{path}:{lines.number}", row
+
+
+def read_json(path: str) -> Iterator[Row]:
+  """A list of JSON objects, read whole, or one object per line as in JSONL."""
+  try:
+    text = epath.Path(path).read_bytes().decode("utf-8-sig")
+    listed = text.lstrip().startswith("[")
+    content = parse_json(text) if listed else []
+  except ValueError as error:
+    raise BrokenFile(f"{path}: {error}") from None
+  if not listed:
+    yield from read_jsonl(path)
+  for number, row in enumerate(content, start=1):
+    if not isinstance(row, dict):
+      row = ValueError("an entry of the list must be a JSON object")
+    yield f"{path}:{number}", row
 
 
 def read_parquet(path: str) -> Iterator[Row]:
@@ -250,6 +266,7 @@ _READERS: dict[str, Callable[[str], Iterator[Row]]] = {
   ".csv": read_csv,
   ".csv.gz": read_csv,
   ".parquet": read_parquet,
+  ".json": read_json,
 }
 
 

@@ -34,7 +34,8 @@ def adapted_rows(
   """The rows of one source, in the columns of the schema.
 
   A source is one of
-    GLOB                        .jsonl, .csv (.gz of these too) or .parquet,
+    GLOB                        .jsonl, .csv (.gz of these too), .parquet
+                                or .json,
                                 local or in an object store (gs://, s3://);
                                 or a folder that Polis exported
     ADAPTER:GLOB                the same through a named adapter

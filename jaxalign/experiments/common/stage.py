@@ -176,6 +176,7 @@ def assemble(
   parallel: str = "jit",
   take: contract.Take = contract.at_the_parameters,
   copies: int | None = None,
+  schedule_steps: int | None = None,
   features: Callable[[jax.sharding.Sharding], jax.Array] | None = None,
 ) -> Stage:
   """A stage out of what it optimises, how, and over which devices.
@@ -194,6 +195,8 @@ def assemble(
     take: where and how a step takes its gradient.
     copies: K of what is trained, side by side, whose parameters the objective
       is given as [K, ...]; None for one.
+    schedule_steps: of one schedule of the learning rate; None for those of the
+      run.
     features: places the features of all texts, for a head alone; None leaves a
       stage that can be compiled and not run.
 
@@ -206,7 +209,9 @@ def assemble(
   pmap = parallel == "pmap"
   trained = backbone.trained(config, network, model, copies)
   chain = optimizers.make_optimizer(
-    optimizer, num_steps=schedule.num_steps, axes=trained.axes
+    optimizer,
+    num_steps=schedule_steps or schedule.num_steps,
+    axes=trained.axes,
   )
   meshes.check_rows(shapes, schedule.accumulation, mesh)
   update = step_guard.TraceCounter(

@@ -25,6 +25,11 @@ SYSTEM = (
   "quality, then on a last line of its own the letter of the better answer, A "
   "or B, or C if they are equally good."
 )
+BY_INSTRUCTION = (
+  "You compare two answers to a prompt by one criterion alone: {instruction}\n"
+  "Say in one sentence how they differ by it, then on a last line of its own "
+  "the letter of the answer that meets it better, A or B, or C if neither does."
+)
 LETTERS = {"A": 1.0, "B": 0.0, "C": 0.5}
 
 
@@ -41,13 +46,25 @@ class Verdicts(NamedTuple):
   counts: dict[str, int]
 
 
-def question(prompt: Text, first: str, second: str) -> Messages:
-  """The messages that ask for a verdict on two answers."""
+def question(
+  prompt: Text, first: str, second: str, instruction: str | None = None
+) -> Messages:
+  """The messages that ask for a verdict on two answers.
+
+  Args:
+    prompt: what was asked.
+    first: an answer.
+    second: another.
+    instruction: what a group wants of an answer; None for quality as such.
+  """
+  system = SYSTEM
+  if instruction is not None:
+    system = BY_INSTRUCTION.format(instruction=instruction)
   shown = (
     f"Prompt:\n{text_of(prompt)}\n\nAnswer A:\n{first}\n\nAnswer B:\n{second}"
   )
   return [
-    {"role": "system", "content": SYSTEM},
+    {"role": "system", "content": system},
     {"role": "user", "content": shown},
   ]
 
@@ -62,13 +79,17 @@ def read_verdict(answer: Answer | None) -> float:
 
 
 def questions_of(
-  prompts: Sequence[Text], first: Sequence[str], second: Sequence[str]
+  prompts: Sequence[Text],
+  first: Sequence[str],
+  second: Sequence[str],
+  instructions: Sequence[str | None] | None = None,
 ) -> list[Messages]:
   """The 2 P questions about P pairs: all in one order, then in the other."""
-  rows = list(zip(prompts, first, second, strict=True))
+  wanted = instructions or [None] * len(prompts)
+  rows = list(zip(prompts, first, second, wanted, strict=True))
   return [
-    *(question(p, a, b) for p, a, b in rows),
-    *(question(p, b, a) for p, a, b in rows),
+    *(question(p, a, b, want) for p, a, b, want in rows),
+    *(question(p, b, a, want) for p, a, b, want in rows),
   ]
 
 
@@ -81,6 +102,7 @@ def ask(
   *,
   seed: int,
   yes: bool = False,
+  instructions: Sequence[str | None] | None = None,
 ) -> Verdicts:
   """Verdicts on P pairs of answers, each judged in both orders.
 
@@ -92,6 +114,7 @@ def ask(
     cache: of what was asked before; nothing is asked twice.
     seed: of the random part of waiting.
     yes: whether to ask whatever it costs, where there is no budget.
+    instructions: P criteria, None for quality as such; None for P of these.
 
   Returns:
     The verdicts.
@@ -100,7 +123,7 @@ def ask(
     EndpointError: the endpoint refuses every question.
     ValueError: the estimate exceeds the budget, or there is none and no `yes`.
   """
-  asked = questions_of(prompts, first, second)
+  asked = questions_of(prompts, first, second, instructions)
   keyed = {questions.question_key(config, one): one for one in asked}
   estimate = cost.estimate(
     config,

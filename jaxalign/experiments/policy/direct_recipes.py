@@ -83,6 +83,7 @@ def make_mixture(
     recipe.coupled(lambda: config.rows(loss), coupling, forward),
     outputs=config.outputs,
     copies=copies,
+    schedule_steps=config.schedule_steps,
     passes={"tokens": ("forward_backward",) * copies},
     batch_shapes=loader.policy_shapes,
     prepare_pairs=functools.partial(pair_recipes.with_targets, loss),

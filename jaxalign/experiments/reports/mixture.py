@@ -65,6 +65,8 @@ def sections(mixtures: Mapping[str, Any]) -> list[Section]:
     if scores.get("new_users"):
       found += _new_users(name, scores)
     found.append(_heads(name, scores))
+    if (cost := pooled_section(name, scores)) is not None:
+      found.append(cost)
     if "users" in scores:
       if scores["users"]["confusion"] is not None:
         found.append(_confusion(name, scores))
@@ -89,6 +91,62 @@ def _heads(name: str, scores: Mapping[str, Any]) -> Section:
     "Each head alone on each group's held-out pairs. What a random member of "
     f"the mixture prefers is right on {decimal(pooled['accuracy'])} of all "
     f"pairs, with {decimal(pooled['nll'])} nats.",
+  )
+
+
+def pooled_section(
+  name: str, scores: Mapping[str, Any]
+) -> html_report.Table | None:
+  """What one pooled reward costs each group of a mixture, beside the bounds.
+
+  Args:
+    name: of the mixture.
+    scores: of it, as `mixture_scores.summarise` gives them.
+
+  Returns:
+    The table, or None for scores of an earlier version, which lack it.
+  """
+  found = scores.get("pooled_cost")
+  if found is None:
+    return None
+  groups, models = found["groups"], found["pooled"]
+  rows = []
+  for k, group in enumerate(groups):
+    row = [f"head {k}", percent(group["share"], 0), group["distinctiveness"]]
+    row += [group["mismatch_bound"], group["mismatch_bound_tight"]]
+    row += [one["mismatch"][k] for one in models.values()]
+    rows.append([*row, *(one["gap"][k] for one in models.values())])
+  return html_report.Table(
+    f"What one pooled reward costs the groups of {name}",
+    ["group", "share", "distinctiveness", "lemma 1", "tight bound",
+     *(f"mismatch, {pooled}" for pooled in models),
+     *(f"alignment gap, {pooled}" for pooled in models)],
+    rows,
+    "Mismatch is half the mean difference of a pair's two rewards from those "
+    "of the pooled reward. The alignment gap is what a group loses, in reward "
+    "units, where a policy chooses between the two responses of each held-out "
+    f"pair by the pooled reward, at {decimal(found['beta'], 2)} reward units "
+    "per nat, and not by the group's own. Both bounds of the mismatch take the "
+    "heads for the groups and assume that the crowd's vote is itself "
+    f"Bradley-Terry. {_where_vacuous(groups, models)}",
+  )  # fmt: skip
+
+
+def _where_vacuous(
+  groups: list[dict[str, Any]], models: Mapping[str, Any]
+) -> str:
+  """One line on what the bounds of MaxMin-RLHF leave open."""
+  alike = [k for k, one in enumerate(groups) if one["distinctiveness"] <= 0]
+  said = ""
+  if alike:
+    names = ", ".join(f"head {k}" for k in alike)
+    said = f"Of {names} they say nothing: another head is as far from theirs. "
+  most = max(one["gap_bound"] for one in groups)
+  gap = max(max(one["gap"]) for one in models.values())
+  return (
+    f"{said}Theorem 1 promises a gap of {most:.1e} at most, with features of "
+    f"the best possible spread, where {gap:.1e} is measured; it assumes that "
+    "the policies stay far from certain."
   )
 
 

@@ -48,6 +48,7 @@ def write(
     said.append(round_headline(rounds))
   evaluations = _evaluations(workdir, steps)
   groups = groups_headline(evaluations)
+  sections += pooled_sections(evaluations)
   took = _minutes(sum(filter(None, seconds.values())))
   rows = []
   for step in steps:
@@ -110,6 +111,19 @@ def groups_headline(results: Mapping[str, Mapping[str, Any]]) -> str:
     for scores in result.get("mixtures", {}).values():
       return mixture.headline(scores) + beside
   return ""
+
+
+def pooled_sections(
+  results: Mapping[str, Mapping[str, Any]],
+) -> list[html_report.Section]:
+  """What one pooled reward costs the groups of each mixture of a step."""
+  found: list[html_report.Section] = []
+  for step, result in results.items():
+    for name, scores in result.get("mixtures", {}).items():
+      named = step if name == "model" else f"{step}, {name}"
+      if (section := mixture.pooled_section(named, scores)) is not None:
+        found.append(section)
+  return found
 
 
 def result_of(content: Mapping[str, Any]) -> str:

@@ -153,7 +153,7 @@ def load(
     ValueError: recipe, loss and coupling do not go together; a bad record, by
       FILE:LINE; the pairs lack what the recipe reads.
   """
-  config.made()  # what does not go together ends the run before data is read
+  config.made().check(config.model)  # ends the run before data is read
   data = config.data
   if config.train.export == "best" and not data.holds_out:
     raise ValueError(
@@ -210,7 +210,7 @@ def frozen_texts(
       config.model,
       loaded.tokenizer,
       max_length=data.max_length,
-      num_outputs=len(config.made().outputs),
+      num_outputs=config.made().num_outputs,
     ),
     [one.sequences for one in (*datasets, *more)],
     loaded.tokenizer,
@@ -266,8 +266,9 @@ def build(
     config.model,
     tokenizer,
     max_length=config.data.max_length,
-    num_outputs=len(config.made().outputs),
+    num_outputs=config.made().num_outputs,
   )
+  config.made().check(config.model)
   if config.model.trainable == "head":
     network = dataclasses.replace(network, num_texts=config.model.num_texts)
   return assemble(config, heads.reward_model(network), network, mesh, place)
@@ -306,6 +307,7 @@ def assemble(
     parallel=train.parallel,
     take=chosen.take(model, config.optimizer),
     copies=chosen.copies,
+    schedule_steps=chosen.schedule_steps,
     features=place,
   )
   return stage._replace(passes=chosen.passes)
@@ -359,8 +361,9 @@ def fit(
   """
   chosen = config.made()
   data = dataclasses.replace(config.data, buckets=_buckets(config))
-  build_scorer = lambda network: scoring.build(
-    network, mesh, config.mesh.rules, config.eval.batch_size, max(data.buckets)
+  given = mesh, config.mesh.rules, config.eval.batch_size, max(data.buckets)
+  build_scorer = lambda network: chosen.scorer(
+    stage._replace(network=network), *given
   )
   scorer = build_scorer(stage.network)
   read = chosen.readout

@@ -1,4 +1,7 @@
-"""Mixture recipe: E-steps between optimiser steps, starts and restarts."""
+"""Mixture recipe: E-steps between optimiser steps, starts and restarts.
+
+Latent groups have heads on one backbone, or reward models of their own.
+"""
 
 import dataclasses
 import functools
@@ -6,6 +9,7 @@ import logging
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
@@ -14,6 +18,7 @@ from jaxalign.algorithms import (
   mixture,
   mixture_em,
   row_loss,
+  update,
 )
 from jaxalign.data.batching import loader, pair_dataset
 from jaxalign.experiments.common import config as configuration
@@ -25,6 +30,8 @@ from jaxalign.experiments.reward_model import (
   recipe,
   user_assignment,
 )
+from jaxalign.models import heads
+from jaxalign.models.config import DecoderConfig
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import checkpoint, filesystem
 
@@ -97,16 +104,64 @@ def make(
 
   Returns:
     The recipe.
+
+  Raises:
+    ValueError: a coupling that reads what a head read, of models without a head
+      in common.
   """
+  if config.separate and coupling is not None:
+    raise ValueError(
+      f"recipe.separate does not go with coupling {coupling.name!r}, as models "
+      "of their own have no head in common: coupling must be None; change it, "
+      "or leave out recipe.separate"
+    )
   pairs = pair_recipes.make(config, loss, coupling)
-  return dataclasses.replace(
+  rows = lambda: mixture.mixture_rows(config, loss)
+  made = dataclasses.replace(
     pairs,
-    objective=recipe.coupled(
-      lambda: mixture.mixture_rows(config, loss), coupling
-    ),
+    objective=recipe.coupled(rows, coupling),
     outputs=config.outputs,
+    schedule_steps=config.schedule_steps,
     hooks=functools.partial(Rounds, config, loss),
   )
+  if not config.separate:
+    return made
+  return dataclasses.replace(
+    made,
+    objective=recipe.coupled(rows, None, separate_forward),
+    copies=config.num_components,
+    passes={"tokens": ("forward_backward",) * config.num_components},
+  )
+
+
+def separate_forward(
+  model: heads.Model, network: DecoderConfig
+) -> recipe.Forward:
+  """Rewards of K models side by side, as those of K heads.
+
+  Args:
+    model: of one of them, with one output.
+    network: its description.
+
+  Returns:
+    `(parameters [K, ...], batch) -> PairOutputs` with K rewards; the features
+    are those of the first model.
+  """
+  one = bradley_terry.pair_forward(model.apply, dropout=network.dropout > 0)
+
+  def forward(
+    params: update.Params, batch: update.Batch
+  ) -> bradley_terry.PairOutputs:
+    found = jax.vmap(one, (0, None))(params, batch)
+    beside = lambda rewards: jnp.moveaxis(rewards[..., 0], 0, -1)
+    return bradley_terry.PairOutputs(
+      beside(found.chosen),
+      beside(found.rejected),
+      found.chosen_features[0],
+      found.rejected_features[0],
+    )
+
+  return forward
 
 
 class Rounds(recipe.Hooks):
@@ -131,6 +186,7 @@ class Rounds(recipe.Hooks):
     super().__init__(run)
     check_groups(config, run.pairs.dataset)
     num_steps = run.train.num_steps
+    config.check_rounds(num_steps)
     self._restart_steps = config.restart_rounds * config.steps_per_round
     if config.restarts > 1 and self._restart_steps > num_steps:
       raise ValueError(
@@ -145,6 +201,12 @@ class Rounds(recipe.Hooks):
       static_argnames="reseed",
     )
     self._latest: Any = row_loss.rows_of(run.stage.state.carry)
+    optimizer = run.stage.state.opt_state
+    self._begun_anew = jax.jit(
+      # Counts and moments all begin at 0.
+      lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), optimizer),
+      out_shardings=jax.tree.map(lambda x: x.sharding, optimizer),
+    )
 
   @property
   def weights(self) -> tuple[float, ...]:
@@ -179,7 +241,7 @@ class Rounds(recipe.Hooks):
     stage = self.run.stage
 
     def init(key: jax.Array) -> Any:
-      rows = mixture.start(jax.numpy.asarray(self.first_assignment(start)))
+      rows = mixture.start(jnp.asarray(self.first_assignment(start)))
       state = stage.init(key)
       return state._replace(carry=self._placed(state.carry, rows))
 
@@ -193,7 +255,8 @@ class Rounds(recipe.Hooks):
       state: after it.
 
     Returns:
-      The state with its new membership, and scalars: those of `expectation`,
+      The state with its new membership, and with `fresh_schedule` an optimizer
+      that has not stepped yet; and scalars: those of `expectation`,
       and the share of users with known groups that the best naming of
       components puts into theirs.
     """
@@ -212,6 +275,8 @@ class Rounds(recipe.Hooks):
     )
     scalars = {k: float(v) for k, v in scalars.items()}
     state = state._replace(carry=self._placed(state.carry, membership))
+    if self._config.fresh_schedule and not last:
+      state = state._replace(opt_state=self._begun_anew())
     self._latest = row_loss.rows_of(state.carry)
     found = user_assignment.recovery(
       multihost.fetch(membership.responsibilities),

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxalign import losses, metrics
 from jaxalign.data.batching import pair_dataset
+from jaxalign.experiments.reward_model import pooled_cost
 from jaxalign.experiments.reward_model import user_assignment as people
 
 SHOTS = (0, 1, 2, 5, 10)
@@ -44,6 +45,8 @@ def of_models(
   rewards: Mapping[str, np.ndarray],
   dataset: pair_dataset.PairDataset,
   weights: Mapping[str, Sequence[float] | None] | None,
+  *,
+  beta: float = 0.05,
 ) -> dict[str, Any]:
   """`summarise` of every model with several heads, by name.
 
@@ -51,12 +54,20 @@ def of_models(
     rewards: float32 [N, 2, K] per model name.
     dataset: the pairs.
     weights: of the mixture, [K] per model name; None for equal ones.
+    beta: at which alignment gaps are measured.
 
   Returns:
     Scores by name; empty where every model has one head.
   """
+  pooled = {
+    name: (values[:, 0, 0] - values[:, 1, 0]).astype(np.float64)
+    for name, values in rewards.items()
+    if values.shape[-1] == 1
+  }
   return {
-    name: summarise(values, dataset, (weights or {}).get(name))
+    name: summarise(
+      values, dataset, (weights or {}).get(name), beta=beta, pooled=pooled
+    )
     for name, values in rewards.items()
     if values.shape[-1] > 1
   }
@@ -66,6 +77,9 @@ def summarise(
   rewards: np.ndarray,
   dataset: pair_dataset.PairDataset,
   weights: Sequence[float] | None,
+  *,
+  beta: float = 0.05,
+  pooled: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
   """Scores of a model with K heads as a mixture of K groups.
 
@@ -73,14 +87,17 @@ def summarise(
     rewards: float32 [N, 2, K] of held-out pairs.
     dataset: the pairs, with groups and annotators where they are known.
     weights: of the mixture, [K]; None takes 1 / K each.
+    beta: reward units per nat, at which alignment gaps are measured.
+    pooled: gaps of models with one head on the same pairs, [N] by name.
 
   Returns:
     JSON values: `weights`; `pooled`, the accuracy and NLL of what a random
     member prefers; `heads`, the accuracy of each head on each group, [G, K],
-    and on all; `diversity` between heads, [K, K]; and where annotators are
-    named `user_nll`, `users` with responsibilities by all their pairs, their
-    groups, confusion and its accuracy, and `new_users`, placed by their first
-    pairs and scored on later ones of other texts.
+    and on all; `diversity` between heads, [K, K]; `pooled_cost`, what a
+    single pooled reward costs each group; and where annotators are named
+    `user_nll`, `users` with responsibilities by all their pairs, their groups,
+    confusion and its accuracy, and `new_users`, placed by their first pairs
+    and scored on later ones of other texts.
   """
   gaps = (rewards[:, 0] - rewards[:, 1]).astype(np.float64)
   components = gaps.shape[1]
@@ -88,13 +105,13 @@ def summarise(
   shares = even if weights is None else np.asarray(weights, np.float64)
   given = people.numbers(shares)
   probs = _probs(gaps)
-  pooled = probs @ shares
+  member = probs @ shares
   right = _right(probs)
   groups = dataset.group_names
   counts = [int(np.sum(dataset.group == g)) for g in range(len(groups))]
   result: dict[str, Any] = {
     "weights": given,
-    "pooled": {"accuracy": float(_right(pooled).mean()), "nll": _nll(pooled)},
+    "pooled": {"accuracy": float(_right(member).mean()), "nll": _nll(member)},
     "heads": {
       "all": people.numbers(right.mean(axis=0)),
       "groups": list(groups),
@@ -109,6 +126,9 @@ def summarise(
     "diversity": np.asarray(
       metrics.diversity_matrix(jnp.asarray(probs.T, jnp.float32))
     ).tolist(),
+    "pooled_cost": pooled_cost.of_mixture(
+      gaps, shares, beta=beta, pooled=pooled
+    ),
   }
   if not len(dataset.annotator_names):
     return result

@@ -22,15 +22,24 @@ class EvalConfig:
     batch_size: pairs per forward over all devices.
     num_bins: equal-width bins of the calibration error.
     num_samples: resamples of the bootstrap and of the noise floor.
+    beta: reward units per nat of KL, > 0, at which it is measured what one
+      pooled reward costs the groups of a mixture.
   """
 
   batch_size: int = 64
   num_bins: int = 10
   num_samples: int = 1000
+  beta: float = 0.05
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    checks.at_least(1, **dataclasses.asdict(self))
+    checks.at_least(
+      1,
+      batch_size=self.batch_size,
+      num_bins=self.num_bins,
+      num_samples=self.num_samples,
+    )
+    checks.above(0, beta=self.beta)
 
 
 SCORES = ("accuracy", "nll", "brier", "ece")

@@ -27,9 +27,10 @@ from jaxalign.algorithms.train_state import TrainState
 from jaxalign.data.batching import loader
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import loop
+from jaxalign.experiments.common import model as backbone
 from jaxalign.experiments.common import stage as training
 from jaxalign.experiments.datasets import preferences
-from jaxalign.experiments.reward_model import scoring
+from jaxalign.experiments.reward_model import ensembles, scoring
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.runtime.io import checkpoint
@@ -200,6 +201,8 @@ class Recipe:
     take: `(model, optimizer section) -> Take`, where a step takes its gradient.
     copies: K networks trained side by side, each with one of the outputs; None
       for one that has them all.
+    schedule_steps: steps of one schedule of the learning rate, where hooks let
+      it begin anew; None for those of the run.
     passes: what a step does with each array of tokens, for counting FLOPs.
     batch_shapes: `(batch_size, length) -> shapes` of a batch.
     change: `records -> records` of training, what pairs are made of where they
@@ -219,6 +222,7 @@ class Recipe:
     _at_the_parameters
   )
   copies: int | None = None
+  schedule_steps: int | None = None
   passes: memory.Passes = dataclasses.field(
     default_factory=lambda: memory.TRAINING
   )
@@ -232,6 +236,41 @@ class Recipe:
   ] = _all_pairs
   extra_batches: Callable[..., Any] = _pairs_alone
   hooks: Callable[[Run], Hooks] = Hooks
+
+  @property
+  def num_outputs(self) -> int:
+    """What each network puts out."""
+    return len(self.outputs) if self.copies is None else 1
+
+  def scorer(
+    self,
+    trained: training.Stage,
+    mesh: jax.sharding.Mesh,
+    rules: tuple[tuple[str, str | None], ...],
+    batch_size: int,
+    length: int,
+  ) -> scoring.Stage:
+    """Rewards of one batch under what is trained: one network, or its copies.
+
+    Args:
+      trained: the built step.
+      mesh: devices, real or abstract.
+      rules: overrides of the logical table.
+      batch_size: pairs per forward over all devices.
+      length: tokens of the largest bucket.
+    """
+    given = mesh, rules, batch_size, length
+    if self.copies is None:
+      return scoring.build(trained.network, *given)
+    return ensembles.score_stage(trained, *given, at_once=self.copies)
+
+  def check(self, model: backbone.BackboneConfig) -> None:
+    """Raises ValueError where the `model` section does not go with it."""
+    if self.copies is not None and model.trainable == "head":
+      raise ValueError(
+        "recipe.separate does not go with model.trainable='head', whose heads "
+        "on frozen features have nothing in common already: leave out separate"
+      )
 
 
 Forward = Callable[[update.Params, update.Batch], bradley_terry.PairOutputs]

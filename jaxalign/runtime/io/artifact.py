@@ -69,6 +69,18 @@ class Description:
   log_length: str | None = None
   format_version: int = FORMAT_VERSION
 
+  def of_head(self, number: int) -> "Description":
+    """That of a model which has one of the heads alone."""
+    calibration = self.calibration
+    if calibration is not None:
+      calibration = {k: [each[number]] for k, each in calibration.items()}
+    return dataclasses.replace(
+      self,
+      heads=(self.heads[number],),
+      calibration=calibration,
+      mixture_weights=None,
+    )
+
 
 def provenance(config: Any, step: int) -> dict[str, Any]:
   """Where a model comes from: versions, step and the resolved config."""

@@ -32,6 +32,19 @@ class RowsTest(parameterized.TestCase):
     self.assertEqual([where for where, _ in found], [":1", ":4"])
     self.assertEqual(found[0][1], json.loads(GOOD))
 
+  def test_json_is_a_list_or_lines(self):
+    row = json.loads(GOOD)
+    text = json.dumps([row, 7, row], indent=2).encode()
+    found = self.read("a.json", b"\xef\xbb\xbf\n" + text)
+    self.assertEqual([where for where, _ in found], [":1", ":2", ":3"])
+    self.assertEqual((found[0][1], found[2][1]), (row, row))
+    self.assertRegex(str(found[1][1]), "must be a JSON object")
+    self.assertEqual(self.read("a.json", GOOD), self.read("a.jsonl", GOOD))
+    self.assertEqual(self.read("a.json", b"[]"), [])
+    for content in (text[:-5], b'[{"a": "\xff"}]', b"[NaN]"):
+      with self.assertRaisesRegex(files.BrokenFile, "a.json: "):
+        self.read("a.json", content)
+
   def test_a_byte_order_mark_is_no_text(self):
     self.assertEqual(
       self.read("a.jsonl", b"\xef\xbb\xbf" + GOOD), self.read("b.jsonl", GOOD)

@@ -12,9 +12,14 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
-from jaxalign.algorithms import bradley_terry, denoised
+from jaxalign import models
+from jaxalign.algorithms import bradley_terry, denoised, mixture
 from jaxalign.experiments import train_reward
-from jaxalign.experiments.reward_model import mixture_rounds
+from jaxalign.experiments.common import model as backbone
+from jaxalign.experiments.reward_model import fitting, mixture_rounds
+from jaxalign.models import heads
+from jaxalign.runtime.distributed import mesh as meshes
+from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import artifact, metric_writer
 from tests.experiments import interrupted, train_reward_test
 
@@ -184,6 +189,202 @@ class RoundsTest(parameterized.TestCase):
     again = functools.partial(run, given)
     interrupted.assert_resumes(self, again, run(given), files, row=5)
 
+  def test_every_group_has_a_reward_model_of_its_own(self):
+    given = config(
+      recipe=dict(separate=True, fresh_schedule=True),
+      optimizer__warmup_steps=1,
+    )
+    straight = run(given)
+    self.assertFalse((straight / "model").exists())
+    found = []
+    for number in (0, 1):
+      folder = str(straight / "models" / f"component_{number}")
+      described = artifact.load_description(folder)
+      self.assertEqual(described.heads, (f"component_{number}",))
+      self.assertLen(described.calibration["mean"], 1)
+      self.assertIsNone(described.mixture_weights)
+      _, params, network = models.load_reward_model(folder)
+      self.assertEqual(network.num_outputs, 1)
+      found.append(params)
+    differ = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), *found)
+    self.assertGreater(min(jax.tree.leaves(differ)), 0)
+    result = json.loads((straight / "eval.json").read_text())
+    self.assertLen(result["mixtures"]["model"]["weights"], 2)
+    self.assertLen(result["mixtures"]["model"]["pooled_cost"]["groups"], 2)
+    workdir = epath.Path(tempfile.mkdtemp())
+    original, count = metric_writer.MetricWriter.write, [0]
+
+    def dies(report, step, metrics):
+      original(report, step, metrics)
+      count[0] += 1
+      if count[0] == 9:
+        raise train_reward_test.Killed
+
+    with (
+      mock.patch.object(metric_writer.MetricWriter, "write", dies),
+      self.assertRaises(train_reward_test.Killed),
+    ):
+      run(given, workdir)
+    run(given, workdir)
+    for name in (
+      "metrics.jsonl",
+      "mixture.json",
+      "models/component_1/model.safetensors",
+    ):
+      self.assertEqual(
+        (workdir / name).read_bytes(), (straight / name).read_bytes(), name
+      )
+
+  def test_models_side_by_side_are_those_alone(self):
+    # Each is given its own group's pairs alone: the other's tell it nothing.
+    given = config(
+      recipe=dict(separate=True, num_users=12), loss__flip_rate=0.1
+    )
+    stage = train_reward.build(given, meshes.make_mesh(given.mesh))
+    network = stage.network
+    self.assertEqual(network.num_outputs, 1)
+    model = heads.reward_model(network)
+    forward = mixture_rounds.separate_forward(model, network)
+    alone = bradley_terry.pair_forward(model.apply, dropout=False)
+    rng = np.random.default_rng(0)
+    tokens = jnp.array(rng.integers(0, 200, size=(6, 2, 9)), jnp.int32)
+    batch = {
+      "tokens": tokens,
+      "mask": jnp.ones(tokens.shape, bool),
+      "prompt_lengths": jnp.full((6, 2), 3, jnp.int32),
+      "where": jnp.arange(6) < 5,
+      "annotator": jnp.array([0, 1, 0, 1, 0, -1], jnp.int32),
+      "margin": jnp.zeros(6),
+      "chosen_prob": jnp.ones(6),
+    }
+    keys = jax.random.split(jax.random.key(0), 2)
+    own = [model.init(key, tokens[:, 0], batch["mask"][:, 0]) for key in keys]
+    both = jax.tree.map(lambda *x: jnp.stack(x), *own)
+    found = forward(both, batch)
+    for k in (0, 1):
+      one = alone(own[k], batch)
+      for side in ("chosen", "rejected"):
+        np.testing.assert_allclose(
+          getattr(found, side)[:, k], getattr(one, side)[:, 0], atol=1e-6
+        )
+    rows = mixture.mixture_rows(given.recipe, given.loss)
+    membership = rows.carry._replace(
+      responsibilities=jnp.eye(2)[jnp.arange(12) % 2]
+    )
+
+    def together(params):
+      ready = rows.prepare(batch, membership)
+      return jnp.sum(rows.losses(forward(params, ready), ready)[:5])
+
+    def of_one(params, k):
+      kept = {**batch, "where": batch["where"] & (batch["annotator"] == k)}
+      outputs = alone(params, kept)
+      each = bradley_terry.pair_losses(
+        outputs.chosen[:, 0], outputs.rejected[:, 0], kept, given.loss
+      )
+      return jnp.sum(jnp.where(kept["where"], each, 0.0))
+
+    slopes = jax.grad(together)(both)
+    for k in (0, 1):
+      jax.tree.map(
+        lambda got, want, k=k: np.testing.assert_allclose(
+          got[k], want, rtol=1e-3, atol=1e-6
+        ),
+        slopes,
+        jax.grad(of_one)(own[k], k),
+      )
+
+  def test_a_fresh_schedule_begins_each_round_as_a_run_would(self):
+    def made(steps, **changes):
+      return config(
+        recipe=dict(restarts=1, num_users=12, **changes),
+        data__eval_files=(),
+        train__num_steps=steps,
+        optimizer__warmup_steps=1,
+        optimizer__schedule="linear",
+      )
+
+    given, loaded = fitting.load(made(4, fresh_schedule=True))
+    mesh = meshes.make_mesh(given.mesh)
+    stage = train_reward.build(given, mesh)
+    brief = train_reward.build(made(2), mesh)
+    rng = np.random.default_rng(0)
+    rounds = mixture_rounds.Rounds(
+      given.recipe,
+      given.loss,
+      types.SimpleNamespace(
+        stage=stage,
+        pairs=loaded.learned,
+        rows=loaded.rows,
+        seed=0,
+        train=given.train,
+        rewards_of=lambda params, pairs: rng.normal(
+          size=(len(pairs.dataset), 2, 2)
+        ).astype(np.float32),
+      ),
+    )
+    source, copy = (
+      fitting.batches(given, loaded),
+      lambda tree: jax.tree.map(jnp.array, tree),
+    )
+    spread = stage.batch["where"].sharding
+    key = jax.random.key(1)
+    batch = lambda n: multihost.global_batch(source[n], spread)
+    state = stage.init(jax.random.key(0))
+    for n in (0, 1):
+      state, _ = stage.step(state, batch(n), jax.random.clone(key))
+    worn = state
+    state, _ = rounds.revise(2, state)
+    counts = [x for x in jax.tree.leaves(state.opt_state) if x.ndim == 0]
+    self.assertNotEmpty(counts)
+    for leaf in jax.tree.leaves(state.opt_state):
+      self.assertEqual(float(jnp.abs(leaf).max()), 0.0)
+    fresh = brief.init(jax.random.key(0))._replace(
+      params=copy(state.params), carry=copy(state.carry), step=copy(state.step)
+    )
+    unlike = copy(worn)._replace(carry=copy(state.carry))
+
+    def run_on(built, state):
+      for n in (2, 3):
+        state, _ = built.step(state, batch(n), jax.random.clone(key))
+      return state.params
+
+    want, worn = run_on(brief, fresh), run_on(stage, unlike)
+    got = run_on(stage, state)
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+    gaps = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), got, worn)
+    self.assertGreater(max(jax.tree.leaves(gaps)), 1e-5)
+
+  def test_separate_models_in_all_layouts_are_the_same(self):
+    given = lambda **changes: config(
+      recipe=dict(separate=True, restarts=1),
+      data__eval_files=(),
+      train__num_steps=2,
+      optimizer__warmup_steps=1,
+      **changes,
+    )
+    first = None
+    for changes in (
+      {},
+      {"train__accumulation": 2},
+      {"mesh__data": 2, "train__parallel": "pmap"},
+      {"mesh__data": 2, "mesh__fsdp": 2},
+    ):
+      workdir = run(given(**changes))
+      row = metric_writer.read_rows(workdir / "metrics.jsonl")[-1]
+      _, params, _ = models.load_reward_model(
+        str(workdir / "models" / "component_1")
+      )
+      first = first or (row, params)
+      self.assertAlmostEqual(
+        row["em/log_likelihood"], first[0]["em/log_likelihood"], places=3
+      )
+      jax.tree.map(
+        lambda got, want: np.testing.assert_allclose(got, want, atol=2e-5),
+        params,
+        first[1],
+      )
+
   def test_starts_are_balanced_and_differ(self):
     given = config(recipe=dict(num_users=12))
     rounds = mixture_rounds.Rounds.__new__(mixture_rounds.Rounds)
@@ -201,10 +402,29 @@ class RoundsTest(parameterized.TestCase):
       "needs num_components groups.*got 3 and 2, 0 users",
     ),
     (dict(restart_rounds=4), r"must be <= train.num_steps, got 4 x 2 and 6"),
+    (
+      dict(steps_per_round=4, fresh_schedule=True),
+      "must be a multiple of steps_per_round with fresh_schedule, got 6 and 4",
+    ),
   )
   def test_what_does_not_fit_the_data_is_refused(self, recipe, message):
     with self.assertRaisesRegex(ValueError, message):
       run(config(recipe=recipe))
+
+  def test_separate_models_have_no_head_in_common(self):
+    given = config(
+      recipe=dict(separate=True),
+      coupling=dict(name="more"),
+      data__train_files=("nowhere.jsonl",),
+    )
+    with self.assertRaisesRegex(ValueError, "no head in common: coupling must"):
+      run(given)
+    head = dataclasses.replace(
+      config(recipe=dict(separate=True)),
+      model=backbone.BackboneConfig(init_from="nowhere", trainable="head"),
+    )
+    with self.assertRaisesRegex(ValueError, "trainable='head', whose heads"):
+      run(head)
 
 
 if __name__ == "__main__":
