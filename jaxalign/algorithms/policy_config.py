@@ -41,6 +41,9 @@ class PolicyConfig:
     minibatches: optimiser steps per pass; divides the prompts. TRL has 1.
     stop_kl: mean KL per token from the policy that sampled, in nats, beyond
       which the rest of the iteration's steps change nothing; None is off.
+    text_coef: weight, beside the policy's loss, of the mean negative
+      log-likelihood per token of texts that come with each iteration, > 0
+      (PPO-ptx; InstructGPT has 27.8); None for no texts.
   """
 
   kind: str = "ppo"
@@ -54,10 +57,12 @@ class PolicyConfig:
   epochs: int = 4
   minibatches: int = 1
   stop_kl: float | None = None
+  text_coef: float | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
     checks.one_of(KINDS, kind=self.kind)
+    checks.above(0, text_coef=self.text_coef)
     checks.one_of(AGGREGATIONS, aggregation=self.aggregation)
     checks.above(
       0,
@@ -83,6 +88,7 @@ class PolicyConfig:
         "dual_clip",
         "entropy_coef",
         "importance_limit",
+        "text_coef",
       ):
         if self.__dict__[name] is not None:
           raise ValueError(
@@ -116,6 +122,8 @@ class CriticConfig:
     num_labels: of a source that predicts labels, whose shares are then the
       distribution of a finished answer's score, by the labels' values; None for
       a score that is its mean. With `num_atoms` alone.
+    warmup_iterations: first iterations in which a separate critic learns alone:
+      the policy, the coefficient of the KL and the groups' weights stay.
   """
 
   kind: str = "separate"
@@ -128,10 +136,17 @@ class CriticConfig:
   low: float | None = None
   high: float | None = None
   num_labels: int | None = None
+  warmup_iterations: int = 0
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value spare or out of range."""
     checks.one_of(("separate", "shared", "none"), kind=self.kind)
+    checks.at_least(0, warmup_iterations=self.warmup_iterations)
+    if self.warmup_iterations and self.kind != "separate":
+      raise ValueError(
+        "warmup_iterations must be 0 unless kind is 'separate', which can "
+        f"learn alone, got {self.warmup_iterations} with {self.kind!r}"
+      )
     readers = {
       "init_from": ("separate",),
       "coef": ("shared",),

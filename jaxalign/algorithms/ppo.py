@@ -18,6 +18,7 @@ from jaxalign.algorithms import (
   kl_control,
   online_dpo,
   ppo_losses,
+  ppo_texts,
   reward_shaping,
   shared_pass,
   train_state,
@@ -35,6 +36,7 @@ from jaxalign.algorithms.ppo_batch import (
 )
 from jaxalign.algorithms.update import Batch, Params
 
+TextLogProbs = Callable[[Params, Frozen, Batch], jax.Array]
 Learn = Callable[
   [PolicyState, Frozen, Batch, jax.Array], tuple[PolicyState, Scalars]
 ]
@@ -92,6 +94,7 @@ def make_learn(
   accumulation: int = 1,
   axis_name: str | None = None,
   spread: Callable[[Any], Any] = lambda batch: batch,
+  texts: TextLogProbs | None = None,
 ) -> Learn:
   """One iteration of learning from scored responses.
 
@@ -102,12 +105,16 @@ def make_learn(
     accumulation: micro-batches per optimiser step; changes memory alone.
     axis_name: the mapped axis inside `jax.pmap`; None under `jit`.
     spread: lays the rows of a minibatch out over devices.
+    texts: `(params, frozen, batch) -> log-probabilities` of `ppo_texts.beside`,
+      needed with `policy.text_coef`; the batch then has `ppo_texts.named`.
 
   Returns:
     `learn(state, frozen, batch, key) -> (state, metrics)`, pure; the batch is
     that of `ppo_batch.prepare`, and `key` orders its prompts into minibatches.
   """
   policy = config.policy
+  if (texts is None) != (policy.text_coef is None):
+    raise ValueError("texts and policy.text_coef are set together")
 
   def learn(
     state: PolicyState, frozen: Frozen, batch: Batch, key: jax.Array
@@ -133,7 +140,12 @@ def make_learn(
       axis_name=axis_name,
       passed=None if shared is None else shared.found(),
     )
-    experience = jax.lax.stop_gradient(prepared.experience)
+    experience = prepared.experience
+    if texts is not None:
+      experience = experience | ppo_texts.weighted(
+        batch, minibatches=policy.minibatches, axis_name=axis_name
+      )
+    experience = jax.lax.stop_gradient(experience)
     update = _make_update(
       networks,
       optimizers,
@@ -142,7 +154,9 @@ def make_learn(
       state.kl.kl_coef,
       accumulation,
       axis_name,
-      shared,
+      shared=shared,
+      warming=state.iteration < config.critic.warmup_iterations,
+      texts=texts,
     )
     minibatch_of = _minibatches(experience, axis_name, spread)
     keys = jax.random.split(key, policy.epochs)
@@ -173,16 +187,27 @@ def make_learn(
       "train/updates": jnp.sum(active, dtype=jnp.int32),
     }
     number_of_responses = number * batch["scores"].shape[1]
+    controller = kl_control.next_coefficient(
+      state.kl,
+      prepared.observed_kl,
+      config.kl,
+      num_samples=number_of_responses,
+    )
+    weights = prepared.state.group_weights
+    if config.critic.warmup_iterations:
+      warming = state.iteration < config.critic.warmup_iterations
+      controller, weights = jax.tree.map(
+        lambda old, new: jnp.where(warming, old, new),
+        (state.kl, state.group_weights),
+        (controller, weights),
+      )
+      scalars["train/warming"] = warming.astype(jnp.float32)
     state = prepared.state._replace(
       iteration=state.iteration + 1,
       actor=actor,
       critic=critic,
-      kl=kl_control.next_coefficient(
-        state.kl,
-        prepared.observed_kl,
-        config.kl,
-        num_samples=number_of_responses,
-      ),
+      kl=controller,
+      group_weights=weights,
     )
     return state, scalars
 
@@ -225,9 +250,15 @@ def _make_update(
   kl_coef: jax.Array,
   accumulation: int,
   axis_name: str | None,
+  *,
   shared: shared_pass.SharedPass | None,
+  warming: jax.Array,
+  texts: TextLogProbs | None,
 ) -> Callable[[Carry, Batch], tuple[Carry, tuple[Scalars, jax.Array]]]:
-  """One step of actor and critic, undone if it comes after the stop."""
+  """One step of actor and critic, undone if it comes after the stop.
+
+  The actor's is undone as well while the critic is `warming`, bool [].
+  """
 
   def forward(params: Params, batch: Batch) -> PolicyOutputs:
     return networks.actor(params, frozen, batch)
@@ -253,6 +284,12 @@ def _make_update(
   else:
     objective = ppo_losses.policy_objective(
       forward, config, kl_coef, own_past=spares_forward(networks, config)
+    )
+  if texts is not None and config.policy.text_coef is not None:
+    objective = ppo_texts.beside(
+      objective,
+      lambda params, batch: texts(params, frozen, batch),
+      coef=config.policy.text_coef,
     )
   actor = None if shared is None else shared.actor
   of_actor = update_of(objective, optimizers.actor, actor)
@@ -280,10 +317,15 @@ def _make_update(
       }
     if config.policy.stop_kl is not None:
       stopped = stopped | (metrics["train/approx_kl"] > config.policy.stop_kl)
-    unless_stopped = lambda new, old: jnp.where(stopped, old, new)
+    held = stopped
+    if config.critic.warmup_iterations:
+      held = stopped | warming
+    unless = lambda flag, new, old: jax.tree.map(
+      lambda new, old: jnp.where(flag, old, new), new, old
+    )
     carry = (
-      jax.tree.map(unless_stopped, new_actor, actor),
-      jax.tree.map(unless_stopped, new_critic, critic),
+      unless(held, new_actor, actor),
+      unless(stopped, new_critic, critic),
       stopped,
     )
     del metrics["train/bad_steps"]

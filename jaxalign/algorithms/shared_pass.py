@@ -63,6 +63,7 @@ def is_shared(
   """Whether an iteration's one step goes back through the first pass."""
   return (
     config.policy.kind not in PAIRWISE
+    and config.policy.text_coef is None  # texts have a pass of their own
     and config.policy.epochs * config.policy.minibatches * accumulation == 1
     and not spares_forward(networks, config)
   )

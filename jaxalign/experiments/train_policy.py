@@ -5,15 +5,18 @@ python -m jaxalign.experiments.train_policy \
 """
 
 import functools
+import itertools
 import logging
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
 from jaxalign.algorithms import optimizer as optimizers
-from jaxalign.algorithms import ppo
+from jaxalign.algorithms import ppo, ppo_texts
 from jaxalign.algorithms.ppo_batch import PolicyState
 from jaxalign.data.batching import loader, prompt_dataset
 from jaxalign.data.tokenization.tokenizer import Tokenizer
@@ -21,6 +24,7 @@ from jaxalign.experiments.common import cli, loop, model, summary
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.common import stage as training
 from jaxalign.experiments.datasets import prompts, section
+from jaxalign.experiments.datasets import sft as sft_data
 from jaxalign.experiments.datasets import warnings as data_warnings
 from jaxalign.experiments.policy import config as policy_config
 from jaxalign.experiments.policy import (
@@ -67,10 +71,11 @@ def build(
     )
   tokenizer = section.open_tokenizer(config.data, config.model.init_from)
   length = config.data.max_prompt_length
+  text_length = None if config.texts is None else config.texts.length
   network = model.decoder_config(
     config.model,
     tokenizer,
-    max_length=length + sampling.max_new_tokens,
+    max_length=max(length + sampling.max_new_tokens, text_length or 0),
     num_outputs=None,
   )
   made = networks.make_networks(
@@ -82,17 +87,22 @@ def build(
     max_new_tokens=sampling.max_new_tokens,
     entropy=config.policy.entropy_coef is not None,
     reference=config.reference,
+    truncation=sampling.truncation,
   )
-  num_steps = train.num_iterations * config.policy.epochs * minibatches
-  optimizer = lambda section, axes: optimizers.make_optimizer(
-    section, num_steps=num_steps, axes=axes
+  per_iteration = config.policy.epochs * minibatches
+  optimizer = lambda section, axes, iterations: optimizers.make_optimizer(
+    section, num_steps=iterations * per_iteration, axes=axes
   )
+  # The policy's schedule begins where the critic has warmed up.
+  learning = train.num_iterations - config.critic.warmup_iterations
   chains = ppo.Optimizers(
-    actor=optimizer(config.optimizer, made.axes),
+    actor=optimizer(config.optimizer, made.axes, learning),
     critic=(
       None
       if config.critic_optimizer is None
-      else optimizer(config.critic_optimizer, made.critic_axes)
+      else optimizer(
+        config.critic_optimizer, made.critic_axes, train.num_iterations
+      )
     ),
   )
   eos_ids = policy_sampling.ends_of(sampling.end_ids, tokenizer, network)
@@ -116,6 +126,7 @@ def build(
         sampling,
         len(config.source.names),
         config.critic.num_labels,
+        text_length,
       ),
     ),
     mesh,
@@ -245,6 +256,8 @@ def _train(
     num_steps=train.num_iterations - start,
     prefetch=config.data.prefetch,
   )
+  texts = _text_stream(config, tokenizer, start)
+  rows = stage.batch["where"].sharding
   if jax.process_count() > 1 and start < train.num_iterations:
     loop.check_hosts(order, start)
   rollout_of = rollout.make_rollout(stage, dataset, tokenizer, source)
@@ -276,8 +289,9 @@ def _train(
           saved.save(step - 1, state, None)
         raise
       begun = time.perf_counter()
+      learned = found.batch | multihost.global_batch(next(texts), rows)
       state, metrics = stage.learn(
-        state, frozen, found.batch, jax.random.fold_in(keys["learn"], step)
+        state, frozen, learned, jax.random.fold_in(keys["learn"], step)
       )
       guard.exchange(step, metrics, batch["index"])
       # The next samples wait for these parameters in any case.
@@ -298,6 +312,30 @@ def _train(
   if measure is not None and scores is None:  # resumed after the last step
     scores = measure(state, train.num_iterations)
   return state, scores
+
+
+def _text_stream(
+  config: Config, tokenizer: Tokenizer, start: int
+) -> Iterator[dict[str, np.ndarray]]:
+  """The texts beside each iteration's responses, from `start` on, if any."""
+  if config.texts is None:
+    return itertools.repeat({})
+  data = config.texts.section(config.data)
+  source = sft_data.make_batches(
+    data,
+    sft_data.load_texts(data, data.train_files, tokenizer),
+    tokenizer,
+    config.train.num_prompts,
+    seed=config.seed,
+    shuffle=True,
+  )
+  stream = loader.batch_iterator(
+    source,
+    start_step=start,
+    num_steps=config.train.num_iterations - start,
+    prefetch=data.prefetch,
+  )
+  return map(ppo_texts.named, stream)
 
 
 def main() -> None:

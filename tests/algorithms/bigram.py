@@ -182,6 +182,37 @@ def batch_of(cfg, prompts):
   return made if cfg.critic.num_labels is None else labelled(made)
 
 
+def texts(rows=8, length=7, seed=0):
+  """Packed texts beside the prompts: two a row, padded; one does not count."""
+  rng = np.random.default_rng([seed, 2])
+  ends = np.sort(rng.integers(2, length + 1, size=(rows, 2)), axis=1)
+  place = np.arange(length)
+  segments = np.where(place < ends[:, :1], 1, 2)
+  segments = np.where(place < ends[:, 1:], segments, 0)
+  where = np.ones(rows, bool)
+  where[1] = False
+  return {
+    "text_tokens": jnp.array(rng.integers(0, V, (rows, length)), jnp.int32),
+    "text_segment_ids": jnp.array(segments, jnp.int32),
+    "text_mask": jnp.array(segments > 0),
+    "text_loss_mask": jnp.array(rng.random((rows, length)) < 0.7),
+    "text_where": jnp.array(where),
+  }
+
+
+def text_log_probs(params, batch):
+  """Of each token of packed texts given the one before, [R, L - 1]."""
+  logs = jax.nn.log_softmax(params["table"])
+  return logs[batch["tokens"][:, :-1], batch["tokens"][:, 1:]]
+
+
+def texts_of(cfg):
+  """What a learner reads texts with, None where it reads none."""
+  if cfg.policy.text_coef is None:
+    return None
+  return lambda params, frozen, batch: text_log_probs(params, batch)
+
+
 def state(cfg, seed=0, optimizers=None, critic="separate"):
   """State before the first iteration and the frozen parameters."""
   actor, frozen, value = params(seed, cfg.critic.num_atoms)

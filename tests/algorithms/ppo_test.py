@@ -78,6 +78,7 @@ def program(
     spread=lambda batch: (
       batch if pmap else jax.lax.with_sharding_constraint(batch, rows)
     ),
+    texts=bigram.texts_of(cfg),
   )
   if pmap:
     mapped = meshes.data_parallel(

@@ -12,7 +12,7 @@ from jaxalign.algorithms.policy_config import (
 )
 from jaxalign.algorithms.reward_shaping import RewardConfig
 from jaxalign.experiments.common import model
-from jaxalign.experiments.datasets import prompts
+from jaxalign.experiments.datasets import prompts, sft
 from jaxalign.experiments.policy import reward_source, sampling
 from jaxalign.ops import checks
 from jaxalign.runtime.distributed import mesh as meshes
@@ -65,6 +65,35 @@ class IterationConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class TextsConfig:
+  """Texts whose likelihood the policy keeps while it is rewarded (PPO-ptx).
+
+  Attributes:
+    files: sources as in `data.train_files`; the first response of a record is
+      learned, with the policy's tokenizer. Texts alone have no prompt.
+    length: tokens per row; an iteration has a row of texts per prompt.
+    layout: how texts share rows: "best_fit", "best_fit_split" or "wrapped".
+  """
+
+  files: tuple[str, ...]
+  length: int = 512
+  layout: str = "best_fit"
+
+  def section(self, data: prompts.PromptConfig) -> sft.TextConfig:
+    """The `data` section of these texts, beside that of the prompts."""
+    return sft.TextConfig(
+      train_files=self.files,
+      tokenizer=data.tokenizer,
+      on_bad_record=data.on_bad_record,
+      extra_columns=data.extra_columns,
+      crowd_seed=data.crowd_seed,
+      prefetch=data.prefetch,
+      length=self.length,
+      layout=self.layout,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
   """Everything `train_policy` reads.
 
@@ -89,6 +118,8 @@ class Config:
     reference: folder of the policy that KL is measured from, such as the
       fine-tuned one that the first of several rounds started from; None for
       the policy at the start of this run.
+    texts: what the policy keeps predicting, weighed by `policy.text_coef`; None
+      for nothing.
   """
 
   seed: int = 0
@@ -107,6 +138,7 @@ class Config:
   mesh: meshes.MeshConfig = meshes.MeshConfig()
   judge: reward_source.RewardSourceConfig | None = None
   reference: str | None = None
+  texts: TextsConfig | None = None
 
   def __post_init__(self) -> None:
     """Raises ValueError for sections that contradict each other."""
@@ -120,6 +152,19 @@ class Config:
         "source.names must name the outputs of the source, such as the groups"
       )
     self.learner.check_responses(self.sampling.num_responses)
+    if (self.texts is None) != (self.policy.text_coef is None):
+      raise ValueError(
+        "texts and policy.text_coef are set together, got "
+        f"{self.texts} and {self.policy.text_coef}"
+      )
+    warmup = self.critic.warmup_iterations
+    if warmup >= self.train.num_iterations:
+      raise ValueError(
+        "critic.warmup_iterations must be < train.num_iterations, got "
+        f"{warmup} and {self.train.num_iterations}"
+      )
+    if self.texts is not None:
+      self.texts.section(self.data)  # which has checks of its own
 
   @property
   def learner(self) -> LearnerConfig:

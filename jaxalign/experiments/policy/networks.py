@@ -17,9 +17,10 @@ from jaxalign.algorithms.ppo_batch import Networks, PolicyOutputs
 from jaxalign.algorithms.update import Batch
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import model as backbone
-from jaxalign.experiments.policy import initial_checkpoints
+from jaxalign.experiments.policy import initial_checkpoints, likelihood
 from jaxalign.models import heads, lora, token_log_probs
 from jaxalign.models.config import DecoderConfig
+from jaxalign.models.generation import sampling
 
 ADAPTERS, VALUE = "adapters", "value"
 Tree = Any  # nested dict of arrays, shapes or shardings
@@ -42,6 +43,7 @@ class Trainable(NamedTuple):
     init_frozen: `(key, shardings) -> frozen parameters`; the same key gives
       those that `init_policy` starts from, unless the reference is another.
     init_critic: `(key, shardings) -> parameters`.
+    texts: `(trainable, frozen, batch) -> log-probabilities` of packed texts.
   """
 
   network: DecoderConfig
@@ -56,6 +58,7 @@ class Trainable(NamedTuple):
   init_policy: Callable[[jax.Array, Tree], Tree]
   init_frozen: Callable[[jax.Array, Tree], Tree]
   init_critic: Callable[[jax.Array, Tree], Tree]
+  texts: Callable[[Tree, Tree, Batch], jax.Array]
 
 
 def response_reader(
@@ -65,6 +68,7 @@ def response_reader(
   temperature: float,
   max_new_tokens: int,
   entropy: bool,
+  truncation: sampling.Truncation | None = None,
 ) -> Callable[[Tree, Batch], PolicyOutputs]:
   """`(params, batch) -> PolicyOutputs` of the last N tokens of each row.
 
@@ -77,6 +81,8 @@ def response_reader(
     temperature: by which a sampler divides the logits, > 0.
     max_new_tokens: N.
     entropy: whether to compute it, at the price of all logits.
+    truncation: what a sampler keeps of the vocabulary, where the policy is what
+      that leaves; None for all of it.
 
   Returns:
     The function, for `tokens` and `mask` [R, G, P + N].
@@ -92,10 +98,20 @@ def response_reader(
     # The head is linear: logits of hidden / T are logits / T.
     at = lambda t: token_log_probs(network, params, hidden / t, targets)
     model_log_probs = at(1.0)
-    log_probs = model_log_probs if temperature == 1 else at(temperature)
+    if truncation is not None:
+      log_probs = sampling.truncated_log_probs(
+        network, params, hidden, targets, truncation, temperature=temperature
+      )
+    elif temperature == 1:
+      log_probs = model_log_probs
+    else:
+      log_probs = at(temperature)
     spread = None
     if entropy:
-      logits = jax.nn.log_softmax(out.logits[:, before] / temperature)
+      logits = out.logits[:, before] / temperature
+      if truncation is not None:
+        logits = sampling.truncated(logits, **truncation._asdict())
+      logits = jax.nn.log_softmax(logits)
       spread = back(-jnp.sum(jnp.exp(logits) * logits, axis=-1))
     values = None if out.values is None else back(out.values[:, before])
     return PolicyOutputs(back(log_probs), back(model_log_probs), spread, values)
@@ -103,38 +119,17 @@ def response_reader(
   return read
 
 
-def make_networks(
+def _starts_from_rewards(
   model_config: backbone.BackboneConfig,
   critic: CriticConfig,
   network: DecoderConfig,
   tokenizer: Tokenizer,
-  *,
-  temperature: float,
-  max_new_tokens: int,
-  entropy: bool,
-  reference: str | None = None,
-) -> Trainable:
-  """Everything that `train_policy` trains or reads, undrawn.
-
-  Args:
-    model_config: where policy and reference start, and what is adapted.
-    critic: none, a head on the policy's trunk, or a network of its own.
-    network: decoder of the policy.
-    tokenizer: the policy's.
-    temperature: of the sampler.
-    max_new_tokens: of a response.
-    entropy: whether the policy's entropy is computed.
-    reference: folder of the policy that KL is measured from; None for where
-      this one starts.
-
-  Returns:
-    See `Trainable`.
+  reference: str | None,
+) -> bool:
+  """Whether the critic starts from a reward model; see `make_networks`.
 
   Raises:
-    ValueError: the policy drops out activations, so that what is learned from
-      is not what was sampled from; the folder of critic or reference holds
-      another decoder or vocabulary or does not do as one; a reference beside
-      adapters; or atoms beside a reward model that the critic starts from.
+    ValueError: as `make_networks`.
   """
   if network.dropout > 0:
     raise ValueError(
@@ -152,28 +147,71 @@ def make_networks(
       "critic.num_atoms must be None where critic.init_from is a reward model, "
       f"whose head predicts one number, got {critic.num_atoms}"
     )
-  adapters = model_config.lora
   if reference is not None:
-    if adapters is not None:
+    if model_config.lora is not None:
       raise ValueError(
         "reference must be None with model.lora, which takes the policy with "
         f"its adapters off, got {reference!r}"
       )
     initial_checkpoints.check_reference(reference, network, tokenizer)
+  return rewarded
+
+
+def make_networks(
+  model_config: backbone.BackboneConfig,
+  critic: CriticConfig,
+  network: DecoderConfig,
+  tokenizer: Tokenizer,
+  *,
+  temperature: float,
+  max_new_tokens: int,
+  entropy: bool,
+  reference: str | None = None,
+  truncation: sampling.Truncation | None = None,
+) -> Trainable:
+  """Everything that `train_policy` trains or reads, undrawn.
+
+  Args:
+    model_config: where policy and reference start, and what is adapted.
+    critic: none, a head on the policy's trunk, or a network of its own.
+    network: decoder of the policy.
+    tokenizer: the policy's.
+    temperature: of the sampler.
+    max_new_tokens: of a response.
+    entropy: whether the policy's entropy is computed.
+    reference: folder of the policy that KL is measured from; None for where
+      this one starts.
+    truncation: what the sampler keeps of the vocabulary, where the loss is to
+      make up for it.
+
+  Returns:
+    See `Trainable`.
+
+  Raises:
+    ValueError: the policy drops out activations, so that what is learned from
+      is not what was sampled from; the folder of critic or reference holds
+      another decoder or vocabulary or does not do as one; a reference beside
+      adapters; or atoms beside a reward model that the critic starts from.
+  """
+  rewarded = _starts_from_rewards(
+    model_config, critic, network, tokenizer, reference
+  )
+  adapters = model_config.lora
   model = heads.causal_lm(network)
   valued_network = dataclasses.replace(
     network, value_head=True, num_values=critic.num_atoms or 1
   )
   valued = heads.causal_lm(valued_network)
   shared = critic.kind == "shared"
-  reader = lambda m: response_reader(
+  reader = lambda m, truncation=None: response_reader(
     network,
     m,
     temperature=temperature,
     max_new_tokens=max_new_tokens,
     entropy=entropy,
+    truncation=truncation,
   )
-  read_actor = reader(valued if shared else model)
+  read_actor = reader(valued if shared else model, truncation)
   read_reference, read_critic = reader(model), reader(valued)
 
   def policy_of(trainable: Tree, frozen: Tree) -> Tree:
@@ -229,6 +267,7 @@ def make_networks(
     )
 
   own = critic.kind == "separate"
+  read_texts = likelihood.answer_log_probs(network, model, dropout=False)
   values = lambda params, batch: read_critic(params, batch).values
   return Trainable(
     network=network,
@@ -244,12 +283,15 @@ def make_networks(
       ),
       reference=lambda frozen, batch: read_reference(frozen, batch).log_probs,
       critic=values if own else None,
-      sampler_agrees=temperature == 1,
+      sampler_agrees=temperature == 1 and truncation is None,
     ),
     policy_of=policy_of,
     init_policy=init_policy,
     init_frozen=init_frozen,
     init_critic=init_critic,
+    texts=lambda trainable, frozen, batch: read_texts(
+      policy_of(trainable, frozen), batch
+    ),
   )
 
 

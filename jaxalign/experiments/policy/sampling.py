@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxalign.algorithms import update
+from jaxalign.algorithms import ppo_texts, update
 from jaxalign.algorithms.ppo_batch import Networks
 from jaxalign.data.batching import loader
 from jaxalign.data.batching.pair_dataset import Tokenizer
+from jaxalign.experiments.datasets import sft as sft_data
 from jaxalign.models import Sampler, local_sampler
 from jaxalign.models.config import DecoderConfig
+from jaxalign.models.generation.sampling import Truncation
 from jaxalign.ops import checks
 
 Tree = Any
@@ -29,9 +31,13 @@ class SamplingConfig:
     min_new_tokens: tokens before which a response does not end.
     temperature: divides the logits, > 0; the policy that is trained is the one
       at this temperature.
-    top_k: tokens kept, None for all. What is cut off is not made up for in the
-      loss, and so for `top_p` and `repetition_penalty`.
+    top_k: tokens kept, None for all. What is cut off is made up for in the loss
+      with `truncated_loss` alone, and so for `top_p`; never is what
+      `repetition_penalty` changes.
     top_p: mass of the likeliest tokens that is kept, None for all.
+    truncated_loss: whether the policy that is trained is what responses are
+      drawn from, after `top_k` and `top_p`: ratios, entropy and KL are of it.
+      The reference of the KL stays whole. It takes all logits of a response.
     repetition_penalty: of tokens that prompt or response hold; 1 is none.
     end_ids: tokens that end a response beside the ends of the model's folder,
       such as the end of a turn, or the start of a text where the model has
@@ -44,6 +50,7 @@ class SamplingConfig:
   temperature: float = 1.0
   top_k: int | None = None
   top_p: float | None = None
+  truncated_loss: bool = False
   repetition_penalty: float = 1.0
   end_ids: tuple[int, ...] = ()
 
@@ -56,6 +63,17 @@ class SamplingConfig:
       raise ValueError(
         f"temperature must be > 0 to learn from samples, got {self.temperature}"
       )
+    cuts = self.top_k is not None or self.top_p is not None
+    if self.truncated_loss and (not cuts or self.repetition_penalty != 1):
+      raise ValueError(
+        "truncated_loss needs top_k or top_p, and repetition_penalty=1, got "
+        f"{self.top_k}, {self.top_p} and {self.repetition_penalty}"
+      )
+
+  @property
+  def truncation(self) -> Truncation | None:
+    """What the loss makes up for, None for nothing."""
+    return Truncation(self.top_k, self.top_p) if self.truncated_loss else None
 
 
 def ends_of(
@@ -197,8 +215,9 @@ def rollout_shapes(
   sampling: SamplingConfig,
   groups: int,
   num_labels: int | None = None,
+  text_length: int | None = None,
 ) -> dict[str, loader.ArraySpec]:
-  """Shapes and dtypes of an iteration's scored responses.
+  """Shapes and dtypes of an iteration's scored responses, and of its texts.
 
   Args:
     num_prompts: R.
@@ -206,15 +225,18 @@ def rollout_shapes(
     sampling: with G and N.
     groups: K.
     num_labels: d of a critic of labels, None of others.
+    text_length: tokens of a row of packed texts, None where none are read.
   """
   shape = (num_prompts, sampling.num_responses)
   wide = prompt_length + sampling.max_new_tokens
   array = lambda dtype, *shape: loader.ArraySpec(shape, np.dtype(dtype))
-  labelled = {}
+  found: dict[str, loader.ArraySpec] = {}
   if num_labels is not None:
     probs = array(np.float32, *shape, num_labels)
-    labelled = {"label_probs": probs, "label_gaps": probs}
-  return labelled | {
+    found = {"label_probs": probs, "label_gaps": probs}
+  if text_length is not None:
+    found |= ppo_texts.named(sft_data.text_shapes(num_prompts, text_length))
+  return found | {
     "tokens": array(np.int32, *shape, wide),
     "mask": array(np.bool_, *shape, wide),
     "sampler_log_probs": array(np.float32, *shape, sampling.max_new_tokens),

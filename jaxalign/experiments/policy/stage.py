@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxalign.algorithms import ppo, train_state
+from jaxalign.algorithms import ppo, ppo_texts, train_state
 from jaxalign.algorithms.policy_config import LearnerConfig
 from jaxalign.algorithms.ppo_batch import PolicyState
 from jaxalign.data.batching import loader
@@ -116,9 +116,18 @@ class PolicyStage(NamedTuple):
       },
       self.batch["tokens"].shape,
       (1 + trained) * flops_of(memory.FORWARD)
-      + self.epochs * trained * flops_of(memory.TRAINING),
+      + self.epochs * trained * flops_of(memory.TRAINING)
+      + self.epochs * self._text_flops(),
     )
     return sampling, learning
+
+  def _text_flops(self) -> float:
+    """Of one pass over the texts beside the responses, 0 without any."""
+    name = ppo_texts.PREFIX + "tokens"
+    if name not in self.batch:
+      return 0.0
+    passes = {name: memory.TRAINING["tokens"]}
+    return memory.batch_flops(self.network, self.batch, passes)
 
   def _cache(self) -> jax.ShapeDtypeStruct:
     """Keys and values of all layers while the responses are sampled."""
@@ -191,6 +200,7 @@ def make_stage(
         spread=lambda batch: (
           jax.lax.with_sharding_constraint(batch, rows) if not pmap else batch
         ),
+        texts=None if learner.policy.text_coef is None else made.texts,
       )
     ),
     "compare": step_guard.TraceCounter(

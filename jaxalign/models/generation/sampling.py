@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Hashable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxalign.models import blocks, decoder
 from jaxalign.models.config import DecoderConfig
+from jaxalign.ops import checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,19 +194,122 @@ def shaped_logits(
     logits = jnp.where(early[:, None] & ends[None], lowest, logits)
   if options.greedy:
     return logits
-  logits = logits / knobs.temperature
-  if options.top_k is not None:
-    least = jax.lax.top_k(logits, options.top_k)[0][:, -1:]
+  return truncated(
+    logits / knobs.temperature,
+    top_k=options.top_k,
+    top_p=knobs.top_p if options.nucleus else None,
+  )
+
+
+def truncated(
+  logits: jax.Array, *, top_k: int | None, top_p: jax.Array | float | None
+) -> jax.Array:
+  """Logits of the tokens that top-k and then top-p keep.
+
+  Args:
+    logits: float [..., V].
+    top_k: tokens kept, with those as likely as the last; None for all.
+    top_p: mass of the likeliest tokens that is kept; None for all.
+
+  Returns:
+    [..., V], the lowest number where a token is cut off.
+  """
+  lowest = jnp.finfo(logits.dtype).min
+  if top_k is not None:
+    least = jax.lax.top_k(logits, top_k)[0][..., -1:]
     logits = jnp.where(logits < least, lowest, logits)
-  if options.nucleus:
+  if top_p is not None:
     ordered = -jnp.sort(-logits, axis=-1)
     probs = jax.nn.softmax(ordered, axis=-1)
     # Kept is what the mass before it leaves short of top_p: one at least.
     before = jnp.cumsum(probs, axis=-1) - probs
-    kept = before < knobs.top_p
+    kept = before < top_p
     least = jnp.min(jnp.where(kept, ordered, jnp.inf), axis=-1, keepdims=True)
     logits = jnp.where(logits < least, lowest, logits)
   return logits
+
+
+class Truncation(NamedTuple):
+  """What a sampler keeps of the vocabulary.
+
+  Attributes:
+    top_k: tokens kept, None for all.
+    top_p: mass of the likeliest tokens that is kept, None for all.
+  """
+
+  top_k: int | None
+  top_p: float | None
+
+
+def truncated_log_probs(
+  config: DecoderConfig,
+  params: Any,
+  hidden: jax.Array,
+  tokens: jax.Array,
+  truncation: Truncation,
+  *,
+  temperature: float = 1.0,
+  columns: int = 16,
+) -> jax.Array:
+  """Log-probability of each token under what a truncating sampler draws from.
+
+    log q = z_y − log Σ_{v ∈ S ∪ {y}} exp z_v,   z = logits / T
+
+  S is what top-k and top-p keep of softmax(z). Which tokens these are is not
+  differentiated. The token itself always counts, so that one which S has lost
+  since it was drawn is unlikely and not impossible.
+
+  Args:
+    config: of a language model.
+    params: its parameters.
+    hidden: what the head reads, [B, T, D], as `LanguageOutput` has it.
+    tokens: int [B, T].
+    truncation: see `Truncation`.
+    temperature: T > 0.
+    columns: places of T whose logits exist at the same time.
+
+  Returns:
+    [B, T], float32 or wider.
+
+  Raises:
+    TypeError, ValueError: an argument has the wrong type or shape.
+  """
+  checks.floating(hidden=hidden)
+  checks.integer(tokens=tokens)
+  checks.same_shape(tokens=tokens, places=hidden[..., 0])
+  dtype, wide = jnp.dtype(config.dtype), blocks.wide_dtype(config)
+  if config.tie_embeddings:
+    table = params["embed"]["tokens"].T
+  else:
+    table = params["lm_head"]["kernel"]
+  table = table.astype(dtype)
+  batch, length = tokens.shape
+  number = -(-length // columns)
+  spare = number * columns - length
+
+  def parts(x: jax.Array) -> jax.Array:
+    x = jnp.pad(x, ((0, 0), (0, spare)) + ((0, 0),) * (x.ndim - 2))
+    return jnp.moveaxis(x.reshape(batch, number, columns, *x.shape[2:]), 1, 0)
+
+  # The backward pass takes the logits of a part again.
+  @jax.checkpoint
+  def read(part: tuple[jax.Array, jax.Array]) -> jax.Array:
+    places, wanted = part
+    logits = jnp.einsum(
+      "bcd,dv->bcv", places.astype(dtype), table, preferred_element_type=wide
+    )
+    logits = decoder.capped(logits, config) / temperature
+    lowest = jnp.finfo(logits.dtype).min
+    kept = truncated(jax.lax.stop_gradient(logits), **truncation._asdict())
+    vocabulary = jnp.arange(logits.shape[-1], dtype=wanted.dtype)
+    own = vocabulary[None, None] == wanted[..., None]
+    mass = jax.nn.logsumexp(
+      jnp.where((kept > lowest) | own, logits, 0.7 * lowest), axis=-1
+    )
+    return jnp.sum(jnp.where(own, logits, 0.0), axis=-1) - mass
+
+  found = jax.lax.map(read, (parts(hidden), parts(tokens)))
+  return jnp.moveaxis(found, 0, 1).reshape(batch, -1)[:, :length]
 
 
 def draw_tokens(

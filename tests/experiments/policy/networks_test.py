@@ -9,6 +9,7 @@ from absl.testing import absltest
 
 from jaxalign.experiments.policy import networks
 from jaxalign.models import heads
+from jaxalign.models.generation import sampling
 from jaxalign.models.hf import config_map
 
 R, G, P, N, V = 2, 2, 5, 3, 11
@@ -45,13 +46,14 @@ class ResponseReaderTest(absltest.TestCase):
       lambda x: x + jnp.array(rng.normal(size=x.shape), jnp.float32), params
     )
 
-  def read(self, temperature, batch=None):
+  def read(self, temperature, batch=None, truncation=None):
     reader = networks.response_reader(
       self.network,
       self.model,
       temperature=temperature,
       max_new_tokens=N,
       entropy=True,
+      truncation=truncation,
     )
     return jax.jit(reader)(self.params, self.batch if batch is None else batch)
 
@@ -78,6 +80,37 @@ class ResponseReaderTest(absltest.TestCase):
         np.testing.assert_allclose(
           out.values[r, g], plain.values[0, -N - 1 : -1], rtol=1e-4, atol=1e-5
         )
+
+  def test_a_truncated_policy_is_what_is_drawn_from(self):
+    cut = sampling.Truncation(top_k=4, top_p=None)
+    whole, found = self.read(0.7), self.read(0.7, truncation=cut)
+    np.testing.assert_array_equal(found.model_log_probs, whole.model_log_probs)
+    np.testing.assert_array_equal(found.values, whole.values)
+    self.assertTrue(np.all(found.log_probs >= whole.log_probs))
+    logits = np.asarray(
+      self.model.apply(
+        self.params,
+        *(x.reshape(-1, P + N) for x in self.batch.values()),
+      ).logits,
+      np.float64,
+    )[:, -N - 1 : -1].reshape(R, G, N, V)
+    targets = np.asarray(self.batch["tokens"])[..., -N:]
+    for place in np.ndindex(R, G, N):
+      scaled = np.exp(logits[place] / 0.7)
+      kept = {*np.argsort(-scaled)[:4].tolist()}
+      probs = np.array([scaled[v] for v in sorted(kept)])
+      probs /= probs.sum()
+      np.testing.assert_allclose(
+        found.entropy[place], -(probs * np.log(probs)).sum(), rtol=1e-4
+      )
+      target = int(targets[place])
+      mass = sum(scaled[v] for v in kept | {target})
+      np.testing.assert_allclose(
+        found.log_probs[place],
+        np.log(scaled[target] / mass),
+        rtol=1e-4,
+        atol=1e-5,
+      )
 
   def test_more_padding_on_the_left_changes_nothing(self):
     grown = {

@@ -211,29 +211,13 @@ class RoundsTest(parameterized.TestCase):
     result = json.loads((straight / "eval.json").read_text())
     self.assertLen(result["mixtures"]["model"]["weights"], 2)
     self.assertLen(result["mixtures"]["model"]["pooled_cost"]["groups"], 2)
-    workdir = epath.Path(tempfile.mkdtemp())
-    original, count = metric_writer.MetricWriter.write, [0]
-
-    def dies(report, step, metrics):
-      original(report, step, metrics)
-      count[0] += 1
-      if count[0] == 9:
-        raise train_reward_test.Killed
-
-    with (
-      mock.patch.object(metric_writer.MetricWriter, "write", dies),
-      self.assertRaises(train_reward_test.Killed),
-    ):
-      run(given, workdir)
-    run(given, workdir)
-    for name in (
+    files = (
       "metrics.jsonl",
       "mixture.json",
       "models/component_1/model.safetensors",
-    ):
-      self.assertEqual(
-        (workdir / name).read_bytes(), (straight / name).read_bytes(), name
-      )
+    )
+    again = functools.partial(run, given)
+    interrupted.assert_resumes(self, again, straight, files, row=9)
 
   def test_models_side_by_side_are_those_alone(self):
     # Each is given its own group's pairs alone: the other's tell it nothing.

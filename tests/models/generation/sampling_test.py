@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest, parameterized
 
+from jaxalign.models import heads
 from jaxalign.models.generation import sampling
+from tests import transforms
 from tests.models.samples import LLAMA, REWARD
 
 CONFIG = dataclasses.replace(LLAMA, vocab_size=8)
@@ -45,6 +47,124 @@ def shaped(logits=LOGITS, seen=None, count=0, **changes):
 def softmax(logits):
   odds = np.exp(logits - logits.max())
   return odds / odds.sum()
+
+
+def truncated_logs(logits, token, top_k=None, top_p=None):
+  """log q of one token by sorting, float64: what is kept, and the token."""
+  order = np.argsort(-logits)
+  probs = softmax(logits)
+  kept = order if top_k is None else order[:top_k]
+  if top_p is not None:
+    within = probs[kept] / probs[kept].sum()
+    before = np.cumsum(within) - within
+    kept = kept[before < top_p]
+  counted = {*kept.tolist(), token}
+  return np.log(probs[token] / sum(probs[v] for v in counted))
+
+
+class TruncatedLogProbsTest(parameterized.TestCase):
+  B, T, V, D = 2, 5, 8, 16
+
+  def setUp(self):
+    super().setUp()
+    rng = np.random.default_rng(0)
+    self.config = dataclasses.replace(CONFIG, embed_dim=self.D)
+    self.hidden = rng.normal(size=(self.B, self.T, self.D)).astype(np.float32)
+    self.table = rng.normal(size=(self.V, self.D)).astype(np.float32)
+    self.tokens = rng.integers(0, self.V, size=(self.B, self.T))
+
+  def params(self, table=None):
+    table = jnp.asarray(self.table if table is None else table)
+    if self.config.tie_embeddings:
+      return {"embed": {"tokens": table}}
+    return {"lm_head": {"kernel": table.T}}
+
+  def logs(self, tokens=None, hidden=None, table=None, **given):
+    cut = sampling.Truncation(
+      given.pop("top_k", None), given.pop("top_p", None)
+    )
+    return sampling.truncated_log_probs(
+      self.config,
+      self.params(table),
+      jnp.asarray(self.hidden if hidden is None else hidden),
+      jnp.asarray(self.tokens if tokens is None else tokens, jnp.int32),
+      cut,
+      **given,
+    )
+
+  @parameterized.parameters(
+    dict(top_k=3),
+    dict(top_p=0.6),
+    dict(top_k=5, top_p=0.7, temperature=0.8),
+    dict(top_k=1),
+    dict(top_k=8, top_p=1.0),
+  )
+  def test_is_the_law_that_is_drawn_from(self, **given):
+    temperature = given.get("temperature", 1.0)
+    cuts = {k: v for k, v in given.items() if k != "temperature"}
+    got = np.stack(
+      [self.logs(np.full_like(self.tokens, v), **given) for v in range(self.V)],
+      axis=-1,
+    )
+    logits = self.hidden.astype(np.float64) @ self.table.T / temperature
+    for place in np.ndindex(self.B, self.T):
+      want = [truncated_logs(logits[place], v, **cuts) for v in range(self.V)]
+      np.testing.assert_allclose(got[place], want, rtol=1e-4, atol=1e-5)
+      drawn = shaped(logits[place].astype(np.float32), **cuts)
+      kept = drawn > -1e30
+      self.assertAlmostEqual(np.exp(got[place][kept]).sum(), 1.0, places=5)
+      np.testing.assert_allclose(
+        np.exp(got[place][kept]), softmax(drawn)[kept], rtol=1e-4
+      )
+
+  def test_how_many_places_at_a_time_changes_nothing(self):
+    want = self.logs(top_k=3, columns=16)
+    for columns in (1, 2, 5):
+      np.testing.assert_allclose(
+        self.logs(top_k=3, columns=columns), want, rtol=1e-6
+      )
+    plain = heads.token_log_probs(
+      self.config,
+      self.params(),
+      jnp.asarray(self.hidden),
+      jnp.asarray(self.tokens, jnp.int32),
+    )
+    np.testing.assert_allclose(self.logs(), plain, rtol=1e-5)
+
+  def test_its_score_has_mean_0_where_the_whole_softmax_has_not(self):
+    # E over what is drawn of the gradient of log q: 0, or learning is biased.
+    def mean_score(**given):
+      def of(table, v):
+        tokens = jnp.full((1, 1), v, jnp.int32)
+        return self.logs(tokens, self.hidden[:1, :1], table, **given)[0, 0]
+
+      slopes = [jax.grad(of)(jnp.asarray(self.table), v) for v in range(self.V)]
+      drawn = softmax(shaped(self.hidden[0, 0] @ self.table.T, top_k=3))
+      mean = sum(p * g for p, g in zip(drawn, slopes, strict=True))
+      return float(jnp.abs(mean).max())
+
+    self.assertLess(mean_score(top_k=3), 1e-5)
+    self.assertGreater(mean_score(), 5e-3)
+
+  def test_derivatives(self):
+    with jax.enable_x64(True):
+      self.config = dataclasses.replace(
+        self.config, dtype="float64", param_dtype="float64"
+      )
+      self.hidden, self.table = (
+        np.float64(self.hidden), np.float64(self.table)
+      )  # fmt: skip
+      transforms.assert_second_order(
+        lambda hidden, table: self.logs(
+          hidden=hidden, table=table, top_k=4, top_p=0.9
+        ),
+        self.hidden,
+        self.table,
+      )
+
+  def test_shapes_must_fit(self):
+    with self.assertRaisesRegex(ValueError, "tokens"):
+      self.logs(self.tokens[:, :2], top_k=3)
 
 
 class ShapedLogitsTest(parameterized.TestCase):
