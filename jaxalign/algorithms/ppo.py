@@ -6,7 +6,7 @@ in one scan, each a two-phase update.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -237,6 +237,7 @@ def _minibatches(
   return minibatch
 
 
+T = TypeVar("T")
 Carry = tuple[
   train_state.TrainState, train_state.TrainState | tuple[()], jax.Array
 ]
@@ -320,15 +321,18 @@ def _make_update(
     held = stopped
     if config.critic.warmup_iterations:
       held = stopped | warming
-    unless = lambda flag, new, old: jax.tree.map(
-      lambda new, old: jnp.where(flag, old, new), new, old
-    )
     carry = (
-      unless(held, new_actor, actor),
-      unless(stopped, new_critic, critic),
+      _unless(held, new_actor, actor),
+      _unless(stopped, new_critic, critic),
       stopped,
     )
     del metrics["train/bad_steps"]
     return carry, (metrics, ~stopped)
 
   return update
+
+
+def _unless(flag: jax.Array, new: T, old: T) -> T:
+  """A tree of new arrays, or the old one where the flag is set."""
+  kept: T = jax.tree.map(lambda x, y: jnp.where(flag, y, x), new, old)
+  return kept
