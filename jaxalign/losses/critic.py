@@ -239,9 +239,7 @@ def _final_outcomes(
       f"{jnp.shape(probs)}"
     )
   probs, gaps = checks.floating(final_probs=probs, final_gaps=gaps)
-  counts = jnp.any(where, axis=-1)[..., None]
-  probs = jnp.where(counts, probs, 0.0)
-  gaps = jnp.where(counts, gaps, 0.0)
+  gaps = jnp.where(jnp.any(where, axis=-1)[..., None], gaps, 0.0)
   return lambda reward: jnp.einsum(
     "...i,...im->...m",
     probs.astype(reward.dtype),
