@@ -98,6 +98,12 @@ class EndpointSourceTest(parameterized.TestCase):
     turns = [{"role": "user", "content": "b"}]
     self.assertIn({"prompts": ["a", turns], "responses": ["x", "yy"]}, bodies)
 
+  def test_one_text_a_request_will_do(self):
+    with serving() as server:
+      rewards = open_source(server, batch_size=1)(PROMPTS, RESPONSES)
+    np.testing.assert_array_equal(rewards, LENGTHS)
+    self.assertLen(server.seen, 1 + len(RESPONSES))
+
   def test_labels_come_with_the_rewards(self):
     def behave(handler, asked):
       said = answer(asked)
