@@ -42,12 +42,9 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   if variant not in VARIANTS:
     raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.data = dict(
-    train_files=("synthetic:two_groups:train",),
-    eval_files=("synthetic:two_groups:test",),
-    max_length=128,
-    buckets=(96, 128),
-  )
+  cfg.data = dict(train_files=("synthetic:two_groups:train",))
+  cfg.data.update(eval_files=("synthetic:two_groups:test",), max_length=128)
+  cfg.data.update(buckets=(96, 128))
   cfg.model = dict(init_from="runs/sft_crowd/model", unroll=2)
   cfg.recipe = dict(name="dpo")
   cfg.optimizer = dict(learning_rate=3e-4, warmup_steps=20)

@@ -33,10 +33,8 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   cfg = ml_collections.ConfigDict()
   hh = "hub:Anthropic/hh-rlhf"
   subsets = ("helpful-base", "harmless-base")
-  cfg.data = dict(
-    train_files=tuple(f"{hh}:{name}:train" for name in subsets),
-    eval_files=tuple(f"{hh}:{name}:test" for name in subsets),
-  )
+  cfg.data = dict(train_files=tuple(f"{hh}:{name}:train" for name in subsets))
+  cfg.data.update(eval_files=tuple(f"{hh}:{name}:test" for name in subsets))
   cfg.model = dict(
     init_from="$JAXALIGN_MODELS/llama2_7b_sft", dtype="bfloat16", remat="full"
   )

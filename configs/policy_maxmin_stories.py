@@ -65,11 +65,6 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     cfg.welfare = dict(kind="single", group=0)
   if variant == "smoke":
     cfg.sampling.max_new_tokens = 24
-    cfg.train = dict(
-      num_iterations=3,
-      num_prompts=8,
-      eval_every=2,
-      eval_prompts=8,
-      checkpoint_every=2,
-    )
+    cfg.train = dict(num_iterations=3, num_prompts=8, eval_every=2)
+    cfg.train.update(eval_prompts=8, checkpoint_every=2)
   return cfg

@@ -21,12 +21,8 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
   cfg.files = ("hub:allenai/reward-bench::filtered",)
-  cfg.source = dict(
-    models=("runs/rm/model",),
-    calibrated=False,
-    batch_size=32,
-    buckets=(128, 256, 512, 1024),
-  )
+  cfg.source = dict(models=("runs/rm/model",), calibrated=False, batch_size=32)
+  cfg.source.update(buckets=(128, 256, 512, 1024))
 
   if variant == "v2":
     cfg.files = ("hub:allenai/reward-bench-2::test",)

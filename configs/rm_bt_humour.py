@@ -26,13 +26,10 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   if variant not in VARIANTS:
     raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.data = dict(
-    train_files=("$JAXALIGN_DATA/humour/pairs_train.jsonl.gz",),
-    eval_files=("$JAXALIGN_DATA/humour/pairs_test.jsonl.gz",),
-    tokenizer="$JAXALIGN_DATA/stories260k_lm",
-    max_length=160,
-    buckets=(64, 80, 96, 160),
-  )
+  cfg.data = dict(train_files=("$JAXALIGN_DATA/humour/pairs_train.jsonl.gz",))
+  cfg.data.update(eval_files=("$JAXALIGN_DATA/humour/pairs_test.jsonl.gz",))
+  cfg.data.update(tokenizer="$JAXALIGN_DATA/stories260k_lm", max_length=160)
+  cfg.data.update(buckets=(64, 80, 96, 160))
   cfg.model = dict(
     # The shape of the story model.
     architecture=dict(num_layers=5, num_heads=8, embed_dim=64, mlp_dim=172),

@@ -25,11 +25,9 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   if variant not in VARIANTS:
     raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.data = dict(
-    train_files=("hub:Anthropic/hh-rlhf:train",),
-    eval_files=("hub:Anthropic/hh-rlhf:test",),
-    on_bad_record="skip",
-  )
+  cfg.data = dict(train_files=("hub:Anthropic/hh-rlhf:train",))
+  cfg.data.update(eval_files=("hub:Anthropic/hh-rlhf:test",))
+  cfg.data.update(on_bad_record="skip")
   cfg.model = dict(
     init_from="$JAXALIGN_MODELS/pythia-1.4b", dtype="bfloat16", remat="dots"
   )

@@ -39,13 +39,9 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   if variant not in VARIANTS:
     raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.data = dict(
-    train_files=("synthetic:labels,label_votes=10:train",),
-    eval_files=("synthetic:labels,label_votes=0:test",),
-    tokenizer="byte",
-    max_length=128,
-    buckets=(96, 128),
-  )
+  cfg.data = dict(train_files=("synthetic:labels,label_votes=10:train",))
+  cfg.data.update(eval_files=("synthetic:labels,label_votes=0:test",))
+  cfg.data.update(tokenizer="byte", max_length=128, buckets=(96, 128))
   cfg.model = dict(
     architecture=dict(num_layers=1, num_heads=4, embed_dim=64, mlp_dim=172)
   )

@@ -44,17 +44,11 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   cfg = ml_collections.ConfigDict()
   cfg.seed = 1103  # [M1], as is all that is not said to be otherwise
   files = "$JAXALIGN_DATA/rm_training/P1[AB].json"
-  cfg.data = dict(
-    train_files=(f"personalized_soups/train:{files}",),
-    eval_files=(f"personalized_soups/eval:{files}",),
-    split_by="annotator",
-  )
-  cfg.model = dict(
-    init_from="$JAXALIGN_MODELS/tulu-2-7b",
-    dtype="bfloat16",
-    remat="full",
-    lora=dict(rank=8, alpha=32.0),
-  )
+  cfg.data = dict(train_files=(f"personalized_soups/train:{files}",))
+  cfg.data.update(eval_files=(f"personalized_soups/eval:{files}",))
+  cfg.data.update(split_by="annotator")
+  cfg.model = dict(init_from="$JAXALIGN_MODELS/tulu-2-7b", dtype="bfloat16")
+  cfg.model.update(remat="full", lora=dict(rank=8, alpha=32.0))
   cfg.recipe = dict(
     name="mixture",
     num_components=2,

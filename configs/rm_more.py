@@ -92,12 +92,9 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     cfg.data.tokenizer = "byte"
     cfg.model.shape = folder
   if mode == "smoke":
-    cfg.data.update(
-      train_files=("synthetic:two_groups:train",),
-      eval_files=("synthetic:two_groups:test",),
-      tokenizer="byte",
-      pairs_per_source=200,
-    )
+    cfg.data.update(train_files=("synthetic:two_groups:train",))
+    cfg.data.update(eval_files=("synthetic:two_groups:test",), tokenizer="byte")
+    cfg.data.update(pairs_per_source=200)
     cfg.recipe.num_sources = 2
     cfg.model.update(init_from=None, dtype="float32")
     cfg.model.architecture = dict(

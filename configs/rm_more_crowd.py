@@ -32,27 +32,18 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   if variant not in VARIANTS:
     raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.data = dict(
-    train_files=("synthetic:three_groups:train",),
-    eval_files=("synthetic:three_groups:test",),
-    mixing="stratified",
-    tokenizer="byte",
-    max_length=128,
-    buckets=(96, 128),
-  )
+  cfg.data = dict(train_files=("synthetic:three_groups:train",))
+  cfg.data.update(eval_files=("synthetic:three_groups:test",))
+  cfg.data.update(mixing="stratified", tokenizer="byte", max_length=128)
+  cfg.data.update(buckets=(96, 128))
   cfg.model = dict(
     architecture=dict(num_layers=2, num_heads=4, embed_dim=64, mlp_dim=172),
     unroll=2,  # all layers: faster than their scan on a CPU
   )
   cfg.recipe = dict(name="more", num_sources=3)
   cfg.optimizer = dict(learning_rate=3e-3, warmup_steps=20, weight_decay=0.01)
-  cfg.train = dict(
-    num_steps=400,
-    batch_size=48,
-    eval_every=100,
-    checkpoint_every=100,
-    num_reference=256,
-  )
+  cfg.train = dict(num_steps=400, batch_size=48, eval_every=100)
+  cfg.train.update(checkpoint_every=100, num_reference=256)
 
   if variant in ("uniform", "control_uniform"):
     cfg.recipe.update(weights="uniform", normalise=None, decay=None)

@@ -20,10 +20,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   if variant not in VARIANTS:
     raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.data = dict(
-    train_files=(),
-    eval_files=("synthetic:two_groups:test",),
-    buckets=(64, 128, 256, 512),
-  )
+  cfg.data = dict(train_files=(), eval_files=("synthetic:two_groups:test",))
+  cfg.data.update(buckets=(64, 128, 256, 512))
   cfg.model = "runs/rm_bt_crowd/model"
   return cfg

@@ -20,11 +20,8 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   if variant not in VARIANTS:
     raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.source = dict(
-    models=("runs/rm_bt_crowd/model",),
-    batch_size=32,
-    buckets=(64, 128, 256, 512),
-  )
+  cfg.source = dict(models=("runs/rm_bt_crowd/model",), batch_size=32)
+  cfg.source.update(buckets=(64, 128, 256, 512))
 
   if variant == "smoke":
     cfg.source.update(models=(), crowd="two_groups")

@@ -40,11 +40,8 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     cfg.model.update(dtype="bfloat16", remat="full", lora=dict(rank=16))
     cfg.optimizer.learning_rate = 2e-4
   if variant == "smoke":
-    cfg.data = dict(
-      train_files=("synthetic:two_groups:train",),
-      eval_files=("synthetic:two_groups:test",),
-      length=128,
-    )
+    cfg.data = dict(train_files=("synthetic:two_groups:train",))
+    cfg.data.update(eval_files=("synthetic:two_groups:test",), length=128)
     cfg.data.tokenizer = "byte"
     cfg.model = dict(
       architecture=dict(num_layers=1, num_heads=4, embed_dim=32, mlp_dim=64)

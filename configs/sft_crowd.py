@@ -24,12 +24,9 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   if variant not in VARIANTS:
     raise ValueError(f"variant must be one of {VARIANTS}, got {variant!r}")
   cfg = ml_collections.ConfigDict()
-  cfg.data = dict(
-    train_files=("synthetic:two_groups:train",),
-    eval_files=("synthetic:two_groups:test",),
-    tokenizer="byte",
-    length=128,
-  )
+  cfg.data = dict(train_files=("synthetic:two_groups:train",))
+  cfg.data.update(eval_files=("synthetic:two_groups:test",), tokenizer="byte")
+  cfg.data.update(length=128)
   cfg.model = dict(
     architecture=dict(num_layers=2, num_heads=4, embed_dim=64, mlp_dim=172),
     unroll=2,  # all layers: faster than their scan on a CPU
