@@ -227,39 +227,6 @@ class TrainPolicyTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "predicts no labels"):
       self.run_in(plain)
 
-  def test_texts_warm_up_and_truncation_are_resumed_bit_for_bit(self):
-    config = smoke_config(
-      texts=dict(files=("synthetic:two_groups:train",), length=64),
-      policy__text_coef=0.5,
-      critic__warmup_iterations=2,
-      sampling__top_k=20,
-      sampling__top_p=0.9,
-      sampling__truncated_loss=True,
-      data__eval_files=(),
-    )
-    with config_reads.recorded(config) as unread:
-      straight = self.run_in(config)
-    self.assertEmpty(
-      [n for n in unread if n.startswith(("texts.", "sampling.to", "critic.w"))]
-    )
-    rows = metric_writer.read_rows(straight / "metrics.jsonl")
-    rows = [row for row in rows if "train/loss" in row]
-    self.assertEqual([row["train/warming"] for row in rows], [1, 1, 0, 0])
-    # A policy that stays has the ratio 1 to what its answers are drawn from.
-    for row in rows[:2]:
-      self.assertEqual(row["train/clip_fraction"], 0.0)
-      self.assertLess(abs(row["train/approx_kl"]), 1e-6)
-      self.assertGreater(row["train/kl"], 0.0)  # the reference is whole
-    self.assertGreater(rows[3]["train/approx_kl"], rows[1]["train/approx_kl"])
-    self.assertNotEqual(rows[0]["train/text_nll"], rows[1]["train/text_nll"])
-    interrupted.assert_resumes(
-      self,
-      lambda workdir: self.run_in(config, workdir),
-      straight,
-      ("metrics.jsonl", "model/model.safetensors"),
-      step=3,
-    )
-
   def test_a_source_that_fails_loses_nothing(self):
     config = smoke_config(
       data__eval_files=(), train__checkpoint_every=100, train__num_iterations=3
