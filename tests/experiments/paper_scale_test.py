@@ -5,7 +5,7 @@ import dataclasses
 import jax
 from absl.testing import absltest, parameterized
 
-from jaxalign.experiments import sft, train_reward
+from jaxalign.experiments import sft, train_policy, train_reward
 from jaxalign.experiments.common import config as configuration
 from jaxalign.models.hf import config_map
 from jaxalign.runtime.distributed import mesh as meshes
@@ -72,6 +72,32 @@ class PaperScaleTest(parameterized.TestCase):
     stage = sft.build(config, meshes.make_mesh(config.mesh))
     size = memory.model_bytes(stage.state.params)
     self.assertEmpty(memory.replicated_giants(stage.state, model_bytes=size))
+
+  @parameterized.parameters(
+    ("policy_secrets_llama2_7b", "shape"),
+    ("policy_dprm", "opt_6_7b,shape"),
+    ("policy_dprm", "llama_7b,shape"),
+  )
+  def test_ppo_as_the_papers_ran_it(self, name, variant):
+    cfg = shipped.config(name, variant)
+    cfg.mesh.fsdp = 8
+    config = configuration.to_dataclass(train_policy.Config, cfg)
+    stage = train_policy.build(config, meshes.make_mesh(config.mesh))
+    actor, critic = (part.params for part in stage.state[1:3])
+    size = memory.model_bytes(actor)
+    self.assertBetween(size, 4 * 6.6e9, 4 * 6.8e9)  # float32 in training
+    whole = {"actor": actor, "critic": critic, "frozen": stage.frozen}
+    self.assertEmpty(memory.replicated_giants(whole, model_bytes=size))
+
+  def test_a_reward_model_per_group(self):
+    cfg = shipped.config("rm_mixture_tulu2_7b", "shape_separate")
+    cfg.mesh.fsdp = 8
+    config = configuration.to_dataclass(train_reward.Config, cfg)
+    stage = train_reward.build(config, meshes.make_mesh(config.mesh))
+    size = memory.model_bytes(stage.params)
+    one = memory.model_bytes(stage.state.frozen)
+    self.assertAlmostEqual(size / one, 2.0, delta=0.01)  # of one base
+    self.assertEmpty(memory.replicated_giants(stage.state, model_bytes=one))
 
   def test_every_family_is_here(self):
     self.assertEqual(
