@@ -10,17 +10,22 @@ shares of the whole crowd, so that every distance is one from the truth.
 and `--config.data.train_files="('synthetic:labels,label_votes=3:train',)"`
 changes the number of votes. `:smoke` runs 20 steps of a smaller model.
 
-  for seed in 0 1 2 3; do for smoothing in unsmoothed targeted uniform; do
-    python -m jaxalign.experiments.train_reward \
+  for seed in 0 1 2; do for smoothing in unsmoothed targeted uniform; do
+    JAXALIGN_DATA=... python -m jaxalign.experiments.train_reward \
         --config=configs/rm_dprm_crowd.py:$smoothing --config.seed=$seed \
-        --config.data.crowd_seed=$seed --workdir=runs/smooth_${smoothing}_$seed
+        --config.data.crowd_seed=$seed --workdir=runs/${smoothing}_$seed
   done; done
 
 What does targeted smoothing mitigate that uniform smoothing does not? These
-three variants learn from two votes per response, by cross-entropy and without a
+three variants train a linear head on frozen features of the small story model,
+which takes seconds, on two votes per response, by cross-entropy and without a
 prior, so that two votes that agree make a certain label. `:targeted` moves a
 tenth of a certain label to its nearest one, `:uniform`, the control, a tenth of
-every target to all labels alike, and `:unsmoothed` nothing.
+every target to all labels alike, and `:unsmoothed` nothing. Claimed before the
+runs: both lower the NLL of the crowd's shares, and uniform smoothing raises the
+error of the expected utility, as it pulls all rewards towards one. Three paired
+crowds show a difference of 3.1 of its own standard deviations (t, 80 % power at
+5 %).
 
 Measured over seeds 0, 1, 2 (mean ± sample standard deviation), ten votes,
 commit 89b718f: transport comes no nearer by its own distance (0.186 ± 0.022
@@ -56,11 +61,16 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   )
 
   if variant in ("unsmoothed", "targeted", "uniform"):
-    cfg.data.train_files = ("synthetic:labels,label_votes=2:train",)
+    votes = "synthetic:labels,label_votes=2,num_annotators=50:train"
+    cfg.data.update(train_files=(votes,), max_length=96, buckets=(64, 96))
+    cfg.data.tokenizer = None
+    folder = "$JAXALIGN_DATA/stories260k_lm"
+    cfg.model = dict(init_from=folder, trainable="head", pooling="mean")
     cfg.recipe.update(loss="cross_entropy", prior_strength=0.0)
-    if variant != "unsmoothed":
-      cfg.recipe.update(smoothing=0.1, smoothing_kind=variant)
-
+    cfg.optimizer.update(learning_rate=1e-2, warmup_steps=10)
+    cfg.train.update(num_steps=150, batch_size=48)
+  if variant in ("targeted", "uniform"):
+    cfg.recipe.update(smoothing=0.1, smoothing_kind=variant)
   if variant == "smoke":
     cfg.model.architecture.update(embed_dim=32, mlp_dim=64)
     cfg.optimizer.warmup_steps = 2

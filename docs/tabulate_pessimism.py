@@ -143,6 +143,27 @@ def of_policies(runs: Sequence[Mapping[str, Mapping[str, float]]]) -> list[str]:
   )
 
 
+def of_votes(
+  drawn: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> list[tuple[np.ndarray, np.ndarray]]:
+  """The models in ensembles of which each has votes of its own.
+
+  Args:
+    drawn: rewards [M, P, N] and the truth [P, N] of each draw of the votes, of
+      the same answers.
+
+  Returns:
+    The m-th models of all draws, for each m.
+  """
+  truth = drawn[0][1]
+  if any((one[1] != truth).any() for one in drawn):
+    raise ValueError("draws must have the same answers")
+  return [
+    (np.stack(models), truth)
+    for models in zip(*(one[0] for one in drawn), strict=True)
+  ]
+
+
 def report(workdir: pathlib.Path) -> list[str]:
   """All tables of a workdir."""
   drawn: list[Any] = [samples(one) for one in sorted(workdir.glob("best_*"))]
@@ -151,9 +172,16 @@ def report(workdir: pathlib.Path) -> list[str]:
     {name: policy(workdir / f"{name}_{draw}") for name in POLICIES}
     for draw in range(number)
   ]
+  apart = of_votes(drawn)
   return [
+    "Models of the same votes:",
+    "",
     *of_best([picked(*one) for one in drawn]),
     *of_intervals([intervals(*one) for one in drawn]),
+    "Models of other votes each:",
+    "",
+    *of_best([picked(*one) for one in apart]),
+    *of_intervals([intervals(*one) for one in apart]),
     *(of_policies(policies) if policies else []),
   ]
 

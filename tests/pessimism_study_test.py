@@ -30,7 +30,8 @@ def draws(seed=0):
 class PessimismStudyTest(absltest.TestCase):
   def write(self, folder, seed):
     """Samples and policies of a draw; returns what its samples are."""
-    rewards, truth = draws(seed)
+    rewards, truth = draws()  # of the same answers, by other models
+    rewards = rewards + seed * np.random.default_rng(9).normal(size=(3, 40, 4))
     (folder / f"best_{seed}").mkdir(parents=True)
     rows = [
       ["p", ["r"] * 4, rewards[:, p].T.tolist(), truth[p][:, None].tolist()]
@@ -75,6 +76,15 @@ class PessimismStudyTest(absltest.TestCase):
       self.assertAlmostEqual(found[name][0], truth.mean(), places=5)
     self.assertGreater(found["k = 3"][-1], found["k = 0"][-1])
     self.assertGreater(found["k = 0"][-1], found["single"][-1])
+
+  def test_models_of_other_votes_are_one_of_each_draw(self):
+    first, truth = draws()
+    second = first + 10
+    found = SCRIPT["of_votes"]([(first, truth), (second, truth)])
+    self.assertLen(found, 3)
+    np.testing.assert_array_equal(found[1][0], [first[1], second[1]])
+    with self.assertRaisesRegex(ValueError, "the same answers"):
+      SCRIPT["of_votes"]([(first, truth), (second, truth + 1)])
 
   def test_intervals_count_the_truths_that_they_hold(self):
     truth = np.zeros((1, 3))
