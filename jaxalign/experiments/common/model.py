@@ -1,6 +1,7 @@
 """The `model` section of a config: a folder to start from, or a new decoder."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -296,11 +297,22 @@ def initial_params(
       shardings=shardings,
       cut=config.layer is not None,
     )
+  leaves, structure = jax.tree.flatten(shardings)
+  return _initialiser(model.init, structure, tuple(leaves))(key)
+
+
+@functools.lru_cache(maxsize=8)
+def _initialiser(
+  init: Callable[..., Any],
+  structure: jax.tree_util.PyTreeDef,
+  shardings: tuple[jax.sharding.Sharding, ...],
+) -> Callable[[jax.Array], Any]:
+  """`key -> parameters`, one program for a policy and its reference."""
   token, mask = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.bool_)
-  init = jax.jit(
-    lambda key: model.init(key, token, mask), out_shardings=shardings
+  return jax.jit(
+    lambda key: init(key, token, mask),
+    out_shardings=jax.tree.unflatten(structure, shardings),
   )
-  return init(key)
 
 
 class Trained(NamedTuple):

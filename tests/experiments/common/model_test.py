@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+from unittest import mock
 
 import jax
 import numpy as np
@@ -58,6 +59,17 @@ def parameters(made, described):
 
 
 class BackboneTest(parameterized.TestCase):
+  def test_what_is_drawn_alike_is_drawn_by_one_program(self):
+    made = config(architecture=shape("gpt2", 1, 2))
+    first = parameters(made, network(made))
+    with mock.patch.object(jax, "jit") as jit:
+      again = parameters(made, network(made))
+    jit.assert_not_called()
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    other = parameters(made, network(made, num_outputs=2))
+    kernels = (tree["score"]["kernel"].shape for tree in (first, other))
+    self.assertEqual([*kernels], [(16, 1), (16, 2)])
+
   @parameterized.parameters("llama", "gpt2")
   def test_from_scratch(self, family):
     made = config(
