@@ -3,7 +3,7 @@
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from jaxalign.experiments.reports import mixture
+from jaxalign.experiments.reports import mixture, pipeline
 from jaxalign.experiments.reward_model import pooled_cost
 from tests import references
 
@@ -112,6 +112,18 @@ class SectionTest(absltest.TestCase):
     self.assertIn("Bradley-Terry", table.note)
     one = scores["pooled_cost"]
     self.assertIn(f"{one['groups'][1]['gap_bound']:.1e}", table.note)
+
+  def test_the_page_of_a_pipeline_has_the_table_of_each_mixture(self):
+    scores = self.scores(heads(2), np.array([0.8, 0.2]))
+    found = pipeline.pooled_sections(
+      {
+        "one_reward": {"models": {}, "mixtures": {}},
+        "mixture": {"mixtures": {"model": scores, "runs/b": scores}},
+        "policy": {"eval/kl": 1.0},
+      }
+    )
+    title = "What one pooled reward costs the groups of mixture"
+    self.assertEqual([one.title for one in found], [title, f"{title}, runs/b"])
 
   def test_is_left_out_of_files_from_before(self):
     self.assertIsNone(mixture.pooled_section("m", {"weights": [0.5, 0.5]}))
