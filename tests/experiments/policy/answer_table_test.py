@@ -46,6 +46,16 @@ class AnswerTableTest(absltest.TestCase):
     self.assertGreater(last(CONFIG.temperature), 0.98 * best)
     self.assertLess(last(None), 0.8 * best)
 
+  def test_at_a_low_temperature_any_step_size_ends_there(self):
+    best = answer_table.optimum(CONFIG)
+    for step_size in (0.02, 0.3):
+      welfare = WelfareConfig(
+        kind="exponentiated", step_size=step_size, temperature=0.03
+      )
+      logits = answer_table.learned(CONFIG, welfare)[-1]
+      value = answer_table.value(CONFIG, logits.astype(np.float64))
+      self.assertGreater(value, 0.985 * best, step_size)
+
   def test_errors(self):
     for name, number in (("num_answers", 1), ("num_responses", 1)):
       with self.assertRaisesRegex(ValueError, f"{name} must be >= 2, got 1"):
