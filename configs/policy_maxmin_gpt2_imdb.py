@@ -14,6 +14,17 @@ gives the probability that a text is positive and 1 - tokens / 100 [M8].
 `:shape` is for the compile stage and needs no folder; `:smoke` is small, on the
 synthetic crowd.
 
+`:learned` moves towards two rewards that are learned, as the paper's are, and
+not functions: the heads that `mixture.py:head` finds in `imdb_pairs.jsonl`, two
+samples to each start with the person who chose, `annotator`; four in five
+people take the more positive one, the rest the shorter.
+
+  JAXALIGN_MODELS=... python -m jaxalign.experiments.train_reward \
+      --config=configs/mixture.py:head --workdir=runs/rm_imdb \
+      --config.model.init_from=$JAXALIGN_MODELS/gpt2-imdb \
+      --config.data.train_files="('imdb_pairs.jsonl',)" \
+      --config.data.eval_files="()"
+
 Claimed: a variant of M8 with oracle rewards ends at 0.808 for the minority and
 0.848 for the majority.
 
@@ -25,7 +36,7 @@ parameters, as data parallelism has it (commit 89b718f, jax 0.10.2, libtpu
 
 import ml_collections
 
-VARIANTS = ("full", "shape", "smoke")
+VARIANTS = ("full", "learned", "shape", "smoke")
 
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
@@ -50,6 +61,9 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     checkpoint_every=50,
   )
 
+  if variant == "learned":
+    cfg.source = dict(models=("runs/rm_imdb/model",), buckets=(128,))
+    cfg.source.names = ("first", "second")  # groups, whichever was found first
   if variant in ("shape", "smoke"):
     cfg.data.tokenizer = "byte"
     cfg.model.init_from = None
