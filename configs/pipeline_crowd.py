@@ -50,9 +50,9 @@ reward -0.15 ± 0.31. `:one_taste`, two seeds: 0.85 and 0.81 for MaxMin, 0.86 an
 0.85 for one reward. `:noise_group`, one seed: 0.72 and 0.09. At ratios of 1, 2,
 6 and 10, five seeds, commit e38a89d, MaxMin gives the worst-off 0.18 ± 0.36,
 0.57 ± 0.24, 0.70 ± 0.37 and 0.52 ± 0.35 more than one reward does (95 %). Over
-`:mean`, five seeds, it gives 0.01 ± 0.25: the mixture helps, not the minimum. On
-four more crowds, 101 to 104, MaxMin reaches -0.10, 0.82, 0.80 and 0.77, and one
-reward 0.13, 0.71, 0.03 and -0.18.
+`:mean`, five seeds, it gives 0.01 ± 0.25: the mixture helps, not the minimum.
+On four more crowds, 101 to 104, MaxMin reaches -0.10, 0.82, 0.80 and 0.77, and
+one reward 0.13, 0.71, 0.03 and -0.18.
 One run is 3 min 34 s on two idle CPU cores, commit 4739820.
 """
 
