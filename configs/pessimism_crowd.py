@@ -18,12 +18,13 @@ mean picks one of more true reward than the single model does, and pessimism
 gains nothing over the mean. Four paired draws show a difference of 2.0 of its
 own standard deviations (t, 80 % power at 5 %).
 
-Measured over four draws of the votes, commit 887c013, best of 32 (true reward
+Measured over four draws of the votes, commit f12c1fb, best of 32 (true reward
 in deviations): 0.00 ± 0.23 for the single model, 0.14 ± 0.15 for the mean, 0.09
 ± 0.14 for k = 1, 0.06 ± 0.17 for k = 3. The mean gains 0.14 [-0.01, +0.29], and
 0.34 [+0.10, +0.58] where each model has votes of its own; pessimism loses 0.05
 [-0.03, +0.13] at k = 1. The models agree most where all of them overrate an
-answer; docs/results.md has the tables.
+answer. Policies of two draws end at 0.41 and 0.11 (`single`), 0.54 and 0.67
+(`mean`), 0.08 and 0.63 (`k1`); docs/results.md has the tables.
 """
 
 import ml_collections
