@@ -80,7 +80,7 @@ class PaperScaleTest(parameterized.TestCase):
   )
   def test_ppo_as_the_papers_ran_it(self, name, variant):
     cfg = shipped.config(name, variant)
-    cfg.mesh.fsdp = 8
+    cfg.mesh = dict(data=1, fsdp=8)
     config = configuration.to_dataclass(train_policy.Config, cfg)
     stage = train_policy.build(config, meshes.make_mesh(config.mesh))
     actor, critic = (part.params for part in stage.state[1:3])
