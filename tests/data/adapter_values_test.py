@@ -16,6 +16,7 @@ from tests.data import hub_files_test as hub
 from tests.data.adapters import benchmarks_test as benchmarks
 from tests.data.adapters import local_ratings_test as ratings
 from tests.data.adapters import local_votes_test as votes
+from tests.data.adapters import personalized_soups_test as soups
 
 JUNK = (
   None,
@@ -61,6 +62,10 @@ ROWS = {name: (rows, None) for name, rows in hub.SETS.items()} | {
   "dsp_domains_NC/queries": ([ratings.QUERY], None),
   "bon_tulu16_NC/candidates": ([ratings.BEST_OF], None),
   "bon_tulu16_NC/choices": ([ratings.BEST_OF], None),
+  "personalized_soups": ([soups.row(0, "P1A")], None),
+  "personalized_soups/train": ([soups.row(0, "P1A")], None),
+  # Half of forty people, of whom each has a row, are on the other side.
+  "personalized_soups/eval": ([soups.row(i, "P1A") for i in range(21)], None),
   "stories260k_lm/story_prompts": ([STORY], None),
   "stories260k_lm/prompts_train": ([STORY], None),
   "stories260k_lm/prompts_test": ([STORY], None),

@@ -149,7 +149,7 @@ class ReadersTest(parameterized.TestCase):
     ("nowhere/*.jsonl", "source nowhere/.*: no file matches"),
     ("nobody:nowhere/*.jsonl", "unknown adapter 'nobody'; allowed: Anthropic"),
     ("hub:nobody/nothing", "^hub:nobody/nothing:1: "),
-    ("synthetic:nobody", "preset must be one of drift, labels, noise_group"),
+    ("synthetic:nobody", "preset must be one of drift, eight_groups, labels"),
     ("synthetic:votes:valid", "split must be one of test, train, got 'valid'"),
   )
   def test_a_source_that_is_not_there(self, source, message):
