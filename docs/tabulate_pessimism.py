@@ -172,18 +172,14 @@ def report(workdir: pathlib.Path) -> list[str]:
     {name: policy(workdir / f"{name}_{draw}") for name in POLICIES}
     for draw in range(number)
   ]
-  apart = of_votes(drawn)
-  return [
-    "Models of the same votes:",
-    "",
-    *of_best([picked(*one) for one in drawn]),
-    *of_intervals([intervals(*one) for one in drawn]),
-    "Models of other votes each:",
-    "",
-    *of_best([picked(*one) for one in apart]),
-    *of_intervals([intervals(*one) for one in apart]),
-    *(of_policies(policies) if policies else []),
-  ]
+  ensembles = {"Models of the same votes:": drawn}
+  if len(drawn) > 1:
+    ensembles["Models of other votes each:"] = of_votes(drawn)
+  lines = []
+  for title, runs in ensembles.items():
+    lines += [title, "", *of_best([picked(*one) for one in runs])]
+    lines += of_intervals([intervals(*one) for one in runs])
+  return [*lines, *(of_policies(policies) if policies else [])]
 
 
 def main() -> None:

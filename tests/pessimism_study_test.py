@@ -112,6 +112,13 @@ class PessimismStudyTest(absltest.TestCase):
     self.assertIn("| truth within 2 deviations |", lines)
     self.assertIn("| k = 0.5 |", lines)
 
+  def test_one_draw_has_no_models_of_other_votes(self):
+    with tempfile.TemporaryDirectory() as name:
+      self.write(pathlib.Path(name), 0)
+      lines = "\n".join(SCRIPT["report"](pathlib.Path(name)))
+    self.assertIn("Models of the same votes", lines)
+    self.assertNotIn("other votes", lines)
+
   def test_paired_differences_by_hand(self):
     low, high = stats.t.interval(0.95, 2, loc=0.1, scale=0.1 / 3**0.5)
     self.assertEqual(
