@@ -13,6 +13,8 @@ from typing import Any
 
 _COPIES = ("dataclasses", "copy", __name__)
 _OWN = ("__post_init__", "__eq__", "__hash__", "__repr__")
+# Read where a config is made, and by nobody after: it sets other fields.
+_MADE = {"model.shape"}
 
 
 def kinds(config: Any) -> dict[str, type]:
@@ -43,7 +45,7 @@ def recorded(config: Any) -> Iterator[set[str]]:
     for field in dataclasses.fields(kind)
     # What tells one dataclass from its siblings is read where they are made.
     if typing.get_origin(field.type) is not typing.Literal
-  }
+  } - _MADE
 
   def read(instance: Any, name: str) -> Any:
     caller = sys._getframe(1)
