@@ -62,6 +62,7 @@ case $tier in
   fast | slow | all) select=("--tier=$tier") ;;
   smoke)
     select=(
+      --full # compiled as users do, which the fast tier does not
       tests/layering_test.py tests/public_names_test.py
       tests/pinned_names_test.py tests/losses tests/experiments/stages_test.py
       tests/experiments/pipeline_test.py::CrowdTest

@@ -84,6 +84,11 @@ def pytest_addoption(parser):
     help="fast: what is not marked slow (the default); slow: the rest",
   )
   parser.addoption(
+    "--full",
+    action="store_true",
+    help="the fast tier compiles as users do, and takes longer",
+  )
+  parser.addoption(
     "--part",
     default="1/1",
     metavar="K/N",
@@ -104,6 +109,8 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
   tier.name = config.getoption("--tier")
+  tier.full = config.getoption("--full") or not tier.is_fast()
+  os.environ["XLA_FLAGS"] += f" {tier.xla_flags()}"  # JAX has not started yet
   session = contextlib.ExitStack()
   session.enter_context(temporary.folder())
   config.add_cleanup(session.close)

@@ -1,10 +1,13 @@
 """The list of slow tests names tests that there are."""
 
 import ast
+import os
+from unittest import mock
 
+import jax
 from absl.testing import absltest
 
-from tests import checkout
+from tests import checkout, tier
 
 
 def stale(nodeid: str) -> bool:
@@ -33,6 +36,27 @@ class SlowTest(absltest.TestCase):
     self.assertFalse(stale(f"{here}test_a_stale_name_is_noticed0"))
     self.assertTrue(stale(f"{here}test_of_old"))
     self.assertTrue(stale("tests/no_test.py::A::test_a_stale_name"))
+
+
+class CompilationTest(absltest.TestCase):
+  def test_other_tiers_compile_as_users_do(self):
+    with mock.patch.object(tier, "full", True):
+      self.assertEqual(tier.xla_flags(), "")
+
+  def test_xla_knows_the_flags_and_has_them(self):
+    with mock.patch.object(tier, "full", False):
+      flags = tier.xla_flags()
+    self.assertNotEmpty(flags)
+    if not tier.full:
+      self.assertIn(flags, os.environ["XLA_FLAGS"])
+    options = {}
+    for flag in flags.split():
+      name, value = flag.removeprefix("--").split("=")
+      options[name] = (
+        value == "true" if value in ("true", "false") else int(value)
+      )
+    compiled = jax.jit(lambda x: x + 1).lower(1.0).compile(options)
+    self.assertEqual(compiled(1.0), 2.0)
 
 
 def lost_marks(source: str) -> list[int]:

@@ -15,7 +15,7 @@ from absl.testing import absltest
 from etils import epath
 
 from jaxalign.runtime.io import metric_writer
-from tests import checkout, gcs_server
+from tests import checkout, gcs_server, tier
 from tests.experiments import host_runs
 from tests.runtime.distributed import multihost_test
 
@@ -46,7 +46,7 @@ class ManyHostsTest(absltest.TestCase):
     """
     port = multihost_test.free_port()
     variables = os.environ | {
-      "XLA_FLAGS": "",
+      "XLA_FLAGS": tier.xla_flags(),
       "JAX_PLATFORMS": "cpu",
       "JAX_NUM_CPU_DEVICES": str(4 // processes),
       "JAX_COMPILATION_CACHE_DIR": str(cls.folder / f"compiled{processes}"),
