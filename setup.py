@@ -34,7 +34,6 @@ TRAIN = [
   "orbax-checkpoint>=0.12.8,<0.13",
   "rich>=14",
   "safetensors>=0.7",
-  "tensorboardX>=2.6",
   "tokenizers>=0.22",
   "transformers>=5.12,<6",
 ]
@@ -50,6 +49,7 @@ TEST = [
   "pytest-xdist>=3.8",
   "scipy>=1.16",
   "setuptools>=77",  # which Python 3.12 no longer brings along
+  "tensorboardX>=2.6",  # reads what runs write for TensorBoard
 ]
 DOCS = ["furo>=2025.12", "myst-parser>=5", "sphinx>=9"]
 # A formatter that changes its mind would fail every checkout: minor is fixed.

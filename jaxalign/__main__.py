@@ -30,8 +30,8 @@ WIDTH = 80
 EXTRAS = {
   "train": (
     "absl datasets etils flax fsspec grain httpx huggingface_hub jinja2 "
-    "matplotlib ml_collections optax orbax rich safetensors tensorboardX "
-    "tokenizers transformers"
+    "matplotlib ml_collections optax orbax rich safetensors tokenizers "
+    "transformers"
   ).split(),
   "serve": ["starlette", "uvicorn"],
   "parity": ["torch"],

@@ -66,7 +66,6 @@ FLOORS = {
       "orbax",
       "etils.epath",
       "fsspec",
-      "tensorboardX",
       "trackio",
       "wandb",
       "rich",

@@ -9,14 +9,13 @@ import json
 import logging
 import math
 import os
-import sys
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from etils import epath
 
-from jaxalign.runtime.io import filesystem, progress_bar
+from jaxalign.runtime.io import event_file, filesystem, progress_bar
 from jaxalign.runtime.io import trackers as experiment_trackers
 
 _log = logging.getLogger(__name__)
@@ -120,36 +119,6 @@ def _warn_of_gaps(path: epath.Path, steps: set[int], start_step: int) -> None:
   )
 
 
-class _ObjectStore:
-  """Lets tensorboardX write event files through etils.epath."""
-
-  def open(self, path: str) -> filesystem.AppendedFile:
-    """A new event file."""
-    return filesystem.AppendedFile(path, keep=False)
-
-  def directory_check(self, path: str) -> None:
-    """Object stores have no folders to make."""
-
-
-def _tensorboard() -> types.ModuleType:
-  """tensorboardX, imported when a run begins, and without torch.
-
-  Where torch is installed it would be imported for its tensors, of which there
-  are none here: 1.2 s of processor time.
-  """
-  absent = object()
-  known = sys.modules.get("torch", absent)
-  if known is absent:
-    sys.modules["torch"] = None  # type: ignore[assignment]
-  try:
-    import tensorboardX
-
-    return tensorboardX
-  finally:
-    if known is absent:
-      del sys.modules["torch"]
-
-
 class MetricWriter:
   """Writes a run's metrics; a context manager.
 
@@ -211,14 +180,8 @@ class MetricWriter:
     """Trims the files of an earlier attempt and opens them."""
     if not self._is_main:
       return self
-    tensorboardX = _tensorboard()
-    from tensorboardX import record_writer
-
     board = self._workdir / "tensorboard"
     board.mkdir(parents=True, exist_ok=True)
-    if not filesystem.is_local(board):
-      scheme = os.fspath(board).split(":")[0]
-      record_writer.register_writer_factory(scheme, _ObjectStore())
     paths = {n: self._workdir / f"{n}.jsonl" for n in ("metrics", "speed")}
     steps = {
       name: _trim(path, self._start_step) for name, path in paths.items()
@@ -227,12 +190,10 @@ class MetricWriter:
     self._files = {
       name: filesystem.AppendedFile(path) for name, path in paths.items()
     }
-    self._board = tensorboardX.SummaryWriter(
-      os.fspath(board),
-      purge_step=self._start_step + 1 if self._start_step else 0,
-      # Two attempts within one second would otherwise share a file name.
-      filename_suffix=f".{self._start_step}.{os.getpid()}",
-      flush_secs=30,
+    self._board = event_file.EventFile(
+      board,
+      first_step=self._start_step + 1 if self._start_step else 0,
+      suffix=f".{self._start_step}.{os.getpid()}",
     )
     self._trackers = [
       experiment_trackers.Tracker(name, self._workdir)
@@ -261,8 +222,7 @@ class MetricWriter:
     if not self._is_main:
       return
     self._files[name].write(_line(step, values))
-    for key in sorted(values):
-      self._board.add_scalar(key, float(values[key]), int(step))
+    self._board.write(step, values)
     for tracker in self._trackers:
       tracker.log(step, values)
 

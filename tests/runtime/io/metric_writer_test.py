@@ -82,7 +82,7 @@ class ResumeTest(TestCase):
     whole = self.metrics.read_bytes()
     step_3_done = whole.index(b'{"step": 4')
     with (  # what is not at stake here costs time
-      mock.patch("tensorboardX.SummaryWriter"),
+      mock.patch.object(metric_writer.event_file, "EventFile"),
       mock.patch.object(metric_writer.progress_bar, "Progress"),
       mock.patch.object(os, "fsync"),
     ):
