@@ -245,11 +245,7 @@ def make_networks(
   def init_policy(key: jax.Array, shardings: Tree) -> Tree:
     value = {}
     if shared:
-      kernel = jnp.zeros(
-        (network.embed_dim, valued_network.num_values),
-        jnp.dtype(network.param_dtype),
-      )
-      value = {VALUE: {"kernel": kernel}}
+      value = {VALUE: _zero_head(valued_network, shardings[VALUE])}
     if adapters is None:
       return {**init_start(key, without_value(shardings)), **value}
     # A key of its own: the base is drawn from `key` itself.
@@ -262,9 +258,13 @@ def make_networks(
         critic.init_from, network, shardings
       )
     start = _from_folder(model_config, critic.init_from)
-    return backbone.initial_params(
-      start, valued_network, valued, key, shardings
-    )
+    if start.init_from is not None:
+      return backbone.initial_params(
+        start, valued_network, valued, key, shardings
+      )
+    # The policy's program, and a head that begins at 0.
+    trunk = init_start(key, without_value(shardings))
+    return {**trunk, VALUE: _zero_head(valued_network, shardings[VALUE])}
 
   own = critic.kind == "separate"
   read_texts = likelihood.answer_log_probs(network, model, dropout=False)
@@ -293,6 +293,13 @@ def make_networks(
       policy_of(trainable, frozen), batch
     ),
   )
+
+
+def _zero_head(network: DecoderConfig, shardings: Tree) -> Tree:
+  """A value head that predicts 0."""
+  shape = network.embed_dim, network.num_values
+  dtype = jnp.dtype(network.param_dtype)
+  return {"kernel": jnp.zeros(shape, dtype, device=shardings["kernel"])}
 
 
 def _from_folder(

@@ -7,10 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import absltest
 
+from jaxalign.algorithms import policy_config
+from jaxalign.experiments.common import model as backbone
 from jaxalign.experiments.policy import networks
 from jaxalign.models import heads
 from jaxalign.models.generation import sampling
 from jaxalign.models.hf import config_map
+from jaxalign.runtime.distributed import mesh as meshes
 
 R, G, P, N, V = 2, 2, 5, 3, 11
 
@@ -131,6 +134,50 @@ class ResponseReaderTest(absltest.TestCase):
         max_new_tokens=N,
         entropy=False,
       )
+
+
+class CriticFromScratchTest(absltest.TestCase):
+  def test_its_trunk_is_that_of_a_network_drawn_as_a_whole(self):
+    network = config_map.scratch_config(
+      "llama",
+      vocab_size=12,
+      num_layers=2,
+      num_heads=2,
+      num_kv_heads=2,
+      embed_dim=8,
+      mlp_dim=8,
+      max_positions=P + N,
+      tie_embeddings=False,
+    )
+    critic = policy_config.CriticConfig(
+      clip=None, num_atoms=5, low=-1.0, high=1.0
+    )
+    made = networks.make_networks(
+      backbone.BackboneConfig(
+        architecture=backbone.Architecture(
+          num_layers=2, num_heads=2, embed_dim=8, mlp_dim=8
+        )
+      ),
+      critic,
+      network,
+      None,
+      temperature=1.0,
+      max_new_tokens=N,
+      entropy=False,
+    )
+    shardings = meshes.parameter_shardings(
+      made.critic_axes,
+      made.critic_params,
+      meshes.make_mesh(meshes.MeshConfig(1, 2, 2)),
+    )
+    key = jax.random.key(1)
+    found = made.init_critic(key, shardings)
+    valued = dataclasses.replace(network, value_head=True, num_values=5)
+    token = jnp.zeros((1, 1), jnp.int32)
+    expected = heads.causal_lm(valued).init(key, token, token == 0)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    self.assertEqual(jax.tree.map(lambda x: x.sharding, found), shardings)
+    self.assertGreater(jnp.abs(found["lm_head"]["kernel"]).max(), 0)
 
 
 if __name__ == "__main__":
