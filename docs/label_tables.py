@@ -10,14 +10,13 @@ import numpy as np
 matplotlib.use("agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
-UTILITIES = (1.0, 0.0, -1.0)
-VOTES = (1, 3, 10, 50)
 LOSSES = ("transport", "line", "cross_entropy")
 # Votes that a prior is worth, and smoothing.
 TREATED = {
   "plain": (0.0, 0.0), "prior": (2.0, 0.0), "smoothing": (0.0, 0.1),
   "both": (2.0, 0.1),
 }  # fmt: skip
+BASELINES = ("always longer", "bag of words", "bag of words + length")
 MEASURES = ("on the line", "error of the utility", "NLL, nats")
 DRAWS = 1000
 COLOURS = {
@@ -25,14 +24,16 @@ COLOURS = {
 }  # fmt: skip
 
 
-def distances(probs: np.ndarray, judged: np.ndarray) -> np.ndarray:
-  """How far predicted shares [..., n, 3] are from votes [n, 3], [..., n, 3].
+def distances(
+  probs: np.ndarray, judged: np.ndarray, utilities: np.ndarray
+) -> np.ndarray:
+  """How far predicted shares [..., n, d] are from votes [n, d], [..., n, 3].
 
-  The last axis is that of `MEASURES`: the transport on the line of utilities,
-  the error of the expected utility, and nats per vote.
+  The last axis is that of `MEASURES`: the transport on the line of utilities
+  [d], the best label first, the error of the expected utility, and nats per
+  vote.
   """
   shares = judged / judged.sum(axis=-1, keepdims=True)
-  utilities = np.array(UTILITIES)
   step = -np.diff(utilities)
   line = np.abs(np.cumsum(probs - shares, axis=-1))[..., :-1] @ step
   utility = np.abs((probs - shares) @ utilities)
@@ -54,11 +55,13 @@ class Scores:
   """What each method scored, with draws over replies.
 
   Attributes:
-    far: by loss, votes and treatment, and of the mean shares by votes, the
-      measures in the data and in each draw: [L, V, T, 1 + draws, 3] and
-      [V, 1 + draws, 3].
+    votes: on a training reply, as they were asked for.
+    given: and as there were, a mean.
+    far: by loss, votes and treatment, and of `others` (the mean shares, then
+      `BASELINES`) by votes, the measures in the data and in each draw:
+      [L, V, T, 1 + draws, 3] and [1 + B, V, 1 + draws, 3].
     rank: share of pairs of replies ranked as judged, by the losses as they are,
-      Bradley-Terry and length: [L + 2, V, 1 + draws].
+      Bradley-Terry and `BASELINES`: [L + 1 + B, V, 1 + draws].
     replies: how many.
   """
 
@@ -72,30 +75,49 @@ class Scores:
     for drawn in times[1:]:
       np.add.at(drawn, rng.choice(seen, len(seen)), 1)
     self.replies = len(seen)
-    far, mean, counts = 0.0, 0.0, 0.0
-    ranks: list[Any] = [[0.0, 0.0] for _ in range(len(LOSSES) + 2)]
+    self.votes = [int(one) for one in runs[0]["votes"]]
+    self.given = np.mean([run["given"] for run in runs], axis=0)
+    utilities = runs[0]["utilities"]
+    far, others, counts = 0.0, 0.0, 0.0
+    ranks = [[0.0, 0.0] for _ in range(len(LOSSES) + 1 + len(BASELINES))]
     for run in runs:
       weigh = times[:, run["item"]]
       counts = counts + weigh.sum(axis=1)
-      far = far + weigh @ distances(run["probs"], run["judged"])
-      constant = np.repeat(run["mean"][:, None], len(run["item"]), axis=1)
-      mean = mean + weigh @ distances(constant, run["judged"])
-      utilities = np.array(UTILITIES)
-      worth = run["judged"] @ utilities / run["judged"].sum(axis=1)
-      guessed = [*(run["probs"][:, :, 0] @ utilities), run["scores"]]
-      guessed.append(np.repeat(run["length"][None], len(VOTES), axis=0))
+      judged = run["judged"]
+      far = far + weigh @ distances(run["probs"], judged, utilities)
+      constant = np.repeat(run["mean"][:, None], len(judged), axis=1)
+      told = np.concatenate([constant[None], run["baselines"]])
+      others = others + weigh @ distances(told, judged, utilities)
+      worth = judged @ utilities / judged.sum(axis=1)
+      guessed = [
+        *(run["probs"][:, :, 0] @ utilities), run["scores"],
+        *(run["baselines"] @ utilities),
+      ]  # fmt: skip
       for m, score in enumerate(guessed):
-        right = np.stack([ranked(one, worth) for one in score])  # [V, n, n]
-        there = ~np.isnan(right[0])
-        won = np.einsum(
-          "bn,vnm,bm->vb", weigh, np.where(there, right, 0), weigh,
-          optimize=True,
-        )  # fmt: skip
-        ranks[m][0] = ranks[m][0] + won
-        ranks[m][1] = ranks[m][1] + np.sum((weigh @ there) * weigh, axis=1)
+        won, of = _ranked_right(score, worth, weigh)
+        ranks[m] = [ranks[m][0] + won, ranks[m][1] + of]
     self.far = np.asarray(far) / np.asarray(counts)[:, None]
-    self.mean = np.asarray(mean) / np.asarray(counts)[:, None]
+    self.others = np.asarray(others) / np.asarray(counts)[:, None]
     self.rank = np.stack([won / of for won, of in ranks])
+
+
+def _ranked_right(
+  scores: np.ndarray, worth: np.ndarray, weigh: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Pairs ranked as judged under scores [V, n] in draws [B, n], and all.
+
+  Returns:
+    [V, B] and [B].
+  """
+  right = [ranked(one, worth) for one in scores]
+  there = ~np.isnan(right[0])
+  weigh = weigh.astype(np.float32)  # whole numbers, which it holds
+  won = [
+    np.sum((weigh @ np.where(there, one, 0).astype(np.float32)) * weigh, 1)
+    for one in right
+  ]
+  of = np.sum((weigh @ there.astype(np.float32)) * weigh, axis=1)
+  return np.stack(won), of
 
 
 def apart(own: np.ndarray, other: np.ndarray) -> str:
@@ -107,6 +129,12 @@ def apart(own: np.ndarray, other: np.ndarray) -> str:
   )
 
 
+def _votes(found: Scores, v: int) -> str:
+  """Votes as asked for, and how many there were where these are fewer."""
+  asked, given = found.votes[v], found.given[v]
+  return str(asked) if given > 0.99 * asked else f"{asked} ({given:.1f})"
+
+
 def lines(found: Scores) -> list[str]:
   """Votes as they are: each loss against cross-entropy, in Markdown."""
   head = [
@@ -116,9 +144,9 @@ def lines(found: Scores) -> list[str]:
   ]  # fmt: skip
   rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
   entropy, pairs = LOSSES.index("cross_entropy"), len(LOSSES)
-  for v, votes in enumerate(VOTES):
-    for m, name in enumerate((*LOSSES, "bradley_terry", "mean shares")):
-      cells = [str(votes), name.replace("_", "-")]
+  for v in range(len(found.votes)):
+    for m, name in enumerate((*LOSSES, "bradley_terry")):
+      cells = [_votes(found, v), name.replace("_", "-")]
       if m < pairs:
         far = found.far[m, v, 0]
         cells += [f"{one:.3f}" for one in far[0]]
@@ -129,16 +157,19 @@ def lines(found: Scores) -> list[str]:
         ]  # fmt: skip
         cells.append(f"{found.rank[m, v, 0]:.3f}")
         cells.append(apart(found.rank[m, v], found.rank[pairs, v]))
-      elif m == pairs:
-        cells += ["–"] * 5 + [f"{found.rank[m, v, 0]:.3f}", "–"]
       else:
-        cells += [f"{one:.3f}" for one in found.mean[v, 0]] + ["–"] * 4
+        cells += ["–"] * 5 + [f"{found.rank[m, v, 0]:.3f}", "–"]
       rows.append(f"| {' | '.join(cells)} |")
-  rows.append(
-    "| – | longer is safer |"
-    + " – |" * 5
-    + f" {found.rank[-1, 0, 0]:.3f} | – |"
-  )
+    for m, name in enumerate(("mean shares", *BASELINES)):
+      far = found.others[m, v]
+      cells = [_votes(found, v), name, *(f"{one:.3f}" for one in far[0])]
+      cells += [
+        apart(far[:, which], found.far[entropy, v, 0][:, which])
+        for which in (0, 1)
+      ]
+      rank = found.rank[pairs + m, v] if m else np.full(DRAWS + 1, 0.5)
+      cells += [f"{rank[0]:.3f}", apart(rank, found.rank[pairs, v])]
+      rows.append(f"| {' | '.join(cells)} |")
   return rows
 
 
@@ -147,9 +178,9 @@ def treated(found: Scores) -> list[str]:
   head = ["votes", "", *(f"{name} − plain [95 %]" for name in TREATED if
                          name != "plain")]  # fmt: skip
   rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-  for v, votes in enumerate(VOTES):
+  for v in range(len(found.votes)):
     for m, name in enumerate(LOSSES):
-      cells = [str(votes), name.replace("_", "-")]
+      cells = [_votes(found, v), name.replace("_", "-")]
       for t in range(1, len(TREATED)):
         cells.append(apart(found.far[m, v, t, :, 0], found.far[m, v, 0, :, 0]))
       rows.append(f"| {' | '.join(cells)} |")
@@ -159,7 +190,7 @@ def treated(found: Scores) -> list[str]:
 def draw(found: dict[str, Scores], path: pathlib.Path) -> None:
   """Distance from the crowd over votes, a panel per set of replies."""
   figure, axes = plt.subplots(
-    1, len(found), figsize=(3.4 * len(found), 3.2), layout="constrained",
+    1, len(found), figsize=(2.9 * len(found), 3.2), layout="constrained",
     squeeze=False,
   )  # fmt: skip
   for panel, (name, scores) in zip(axes[0], found.items(), strict=True):
@@ -167,12 +198,18 @@ def draw(found: dict[str, Scores], path: pathlib.Path) -> None:
       for t, style in ((0, "-"), (3, "--")):
         far = scores.far[m, :, t, :, 0]
         label = loss.replace("_", "-") + (", prior, smoothing" if t else "")
-        panel.plot(VOTES, far[:, 0], style, color=COLOURS[loss], label=label)
-    panel.plot(
-      VOTES, scores.mean[:, 0, 0], ":", color="#4a4f57", label="mean shares"
-    )
+        panel.plot(
+          scores.given, far[:, 0], style, color=COLOURS[loss], label=label
+        )
+    for m, style, label in ((0, ":", "mean shares"),
+                            (3, "-.", "words and length")):  # fmt: skip
+      panel.plot(
+        scores.given, scores.others[m, :, 0, 0], style, color="#4a4f57",
+        label=label,
+      )  # fmt: skip
     panel.set(xscale="log", title=name, xlabel="votes on a training reply")
-    panel.set_xticks(VOTES, [str(one) for one in VOTES])
+    panel.set_xticks(scores.given, [f"{one:.0f}" for one in scores.given])
+    panel.minorticks_off()
     panel.spines[["top", "right"]].set_visible(False)
   axes[0, 0].set_ylabel("distance from the crowd, on the line")
   axes[0, 0].legend(frameon=False, fontsize=7)
