@@ -24,6 +24,7 @@ import numpy as np
 import tabulate_labels
 import tabulate_people
 import tabulate_sources
+import tabulate_strength
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,7 @@ TABLES = {
     ("two", "three", "four", "five", "three:control", "five:control"),
   ),
   "labels": Table(tabulate_labels, tabulate_labels.ROWS),
+  "strength": Table(tabulate_strength, tabulate_strength.ROWS),
   "qualities": Table(tabulate_sources, ("webis", "webis:control")),
 }
 
