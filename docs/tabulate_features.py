@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import tabulate_labels
 import tabulate_people
+import tabulate_shift
 import tabulate_sources
 import tabulate_strength
 
@@ -54,6 +55,7 @@ TABLES = {
   ),
   "labels": Table(tabulate_labels, tabulate_labels.ROWS),
   "strength": Table(tabulate_strength, tabulate_strength.ROWS),
+  "shift": Table(tabulate_shift, tabulate_shift.ROWS),
   "qualities": Table(tabulate_sources, ("webis", "webis:control")),
 }
 

@@ -59,6 +59,7 @@ import jax.numpy as jnp
 import label_tables
 import numpy as np
 import optax
+import voted_pairs
 import words_and_length
 from crowd_labels import counted
 from label_tables import LOSSES, TREATED
@@ -236,12 +237,10 @@ class Study:
     order = np.arange(len(crowd.texts))
     if control:
       order = np.random.default_rng(seed).permutation(order)
-    part = latent_groups.fold_of(
-      [f"{a}\n{b}" for a, b in crowd.texts], 20, seed
-    )
-    test, tune, fit = (
-      np.flatnonzero(where)
-      for where in (part < 5, (part >= 5) & (part < 8), part >= 8)
+    names = [f"{a}\n{b}" for a, b in crowd.texts]
+    test, tune, fit = np.split(
+      np.argsort(voted_pairs.share_of(names, seed)),
+      [len(names) // 4, len(names) * 2 // 5],
     )
     turn = latent_groups.projection(self.features[[*fit, *tune]], 128)
     wide = turn(self.features)
