@@ -25,7 +25,9 @@ import tabulate_labels
 import tabulate_people
 import tabulate_shift
 import tabulate_sources
+import tabulate_statements
 import tabulate_strength
+import tabulate_together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,8 @@ TABLES = {
     tabulate_sources,
     ("two", "three", "four", "five", "three:control", "five:control"),
   ),
+  "statements": Table(tabulate_statements, (*tabulate_statements.QUESTIONS,)),
+  "together": Table(tabulate_together, (*tabulate_statements.QUESTIONS,)),
   "labels": Table(tabulate_labels, tabulate_labels.ROWS),
   "strength": Table(tabulate_strength, tabulate_strength.ROWS),
   "shift": Table(tabulate_shift, tabulate_shift.ROWS),
