@@ -1,4 +1,4 @@
-"""float64 NumPy of PCGrad and CAGrad, from the papers' formulas."""
+"""float64 NumPy of PCGrad, CAGrad and GradNorm, from the papers' formulas."""
 
 import itertools
 
@@ -44,3 +44,28 @@ def cagrad_direction(gradients, radius):
     options={"ftol": 1e-15, "maxiter": 1000},
   )
   return solution.x[:-1]
+
+
+def gradnorm_loss(weights, norms, losses, first_losses, asymmetry):
+  """Chen et al., 2018, equations (1) and (2): the loss and its gradient."""
+  size = len(weights)
+  reached = [losses[k] / first_losses[k] for k in range(size)]
+  rates = [one / (sum(reached) / size) for one in reached]
+  pulled = [weights[k] * norms[k] for k in range(size)]
+  average = sum(pulled) / size
+  total, gradient = 0.0, np.zeros(size)
+  for k in range(size):
+    away = pulled[k] - average * rates[k] ** asymmetry
+    total += abs(away)
+    gradient[k] = np.sign(away) * norms[k]
+  return total, gradient
+
+
+def gradnorm_weights(
+  weights, norms, losses, first_losses, asymmetry, step_size
+):
+  """Algorithm 1 of the same, a plain step in units of the mean norm."""
+  _, gradient = gradnorm_loss(weights, norms, losses, first_losses, asymmetry)
+  moved = weights - step_size * gradient / np.mean(norms)
+  moved = np.maximum(moved, 0)
+  return moved / moved.sum()

@@ -29,8 +29,8 @@ class MoreConfig:
     num_sources: K, the sources of the training data; None counts them.
     weights: "min_norm" for the shortest combination of the head gradients,
       "pcgrad" to project conflicts away, "cagrad" for the best of the worst
-      source near the average, "uniform" for 1/K of each source present, "fixed"
-      for `fixed`.
+      source near the average, "gradnorm" for gradients as long as the source is
+      behind, "uniform" for 1/K of each source present, "fixed" for `fixed`.
     fixed: K weights that add up to 1, with weights="fixed" alone.
     normalise: "l2", "loss", "loss+" or "none", with "min_norm" alone; None
       otherwise. Two sources weigh one half each under "l2", whatever their
@@ -38,11 +38,14 @@ class MoreConfig:
     radius: how far "cagrad" goes from the average, in its length, [0, 1); None
       with all others.
     decay: share of the past in the moving average of the head gradients,
-      [0, 1); None for no average, and where they are not read. The authors'
-      momentum 0.99 is decay 0.01.
+      [0, 1); None for no average, with "gradnorm" and where they are not read.
+      The authors' momentum 0.99 is decay 0.01.
     parts: contiguous parts of the batch that find weights of their own: 1 is
       the paper's batch-wide λ; the authors' program has one part per device
       and micro-batch.
+    asymmetry: exponent of how far a source is behind, >= 0, with "gradnorm"
+      alone; None otherwise.
+    step_size: of the weights of "gradnorm", > 0; None otherwise.
   """
 
   name: Literal["more"]
@@ -53,13 +56,16 @@ class MoreConfig:
   radius: float | None = None
   decay: float | None = 0.01
   parts: int = 1
+  asymmetry: float | None = None
+  step_size: float | None = None
 
   reads_features: ClassVar[bool] = True  # of what a head reads
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for values that do not go together."""
     checks.one_of(
-      ("min_norm", "pcgrad", "cagrad", "uniform", "fixed"), weights=self.weights
+      ("min_norm", "pcgrad", "cagrad", "gradnorm", "uniform", "fixed"),
+      weights=self.weights,
     )
     checks.at_least(1, num_sources=self.num_sources, parts=self.parts)
     if (self.normalise is not None) != (self.weights == "min_norm"):
@@ -72,10 +78,19 @@ class MoreConfig:
         f"radius goes with weights='cagrad' alone, got {self.radius} with "
         f"{self.weights!r}"
       )
-    learned = self.weights not in ("uniform", "fixed")
+    for name in ("asymmetry", "step_size"):
+      given = getattr(self, name)
+      if (given is not None) != (self.weights == "gradnorm"):
+        raise ValueError(
+          f"{name} goes with weights='gradnorm' alone, got {given} with "
+          f"{self.weights!r}"
+        )
+    checks.at_least(0, asymmetry=self.asymmetry)
+    checks.above(0, step_size=self.step_size)
+    learned = self.weights not in ("gradnorm", "uniform", "fixed")
     if self.decay is not None and not (learned and 0 <= self.decay < 1):
       raise ValueError(
-        "decay must be in [0, 1) and goes with weights that read gradients, "
+        "decay must be in [0, 1) and goes with weights made of gradients, "
         f"got {self.decay} with {self.weights!r}"
       )
     if (self.fixed is not None) != (self.weights == "fixed"):
@@ -132,6 +147,20 @@ class Average(NamedTuple):
   """
 
   gradients: jax.Array
+  begun: jax.Array
+
+
+class Balance(NamedTuple):
+  """State of "gradnorm": what the next step weighs by, and how all began.
+
+  Attributes:
+    weights: [P, K], adding up to 1.
+    first_losses: of each source when it was first seen, [P, K].
+    begun: bool [P, K].
+  """
+
+  weights: jax.Array
+  first_losses: jax.Array
   begun: jax.Array
 
 
@@ -231,10 +260,25 @@ def weighted_sources(
     if config.decay is not None:
       carry = _averaged(carry, gradients, present, config.decay)
       gradients = carry.gradients
-    weights = _weights(config, gradients, sums.losses / counts, present)
+    means = sums.losses / counts
+    balances = config.weights == "gradnorm"
+    weights = (
+      _present_shares(carry.weights.astype(means.dtype), present)
+      if balances
+      else _weights(config, gradients, means, present)
+    )
     diagnostics = jax.vmap(
       lambda g, w, p: losses.more_diagnostics(g, w, where=p)
     )(measured, weights, present)
+    if config.asymmetry is not None and config.step_size is not None:
+      carry = _rebalanced(
+        carry,
+        diagnostics.norms,
+        means,
+        present,
+        asymmetry=config.asymmetry,
+        step_size=config.step_size,
+      )
 
     def mean(x: jax.Array) -> jax.Array:
       return jnp.mean(x, axis=0)
@@ -260,6 +304,12 @@ def weighted_sources(
   if config.decay is not None:
     width = num_features * rows.num_outputs
     carry = Average(jnp.zeros((*layout, width)), jnp.zeros(layout, jnp.bool_))
+  if config.weights == "gradnorm":
+    carry = Balance(
+      jnp.full(layout, 1 / sources),
+      jnp.zeros(layout),
+      jnp.zeros(layout, jnp.bool_),
+    )
   return row_loss.Coupling(statistics, context, shares, carry)
 
 
@@ -308,6 +358,51 @@ def _averaged(
   return Average(kept.astype(average.gradients.dtype), average.begun | present)
 
 
+def _rebalanced(
+  balance: Balance,
+  norms: jax.Array,
+  means: jax.Array,
+  present: jax.Array,
+  *,
+  asymmetry: float,
+  step_size: float,
+) -> Balance:
+  """What the next step weighs by, from this step's norms and losses."""
+  first = jnp.where(
+    balance.begun, balance.first_losses.astype(means.dtype), means
+  )
+
+  def moved(
+    w: jax.Array, n: jax.Array, l: jax.Array, l0: jax.Array, p: jax.Array
+  ) -> jax.Array:
+    return losses.gradnorm_weights(
+      w,
+      norms=n,
+      losses=l,
+      first_losses=l0,
+      asymmetry=asymmetry,
+      step_size=step_size,
+      where=p,
+    )
+
+  weights = jax.vmap(moved)(
+    balance.weights.astype(means.dtype), norms, means, first, present
+  )
+  dtype = balance.weights.dtype
+  return Balance(
+    weights.astype(dtype), first.astype(dtype), balance.begun | present
+  )
+
+
+def _present_shares(weights: jax.Array, present: jax.Array) -> jax.Array:
+  """Weights [P, K] of those present, adding up to 1; equal ones where all 0."""
+  some = present.astype(weights.dtype)
+  given = weights * some
+  total = jnp.sum(given, axis=1, keepdims=True)
+  even = some / jnp.maximum(jnp.sum(some, axis=1, keepdims=True), 1)
+  return jnp.where(total > 0, given / jnp.where(total > 0, total, 1), even)
+
+
 def _weights(
   config: MoreConfig,
   gradients: jax.Array,
@@ -320,8 +415,7 @@ def _weights(
       jnp.asarray(config.fixed, means.dtype), means.shape
     ) * present.astype(means.dtype)
   if config.weights == "uniform":
-    some = present.astype(means.dtype)
-    return some / jnp.maximum(jnp.sum(some, axis=1, keepdims=True), 1)
+    return _present_shares(jnp.ones_like(means), present)
   normalise = config.normalise or "none"
 
   def part_weights(g: jax.Array, l: jax.Array, p: jax.Array) -> jax.Array:

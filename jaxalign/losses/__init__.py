@@ -51,6 +51,7 @@ from jaxalign.losses.feature_queue import (
   init_feature_queue,
   push_features,
 )
+from jaxalign.losses.gradnorm import gradnorm_loss, gradnorm_weights
 from jaxalign.losses.head_gradients import (
   gradient_ema,
   head_gradients,
@@ -164,6 +165,8 @@ __all__ = [
   "flip_targets",
   "full_kl",
   "gradient_ema",
+  "gradnorm_loss",
+  "gradnorm_weights",
   "group_relative_advantages",
   "group_robust_dpo_loss",
   "group_utilities",

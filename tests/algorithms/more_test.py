@@ -16,6 +16,10 @@ from tests.algorithms import layouts
 B, T, V, D, K = 16, 5, 11, 3, 3
 PLAIN = {"labels": "hard", "flip_rate": 0.0, "margin": None, "centering": 0.0}
 
+GRADNORM = dict(
+  weights="gradnorm", normalise=None, asymmetry=1.5, step_size=0.1
+)
+
 
 class Output(NamedTuple):
   rewards: jax.Array
@@ -170,6 +174,51 @@ class MoreTest(parameterized.TestCase):
     total = sum(w * value for w, (value, _) in zip(found, each, strict=True))
     np.testing.assert_allclose(got.loss, total, rtol=1e-12)
 
+  def test_gradnorm_moves_the_weights_of_the_next_step(self):
+    objective = self.objective(**GRADNORM)
+    gradient = contract.make_gradient(objective)
+    first = gradient(self.params, self.keyed(), objective.carry)
+    weight = lambda found: [
+      float(found.scalars[f"train/source_weight/{k}"]) for k in range(K)
+    ]
+    np.testing.assert_allclose(weight(first), 1 / K, rtol=1e-6)
+    each = [
+      jax.value_and_grad(self.source_loss)(self.params, self.rows_of(0, k))
+      for k in range(K)
+    ]
+    norms = np.array([np.linalg.norm(g["head"]) for _, g in each])
+    start = np.array([float(value) for value, _ in each])
+    expected = surgery_references.gradnorm_weights(
+      np.full(K, 1 / K), norms, start, start, 1.5, 0.1
+    )
+    other = jax.tree.map(lambda x: 1.5 * x, self.params)
+    second = gradient(other, self.keyed(), first.carry)
+    np.testing.assert_allclose(weight(second), expected, rtol=1e-5)
+    np.testing.assert_allclose(second.carry.first_losses[0], start, rtol=1e-6)
+    # Without the third, whose weight and first loss stay.
+    self.batch["where"] = self.batch["where"] & (self.batch["source"] != 2)
+    third = gradient(other, self.keyed(), first.carry)
+    share = expected[:2] / expected[:2].sum()
+    np.testing.assert_allclose(weight(third), [*share, 0.0], rtol=1e-5)
+    self.assertEqual(third.carry.weights[0, 2], first.carry.weights[0, 2])
+
+  def test_gradnorm_begins_with_the_first_loss_of_each_source(self):
+    everyone = self.batch["where"]
+    self.batch["where"] = everyone & (self.batch["source"] != 2)
+    objective = self.objective(**GRADNORM)
+    gradient = contract.make_gradient(objective)
+    first = gradient(self.params, self.keyed(), objective.carry)
+    np.testing.assert_array_equal(first.carry.begun, [[True, True, False]])
+    self.batch["where"] = everyone
+    other = jax.tree.map(lambda x: 1.5 * x, self.params)
+    second = gradient(other, self.keyed(), first.carry)
+    np.testing.assert_allclose(
+      second.carry.first_losses[0, 2],
+      self.source_loss(other, self.rows_of(0, 2)),
+      rtol=1e-6,
+    )
+    self.assertTrue(bool(second.carry.begun.all()))
+
   def test_uniform_weights_are_the_stratified_mean(self):
     got = self.result(self.objective(weights="uniform", normalise=None))
     expected = np.mean(
@@ -208,8 +257,9 @@ class MoreTest(parameterized.TestCase):
     self.batch["source"] = jnp.where(
       self.batch["source"] == 1, 0, self.batch["source"]
     )
-    for weights, normalise in (("min_norm", "l2"), ("uniform", None)):
-      got = self.result(self.objective(weights=weights, normalise=normalise))
+    kinds = (dict(), dict(weights="uniform", normalise=None), GRADNORM)
+    for changes in kinds:
+      got = self.result(self.objective(**changes))
       self.assertEqual(float(got.scalars["train/source_weight/1"]), 0.0)
       self.assertEqual(float(got.scalars["train/source_gradient_norm/1"]), 0.0)
       total = sum(
@@ -249,9 +299,12 @@ class MoreTest(parameterized.TestCase):
         third.scalars[f"train/source_weight/{k}"], expected[k], atol=1e-5
       )
 
-  @parameterized.product(parts=(1, 2), decay=(None, 0.5))
-  def test_any_layout_gives_the_same_two_steps(self, parts, decay):
-    objective = self.objective(parts=parts, decay=decay, dropout=True)
+  @parameterized.parameters(
+    *(dict(parts=p, decay=d) for p in (1, 2) for d in (None, 0.5)),
+    dict(parts=2, **GRADNORM),
+  )
+  def test_any_layout_gives_the_same_two_steps(self, **changes):
+    objective = self.objective(dropout=True, **changes)
     layouts.assert_same_descent(self, objective, self.params, self.batch)
 
   @parameterized.parameters(
@@ -263,11 +316,15 @@ class MoreTest(parameterized.TestCase):
     (dict(weights="cagrad", normalise=None), "radius goes with"),
     (dict(radius=0.4), "radius goes with"),
     (dict(weights="pcgrad"), "normalise goes with"),
-    (dict(weights="fixed", normalise=None, decay=0.5), "that read gradients"),
+    (dict(weights="fixed", normalise=None, decay=0.5), "made of gradients"),
     (
       dict(weights="fixed", normalise=None, fixed=(0.5, 0.6, 0.0)),
       "add up to 1",
     ),
+    (dict(GRADNORM, asymmetry=None), "asymmetry goes with"),
+    (dict(step_size=0.1), "step_size goes with"),
+    (dict(GRADNORM, step_size=0.0), "step_size must be > 0, got 0.0"),
+    (dict(GRADNORM, decay=0.01), "made of gradients"),
     (dict(parts=0), "parts must be >= 1, got 0"),
   )
   def test_bad_values_are_named(self, changes, message):
