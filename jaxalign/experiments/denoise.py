@@ -27,6 +27,7 @@ from jaxalign.experiments.reports import denoise, denoise_numbers
 from jaxalign.experiments.reward_model import (
   ensembles,
   frozen_backbone,
+  pair_scores,
   scoring,
 )
 from jaxalign.models import heads
@@ -266,7 +267,9 @@ def run(config: Config, workdir: epath.Path) -> None:
     given["eval"] = held_out
   splits = {
     name: denoise_numbers.split_of(
-      rewards_of(params, some), [r.judge_prob for r in some.records]
+      rewards_of(params, some),
+      [r.judge_prob for r in some.records],
+      pair_scores.clusters_of(some.dataset.annotator),
     )
     for name, some in given.items()
   }

@@ -9,6 +9,7 @@ from etils import epath
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record
 from jaxalign.data.stats import summary
+from jaxalign.experiments.reports import judge_agreement
 from jaxalign.experiments.reward_model import pair_scores
 from jaxalign.runtime.plots import figures, html_report
 from jaxalign.runtime.plots.html_report import (
@@ -121,6 +122,8 @@ def _of_split(name: str, split: Mapping[str, Any]) -> list[Verdict]:
         f"{AUDIT} --config.data.max_length={room}",
       )
     )
+  if split["judge"]:
+    said.append(Verdict(f"{name}: {judge_agreement.sentence(split['judge'])}."))
   busiest = split["annotators"]["busiest_share"]
   if split["annotators"]["named"] > 5 and busiest > 0.1:
     share = percent(busiest, 0)
@@ -267,6 +270,7 @@ def _of_pairs(
     ),
     *_length_bias(splits, first),
     *_votes(splits, first),
+    *judge_agreement.sections({n: s["judge"] for n, s in splits.items()}),
     *_people(splits, first),
     _repeats(splits, result["leakage"]),
     _resolution(result["resolution"]),

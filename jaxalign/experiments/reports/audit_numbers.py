@@ -11,6 +11,7 @@ from jaxalign import metrics
 from jaxalign.data.records.record import Record
 from jaxalign.data.stats import duplicates, summary
 from jaxalign.data.tokenization.tokenizer import Tokenizer
+from jaxalign.experiments.reports import judge_agreement
 from jaxalign.experiments.reward_model import pair_scores
 
 FEW_PROMPTS = 30
@@ -57,6 +58,7 @@ def describe(
     "longer_than_max_length": int((longest > max_length).sum()),
     "ties": sum(record.target_prob == 0.5 for record in pairs),
     "votes": votes(pairs),
+    "judge": judge_agreement.of_records(pairs),
     "longer_wins": {
       name: _share(summary.longer_wins(part), part, seed)
       for name in ("all", *(sources if len(sources) > 1 else ()))

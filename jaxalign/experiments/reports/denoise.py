@@ -7,6 +7,7 @@ from etils import epath
 
 from jaxalign.data.records.chat import text_of
 from jaxalign.data.records.record import Record
+from jaxalign.experiments.reports import judge_agreement
 from jaxalign.experiments.reports.denoise_numbers import Split
 from jaxalign.runtime.io import metric_writer
 from jaxalign.runtime.plots import figures, html_report
@@ -145,20 +146,14 @@ def _figure(
       label="standard deviation over members",
     ),
   ]
-  if judge is not None:
-    drawn.append(
-      figures.against_strength(
-        column(judge["groups"], "strength"),
-        column(judge["groups"], "agrees"),
-        label="share that a second judge confirms",
-        level=0.5,
-      )
-    )
+  if judge is not None and judge["groups"]:
+    drawn.append(judge_agreement.panel(judge["groups"], unit="reward units"))
   return html_report.Figure(
     f"Strengths, {name}",
     drawn,
     "Strength is the mean reward gap over members, in favour of the label. "
-    "Curves are means of groups of equally many pairs.",
+    "Curves are means of groups of equally many pairs; intervals are over "
+    f"{'pairs' if split.people is None else 'people'}.",
   )
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxalign import losses
+from jaxalign.experiments.reports import judge_agreement
 
 GROUPS = 20
 
@@ -21,20 +22,28 @@ class Split(NamedTuple):
     accuracy: share of pairs each member ranks as labelled, [M].
     judge_prob: a second judge's probability of the label, NaN where there is
       none, float64 [N].
+    people: of `pair_scores.clusters_of`, int [N]; None for intervals over
+      pairs.
   """
 
   strength: np.ndarray
   std: np.ndarray
   accuracy: np.ndarray
   judge_prob: np.ndarray
+  people: np.ndarray | None = None
 
 
-def split_of(rewards: np.ndarray, judge_prob: Sequence[float | None]) -> Split:
+def split_of(
+  rewards: np.ndarray,
+  judge_prob: Sequence[float | None],
+  people: np.ndarray | None = None,
+) -> Split:
   """Strengths of the pairs of a split.
 
   Args:
     rewards: of chosen and rejected under every member, float32 [N, 2, M].
     judge_prob: of each record.
+    people: of `pair_scores.clusters_of`.
 
   Returns:
     The split.
@@ -46,6 +55,7 @@ def split_of(rewards: np.ndarray, judge_prob: Sequence[float | None]) -> Split:
     np.asarray(strength.std),
     ((np.sign(gaps) + 1) / 2).mean(axis=0),
     np.array([np.nan if p is None else p for p in judge_prob]),
+    people,
   )
 
 
@@ -99,14 +109,9 @@ def _judged(split: Split, fraction: float) -> dict[str, Any] | None:
     "fraction": fraction,
     "precision": found / len(chosen) if len(chosen) else None,
     "recall": found / int(wrong.sum()) if wrong.any() else None,
-    "groups": [
-      {
-        "strength": float(strength[p].mean()),
-        "agrees": float(1 - wrong[p].mean()),
-      }
-      for p in np.array_split(np.argsort(strength, kind="stable"), 10)
-      if len(p)
-    ],
+    "groups": judge_agreement.by_strength(
+      split.strength, split.judge_prob, split.people
+    ),
   }
 
 

@@ -269,14 +269,28 @@ def label_shares(
 
 
 def against_strength(
-  strength: Any, values: Any, *, label: str, level: float | None = None
+  strength: Any,
+  values: Any,
+  *,
+  label: str,
+  level: float | None = None,
+  unit: str = "reward units",
+  interval: tuple[Any, Any] | None = None,
 ) -> Panel:
-  """A quantity of groups of pairs by mean strength, ascending, both [G]."""
-  top = 1.08 * max([level or 0.0, *np.ravel(values).tolist()])
+  """A quantity of groups of pairs by mean strength, ascending, both [G].
+
+  `interval` has the ends of a 95 % interval of each, [G].
+  """
+  marks: list[Any] = [Line("", strength, values)]
+  reach = [level or 0.0, *np.ravel(values).tolist()]
+  if interval is not None:
+    marks.insert(0, Band("95 % interval", strength, *interval))
+    reach += np.ravel(interval[1]).tolist()
+  top = 1.08 * max(reach)
   return Panel(
-    "strength, reward units",
+    f"strength, {unit}",
     label,
-    [Line("", strength, values)],
+    marks,
     levels={} if level is None else {"chance": level},
     uprights={"_zero": 0.0},
     ylim=(0, top or 1),
