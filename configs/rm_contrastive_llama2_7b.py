@@ -5,7 +5,8 @@ r"""Do contrastive features make Llama-2-7B a better reward model of HH?
       --workdir=runs/rm_contrastive_llama2_7b
 
 "Secrets of RLHF II", section 3.1: SimCSE on pairs; `:differences`, `:swav` and
-`:swav_differences` are its other three variants. From the supervised model in
+`:swav_differences` are its other three variants, and `:translated` has views
+that a chat endpoint at localhost makes in place of dropout. From the supervised model in
 the folder `llama-2-7b-sft` of JAXALIGN_MODELS, parameters and optimiser split
 over the 16 chips of a v5e:4x4. `:shape` is the same from scratch and needs no
 folder, `:smoke` is small, on the synthetic crowd; a step's cost needs no TPU:
@@ -23,7 +24,10 @@ split (commit 89b718f, jax 0.10.2, libtpu 0.0.42; docs/scaling.md).
 
 import ml_collections
 
-VARIANTS = ("full", "differences", "swav", "swav_differences", "shape", "smoke")
+VARIANTS = (
+  "full", "differences", "swav", "swav_differences", "translated", "shape",
+  "smoke",
+)  # fmt: skip
 
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
@@ -61,6 +65,10 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
       num_prototypes=50 if variant == "swav" else 20,  # [S1 B.2]
       queue_size=128,  # [default]: 32 instances a batch do not fill 50
     )
+  if variant == "translated":
+    cfg.model.dropout = 0.0
+    cfg.recipe.augmentation = "back_translation"
+    cfg.recipe.translator = dict(file="runs/translated.jsonl", budget=0.0)
   if variant == "shape":
     cfg.data.tokenizer = "byte"
     cfg.model.shape = "llama-2-7b"

@@ -79,7 +79,13 @@ FLOORS = {
   "experiments/datasets": Floor(BELOW_STAGES, STAGES),
   "experiments/llm_labels": Floor(BELOW_STAGES, STAGES),
   "experiments/reward_model": Floor(
-    (*BELOW_STAGES, "experiments/common", "experiments/datasets"), STAGES
+    (
+      *BELOW_STAGES,
+      "experiments/common",
+      "experiments/datasets",
+      "experiments/llm_labels",
+    ),
+    STAGES,
   ),
   "experiments/policy": Floor(
     (

@@ -1,7 +1,7 @@
 """Contrastive reward learning: Bradley-Terry on two views of each pair.
 
-Views differ by dropout, or the second one's responses have tokens masked or a
-span deleted.
+Views differ by dropout, or the second one's responses have tokens masked, a
+span deleted, or are other texts that the batch holds.
 
 The contrastive loss couples all rows, so it is taken once, on a statistic: the
 features of all rows. A micro-batch adds <features, gradient of that loss>,
@@ -53,7 +53,8 @@ class ContrastiveConfig:
     queue_size: earlier instances that fill the prototypes where a batch has
       fewer rows than these, 0 for none; "swav" alone.
     augmentation: what makes the second view: "dropout" alone, or "masking" of
-      tokens or "deletion" of a span of the response, with dropout if there is.
+      tokens or "deletion" of a span of the response, or "back_translation",
+      with dropout if there is.
     augmentation_rate: share of a response's tokens that are masked or deleted,
       in (0, 1); with "masking" and "deletion" alone.
     mask_token: id written in place of masked tokens, the tokenizer's mask or
@@ -103,9 +104,11 @@ class ContrastiveConfig:
 
   def _check_augmentation(self) -> None:
     kind, rate = self.augmentation, self.augmentation_rate
-    checks.one_of(("dropout", *text_views.KINDS), augmentation=kind)
+    checks.one_of(
+      ("dropout", *text_views.KINDS, "back_translation"), augmentation=kind
+    )
     checks.at_least(0, mask_token=self.mask_token)
-    if not 0 < rate < 1 or (kind == "dropout" and rate != 0.1):
+    if not 0 < rate < 1 or (kind not in text_views.KINDS and rate != 0.1):
       raise ValueError(
         "augmentation_rate must be in (0, 1) and goes with augmentation="
         f"'masking' or 'deletion' alone, got {rate} with {kind!r}"
@@ -183,7 +186,9 @@ def contrastive(
 
   Returns:
     The objective, for gradients of first order: what each row adds through the
-    negatives of the others is constant in it. Batches hold `row` int [B].
+    negatives of the others is constant in it. Batches hold `row` int [B], and
+    with "back_translation" `view_tokens` and `view_mask` [B, 2, T] and
+    `view_prompt_lengths` [B, 2].
     Pair metrics are means over both views. Reported besides: the mean
     contrastive loss, the mean cosine between the views of an instance and
     between different instances and, for SwAV, how many prototypes are in use.
@@ -216,7 +221,12 @@ def contrastive(
       for k in ("tokens", "mask", "prompt_lengths")
       if k in batch
     }
-    if changes:
+    if config.augmentation == "back_translation":
+      twice |= {
+        k: jnp.concatenate([batch[k], batch[f"view_{k}"]], axis=1)
+        for k in twice
+      }
+    elif changes:
       twice |= text_views.second_view(change, batch)
     rewards, features = forward_all(params, {**batch, **twice})
     return ViewOutputs(

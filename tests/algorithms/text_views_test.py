@@ -161,6 +161,33 @@ class TrainingTest(parameterized.TestCase):
     np.testing.assert_allclose(got.loss, expected, rtol=1e-12)
     self.assertLess(float(got.scalars["train/view_cosine"]), 0.999)
 
+  def test_other_texts_of_the_batch_are_the_second_view(self):
+    # Those of the pair behind, so that both views are texts of the batch.
+    behind = {
+      f"view_{k}": jnp.roll(self.batch[k], 1, axis=0)
+      for k in ("tokens", "mask")
+    }
+    self.batch |= behind
+    built = self.built(augmentation="back_translation")
+    got = plain.gradient_of(built)(self.params, self.keyed(), ())
+    counted = np.asarray(self.batch["where"])
+    out = [
+      without_dropout(
+        self.params,
+        self.batch[f"{view}tokens"].reshape(-1, T),
+        self.batch[f"{view}mask"].reshape(-1, T),
+      )
+      for view in ("", "view_")
+    ]
+    rewards = np.stack([o.rewards.reshape(B, 2) for o in out], 1)[counted]
+    features = np.stack([o.features.reshape(B, 2, D) for o in out], 1)[counted]
+    gaps = rewards[..., 0] - rewards[..., 1]
+    rows = np.concatenate([features[:, :, 0], features[:, :, 1]])
+    expected = np.log1p(np.exp(-gaps)).mean() + plain.simcse(
+      rows[:, 0], rows[:, 1]
+    )
+    np.testing.assert_allclose(got.loss, expected, rtol=1e-12)
+
   def test_with_dropout_too_both_are_at_work(self):
     found = [
       float(
@@ -186,13 +213,21 @@ class TrainingTest(parameterized.TestCase):
     )
     np.testing.assert_array_equal(views["mask"][:, :2], views["mask"][:, 2:])
 
-  @parameterized.parameters((MASKING,), (DELETION,))
+  @parameterized.parameters(
+    (MASKING,), (DELETION,), (dict(augmentation="back_translation"),)
+  )
   def test_any_layout_gives_the_same_two_steps(self, changes):
+    for name in ("tokens", "mask"):
+      self.batch[f"view_{name}"] = jnp.roll(self.batch[name], 1, axis=0)
     built = self.built(**changes)
     layouts.assert_same_descent(self, built, self.params, self.batch)
 
   @parameterized.parameters(
-    (dict(augmentation="translation"), "augmentation must be one of"),
+    (dict(augmentation="paraphrase"), "augmentation must be one of"),
+    (
+      dict(augmentation="back_translation", augmentation_rate=0.2),
+      "got 0.2 with 'back_translation'",
+    ),
     (dict(augmentation_rate=0.2), "goes with augmentation='masking' or"),
     (dict(DELETION, augmentation_rate=1.0), r"must be in \(0, 1\)"),
     (dict(augmentation="masking"), "mask_token must be an id with"),

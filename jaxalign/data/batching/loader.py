@@ -55,6 +55,16 @@ def label_shapes(batch_size: int, num_labels: int) -> dict[str, ArraySpec]:
   }
 
 
+def view_shapes(batch_size: int, length: int) -> dict[str, ArraySpec]:
+  """What a batch of pairs holds beside `pair_shapes` if it has two views."""
+  sides, pairs = (batch_size, 2), pair_shapes(batch_size, length)
+  return {
+    "view_tokens": pairs["tokens"],
+    "view_mask": pairs["mask"],
+    "view_prompt_lengths": ArraySpec(sides, np.dtype(np.int32)),
+  }
+
+
 def policy_shapes(batch_size: int, length: int) -> dict[str, ArraySpec]:
   """Shapes and dtypes of a batch of pairs that a policy is trained on."""
   return pair_shapes(batch_size, length) | {

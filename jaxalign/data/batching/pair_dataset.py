@@ -35,6 +35,7 @@ class PairDataset:
     labelled: which sides have labels, bool [N, 2]; None with `labels`.
     ref_log_probs: log-probability of each side under a reference policy,
       float32 [N, 2]; None where no policy is trained.
+    views: other texts of the responses, numbered as `sequences`; None without.
   """
 
   sequences: Sequences
@@ -51,6 +52,7 @@ class PairDataset:
   labels: np.ndarray | None = None
   labelled: np.ndarray | None = None
   ref_log_probs: np.ndarray | None = None
+  views: Sequences | None = None
 
   def __len__(self) -> int:
     """Number of pairs."""
@@ -63,8 +65,11 @@ class PairDataset:
 
   @property
   def widths(self) -> np.ndarray:
-    """Tokens of the longer side, int64 [N]."""
-    return self.lengths.max(axis=1)
+    """Tokens of the longest side, in either view, int64 [N]."""
+    widths = self.lengths.max(axis=1)
+    if self.views is None:
+      return widths
+    return np.maximum(widths, self.views.lengths.reshape(-1, 2).max(axis=1))
 
   @property
   def prompt_lengths(self) -> np.ndarray:
@@ -94,12 +99,16 @@ class PairDataset:
       for field in dataclasses.fields(self)
       if isinstance(value := getattr(self, field.name), np.ndarray)
     }
-    sequences = self.sequences.first(2 * number)
-    return dataclasses.replace(self, sequences=sequences, **rows)
+    kept = {"sequences": self.sequences.first(2 * number)}
+    if self.views is not None:
+      kept["views"] = self.views.first(2 * number)
+    return dataclasses.replace(self, **kept, **rows)
 
   def hold(self, rows: np.ndarray) -> None:
     """Makes sure that the ids of some pairs are there, int [...]."""
-    self.sequences.hold(2 * rows[..., None] + np.arange(2))
+    for held in (self.sequences, self.views):
+      if held is not None:
+        held.hold(2 * rows[..., None] + np.arange(2))
 
   def sequence(self, pair: int, side: int) -> np.ndarray:
     """Ids of one sequence, int32 [tokens]."""
@@ -121,7 +130,8 @@ class PairDataset:
       chosen_prob, margin [B] float32; source, group, annotator [B] int32;
       labels [B, 2, d], labelled [B, 2] where the dataset has them; and where it
       has `ref_log_probs`, those [B, 2] and response [B, 2, T] bool, True on the
-      tokens of responses.
+      tokens of responses; and where it has `views`, view_tokens, view_mask and
+      view_prompt_lengths of the other texts.
     """
     sides = 2 * rows[:, None] + np.arange(2)
     tokens, mask = self.sequences.padded(sides, length, pad_id)
@@ -132,6 +142,13 @@ class PairDataset:
       prompt = self.prompt_lengths[rows][..., None]
       further["response"] = mask & (np.arange(length) >= prompt)
       further["ref_log_probs"] = self.ref_log_probs[rows]
+    if self.views is not None:
+      other, other_mask = self.views.padded(sides, length, pad_id)
+      further |= {
+        "view_tokens": other,
+        "view_mask": other_mask,
+        "view_prompt_lengths": self.views.prompt_lengths[sides],
+      }
     return further | {
       "tokens": tokens,
       "mask": mask,

@@ -12,6 +12,31 @@ from jaxalign.runtime.io import filesystem
 log = logging.getLogger("jaxalign")
 
 
+def read(path: epath.Path) -> tuple[dict[str, Answer], bool]:
+  """The answers of a file, by key, and whether its last line is half-written.
+
+  Args:
+    path: of one answer per line; it need not exist.
+
+  Returns:
+    The answers, which a broken line is none of.
+  """
+  answers: dict[str, Answer] = {}
+  if not path.exists():
+    return answers, False
+  content, broken = path.read_bytes(), 0
+  for line in content.splitlines():
+    try:
+      row = json.loads(line)
+      key = row.pop("key")
+      answers[key] = Answer(**row)
+    except (ValueError, TypeError, KeyError, AttributeError):
+      broken += 1
+  if broken:
+    log.warning("%s: %d broken lines are asked again", path, broken)
+  return answers, bool(content) and not content.endswith(b"\n")
+
+
 class AnswerCache:
   """A file of one answer per line, read at the start and appended to.
 
@@ -21,20 +46,7 @@ class AnswerCache:
 
   def __init__(self, path: epath.Path):
     """Reads what an earlier run left; a half-written last line is no answer."""
-    self.answers: dict[str, Answer] = {}
-    torn, broken = False, 0
-    if path.exists():
-      content = path.read_bytes()
-      torn = bool(content) and not content.endswith(b"\n")
-      for line in content.splitlines():
-        try:
-          row = json.loads(line)
-          key = row.pop("key")
-          self.answers[key] = Answer(**row)
-        except (ValueError, TypeError, KeyError, AttributeError):
-          broken += 1
-    if broken:
-      log.warning("%s: %d broken lines are asked again", path, broken)
+    self.answers, torn = read(path)
     self._file = filesystem.AppendedFile(path)
     if torn:
       self._file.write(b"\n")

@@ -1,6 +1,7 @@
 """Contrastive recipe, and what it does to features: two principal axes."""
 
 import dataclasses
+import functools
 import json
 from typing import Any, NamedTuple
 
@@ -12,7 +13,11 @@ from jaxalign.algorithms import bradley_terry, contrastive, update
 from jaxalign.data.batching import loader
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.datasets import preferences
-from jaxalign.experiments.reward_model import pair_recipes, recipe
+from jaxalign.experiments.reward_model import (
+  pair_recipes,
+  recipe,
+  translated_views,
+)
 from jaxalign.models import activations, heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.runtime.distributed import mesh as meshes
@@ -139,7 +144,7 @@ class Hooks(recipe.Hooks):
 
 
 def make(
-  config: contrastive.ContrastiveConfig,
+  config: translated_views.ContrastiveRecipeConfig,
   loss: bradley_terry.PairLossConfig,
   coupling: None,
 ) -> recipe.Recipe:
@@ -167,11 +172,22 @@ def make(
       dropout=network.dropout > 0,
     )
 
-  return dataclasses.replace(
+  made = dataclasses.replace(
     pair_recipes.make(config, loss, coupling),
     objective=objective,
     passes={"tokens": ("forward_backward",) * contrastive.VIEWS},
     hooks=Hooks,
+  )
+  if config.translator is None:
+    return made
+  return dataclasses.replace(
+    made,
+    passes=dict.fromkeys(("tokens", "view_tokens"), ("forward_backward",)),
+    batch_shapes=lambda batch_size, length: (
+      loader.pair_shapes(batch_size, length)
+      | loader.view_shapes(batch_size, length)
+    ),
+    add_views=functools.partial(translated_views.add_views, config.translator),
   )
 
 

@@ -172,7 +172,7 @@ def load(
     recipe=counted(config.recipe, pairs.dataset),
     coupling=counted(config.coupling, pairs.dataset, "coupling"),
   )
-  learned, rows = config.made().prepare_pairs(data, pairs)
+  learned, rows = config.made().learned(data, pairs, tokenizer)
   return config, Loaded(tokenizer, pairs, held_out, learned, rows)
 
 

@@ -209,6 +209,8 @@ class Recipe:
       are not rankings taken apart; None for that.
     prepare_pairs: `(data section, all training pairs) -> (pairs as the recipe
       sees them, rows learned from or None for all)`.
+    add_views: `(data section, pairs as the recipe sees them, tokenizer) ->
+      pairs` with other texts of the responses; None for none.
     extra_batches: `(batches of pairs, data section, tokenizer, seed) ->
       batches` with what is learned from besides.
     hooks: what surrounds the steps of a run.
@@ -234,6 +236,12 @@ class Recipe:
     [preferences.DataConfig, preferences.Pairs],
     tuple[preferences.Pairs, np.ndarray | None],
   ] = _all_pairs
+  add_views: (
+    Callable[
+      [preferences.DataConfig, preferences.Pairs, Tokenizer], preferences.Pairs
+    ]
+    | None
+  ) = None
   extra_batches: Callable[..., Any] = _pairs_alone
   hooks: Callable[[Run], Hooks] = Hooks
 
@@ -241,6 +249,24 @@ class Recipe:
   def num_outputs(self) -> int:
     """What each network puts out."""
     return len(self.outputs) if self.copies is None else 1
+
+  def learned(
+    self,
+    data: preferences.DataConfig,
+    pairs: preferences.Pairs,
+    tokenizer: Tokenizer,
+  ) -> tuple[preferences.Pairs, np.ndarray | None]:
+    """The pairs as the recipe sees them, with their views, and which count.
+
+    Args:
+      data: the `data` section.
+      pairs: all training pairs.
+      tokenizer: of the model.
+    """
+    found, rows = self.prepare_pairs(data, pairs)
+    if self.add_views is not None:
+      found = self.add_views(data, found, tokenizer)
+    return found, rows
 
   def scorer(
     self,
@@ -270,6 +296,12 @@ class Recipe:
       raise ValueError(
         "recipe.separate does not go with model.trainable='head', whose heads "
         "on frozen features have nothing in common already: leave out separate"
+      )
+    if self.add_views is not None and model.trainable == "head":
+      raise ValueError(
+        "recipe.augmentation='back_translation' does not go with "
+        "model.trainable='head', which passes each text once: train more than "
+        "the head"
       )
 
 

@@ -5,7 +5,6 @@ import operator
 from typing import Any
 
 from jaxalign.algorithms import (
-  contrastive,
   denoised,
   dprm,
   group_dro,
@@ -20,6 +19,7 @@ from jaxalign.experiments.reward_model import (
   fresh_responses,
   label_targets,
   mixture_rounds,
+  translated_views,
 )
 from jaxalign.experiments.reward_model import pair_recipes as pairs
 from jaxalign.experiments.reward_model.recipe import Coupling, Entry, Recipe
@@ -30,7 +30,7 @@ LATENT = (("more",), "it looks for the groups that this one has to know")
 TABLE = {
   "bradley_terry": Entry(pairs.BradleyTerryConfig, pairs.make),
   "contrastive": Entry(
-    contrastive.ContrastiveConfig, feature_plane.make, *VIEWS
+    translated_views.ContrastiveRecipeConfig, feature_plane.make, *VIEWS
   ),
   "denoised": Entry(denoised.DenoisedConfig, pairs.make_denoised),
   "dprm": Entry(dprm.DprmConfig, label_targets.make),
