@@ -6,10 +6,11 @@ r"""Do contrastive features make Llama-2-7B a better reward model of HH?
 
 "Secrets of RLHF II", section 3.1: SimCSE on pairs; `:differences`, `:swav` and
 `:swav_differences` are its other three variants, and `:translated` has views
-that a chat endpoint at localhost makes in place of dropout. From the supervised model in
-the folder `llama-2-7b-sft` of JAXALIGN_MODELS, parameters and optimiser split
-over the 16 chips of a v5e:4x4. `:shape` is the same from scratch and needs no
-folder, `:smoke` is small, on the synthetic crowd; a step's cost needs no TPU:
+that a chat endpoint at localhost makes in place of dropout. From the
+supervised model in the folder `llama-2-7b-sft` of JAXALIGN_MODELS, parameters
+and optimiser split over the 16 chips of a v5e:4x4. `:shape` is the same from
+scratch and needs no folder, `:smoke` is small, on the synthetic crowd; a step's
+cost needs no TPU:
 
   JAX_PLATFORMS=cpu python -m jaxalign.experiments.compile \
       --config=configs/rm_contrastive_llama2_7b.py:shape --topology=v5e:4x4

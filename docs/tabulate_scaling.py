@@ -28,6 +28,9 @@ RUNS = (
 PAPER = (
   ("rm_more:pythia_1_4b,shape", "v5e:4x4"),
   ("rm_more:pythia_2_8b,shape", "v5e:4x4"),
+  ("rm_more:llama2_7b,shape", "v5e:4x4"),
+  ("rm_more:llama2_13b,shape", "v5e:4x8"),
+  ("dpo_llama2_7b:shape", "v5e:4x4"),
   ("rm_metarm_llama2_7b:shape", "v5e:4x4"),
   ("rm_contrastive_llama2_7b:shape", "v5e:4x4"),
   ("denoise_llama2_7b:shape", "v5e:8x8"),
@@ -38,6 +41,7 @@ PAPER = (
   ("rm_mixture_tulu2_7b:shape", "v5e:4x4"),
   ("policy_maxmin_gpt2_imdb:shape", "v5e:2x2"),
   ("policy_maxmin_tulu2_7b:shape", "v5e:4x4"),
+  ("policy_dprm:opt_2_7b,shape", "v5e:4x4"),
 )
 GIB = 2**30
 
@@ -65,7 +69,7 @@ def compiled(config: str, rows: int | None, topology: str) -> dict[str, dict]:
   """
   batch = None if rows is None else rows * devices(topology)
   file, _, variant = config.partition(":")
-  stages = {"policy": "train_policy", "denoise": "denoise"}
+  stages = {"policy": "train_policy", "denoise": "denoise", "dpo": "train_dpo"}
   stage = stages.get(file.partition("_")[0], "train_reward")
   with tempfile.TemporaryDirectory() as workdir:
     subprocess.run(

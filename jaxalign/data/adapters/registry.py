@@ -9,6 +9,7 @@ from jaxalign.data.adapters import (
   local_texts,
   local_votes,
   personalized_soups,
+  scored_texts,
 )
 from jaxalign.data.adapters.base import Adapter
 
@@ -43,6 +44,7 @@ ADAPTERS: dict[str, Adapter] = {
   **hub_threads.ADAPTERS,
   **benchmarks.ADAPTERS,
   **personalized_soups.ADAPTERS,
+  **scored_texts.ADAPTERS,
 }
 
 

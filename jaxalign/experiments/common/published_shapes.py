@@ -28,6 +28,9 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
   ),
   "llama-7b": _LLAMA_7B,
   "llama-2-7b": _LLAMA_7B,
+  "llama-2-13b": dict(
+    _LLAMA_7B, num_layers=40, num_heads=40, embed_dim=5120, mlp_dim=13824
+  ),
   "opt-2.7b": dict(_OPT, embed_dim=2560, mlp_dim=10240),
   "opt-6.7b": dict(_OPT, embed_dim=4096, mlp_dim=16384),
   "tiny": dict(num_layers=1, num_heads=4, embed_dim=32, mlp_dim=64),
