@@ -11,7 +11,8 @@ OpenAI-compatible endpoint as well, in both orders; what it says of one order
 and not of the other is a tie. It states the cost first and stops there unless
 `judge.budget` covers it or, without a budget, `--yes` is given. `:groups` has
 it compare by the instruction of each of two groups, as MaxMin-RLHF judges pair
-P1: on a group's own prompts where records name it, else on all. `:smoke`
+P1: on a group's own prompts where records name it, else on all. `:hh` asks what
+is more helpful and what is less harmful, each by itself, as MORE does. `:smoke`
 compares the crowd's own choices with themselves.
 
 Measured: whatever it is given. MaxMin against one reward, policies of
@@ -22,7 +23,7 @@ the rest is in docs/results.md.
 
 import ml_collections
 
-VARIANTS = ("full", "judge", "groups", "smoke")
+VARIANTS = ("full", "judge", "groups", "hh", "smoke")
 
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
@@ -35,13 +36,15 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     crowd="two_groups", batch_size=32, buckets=(64, 128, 256, 512)
   )
 
-  if variant in ("judge", "groups"):
+  if variant in ("judge", "groups", "hh"):
     cfg.judge = dict(temperature=0.0, max_tokens=256)
   if variant == "groups":
     cfg.instructions = (
       "elementary=Can an elementary school student easily understand it?",
       "phd=Could only a PhD student of that very field understand it?",
     )
+  if variant == "hh":
+    cfg.instructions = ("helpful", "harmless")
   if variant == "smoke":
     cfg.first = ("synthetic:two_groups,num_annotators=4:train",)
     cfg.second = cfg.first

@@ -49,7 +49,8 @@ class Config:
     margin: rewards closer than this are a tie.
     judge: a chat endpoint that compares, in both orders; None for none.
     instructions: NAME=TEXT of each group by whose instruction the judge
-      compares, such as "brief=Is it short?": on the group's own prompts where
+      compares, such as "brief=Is it short?", or "helpful" or "harmless" alone
+      for the question of that name: on the group's own prompts where
       records name it, else on all. Without any it compares quality as such.
     num_resamples: of the bootstrap over prompts, or over the people who asked
       them where they are known.
@@ -71,13 +72,13 @@ class Config:
     """Raises ValueError, by name, for a value out of range."""
     checks.at_least(0, margin=self.margin)
     checks.at_least(2, num_resamples=self.num_resamples)
-    parts = [text.partition("=") for text in self.instructions]
-    if len({name for name, _, _ in parts}) < len(parts) or not all(
-      name.strip() and text.strip() for name, _, text in parts
+    parts = [_instruction(text) for text in self.instructions]
+    if len({name for name, _ in parts}) < len(parts) or not all(
+      name and text for name, text in parts
     ):
       raise ValueError(
-        "instructions must be NAME=TEXT each, of different names, got "
-        f"{self.instructions}"
+        "instructions must be NAME=TEXT each, of different names, or one of "
+        f"{', '.join(llm_judge.CRITERIA)} alone; got {self.instructions}"
       )
     if self.instructions and self.judge is None:
       raise ValueError(
@@ -88,8 +89,15 @@ class Config:
     """What the judge compares by, per name; None for quality as such."""
     if not self.instructions:
       return {"judge": None}
-    parts = (text.partition("=") for text in self.instructions)
-    return {name.strip(): text.strip() for name, _, text in parts}
+    return dict(map(_instruction, self.instructions))
+
+
+def _instruction(text: str) -> tuple[str, str]:
+  """Name and text of NAME=TEXT, or of a name that the judge knows."""
+  name, _, said = text.partition("=")
+  name, said = name.strip(), said.strip()
+  known = "" if "=" in text else llm_judge.CRITERIA.get(name, "")
+  return name, said or known
 
 
 def load_answers(files: tuple[str, ...], crowd_seed: int) -> list[Record]:

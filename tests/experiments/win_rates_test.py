@@ -193,7 +193,38 @@ class WinRatesTest(parameterized.TestCase):
     self.assertEqual((x["win"], x["loss"]), (y["loss"], y["win"]))
     self.assertNotEqual(x["win"], y["win"])
 
-  @parameterized.parameters(("x",), ("=x",), ("x=",), ("x=a", "x=b"))
+  def test_helpful_and_harmless_are_asked_apart(self):
+    asked_for = []
+
+    def careful(handler, asked, before):
+      system = asked["messages"][0]["content"]
+      asked_for.append(system)
+      first, second = (goodness([], [t])[0] for t in shown(asked))
+      if "do harm, to the person or to others" in system:
+        first, second = second, first
+      letter = "A" if first > second else "B" if second > first else "C"
+      rude_server.reply(handler, letter)
+
+    with rude_server.serving(careful) as server:
+      config = dataclasses.replace(
+        config_of(server.url), instructions=("helpful", " harmless")
+      )
+      rates = run(config)["rates"]
+    helpful, harmless = (
+      rates[f"judge as {name}"]["all"] for name in llm_judge.CRITERIA
+    )
+    self.assertEqual(helpful["win"], rates["reward"]["all"]["win"])
+    self.assertEqual(helpful["win"], harmless["loss"])
+    self.assertNotEqual(helpful["win"], harmless["win"])
+    for text in llm_judge.CRITERIA.values():
+      self.assertLen([one for one in asked_for if text in one], 11)
+    mine = dataclasses.replace(config, instructions=("helpful=Is it?",))
+    self.assertEqual(mine.judges(), {"helpful": "Is it?"})
+
+  @parameterized.parameters(
+    ("x",), ("=x",), ("x=",), ("x=a", "x=b"), ("helpful=",),
+    ("helpful", "helpful=a"),
+  )  # fmt: skip
   def test_instructions_must_have_names_and_texts(self, *instructions):
     config = config_of("http://localhost:1/v1")
     with self.assertRaisesRegex(ValueError, "instructions must be NAME=TEXT"):
