@@ -249,17 +249,18 @@ def export(
     The folders.
   """
   chosen = config.made()
-  given = loaded.tokenizer, trained.description
   if chosen.copies is None:
-    training.export(stage, config.model, trained.state, workdir, *given)
+    given = workdir, loaded.tokenizer, trained.description
+    training.export(stage, config.model, trained.state, *given)
     return [workdir / "model"]
-  params = multihost.fetch(trained.params)
-  folders = [workdir / "policies" / name for name in chosen.outputs]
-  for k, folder in enumerate(folders):
-    if multihost.is_main():
-      own = jax.tree.map(lambda leaf, k=k: leaf[k], params)
-      artifact.save(folder, own, stage.network, *given)
-  return folders
+  return training.export_copies(
+    stage,
+    config.model,
+    trained.state,
+    {f"policies/{name}": trained.description for name in chosen.outputs},
+    workdir,
+    loaded.tokenizer,
+  )
 
 
 def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:

@@ -16,7 +16,7 @@ from jaxalign.experiments.common import stage as training
 from jaxalign.experiments.reward_model import fitting, frozen_backbone
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
-from jaxalign.runtime.io import artifact, checkpoint
+from jaxalign.runtime.io import checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +43,7 @@ def export(
     loaded: for the tokenizer.
     stage: from `build`.
     trained: from `fit`.
-    workdir: of the run; gets `adapters/` as well, where those of one model were
-      trained.
+    workdir: of the run; gets `adapters/` as well, where these were trained.
 
   Returns:
     The folders.
@@ -60,14 +59,17 @@ def export(
   if chosen.copies is None:
     training.export(stage, config.model, trained.state, *more)
     return [workdir / "model"]
-  params = multihost.fetch(trained.params)
-  folders = [workdir / "models" / name for name in chosen.outputs]
-  for k, folder in enumerate(folders):
-    if multihost.is_main():
-      own = jax.tree.map(lambda leaf, k=k: leaf[k], params)
-      described = trained.description.of_head(k)
-      artifact.save(folder, own, network, loaded.tokenizer, described)
-  return folders
+  return training.export_copies(
+    stage,
+    config.model,
+    trained.state,
+    {
+      f"models/{name}": trained.description.of_head(k)
+      for k, name in enumerate(chosen.outputs)
+    },
+    workdir,
+    loaded.tokenizer,
+  )
 
 
 def run(config: Config, workdir: epath.Path, *, profile: bool) -> None:

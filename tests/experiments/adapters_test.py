@@ -8,12 +8,14 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
+from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import sft, train_reward
+from jaxalign.experiments.common import stage as training
 from jaxalign.models import lora
 from jaxalign.models.hf import peft, weights
 from jaxalign.models.lora import LoraConfig
 from jaxalign.runtime.distributed import mesh as meshes
-from jaxalign.runtime.io import metric_writer
+from jaxalign.runtime.io import artifact, metric_writer
 from tests import config_reads
 from tests.experiments import interrupted, sft_test, train_reward_test
 
@@ -63,6 +65,61 @@ class AdaptersTest(parameterized.TestCase):
       np.abs(part["b"]).max() for k, part in adapters.items() if k != "score"
     ]
     self.assertGreater(min(moved), 1e-4)
+
+  def test_each_of_several_models_leaves_its_adapters(self):
+    mixture = dict(
+      name="mixture",
+      num_components=2,
+      num_users=4,
+      steps_per_round=2,
+      separate=True,
+    )
+    config = smoke_config(recipe=mixture)
+    stage = train_reward.build(config, meshes.make_mesh(config.mesh))
+    state = stage.init(jax.random.split(jax.random.key(0))[0])
+    rng = np.random.default_rng(0)
+    moved = jax.tree.map(
+      lambda leaf: leaf + rng.normal(size=leaf.shape).astype(leaf.dtype),
+      jax.device_get(state.params),
+    )
+    state = state._replace(params=moved)
+    workdir = epath.Path(tempfile.mkdtemp())
+    description = artifact.Description(
+      **dict.fromkeys(("calibration", "utilities", "mixture_weights")),
+      kind="reward",
+      heads=("one",),
+      max_length=64,
+      provenance={},
+    )
+    folders = training.export_copies(
+      stage,
+      config.model,
+      state,
+      {"models/one": description, "models/other": description},
+      workdir,
+      tokenizer_files.byte_tokenizer(),
+    )
+    self.assertEqual(
+      folders, [workdir / "models" / n for n in ("one", "other")]
+    )
+    base = jax.device_get(state.frozen)
+    for k, folder in enumerate(folders):
+      adapters, low_rank = peft.load_adapters(
+        workdir / "adapters" / folder.name, base, stage.network
+      )
+      jax.tree.map(
+        lambda got, all_of, k=k: np.testing.assert_allclose(
+          got, all_of[k], rtol=1e-6, atol=1e-6
+        ),
+        adapters,
+        moved,
+      )
+      saved = weights.load_params(str(folder), stage.network)
+      jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        jax.device_get(saved),
+        jax.device_get(lora.merge(base, adapters, stage.network, low_rank)),
+      )
 
   def test_the_first_step_sees_the_same_loss_as_without_adapters(self):
     with_adapters = metric_writer.read_rows(

@@ -104,7 +104,8 @@ def define_flags(
       "push_to",
       None,
       "OWNER/NAME on the Hugging Face hub that gets model/ and a model card at "
-      "the end; a repository that is made is private.",
+      "the end, or OWNER/NAME-K each model K of several; a repository that is "
+      "made is private.",
     )
   flags.mark_flag_as_required("config")
   if workdir_required:
@@ -202,6 +203,7 @@ def main(
       multihost.barrier("workdir")
       run(config, workdir, **{k: option() for k, option in options.items()})
       if push_to is not None:
-        log.info("pushed: %s", model_card.push(workdir, push_to))
+        for address in model_card.push(workdir, push_to):
+          log.info("pushed: %s", address)
 
   command_line.launch(start, kind_of=lambda _: kind)

@@ -1,4 +1,4 @@
-"""Model card: README.md of a model folder, from what its run has left.
+"""Model card: README.md of each model folder, from what its run has left.
 
 It names no annotator and no file of this machine: data are given by their
 fingerprints. Groups of fewer than `MIN_PEOPLE` named people are not shown.
@@ -14,6 +14,7 @@ from jaxalign.experiments.common import provenance
 from jaxalign.runtime.io import artifact, filesystem, hub
 
 FILE = "README.md"
+SEVERAL = ("models", "policies")  # folders of several models, one in each
 MIN_PEOPLE = 5
 # Keys of a config that say how a model came about, where they are set.
 RECIPE = ("recipe", "coupling", "loss", "policy", "welfare", "kl", "model.lora")
@@ -40,43 +41,88 @@ model = AutoModelForCausalLM.from_pretrained("{name}")
 }
 
 
-def write(workdir: epath.Path, name: str) -> None:
-  """Writes the card into `WORKDIR/model/`; safe to repeat.
+def folders_of(workdir: epath.Path, name: str) -> dict[str, epath.Path]:
+  """The models that a finished run has left, by their repositories.
 
   Args:
-    workdir: of a finished run.
-    name: of the repository on the hub, OWNER/NAME.
+    workdir: of the run.
+    name: of the repository, OWNER/NAME.
 
-  Raises:
-    ValueError: the run has left no complete model.
+  Returns:
+    `model/` under that name; without one each folder K of `models/` or
+    `policies/` under OWNER/NAME-K.
   """
-  described = artifact.load_description(workdir / "model")
-  card = text(
-    name,
-    described,
-    origin=provenance.read(workdir),
-    evaluation=_read(workdir / "eval.json"),
-    answers=_read(workdir / "answers.json"),
-  )
-  filesystem.write_atomically(workdir / "model" / FILE, card.encode())
+  for kind in SEVERAL:
+    if (workdir / kind).is_dir() and not (workdir / "model").exists():
+      # By number: component_2 is before component_10.
+      parts = sorted((len(p.name), p.name) for p in (workdir / kind).iterdir())
+      return {f"{name}-{part}": workdir / kind / part for _, part in parts}
+  return {name: workdir / "model"}
 
 
-def push(workdir: epath.Path, name: str) -> str:
-  """Writes the card and uploads `WORKDIR/model/` with it.
+def write(workdir: epath.Path, name: str) -> dict[str, epath.Path]:
+  """Writes the card into every model's folder; safe to repeat.
 
   Args:
     workdir: of a finished run.
     name: of the repository on the hub, OWNER/NAME.
 
   Returns:
-    The address of the commit.
+    As `folders_of`.
+
+  Raises:
+    ValueError: the run has left no complete model.
+  """
+  evaluation = _read(workdir / "eval.json")
+  found = folders_of(workdir, name)
+  for number, (repository, folder) in enumerate(found.items()):
+    described = artifact.load_description(folder)
+    card = text(
+      repository,
+      described,
+      origin=provenance.read(workdir),
+      evaluation=_of_head(evaluation, number) if len(found) > 1 else evaluation,
+      answers=_read(workdir / "answers.json"),
+    )
+    filesystem.write_atomically(folder / FILE, card.encode())
+  return found
+
+
+def _of_head(evaluation: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+  """What was measured of one of several models, which are scored as heads."""
+  if "models" not in evaluation:
+    return evaluation
+  models = evaluation["models"]
+  own = [model for model in models if model.endswith(f", head {number}")]
+  of = lambda scores: {model: scores[model] for model in own}
+  groups = {
+    group: {**part, "accuracy": of(part["accuracy"])}
+    for group, part in evaluation.get("groups", {}).items()
+  }
+  return {**evaluation, "models": of(models), "groups": groups}
+
+
+def push(workdir: epath.Path, name: str) -> list[str]:
+  """Writes the card of every model and uploads its folder with it.
+
+  Args:
+    workdir: of a finished run.
+    name: of the repository on the hub, OWNER/NAME.
+
+  Returns:
+    The addresses of the commits, one for each of `folders_of`.
 
   Raises:
     ValueError: there is no complete model; the hub is out of reach or refuses.
   """
-  write(workdir, name)
-  folder = filesystem.fetched(str(workdir / "model"))
-  return hub.upload(folder, name, message="Upload model and model card")
+  return [
+    hub.upload(
+      filesystem.fetched(str(folder)),
+      repository,
+      message="Upload model and model card",
+    )
+    for repository, folder in write(workdir, name).items()
+  ]
 
 
 def text(

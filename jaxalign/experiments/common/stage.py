@@ -1,6 +1,7 @@
 """What all stages that train share: the `train` section and a built step."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -356,6 +357,49 @@ def export(
     artifact.save(
       workdir / "model", params, stage.network, tokenizer, description
     )
+
+
+def export_copies(
+  stage: Stage,
+  config: backbone.BackboneConfig,
+  state: train_state.TrainState,
+  folders: Mapping[str, artifact.Description],
+  workdir: epath.Path,
+  tokenizer: Tokenizer,
+) -> list[epath.Path]:
+  """Writes each of K copies as a model of its own.
+
+  Args:
+    stage: the built step, of copies.
+    config: the `model` section.
+    state: what was trained, [K, ...].
+    folders: content of each `jaxalign.json`, by its folder in the workdir such
+      as "models/NAME"; adapters go to `adapters/NAME`.
+    workdir: of the run.
+    tokenizer: saved beside the weights.
+
+  Returns:
+    The folders.
+  """
+  params = multihost.fetch(stage.whole(state))
+  adapted = config.lora is not None
+  adapted = adapted and backbone.fits_peft(config, stage.network)
+  adapters, base = (
+    multihost.fetch((state.params, state.frozen)) if adapted else ({}, None)
+  )
+  for k, (place, description) in enumerate(folders.items()):
+    if not multihost.is_main():
+      break
+    own = functools.partial(jax.tree.map, lambda leaf, k=k: leaf[k])
+    if adapted:
+      name = place.rpartition("/")[2]
+      backbone.save_adapters(
+        workdir / "adapters" / name, config, stage.network, own(adapters), base
+      )
+    artifact.save(
+      workdir / place, own(params), stage.network, tokenizer, description
+    )
+  return [workdir / place for place in folders]
 
 
 def every(step: int, period: int | None) -> bool:

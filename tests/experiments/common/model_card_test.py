@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -135,13 +136,56 @@ class PushTest(absltest.TestCase):
     content = json.loads(file.read_text())
     content["provenance"] = described().provenance
     file.write_text(json.dumps(content))
-    address = model_card.push(workdir, "me/mine")
+    (address,) = model_card.push(workdir, "me/mine")
     self.assertEndsWith(address, f"/me/mine/commit/{COMMIT}")
     files = hub.repositories["me/mine"]["files"]
     self.assertContainsSubset(
       ("README.md", "config.json", "jaxalign.json", "model.safetensors"), files
     )
     self.assertStartsWith(files["README.md"].decode(), "---\nlibrary_name:")
+
+  @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+  def test_each_of_several_models_goes_to_a_repository_of_its_own(self):
+    hub = hub_server.start(self, None)
+    workdir = epath.Path(tempfile.mkdtemp())
+    (workdir / "models").mkdir()
+    given = evaluation(all=group(9, 0.7))
+    for number, value in enumerate((0.6, 0.8)):
+      name, head = f"component_{number}", f"model, head {number}"
+      shutil.copytree(model_test.folder(), workdir / "models" / name)
+      file = workdir / "models" / name / "jaxalign.json"
+      content = json.loads(file.read_text())
+      content["provenance"] = described().provenance
+      file.write_text(json.dumps(content))
+      scores = {key: score(value) for key in ("accuracy", "nll", "ece")}
+      own = {"all": {"num_pairs": 70, **scores}}
+      given["models"][head] = own
+      given["groups"]["all"]["accuracy"][head] = score(value)
+    del given["models"]["model"]
+    (workdir / "eval.json").write_text(json.dumps(given))
+    addresses = model_card.push(workdir, "me/mine")
+    self.assertLen(addresses, 2)
+    for number, (mine, other) in enumerate(((0.6, 0.8), (0.8, 0.6))):
+      name = f"me/mine-component_{number}"
+      self.assertIn(f"/{name}/commit/", addresses[number])
+      files = hub.repositories[name]["files"]
+      self.assertIn("model.safetensors", files)
+      card = files["README.md"].decode()
+      self.assertIn(f"# mine-component_{number}", card)
+      self.assertIn(f'from_pretrained("{name}")', card)
+      self.assertIn(f"{mine:.3f} [", card)
+      self.assertNotIn(f"{other:.3f} [", card)
+
+  def test_models_are_in_the_order_of_their_numbers(self):
+    workdir = epath.Path(tempfile.mkdtemp())
+    for number in (10, 2, 0):
+      (workdir / "policies" / f"component_{number}").mkdir(parents=True)
+    found = model_card.folders_of(workdir, "me/mine")
+    self.assertEqual(
+      [*found], [f"me/mine-component_{number}" for number in (0, 2, 10)]
+    )
+    (workdir / "model").mkdir()  # then that is what the run has left
+    self.assertEqual([*model_card.folders_of(workdir, "me/mine")], ["me/mine"])
 
   @pytest.mark.slow
   def test_a_training_run_is_pushed_by_a_flag(self):
