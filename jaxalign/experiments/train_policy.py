@@ -169,24 +169,12 @@ def run(config: Config, workdir: epath.Path) -> None:
       strict=True,
     )
   )
-  frozen = stage.init_frozen(keys["init"])
-  measure = None
+  held_out, judge = None, None
   if config.data.eval_files:
     held_out = load(
       config.data.eval_files, limit=config.train.eval_prompts, held_out=True
     )
     judge = None if config.judge is None else open_source(config.judge)
-    measure = evaluation.make_measure(
-      config,
-      stage,
-      held_out,
-      tokenizer,
-      source,
-      judge,
-      frozen,
-      keys["eval"],
-      workdir,
-    )
   warnings = noted.found(holds_out=bool(config.data.eval_files))
   with checkpoint.Checkpoints(
     workdir / "checkpoints",
@@ -195,6 +183,22 @@ def run(config: Config, workdir: epath.Path) -> None:
     best_metric="eval/worst_utility",
     digests=config.train.digests,
   ) as saved:
+    if (saved.latest() or 0) < config.train.num_iterations:
+      stage = stage.compiling()
+    frozen = stage.init_frozen(keys["init"])
+    measure = None
+    if held_out is not None:
+      measure = evaluation.make_measure(
+        config,
+        stage,
+        held_out,
+        tokenizer,
+        source,
+        judge,
+        frozen,
+        keys["eval"],
+        workdir,
+      )
     state, scores = _train(
       config,
       stage,

@@ -173,6 +173,8 @@ def fit(
   init_key, step_key = jax.random.split(jax.random.key(seed))
   start = saved.latest() or 0
   check_rows(source, workdir, start)
+  if start < schedule.num_steps and not stage.traces.count:
+    stage = stage.compiling(source[start])
   state = (
     training.restore(stage, saved, start, seed)
     if start

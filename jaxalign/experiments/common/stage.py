@@ -17,6 +17,7 @@ from jaxalign.experiments.common import model as backbone
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.ops import checks
+from jaxalign.runtime import background_compile
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
 from jaxalign.runtime.io import artifact, checkpoint, step_guard
@@ -144,6 +145,19 @@ class Stage(NamedTuple):
       raise ValueError("train.parallel must be 'jit' to compile ahead of time")
     key = jax.eval_shape(lambda: jax.random.key(0))
     return self.step.lower(self.state, self.batch, key)
+
+  def compiling(self, batch: Mapping[str, Any]) -> "Stage":
+    """The stage, whose step another thread compiles for this batch's bucket."""
+    rows = self.batch["where"].sharding
+    shapes = {
+      name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=rows)
+      for name, array in batch.items()
+    }
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    step = background_compile.BackgroundCompiled(
+      self.step, self.state, shapes, key
+    )
+    return self._replace(step=step)
 
   def programs(self) -> tuple[memory.Program, ...]:
     """What the compile stage compiles: the step."""

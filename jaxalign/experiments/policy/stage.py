@@ -16,6 +16,7 @@ from jaxalign.experiments.policy import sampling as policy_sampling
 from jaxalign.models import activations
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.generation.generate import bucket
+from jaxalign.runtime import background_compile
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import step_guard
 from jaxalign.runtime.profiling import memory
@@ -67,6 +68,14 @@ class PolicyStage(NamedTuple):
       raise ValueError("train.parallel must be 'jit' to compile ahead of time")
     key = jax.eval_shape(lambda: jax.random.key(0))
     return self.learn.lower(self.state, self.frozen, self.batch, key)
+
+  def compiling(self) -> "PolicyStage":
+    """The stage, whose learning program is compiled on another thread."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    learn = background_compile.BackgroundCompiled(
+      self.learn, self.state, self.frozen, self.batch, key
+    )
+    return self._replace(learn=learn)
 
   def lower_sample(self) -> jax.stages.Lowered:
     """The sampling program for its abstract arguments, ready to compile."""
@@ -135,13 +144,13 @@ class PolicyStage(NamedTuple):
     new = self.batch["sampler_log_probs"].shape[-1]
     *batch, length = self.batch["tokens"].shape
     split = config.num_kv_heads % rows.mesh.shape["tensor"] == 0
-    spec = PartitionSpec(None, rows.spec[0], None, "tensor" if split else None)
+    spec = PartitionSpec(None, rows.spec[0], "tensor" if split else None)
     return jax.ShapeDtypeStruct(
       (
         2 * config.num_layers,
         math.prod(batch),
-        bucket(length - new) + new,
         config.num_kv_heads,
+        bucket(length - new) + new,
         config.head_dim,
       ),
       config.dtype,
