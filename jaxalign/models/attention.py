@@ -4,6 +4,7 @@ Positions, keys and queries all go by the mask, so a sequence's outputs are the
 same with padding on the left, on the right, on both sides or in the middle.
 """
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -122,17 +123,7 @@ def attend(
   logits = jnp.einsum(
     "btkgd,bskd->bkgts", query, key, preferred_element_type=wide
   )
-  logits = logits * (width**-0.5 if scale is None else scale)
-  if cap is not None:
-    logits = cap * jnp.tanh(logits / cap)
-  # Finite, not -inf: a row of -inf alone is NaN under softmax.
-  lowest = 0.7 * float(jnp.finfo(wide).min)
-  logits = jnp.where(mask[:, :, None], logits, lowest)
-  # The softmax is divided out after mixing: one [T, S] array to keep for the
-  # backward pass instead of two, and a division per output, not per pair.
-  peak = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-  odds = jnp.exp(logits - peak)
-  total = jnp.sum(odds, axis=-1)
+  odds, total = _odds(logits, mask, width, scale, cap)
   mixed = jnp.einsum(
     "bkgts,bskd->btkgd",
     odds.astype(value.dtype),
@@ -166,37 +157,38 @@ def cached_attend(
   key: jax.Array,
   value: jax.Array,
   mask: jax.Array,
-  used: jax.Array,
+  used: jax.Array | None,
   *,
   scale: float | None = None,
   cap: float | None = None,
 ) -> jax.Array:
-  """`attend` to a cache of which only the first slots are in use.
+  """`attend` to a cache, of which only the first slots are in use.
 
   It reads the shortest of `windows_of` that holds them, so that a step costs
-  what has been written and not what will be.
+  what has been written and not what will be. The slots of one head lie side by
+  side, as its products read them: at every token they would be copied else.
 
   Args:
     query: [B, T, H, d].
-    key: [B, S, K, d].
-    value: [B, S, K, d].
+    key: [B, K, S, d].
+    value: [B, K, S, d].
     mask: bool [B, 1, T, S].
-    used: slots after which none may be read, int32 scalar.
+    used: slots after which none may be read, int32 scalar; None for all.
     scale: factor of the products of query and key, None for 1 / sqrt(d).
     cap: c of c tanh(x / c) on the scaled products, None for none.
 
   Returns:
     [B, T, H, d] in the dtype of `value`.
   """
-  windows = windows_of(key.shape[1])
-  if len(windows) == 1:
-    return attend(query, key, value, mask, scale=scale, cap=cap)
+  windows = windows_of(key.shape[2])
+  if used is None or len(windows) == 1:
+    return _attend_by_head(query, key, value, mask, scale=scale, cap=cap)
 
   def within(size: int) -> Callable[..., jax.Array]:
-    return lambda query, key, value, mask: attend(
+    return lambda query, key, value, mask: _attend_by_head(
       query,
-      key[:, :size],
-      value[:, :size],
+      key[:, :, :size],
+      value[:, :, :size],
       mask[..., :size],
       scale=scale,
       cap=cap,
@@ -207,6 +199,56 @@ def cached_attend(
     first, [within(size) for size in windows], query, key, value, mask
   )
   return mixed
+
+
+def _attend_by_head(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  mask: jax.Array,
+  *,
+  scale: float | None,
+  cap: float | None,
+) -> jax.Array:
+  """`attend` to keys and values [B, K, S, d]."""
+  batch, length, heads, width = query.shape
+  kv_heads = key.shape[1]
+  group = heads // kv_heads
+  query = query.reshape(batch, length, kv_heads, group, width)
+  query = query.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, -1, width)
+  product = functools.partial(
+    jax.lax.dot_general,
+    preferred_element_type=at_least_float32(query.dtype),
+  )
+  logits = product(query, key, (((3,), (3,)), ((0, 1), (0, 1))))
+  shape = (batch, kv_heads, group, length, key.shape[2])
+  odds, total = _odds(logits.reshape(shape), mask, width, scale, cap)
+  odds = odds.astype(value.dtype).reshape(logits.shape)
+  mixed = product(odds, value, (((3,), (2,)), ((0, 1), (0, 1))))
+  mixed = mixed.reshape(*total.shape, width) / total[..., None]
+  mixed = mixed.transpose(0, 3, 1, 2, 4).astype(value.dtype)
+  return mixed.reshape(batch, length, heads, width)
+
+
+def _odds(
+  logits: jax.Array,
+  mask: jax.Array,
+  width: int,
+  scale: float | None,
+  cap: float | None,
+) -> tuple[jax.Array, jax.Array]:
+  """Softmax of products of query and key [B, K, G, T, S], and its divisor."""
+  logits = logits * (width**-0.5 if scale is None else scale)
+  if cap is not None:
+    logits = cap * jnp.tanh(logits / cap)
+  # Finite, not -inf: a row of -inf alone is NaN under softmax.
+  lowest = 0.7 * float(jnp.finfo(logits.dtype).min)
+  logits = jnp.where(mask[:, :, None], logits, lowest)
+  # The softmax is divided out after mixing: one [T, S] array to keep for the
+  # backward pass instead of two, and a division per output, not per pair.
+  peak = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+  odds = jnp.exp(logits - peak)
+  return odds, jnp.sum(odds, axis=-1)
 
 
 def fused_attend(

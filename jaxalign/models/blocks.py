@@ -149,22 +149,27 @@ class Cache(NamedTuple):
   """Keys and values of one layer.
 
   Attributes:
-    key: [B, S, K, head_dim], rotated.
+    key: [B, K, S, head_dim], rotated.
     value: likewise.
   """
 
   key: jax.Array
   value: jax.Array
 
+  @classmethod
+  def of(cls, key: jax.Array, value: jax.Array) -> "Cache":
+    """The cache of tokens with keys and values [B, T, K, head_dim]."""
+    return cls(jnp.swapaxes(key, 1, 2), jnp.swapaxes(value, 1, 2))
+
   def written(
     self, key: jax.Array, value: jax.Array, slot: jax.Array
   ) -> "Cache":
     """The cache with keys and values [B, T, K, head_dim] from `slot` on."""
     put = lambda whole, part: nn.with_logical_constraint(
-      jax.lax.dynamic_update_slice_in_dim(whole, part, slot, 1),
-      ("batch", None, "kv_heads", None),
+      jax.lax.dynamic_update_slice_in_dim(whole, part, slot, 2),
+      ("batch", "kv_heads", None, None),
     )
-    return Cache(put(self.key, key), put(self.value, value))
+    return Cache(*map(put, self, Cache.of(key, value)))
 
 
 class Attention(nn.Module):
@@ -218,8 +223,6 @@ class Attention(nn.Module):
     if angles is not None:
       query = rotary.rotate(query, *angles)
       key = rotary.rotate(key, *angles)
-    decoding = cache is not None
-    cache = cache.written(key, value, slot) if decoding else Cache(key, value)
     width, cap = config.attention_width, config.attention_cap
     scale = None if width is None else width**-0.5
     if mask.ndim == 2:
@@ -232,19 +235,20 @@ class Attention(nn.Module):
         )
         for each in layer_kinds.kinds(config)
       ]
-      given = (query, *cache, mask)
+      given = (query, key, value, mask)
       if kind is None:
         mixed = by_kind[0](*given)
       else:
         mixed = jax.lax.switch(kind, by_kind, *given)
-    elif config.attention == "fused" and not decoding:
-      mixed = attention.fused_attend(query, *cache, mask, scale=scale)
-    elif used is not None:
+    elif cache is not None:
+      cache = cache.written(key, value, slot)
       mixed = attention.cached_attend(
         query, *cache, mask, used, scale=scale, cap=cap
       )
+    elif config.attention == "fused":
+      mixed = attention.fused_attend(query, key, value, mask, scale=scale)
     else:
-      mixed = attention.attend(query, *cache, mask, scale=scale, cap=cap)
+      mixed = attention.attend(query, key, value, mask, scale=scale, cap=cap)
     out = Dense(
       config,
       config.embed_dim,
@@ -253,7 +257,7 @@ class Attention(nn.Module):
       scale=(2 * config.num_layers) ** -0.5,
       name="out",
     )(mixed.reshape(x.shape[0], -1))
-    return out, cache
+    return out, Cache.of(key, value) if cache is None else cache
 
 
 class Mlp(nn.Module):

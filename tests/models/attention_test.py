@@ -97,19 +97,30 @@ class WindowTest(parameterized.TestCase):
     for used, window in ((1, 128), (128, 128), (129, 256), (257, 300)):
       mask = np.broadcast_to(np.arange(300) < used, (2, 1, 1, 300))
       beyond = (np.arange(300) >= window)[None, :, None, None]
-      got = attend(
-        query,
-        np.where(beyond, np.nan, key),
-        np.where(beyond, np.nan, value),
-        mask,
-        jnp.int32(used),
-      )
+      by_head = lambda x, out=beyond: np.where(out, np.nan, x).swapaxes(1, 2)
+      got = attend(query, by_head(key), by_head(value), mask, jnp.int32(used))
       expected = attention.attend(query, key, value, mask)
       np.testing.assert_allclose(got, expected, atol=1e-6)
       if used > 1:  # and all that is in use is
         less = mask & (np.arange(300) != used - 1)
         other = attention.attend(query, key, value, less)
         self.assertGreater(np.max(np.abs(got - other)), 1e-4)
+
+  @parameterized.parameters(1, 3)
+  def test_a_cache_is_attended_as_keys_and_values_are(self, length):
+    rng = np.random.default_rng(1)
+    query, key, value = (
+      rng.normal(size=shape).astype(np.float32)
+      for shape in ((2, length, 6, 8), (2, 9, 2, 8), (2, 9, 2, 8))
+    )
+    mask = rng.random((2, 1, length, 9)) < 0.6
+    mask[0, 0, 0] = False  # which gives the mean
+    for options in ({}, {"scale": 0.3, "cap": 2.0}):
+      got = attention.cached_attend(
+        query, key.swapaxes(1, 2), value.swapaxes(1, 2), mask, None, **options
+      )
+      expected = attention.attend(query, key, value, mask, **options)
+      np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 class PositionsTest(parameterized.TestCase):

@@ -17,7 +17,7 @@ class Prefilled(NamedTuple):
 
   Attributes:
     logits: of the token after each row's last attended one, [B, V].
-    caches: keys and values of each layer, `blocks.Cache` of [B, T, K, d].
+    caches: keys and values of each layer, `blocks.Cache` of [B, K, T, d].
     positions: of each slot's token among the attended ones, int32 [B, T]; -1
       where nothing is attended.
   """
@@ -71,7 +71,7 @@ def step(
     params: its parameters, `layers` by layer.
     tokens: int [B].
     positions: of the tokens, int32 [B].
-    caches: keys and values of each layer, [B, S, K, d].
+    caches: keys and values of each layer, [B, K, S, d].
     cached: position of the token in each slot, int32 [B, S], -1 where there is
       none; that of the new token included.
     slot: where the new token goes, int32 scalar, one for all rows.

@@ -22,7 +22,7 @@ class Slots(NamedTuple):
   """Decoding state of B rows with S cache slots each.
 
   Attributes:
-    caches: keys and values of each layer, `blocks.Cache` of [B, S, K, d].
+    caches: keys and values of each layer, `blocks.Cache` of [B, K, S, d].
     cached: position of the token in each slot, int32 [B, S]; -1 for none.
     slot: the next to be written, int32 scalar.
     token: the last token, not yet in the cache, int32 [B].
@@ -70,7 +70,7 @@ def empty_slots(
     The rows.
   """
   size = prompt_length + options.max_new_tokens
-  shape = (batch, size, config.num_kv_heads, config.head_dim)
+  shape = (batch, config.num_kv_heads, size, config.head_dim)
   dtype = jnp.dtype(config.dtype)
   cache = lambda: blocks.Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
   zeros = lambda *shape: jnp.zeros((batch, *shape), jnp.int32)
@@ -126,15 +126,15 @@ def start_all(
   batch, length = prompts.shape
   filled = decode.prefill(config, params, prompts, mask)
 
-  def extended(array: jax.Array, fill: int) -> jax.Array:
+  def extended(array: jax.Array, fill: int, axis: int) -> jax.Array:
     widths = [(0, 0)] * array.ndim
-    widths[1] = (0, options.max_new_tokens)
+    widths[axis] = (0, options.max_new_tokens)
     return jnp.pad(array, widths, constant_values=fill)
 
   blank = empty_slots(config, options, batch=batch, prompt_length=length)
   blank = blank._replace(
-    caches=jax.tree.map(lambda part: extended(part, 0), filled.caches),
-    cached=extended(filled.positions, -1),
+    caches=jax.tree.map(lambda part: extended(part, 0, 2), filled.caches),
+    cached=extended(filled.positions, -1, 1),
     position=jnp.max(filled.positions, axis=1),
     limit=jnp.full(batch, options.max_new_tokens, jnp.int32),
     done=~jnp.any(mask, axis=1),
@@ -180,17 +180,16 @@ def start_rows(
   length = prompts.shape[1]
   before = slots.slot - length
 
-  def ring(array: jax.Array, fill: int) -> jax.Array:
-    """[R, P, ...] as [R, S, ...] that ends just before the next slot."""
+  def ring(array: jax.Array, fill: int, axis: int) -> jax.Array:
+    """P places along an axis as S of them that end before the next slot."""
     widths = [(0, 0)] * array.ndim
-    widths[1] = (0, size - length)
-    return jnp.roll(
-      jnp.pad(array, widths, constant_values=fill), before, axis=1
-    )
+    widths[axis] = (0, size - length)
+    padded = jnp.pad(array, widths, constant_values=fill)
+    return jnp.roll(padded, before, axis=axis)
 
   put = lambda whole, part: whole.at[rows].set(part, mode="drop")
   caches = tuple(
-    jax.tree.map(lambda whole, part: put(whole, ring(part, 0)), *pair)
+    jax.tree.map(lambda whole, part: put(whole, ring(part, 0, 2)), *pair)
     for pair in zip(slots.caches, filled.caches, strict=True)
   )
   number, seen = len(rows), slots.seen
@@ -198,7 +197,7 @@ def start_rows(
     seen = put(seen, _held(config, prompts, mask))
   blank = slots._replace(
     caches=caches,
-    cached=put(slots.cached, ring(filled.positions, -1)),
+    cached=put(slots.cached, ring(filled.positions, -1, 1)),
     position=put(slots.position, jnp.max(filled.positions, axis=1)),
     count=put(slots.count, jnp.zeros(number, jnp.int32)),
     limit=put(slots.limit, limit),

@@ -43,7 +43,7 @@ class SteppingTest(parameterized.TestCase):
     np.testing.assert_allclose(
       filled.logits, np.asarray(logits)[np.arange(3), last], atol=1e-5
     )
-    widen = lambda x: jnp.pad(x, ((0, 0), (0, 5), (0, 0), (0, 0)))
+    widen = lambda x: jnp.pad(x, ((0, 0), (0, 0), (0, 5), (0, 0)))
     caches = tuple(blocks.Cache(*map(widen, c)) for c in filled.caches)
     cached = jnp.pad(filled.positions, ((0, 0), (0, 5)), constant_values=-1)
     step = jax.jit(decode.step, static_argnums=0)

@@ -191,7 +191,7 @@ class GenerateTest(parameterized.TestCase):
       if e.primitive.name == "sharding_constraint"
       if e.outvars[0].aval.ndim == 4
     ]
-    self.assertIn(PartitionSpec("data", None, "tensor", None), caches)
+    self.assertIn(PartitionSpec("data", "tensor", None, None), caches)
     everywhere = NamedSharding(mesh, PartitionSpec())
     got = sharded(jax.device_put(params, everywhere), *inputs)
     self.assertLen(got.tokens.sharding.device_set, 4)
