@@ -167,8 +167,8 @@ def own_heads(
   """A head per group from a common one, each on its own shares, [K, D, 3]."""
   return jnp.stack(
     [
-      trained(start, (fit[0], fit[1][[k]]), (tune[0], tune[1][[k]]))[0]
-      for k in range(len(fit[1]))
+      trained(start, (fit[0], mine[None]), (tune[0], told[None]))[0]
+      for mine, told in zip(fit[1], tune[1], strict=True)
     ]
   )
 
@@ -247,8 +247,9 @@ class Study(tabulate_statements.Study):
     zero = jnp.zeros((wide.shape[1], len(UTILITIES)))
     more, weights = trained(zero, *given(taught), more=True)
     even, _ = trained(zero, *given(taught))
-    worth = lambda heads: np.asarray(
-      jax.nn.softmax(wide @ heads) @ jnp.asarray(UTILITIES)
+    worth = lambda heads: (
+      np.asarray(jax.nn.softmax(jnp.einsum("id,...dk->...ik", wide, heads)))
+      @ np.array(UTILITIES)
     )
     each = worth(own_heads(zero, *given(taught)))
     mean = counts @ np.array(UTILITIES) / np.maximum(counts.sum(axis=2), 1)
