@@ -14,7 +14,8 @@ import numpy as np
 from jaxalign.data.records import reader
 from jaxalign.data.records.chat import text_of
 
-SNIPPETS = 1200  # of vader, those that a hash names first
+# Of vader's snippets, of jokes and of debates, those that a hash names first.
+SNIPPETS, JOKES, DEBATES = 1200, 1500, 7
 VOTES = (1, 3, 10, 50)
 # Marks from -4 to 4 as five labels, the best first.
 FIVE = np.array([4, 4, 3, 3, 2, 1, 1, 0, 0])
@@ -36,6 +37,27 @@ class Crowd:
   utilities: tuple[float, ...]
   numbers: tuple[int, ...]
   votes: Callable[[int, np.ndarray], tuple[np.ndarray, list[np.ndarray]]]
+
+
+def named_first(names: Sequence[str], number: int) -> set[str]:
+  """Some of the names, those that a hash puts first."""
+  digest = lambda name: hashlib.sha256(name.encode()).digest()
+  return {*sorted({*names}, key=digest)[:number]}
+
+
+def debate_of(prompt: str) -> str:
+  """The debate that an argument is for, without the side."""
+  return prompt.partition(" Give one argument")[0]
+
+
+def taken(texts: Sequence[tuple[str, str]]) -> np.ndarray:
+  """Jokes, which have no prompt, or arguments that take part, bool [N]."""
+  if any(prompt for prompt, _ in texts):
+    debates = [debate_of(prompt) for prompt, _ in texts]
+    chosen = named_first(debates, DEBATES)
+    return np.array([debate in chosen for debate in debates])
+  chosen = named_first([text for _, text in texts], JOKES)
+  return np.array([text in chosen for _, text in texts])
 
 
 def ordered_votes(counts: np.ndarray, seed: int) -> list[np.ndarray]:
@@ -115,13 +137,14 @@ def of_duels(
     return judged, [learn[n] for n in order]
 
   utilities = (1.0, 0.0, -1.0) if labels == 3 else (1.0, -1.0)
-  return Crowd(texts, utilities, VOTES, votes)
+  numbers = VOTES if labels == 3 else VOTES[:3]
+  return Crowd(texts, utilities, numbers, votes)
 
 
 def read_duels(folder: str, name: str) -> Crowd:
   """The votes of humour, each by itself, or of convarg, parted by people.
 
-  Left out are texts with fewer than 20 votes, of which one half may be empty.
+  Left out are texts with fewer than ten votes, of which one half may be empty.
   """
   texts: dict[tuple[str, str], int] = {}
   people: dict[str, int] = {}
@@ -142,7 +165,7 @@ def read_duels(folder: str, name: str) -> Crowd:
       who.append(people.setdefault(record.annotator, len(people)))
     duels += given
   votes, voter = np.array(duels), np.array(who)
-  there = enough_votes(votes, len(texts))
+  there = enough_votes(votes, taken([*texts]))
   kept = there[votes[:, 0]] & there[votes[:, 1]]
   votes[:, :2] = (np.cumsum(there) - 1)[votes[:, :2]]
   return of_duels(
@@ -151,15 +174,23 @@ def read_duels(folder: str, name: str) -> Crowd:
   )  # fmt: skip
 
 
-def enough_votes(duels: np.ndarray, number: int, least: int = 20) -> np.ndarray:
-  """Texts with at least some votes on pairs of such texts, bool [number]."""
-  there = np.ones(number, bool)
+def enough_votes(
+  duels: np.ndarray, there: np.ndarray, least: int = 10
+) -> np.ndarray:
+  """Texts with at least some votes on pairs of such texts, bool [N].
+
+  Args:
+    duels: of each vote two texts, and what else is known, [V, ...].
+    there: texts that may take part, bool [N].
+    least: votes.
+  """
+  number = len(there)
   while True:
     kept = there[duels[:, 0]] & there[duels[:, 1]]
     votes = np.bincount(duels[kept, :2].ravel(), minlength=number)
     if not np.any(there & (votes < least)):
       return there
-    there &= votes >= least
+    there = there & (votes >= least)
 
 
 def read(folder: str, name: str) -> Crowd:
@@ -179,11 +210,10 @@ def read(folder: str, name: str) -> Crowd:
       found[text] = np.array(record.label_votes[0])
   if name != "vader":
     return of_counts(found, (1.0, 0.0, -1.0), VOTES)
-  names = sorted(
-    found, key=lambda one: hashlib.sha256(one[1].encode()).digest()
-  )
+  names = named_first([text for _, text in found], SNIPPETS)
   chosen = {
-    one: np.bincount(FIVE, found[one], 5).astype(int)
-    for one in names[:SNIPPETS]
+    one: np.bincount(FIVE, counts, 5).astype(int)
+    for one, counts in found.items()
+    if one[1] in names
   }
   return of_counts(chosen, (1.0, 0.5, 0.0, -0.5, -1.0), VOTES[:3])

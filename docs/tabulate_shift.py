@@ -6,16 +6,16 @@ r"""A shift of texts: contrastive views and a look ahead on real pairs.
 A reward head of 64 tanh units on frozen features, the mean over a text of layer
 18 in 128 principal directions, learns from pairs of one kind and is judged on
 another: helpful answers and then harmless ones (HH), jokes and jokes it has not
-seen, arguments of some debates and of others (convarg). Pairs of humour and
-convarg have a label that at least four fifths of three votes or more agree on;
-of HH there are 400 of each kind. Two fifths of the jokes or debates are not
-trained on; half of the texts (in HH of the prompts) there are for the look
-ahead, without labels, the other half is judged. A quarter of the helpful
-prompts, and of the jokes or arguments at hand, is held out too, to judge
-without a shift. At most 3,000 pairs are trained on, 32 in a step of Adam (rate
-0.003, at most 1,600); a fifth of them tells how many steps are best, for each
-method by itself. All methods start at the same numbers and see the same pairs
-in the same order.
+seen (1,500 of humour), arguments of some of seven debates and of others
+(convarg). Pairs of humour and convarg have a label that at least four fifths of
+three votes or more agree on; of HH there are 400 of each kind. Two fifths of
+the jokes or debates are not trained on; half of the texts (in HH of the
+prompts) there are for the look ahead, without labels, the other half is judged.
+A quarter of the helpful prompts, and of the jokes or arguments at hand, is held
+out too, to judge without a shift. At most 3,000 pairs are trained on, 32 in a
+step of Adam (rate 0.003, at most 1,600); a fifth of them tells how many steps
+are best, for each method by itself. All methods start at the same numbers and
+see the same pairs in the same order.
 
 Two views are two draws of which twentieth of the features is dropped, and
 Bradley-Terry is taken of both; "two views" has the weight 0. SimCSE finds a
@@ -41,9 +41,9 @@ and tells responses under a shift apart. Claimed here:
 
 The smallest effects that can be shown, 2.8 standard errors over prompts, jokes
 or arguments of a paired difference, are expected at 0.03 on HH (200 pairs a
-seed), 0.02 on convarg and 0.015 on humour; the table prints what it came to.
-Debates are 14, of which six are judged in a seed: chance of debates is not in
-the intervals.
+seed) and convarg and 0.05 on humour; the table prints what it came to. Debates
+are seven, of which three are judged in a seed: chance of debates is not in the
+intervals.
 """
 
 import argparse

@@ -8,17 +8,17 @@ principal directions, differ in their start and the order of their batches. The
 mean of their gaps is a pair's strength, either of heads that were trained on it
 too, as the paper has it, or of those that were not (one of five folds each).
 Labels of HH (400 pairs each of helpful and harmless) are as recorded; labels of
-humour and convarg that at least four fifths of three votes or more agree on are
-taken to be right. In each seed a quarter of the prompts (HH), jokes or
-arguments is held out, and a held-out pair has both its texts there; only pairs
-whose label is taken to be right are judged. At most 3,000 other pairs, drawn
-from the seed, are trained on, with 0, 10, 20 or 30 % of the labels turned
-round, or with one vote of each pair drawn as its label, also where people
-disagree ("a vote"); that label is wrong if most of the other votes say so. A
-fifth of the training pairs, with labels no better, tells how many of up to
-1,600 steps of Adam (32 pairs, rate 0.003) are best, for each method by itself,
-by the likelihood under one scale that suits it. A head of a tenth of the pairs
-takes as many as the plain one.
+1,500 jokes (humour) and of the arguments of seven debates (convarg) that at
+least four fifths of three votes or more agree on are taken to be right. In each
+seed a quarter of the prompts (HH), jokes or arguments is held out; pairs with
+both texts there are judged, if their label is taken to be right. At most 3,000
+other pairs, drawn from the seed, are trained on, with 0, 10, 20 or 30 % of the
+labels turned round, or with one vote of each pair drawn as its label, also
+where people disagree ("a vote"); that label is wrong if most of the other votes
+say so. A fifth of the training pairs, with labels no better, tells how many of
+up to 1,600 steps of Adam (32 pairs, rate 0.003) are best, for each method by
+itself, by the likelihood under one scale that suits it. A head of a tenth of
+the pairs takes as many as the plain one.
 
 Written down before the run. The paper (Wang et al., 2024): a quarter of pairs
 has a strength below 0; a model of the weakest tenth is right on 0.33 of
@@ -42,8 +42,8 @@ Claimed here:
 
 The smallest effects that can be shown, 2.8 standard errors over prompts, jokes
 or arguments of a paired difference, are expected at 0.03 on HH (200 pairs a
-seed), 0.015 on convarg (370) and 0.01 on humour (640); the table prints what it
-came to.
+seed) and convarg (180) and 0.04 on humour (115); the table prints what it came
+to.
 """
 
 import argparse

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 from typing import Any
 
+import crowd_labels
 import numpy as np
 import tabulate_sources
 import words_and_length
@@ -86,16 +87,20 @@ def read(folder: str, name: str) -> Pairs:
       given = np.array([record.votes_chosen, record.votes_rejected, 0], int)
     given = given if first == key[0] else given[[1, 0, 2]]
     counts[key] = counts.get(key, 0) + given
-    debate = prompt.partition(" Give one argument")[0]
+    debate = crowd_labels.debate_of(prompt)
     kinds[key] = debates.setdefault(debate, len(debates))
   sides, votes = np.array([*counts]), np.array([*counts.values()])
   turned = votes[:, 1] > votes[:, 0]
   sides[turned] = sides[turned, ::-1]
   votes[turned] = votes[turned][:, [1, 0, 2]]
-  kept = votes[:, 0] > votes[:, 1]
-  names = [f"{prompt}\n{text}" for prompt, text in texts]
-  kind = np.array([*kinds.values()])[kept]
-  return Pairs([*texts], sides[kept], votes[kept], sides[kept], names, kind)
+  there = crowd_labels.taken([*texts])
+  kept = (votes[:, 0] > votes[:, 1]) & there[sides].all(axis=1)
+  # Texts that take part, and they alone.
+  sides = (np.cumsum(there) - 1)[sides]
+  chosen = [text for text, one in zip(texts, there, strict=True) if one]
+  names = [f"{prompt}\n{text}" for prompt, text in chosen]
+  _, kind = np.unique(np.array([*kinds.values()])[kept], return_inverse=True)
+  return Pairs(chosen, sides[kept], votes[kept], sides[kept], names, kind)
 
 
 def share_of(names: list[str], seed: int) -> np.ndarray:

@@ -68,8 +68,24 @@ class VotesTest(parameterized.TestCase):
     # Text 3 has one vote; without it text 2 has one too few.
     duels = np.array([[0, 1, 0]] * 3 + [[1, 2, 0]] * 2 + [[2, 3, 0]])
     np.testing.assert_array_equal(
-      CROWDS.enough_votes(duels, 4, least=3), [True, True, False, False]
+      CROWDS.enough_votes(duels, np.ones(4, bool), least=3),
+      [True, True, False, False],
     )
+
+  def test_a_hash_says_which_jokes_and_which_debates_take_part(self):
+    with unittest.mock.patch.multiple(CROWDS, JOKES=4, DEBATES=2):
+      jokes = [("", f"joke {n}") for n in range(9)]
+      self.assertEqual(CROWDS.taken(jokes).sum(), 4)
+      np.testing.assert_array_equal(
+        CROWDS.taken(jokes[::-1]), CROWDS.taken(jokes)[::-1]
+      )
+      prompts = [
+        f"Debate: {n // 4} Give one argument for {n % 4 // 2}"
+        for n in range(12)
+      ]
+      there = CROWDS.taken([(one, f"{n}") for n, one in enumerate(prompts)])
+      self.assertEqual(there.sum(), 8)
+      self.assertTrue(all(len({*part}) == 1 for part in there.reshape(3, 4)))
 
   def test_targets_by_hand(self):
     counts = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 4]])
