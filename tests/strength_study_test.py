@@ -1,5 +1,6 @@
 """The study of wrong labels: pairs, strengths, labels that are told, scores."""
 
+import dataclasses
 import runpy
 import sys
 import unittest.mock
@@ -175,6 +176,22 @@ class SeedTest(absltest.TestCase):
       ).mean(),
       rtol=1e-4,
     )
+
+  def test_kinds_that_want_opposites_are_learned_apart(self):
+    pairs, features = toy(1500)
+    kind = np.arange(1500) % 2
+    sides = np.where(kind[:, None], pairs.sides[:, ::-1], pairs.sides)
+    pairs = dataclasses.replace(pairs, sides=sides, units=sides, kind=kind)
+    right = {}
+    for apart in (False, True):
+      study = SCRIPT["Study"](pairs, features, (100,), apart=apart)
+      with unittest.mock.patch.dict(
+        study.seed.__func__.__globals__, {"LEVELS": ("0 %",)}
+      ):
+        run = study.seed(0, control=False)
+      right[apart] = np.mean(run["gaps"][0, 0] > 0)
+    self.assertBetween(right[False], 0.2, 0.8)
+    self.assertGreater(right[True], 0.85)
 
 
 if __name__ == "__main__":
