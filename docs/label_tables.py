@@ -173,6 +173,40 @@ def lines(found: Scores) -> list[str]:
   return rows
 
 
+def summary(found: dict[str, Scores]) -> list[str]:
+  """All crowds: what was claimed of each number of votes, in Markdown.
+
+  Distances are on the line; what is treated is transport.
+  """
+  head = [
+    "", "votes", *(name.replace("_", "-") for name in LOSSES), "mean shares",
+    "words and length", "transport − cross-entropy [95 %]",
+    "the same of the utility", "line − transport", "prior − plain",
+    "smoothing − plain", "ranked right", "− Bradley-Terry",
+    "− words and length",
+  ]  # fmt: skip
+  rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+  transport, line, entropy = range(len(LOSSES))
+  for name, one in found.items():
+    for v in range(len(one.votes)):
+      plain = one.far[:, v, 0, :, 0]
+      utility = one.far[:, v, 0, :, 1]
+      cells = [name, _votes(one, v), *(f"{far[0]:.3f}" for far in plain)]
+      cells += [f"{one.others[m, v, 0, 0]:.3f}" for m in (0, -1)]
+      cells += [
+        apart(plain[transport], plain[entropy]),
+        apart(utility[transport], utility[entropy]),
+        apart(plain[line], plain[transport]),
+        *(apart(one.far[transport, v, t, :, 0], plain[transport])
+          for t in (1, 2)),
+        f"{one.rank[transport, v, 0]:.3f}",
+        apart(one.rank[transport, v], one.rank[len(LOSSES), v]),
+        apart(one.rank[transport, v], one.rank[-1, v]),
+      ]  # fmt: skip
+      rows.append(f"| {' | '.join(cells)} |")
+  return rows
+
+
 def treated(found: Scores) -> list[str]:
   """What prior and smoothing do to the distance on the line, in Markdown."""
   head = ["votes", "", *(f"{name} − plain [95 %]" for name in TREATED if

@@ -359,5 +359,8 @@ def show(
   for row, scores in found.items():
     for table in (label_tables.lines(scores), label_tables.treated(scores)):
       sys.stdout.write("\n".join([row, *table]) + "\n\n")
+  sys.stdout.write("\n".join(label_tables.summary(found)) + "\n\n")
   if png is not None:
-    label_tables.draw(found, png)
+    label_tables.draw(
+      {row: one for row, one in found.items() if ":" not in row}, png
+    )

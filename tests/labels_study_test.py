@@ -233,6 +233,10 @@ class ScoresTest(absltest.TestCase):
       np.nanmean(TABLES.ranked(run["scores"][0], worth)),
     )
     self.assertIn("| 50 (31.2) | mean shares |", "".join(TABLES.lines(found)))
+    summary = TABLES.summary({"toy": found, "again": found})
+    self.assertLen(summary, 2 + 2 * len(VOTES))
+    self.assertStartsWith(summary[2], "| toy | 1 | 0.000 | ")
+    self.assertEqual(summary[2].count("|"), summary[0].count("|"))
     self.assertIn("| 1 | transport | 0.000 |", TABLES.lines(found)[2])
     self.assertIn(
       "+0.000 [+0.000, +0.000], least 0.000", TABLES.treated(found)[2]
