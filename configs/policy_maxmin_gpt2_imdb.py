@@ -15,15 +15,15 @@ gives the probability that a text is positive and 1 - tokens / 100 [M8].
 synthetic crowd.
 
 `:learned` moves towards two rewards that are learned, as the paper's are, and
-not functions: the heads that `mixture.py:head` finds in `imdb_pairs.jsonl`, two
-samples to each start with the person who chose, `annotator`; four in five
+not functions: the heads that `mixture.py:head` finds in the pairs of
+`vote_imdb.py`, samples to each start with the person who chose; four in five
 people take the more positive one, the rest the shorter.
 
   JAXALIGN_MODELS=... python -m jaxalign.experiments.train_reward \
       --config=configs/mixture.py:head --workdir=runs/rm_imdb \
       --config.model.init_from=$JAXALIGN_MODELS/gpt2-imdb \
-      --config.data.train_files="('imdb_pairs.jsonl',)" \
-      --config.data.eval_files="()"
+      --config.data.train_files="('runs/vote_imdb/train.jsonl',)" \
+      --config.data.eval_files="('runs/vote_imdb/eval.jsonl',)"
 
 Claimed: a variant of M8 with oracle rewards ends at 0.808 for the minority and
 0.848 for the majority.
