@@ -35,8 +35,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   files += (f"data.eval_files=('synthetic:eight_groups{few}:test',)",)
   if not brief:  # 60 pairs fall into 2, 3, 4 and 5 sources
     files += ("train.batch_size=60",)
-  even = ("recipe.weights=uniform", "recipe.normalise=None")
-  even += ("recipe.decay=None",)
+  even = ("weights=uniform", "normalise=None", "decay=None")
   steps = []
   for number in (2, 3) if brief else (2, 3, 4, 5):
     chosen = (
@@ -44,7 +43,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
       f"recipe.num_sources={number}",
     )
     for name, weights in {"more": (), "even": even}.items():
-      changes = (*files, *chosen, *weights)
+      changes = (*files, *chosen, *(f"recipe.{key}" for key in weights))
       steps.append((f"{name}_{number}", changes))
   cfg = ml_collections.ConfigDict()
   file = "configs/rm_more_crowd.py" + (":smoke" if brief else "")

@@ -43,12 +43,9 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   tokenizer = "data.tokenizer={tokenizer}/tokenizer"
   files = (f"data.train_files=('{train}',)", f"data.eval_files=('{test}',)")
   start = (*files, tokenizer)
-  answers = (
-    f"files=('{test}',)",
-    "model={start}/model",
-    "max_prompt_length=24",
-  )
-  answers += ("temperature=1.0", "top_p=None", "repetition_penalty=1.0")
+  answers = (f"files=('{test}',)", "model={start}/model", "top_p=None")
+  answers += ("temperature=1.0", "repetition_penalty=1.0")
+  answers += ("max_prompt_length=24",)
   reward = (tokenizer, f"data.train_files=('{votes}',)", "data.eval_files=()")
   reward += ("data.max_length=48", "data.buckets=(32, 48)")
   best = ("data.files=('{answers}/responses.jsonl',)", "data.limit=None")
@@ -56,9 +53,10 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   best += (f"oracle.crowd={crowd}", "pick_by=mean")
   policy = ("model.init_from={start}/model", "model.architecture=None", *files)
   policy += ("data.tokenizer=None", "data.max_prompt_length=24")
-  policy += ("source.crowd=None", "source.names=('proxy',)")
-  policy += ("source.buckets=(48,)", "judge.buckets=(48,)")
-  policy += (f"judge.crowd={crowd}", "judge.names=('warm',)")
+  proxy = ("crowd=None", "names=('proxy',)", "buckets=(48,)")
+  truth = (f"crowd={crowd}", "names=('warm',)", "buckets=(48,)")
+  policy += tuple(f"source.{key}" for key in proxy)
+  policy += tuple(f"judge.{key}" for key in truth)
   if brief:
     answers += ("num_responses=2", "limit=16")
     best += ("num_samples=2",)

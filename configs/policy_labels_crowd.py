@@ -53,8 +53,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     policy += ("sampling.max_new_tokens=24", "kl.coef=0.05")
     policy += ("optimizer.schedule=constant", "train.num_iterations=45")
     policy += ("train.eval_every=15", "train.checkpoint_every=45")
-  atoms = ("critic.clip=None", "critic.num_atoms=51")
-  atoms += ("critic.low=-7.0", "critic.high=3.0")
+  atoms = ("clip=None", "num_atoms=51", "low=-7.0", "high=3.0")
   steps = [
     ("tokenizer", "train_tokenizer", f"tokenizer_crowd.py{size}", files[:1]),
     ("start", "sft", f"sft_crowd.py{size}", start),
@@ -63,11 +62,12 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   critics = {
     "scalar": (),
     "atoms": atoms,
-    "labels": (*atoms, "critic.num_labels=6"),
+    "labels": (*atoms, "num_labels=6"),
   }
   for name, critic in critics.items():
     file = f"policy_maxmin_crowd.py{size}"
-    steps.append((name, "train_policy", file, (*policy, *critic)))
+    changes = (*policy, *(f"critic.{key}" for key in critic))
+    steps.append((name, "train_policy", file, changes))
   cfg = ml_collections.ConfigDict()
   cfg.steps = tuple(
     dict(name=name, stage=stage, config=f"configs/{file}", changes=changes)

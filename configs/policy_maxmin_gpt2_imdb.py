@@ -66,16 +66,12 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     cfg.source.names = ("first", "second")  # groups, whichever was found first
   if variant in ("shape", "smoke"):
     cfg.data.tokenizer = "byte"
-    cfg.model.init_from = None
   if variant == "shape":
     cfg.model.shape = "gpt2"
   if variant == "smoke":
     cfg.data.train_files = ("synthetic:two_groups:train",)
     cfg.data.max_prompt_length = 48
-    cfg.model.architecture = dict(
-      family="gpt2", num_layers=1, num_heads=4, embed_dim=32, mlp_dim=64
-    )
-    cfg.model.dtype = "float32"
+    cfg.model.update(shape="tiny", dtype="float32")
     cfg.sampling.max_new_tokens = 16
     cfg.source.update(function=None, crowd="two_groups")
     cfg.policy.epochs = 1

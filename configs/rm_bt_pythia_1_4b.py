@@ -56,10 +56,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     cfg.data.train_files = ("synthetic:two_groups:train",)
     cfg.data.eval_files = ("synthetic:two_groups:test",)
     cfg.data.tokenizer = "byte"
-    cfg.model.update(init_from=None, dtype="float32")
-    cfg.model.architecture = dict(
-      family="gpt2", num_layers=1, num_heads=4, embed_dim=32, mlp_dim=64
-    )
+    cfg.model.update(shape="tiny", dtype="float32")
     cfg.optimizer.update(learning_rate=1e-3, warmup_steps=2)
     cfg.train.update(
       num_steps=20, batch_size=8, eval_every=10, checkpoint_every=10

@@ -66,6 +66,10 @@ ROWS = {name: (rows, None) for name, rows in hub.SETS.items()} | {
   "personalized_soups/train": ([soups.row(0, "P1A")], None),
   # Half of forty people, of whom each has a row, are on the other side.
   "personalized_soups/eval": ([soups.row(i, "P1A") for i in range(21)], None),
+  "scored_texts": (
+    [{"text": ["Assistant: a", "Assistant: b"], "score": [1.5, 0.5]}],
+    None,
+  ),
   "stories260k_lm/story_prompts": ([STORY], None),
   "stories260k_lm/prompts_train": ([STORY], None),
   "stories260k_lm/prompts_test": ([STORY], None),
