@@ -82,15 +82,11 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
       eval_files=("synthetic:labels,label_votes=0:test",),
       tokenizer="byte",
     )
-    cfg.model = dict(
-      architecture=dict(num_layers=1, num_heads=4, embed_dim=32, mlp_dim=64)
-    )
+    cfg.model = dict(shape="tiny")
     cfg.optimizer.update(learning_rate=1e-3, warmup_steps=2)
     cfg.train.update(
       num_steps=20, batch_size=8, eval_every=10, checkpoint_every=10
     )
     cfg.mesh.fsdp = 1
     cfg.eval = dict(num_samples=100)
-    if size != "llama_7b":
-      cfg.model.architecture.family = "opt"
   return cfg

@@ -122,7 +122,7 @@ def _of_split(name: str, split: Mapping[str, Any]) -> list[Verdict]:
         f"{AUDIT} --config.data.max_length={room}",
       )
     )
-  if split["judge"]:
+  if split.get("judge"):
     said.append(Verdict(f"{name}: {judge_agreement.sentence(split['judge'])}."))
   busiest = split["annotators"]["busiest_share"]
   if split["annotators"]["named"] > 5 and busiest > 0.1:
@@ -253,6 +253,7 @@ def _of_pairs(
   splits = {name: result["splits"][name] for name in pairs}
   first = next(iter(pairs.values()))
   tests = result["structure"]
+  judged = {name: split.get("judge", ()) for name, split in splits.items()}
   return [
     *([_structure(tests)] if tests else ()),
     html_report.Texts(
@@ -270,7 +271,7 @@ def _of_pairs(
     ),
     *_length_bias(splits, first),
     *_votes(splits, first),
-    *judge_agreement.sections({n: s["judge"] for n, s in splits.items()}),
+    *judge_agreement.sections(judged),
     *_people(splits, first),
     _repeats(splits, result["leakage"]),
     _resolution(result["resolution"]),

@@ -24,6 +24,11 @@ from jaxalign.runtime.io import artifact, filesystem, progress_bar
 from jaxalign.runtime.profiling import memory
 from jaxalign.runtime.reward_sources import model as model_rewards
 
+# Arrays of a batch whose second axis is that of a pair's responses.
+PER_RESPONSE = frozenset(
+  ("tokens", "mask", "prompt_lengths", "response", "ref_log_probs")
+)
+
 # `(params, pairs) -> float32 [N, 2, K]`
 OutputsOf = Callable[[Any, preferences.Pairs], np.ndarray]
 
@@ -211,7 +216,7 @@ def rewards_of(
   for batch in progress_bar.watched(
     stream, total=len(source), what="scoring batches"
   ):
-    for name in ("tokens", "mask", "prompt_lengths"):
+    for name in PER_RESPONSE.intersection(batch):
       batch[name] = batch[name][:, :num_responses]
     scores, index, where = multihost.fetch(
       stage.step(params, multihost.global_batch(batch, rows))

@@ -10,6 +10,7 @@ from jaxalign.experiments.reports import (
   denoise,
   mixture,
   people,
+  perplexity,
   personas,
   pipeline,
   reward_bench,
@@ -24,6 +25,11 @@ RATES = {
   },
   "judge": {"all": {"num_pairs": 90, "score": 0.52, "low": 0.42, "high": 0.62}},
   "mute": {"all": {"num_pairs": 0, "score": None, "low": None, "high": None}},
+}
+LIKELY = {
+  **{"texts": 1200, "tokens": 30_000},
+  **{"value": 12.5, "low": 12.0, "high": 13.0},
+  **{"ratio": 1.1, "ratio_low": 1.05, "ratio_high": 1.15},
 }
 MIXTURE = {
   "weights": [0.2, 0.8],
@@ -220,6 +226,12 @@ HEADLINES = (
     },
     "Without knowing who asks, 61.2 % of all held-out pairs are predicted. A "
     "single pooled model (one_reward) ranks 75.0 % of pairs right.",
+  ),
+  (
+    perplexity.headline,
+    {"models": {"start": {"all": LIKELY}, "tuned": {"all": LIKELY}}},
+    "start has a perplexity of 12.500 [12.000, 13.000] on 1,200 texts of "
+    "30,000 tokens, tuned 1.100 [1.050, 1.150] times that.",
   ),
   (pipeline.result_of, {"rates": RATES}, "oracle prefers the first file's"),
   (pipeline.result_of, BEST, "True utility of the best of 16 samples"),
