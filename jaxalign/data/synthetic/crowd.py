@@ -5,6 +5,7 @@ the truth, or with a label distribution per response.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -144,9 +145,8 @@ def draw_records(config: CrowdConfig, *, split: str) -> list[Record]:
         config,
         habits.People(*(column[people] for column in everybody)),
         group_of[people],
-        prompt,
-        *responses,
-        time=time,
+        (prompt, *responses),
+        functools.partial(vote_probs, config, time=time),
       )
       wins = rng.random(len(people)) < first_wins
       name = f"{split}-{number:06d}"

@@ -4,6 +4,7 @@ What people do that is neither their group's taste nor a fair coin. A habit is
 a person's, for all of their votes, so that noise is correlated within people.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,39 +63,32 @@ def vote_probs(
   config: CrowdConfig,
   people: People,
   group: np.ndarray,
-  prompt: str,
-  first: str,
-  second: str,
-  *,
-  time: float = 1.0,
+  shown: Sequence[str],
+  probs_of: Callable[..., np.ndarray],
 ) -> np.ndarray:
-  """Probability that each of some people prefers `first`, float64 [n].
+  """Probability that each of some people prefers the first, float64 [n].
 
   Args:
     config: the crowd.
     people: those who are asked.
     group: of each, int [n].
-    prompt: a question of the text world.
-    first: the response that is shown first.
-    second: the other.
-    time: see `votes.utilities`.
+    shown: the prompt and both responses, in the order in which they are shown.
+    probs_of: `votes.vote_probs` of such texts, of all groups, float64 [K].
 
   Returns:
-    As `votes.vote_probs` has it of those without a habit; of others, with gap
-    in the place of their group's difference of utilities:
+    `probs_of` their group for those without a habit; for others, with gap in
+    the place of their group's difference of utilities:
       careless       that of the first READ characters of either response
       by_length      scale times the difference of the lengths, in the unit of
                      `texts.qualities`
       by_position    scale
       in_two_groups  none: the mean of the probabilities of both groups
   """
-  by_group = votes.vote_probs(config, prompt, first, second, time=time)
+  by_group, (prompt, first, second) = probs_of(*shown), shown
   found = by_group[group]
   if not np.any(people.habit >= 0):
     return found
-  glance = votes.vote_probs(
-    config, prompt, first[:READ], second[:READ], time=time
-  )
+  glance = probs_of(prompt, first[:READ], second[:READ])
   brevity = texts.QUALITIES.index("brevity")
   longer = (
     texts.qualities(prompt, second)[brevity]
