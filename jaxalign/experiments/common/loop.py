@@ -173,7 +173,8 @@ def fit(
   init_key, step_key = jax.random.split(jax.random.key(seed))
   start = saved.latest() or 0
   check_rows(source, workdir, start)
-  if start < schedule.num_steps and not stage.traces.count:
+  fresh = start < schedule.num_steps and not stage.traces.count
+  if fresh and jax.process_count() == 1:  # batches are held by their readers
     stage = stage.compiling(source[start])
   state = (
     training.restore(stage, saved, start, seed)

@@ -15,6 +15,7 @@ BILLIONS = {
   "gpt2": 0.124,
   "llama-7b": 6.74,
   "llama-2-7b": 6.74,
+  "llama-2-13b": 13.02,
   "opt-2.7b": 2.65,
   "opt-6.7b": 6.66,
   "pythia-1.4b": 1.41,

@@ -406,7 +406,10 @@ class DispatchTest(parameterized.TestCase):
     ).read_text()
     self.assertLessEqual(text.count("\n"), 60)
     for name, row in recipes.TABLE.items():
-      (literal,) = row.config.__annotations__["name"].__args__
+      fields = {
+        field.name: field.type for field in dataclasses.fields(row.config)
+      }
+      (literal,) = fields["name"].__args__
       self.assertEqual(literal, name)
 
 
