@@ -24,11 +24,18 @@ has a standard error of 0.045 of its deviation (1 / sqrt(500)), so a difference
 of 0.18 between two policies is seen with 80 % power at 5 %, unpaired.
 
 `:study` is what a claim rests on. One crowd is one crowd, and where a run ends
-early all policies are compared near their start. So a controller brings each of
-them past 4 nats at the same rate; they are compared at 1, 2 and 4 nats and by
-the area up to 4, on 2,000 answers, and the mean of the mixture is among them.
-`:study_ratio_1`, where nobody is outvoted, and `:study_one_taste` are controls
-in which MaxMin must not lead; `:study_noise_group` is the hard case.
+early all policies are compared near their start. So a controller holds each of
+them 2 nats from it; they are compared by the mean of their last five
+evaluations on 2,000 answers, and by the area under the worst-off group's
+utility on the way up to 2 nats, and the mean of the mixture is among them.
+Policies are asked about the same things as in their evaluation, which neither
+the start nor the rewards have read of: the other variants ask about things that
+the start has learned by heart, and what is balanced there is not balanced where
+it is judged.
+`:study_two_agree` has three tastes, of which two are much the same: there the
+minimum must lead the mean of the three. `:study_ratio_1`, where nobody is
+outvoted, and `:study_one_taste` are controls in which MaxMin must not lead;
+`:study_noise_group` is the hard case.
 
   for seed in $(seq 201 220); do
     python -m jaxalign.experiments.pipeline \
@@ -71,6 +78,7 @@ VARIANTS = (
   "study_ratio_1",
   "study_one_taste",
   "study_noise_group",
+  "study_two_agree",
   "smoke",
 )
 
@@ -89,11 +97,15 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     ratio = int(variant.removeprefix("ratio_"))
     majority = ratio / (ratio + 1)
     crowd += f",shares={majority:.4f}/{1 - majority:.4f}"
-  if study:
-    crowd += ",num_test_annotators=100"  # 2,000 held-out prompts
   groups = ("warm", "brief")
   if variant == "noise_group":
     groups = ("warm", "brief", "noise")
+  if variant == "two_agree":
+    groups = ("warm", "kind", "brief")
+    crowd += f",groups={'/'.join(groups)},shares=0.45/0.35/0.2"
+    crowd += ",tastes=warmth/warmth+topic/brevity"
+  if study:
+    crowd += ",num_test_annotators=100"  # 2,000 held-out prompts
   train = (f"data.train_files=('synthetic:{crowd}:train',)",)
   files = (*train, f"data.eval_files=('synthetic:{crowd}:test',)")
   tokenizer = "data.tokenizer={tokenizer}/tokenizer"
@@ -111,30 +123,36 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     policy += ("train.eval_every=5", "train.eval_prompts=500")
     policy += ("train.checkpoint_every=15",)
   if study:
-    # All policies are brought beyond the largest budget at the same rate.
-    policy += ("kl.controller=adaptive", "kl.target=5.0", "kl.horizon=320.0")
-    policy += ("kl.coef=0.02", "optimizer.schedule=constant")
+    # Prompts about the same things as those that it is judged on.
+    asked = f"synthetic:{crowd},seed=0:test"
+    policy += (f"data.train_files=('{asked}',)",)
+    policy += ("kl.controller=adaptive", "kl.target=2.0", "kl.horizon=160.0")
+    policy += ("kl.coef=0.2", "optimizer.schedule=constant")
     policy += ("train.num_iterations=60", "train.eval_prompts=None")
+  found = 3 if variant == "two_agree" else 2  # heads of the mixture
+  heads = () if found == 2 else (f"recipe.num_components={found}",)
   plain = (
     "rm_bt_crowd.py:smoke" if brief else "rm_mixture_crowd.py:bradley_terry"
   )
-  single = (
-    "source.models=('{one_reward}/model',)",
-    "source.names=('everybody',)",
-  )
+  one = ("source.models=('{one_reward}/model',)", "source.names=('everybody',)")
   maxmin = (
     "source.models=('{mixture}/model',)",
-    "source.names=('first', 'second')",
+    f"source.names={('first', 'second', 'third')[:found]}",
   )
   truth = (f"source.crowd={crowd}", f"source.names={groups}")
   steps = [
     ("tokenizer", "train_tokenizer", f"tokenizer_crowd.py{size}", train),
     ("sft", "sft", f"sft_crowd.py{size}", start),
     ("one_reward", "train_reward", plain, reward),
-    ("mixture", "train_reward", f"rm_mixture_crowd.py{size}", reward),
+    (
+      "mixture",
+      "train_reward",
+      f"rm_mixture_crowd.py{size}",
+      (*reward, *heads),
+    ),
   ]
   sources = {
-    "single": ("source.crowd=None", *single),
+    "single": ("source.crowd=None", *one),
     "maxmin": ("source.crowd=None", *maxmin),
     "oracle": truth,
   }
@@ -152,5 +170,5 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   if study or variant == "mean":
     cfg.fairness.policies = ("single", "mean", "maxmin", "oracle")
   if study:
-    cfg.fairness.budgets = (1.0, 2.0, 4.0)
+    cfg.fairness.update(budgets=(2.0,), settled=5)
   return cfg

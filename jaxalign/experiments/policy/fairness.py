@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from jaxalign.ops import checks
 from jaxalign.runtime.io import metric_writer
 
 
@@ -28,18 +29,28 @@ class FairnessConfig:
     budgets: KLs from the start in nats per response, rising. Policies are
       compared at the largest that all of them have spent, and where none is,
       at the least of their last distances.
+    settled: evaluations at the end of a run whose mean is what a policy is
+      worth at the one budget, where a controller holds it there; 0 where
+      policies pass their budgets.
     prefix: of the metrics that hold each group's true utility.
   """
 
   policies: tuple[str, ...]
   best: str
   budgets: tuple[float, ...] = ()
+  settled: int = 0
   prefix: str = "eval/judge/"
 
   def __post_init__(self) -> None:
-    """Raises ValueError, by name, for another `best` or unsorted budgets."""
+    """Raises ValueError, by name, for a value out of range."""
     if sorted({*self.budgets, 0.0}) != [0.0, *self.budgets]:
       raise ValueError(f"budgets must be > 0 and rise, got {self.budgets}")
+    checks.at_least(0, settled=self.settled)
+    if self.settled and len(self.budgets) != 1:
+      raise ValueError(
+        f"settled goes with one budget, where policies are held; got "
+        f"{self.settled} and budgets={self.budgets}"
+      )
     if self.best not in self.policies:
       raise ValueError(
         f"best must be one of {', '.join(self.policies)}, got {self.best!r}"
@@ -78,17 +89,20 @@ def compare(workdir: epath.Path, config: FairnessConfig) -> dict[str, Any]:
   found = {
     name: {
       "curve": {key: values.tolist() for key, values in curve.items()},
-      "end_kl": float(curve["kl"][-1]),
-      "at_end": _with_worst({g: float(curve[g][-1]) for g in groups}),
+      "end_kl": _last(curve, "kl", config.settled),
+      "at_end": _with_worst(
+        {g: _last(curve, g, config.settled) for g in groups}
+      ),
       "at_equal_kl": _with_worst({g: _at(curve, g, kl) for g in groups}),
     }
     for name, curve in curves.items()
   }
+  if config.settled:
+    for one in found.values():
+      one["at_equal_kl"] = one["at_end"]
   worst_at_start = min(start.values())
-  gain = {
-    name: one["at_equal_kl"]["worst"] - worst_at_start
-    for name, one in found.items()
-  }
+  worst = lambda name: found[name]["at_equal_kl"]["worst"]
+  gain = {name: worst(name) - worst_at_start for name in found}
   attainable = gain[config.best]
   for name, one in found.items():
     one["share"] = gain[name] / attainable if attainable > 0 else None
@@ -104,6 +118,9 @@ def compare(workdir: epath.Path, config: FairnessConfig) -> dict[str, Any]:
         "kl": budget,
         "policies": {
           name: _at_budget(curve, groups, budget)
+          | (
+            {"worst": worst(name), "gain": gain[name]} if config.settled else {}
+          )
           for name, curve in curves.items()
         },
       }
@@ -145,6 +162,11 @@ def _column(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
 
 def _evaluations(path: epath.Path) -> list[dict[str, Any]]:
   return [row for row in metric_writer.read_rows(path) if "eval/kl" in row]
+
+
+def _last(curve: Mapping[str, np.ndarray], key: str, settled: int) -> float:
+  """The last value, or the mean of the last ones."""
+  return float(np.mean(curve[key][-max(settled, 1) :]))
 
 
 def _at(curve: Mapping[str, np.ndarray], group: str, kl: float) -> float:

@@ -86,6 +86,24 @@ class FairnessTest(absltest.TestCase):
     self.assertEqual(found["budgets"], [])
     self.assertEmpty(pipeline.budget_section(found))
 
+  def test_held_policies_are_worth_the_mean_of_their_last_evaluations(self):
+    write_curve(
+      self.workdir, "held", (0, 3, 1, 2), a=(0, 9, 1, 2), b=(1, 9, 4, 0)
+    )
+    config = fairness.FairnessConfig(("held",), "held", (2.0,), settled=2)
+    found = fairness.compare(self.workdir, config)
+    held = found["policies"]["held"]
+    self.assertEqual(held["end_kl"], 1.5)
+    self.assertEqual(held["at_end"], {"a": 1.5, "b": 2.0, "worst": 1.5})
+    self.assertEqual(held["at_equal_kl"], held["at_end"])
+    (budget,) = found["budgets"]
+    self.assertEqual(budget["policies"]["held"]["worst"], 1.5)
+    self.assertEqual(budget["policies"]["held"]["gain"], 1.5)
+    # On the way up to 2 nats, where both went from 0 or 1 to 9 by 3 nats.
+    self.assertAlmostEqual(budget["policies"]["held"]["mean_gain"], 3.0)
+    with self.assertRaisesRegex(ValueError, "settled goes with one budget"):
+      dataclasses.replace(config, budgets=(1.0, 2.0))
+
   def test_no_share_where_nothing_could_be_gained(self):
     write_curve(self.workdir, "idle", (0, 3.0), warm=(0, -0.1), brief=(0, -0.2))
     config = fairness.FairnessConfig(("single", "idle"), "idle")
