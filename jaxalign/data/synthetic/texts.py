@@ -161,7 +161,7 @@ def qualities(prompt: str, response: str) -> np.ndarray:
   return np.array(
     [
       min(phrases, 2) - 1.0,
-      (40 - np.clip(num_bytes, 16, 64)) / 24,
+      (40 - min(max(num_bytes, 16), 64)) / 24,
       1.0 if on_topic else -1.0,
     ]
   )

@@ -30,9 +30,10 @@ def utilities(
   quality = dict(
     zip(texts.QUALITIES, texts.qualities(prompt, response), strict=True)
   )
-  old = np.array([_valued(quality, taste) for taste in config.tastes])
+  own = np.array([_valued(quality, taste) for taste in config.tastes])
   moved = config.drift * time
-  own = (1 - moved) * old + moved * np.roll(old, -1)
+  if moved:
+    own = (1 - moved) * own + moved * np.roll(own, -1)
   mixed = (1 - config.overlap) * own + config.overlap * quality["topic"]
   votes = np.array([taste != "none" for taste in config.tastes])
   return np.where(votes, config.scale * mixed, 0.0)
