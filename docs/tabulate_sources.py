@@ -97,6 +97,21 @@ def _share(text: str, seed: int) -> float:
   return int.from_bytes(digest[:6]) / 2**48
 
 
+def chosen_by(share: np.ndarray, held: np.ndarray) -> np.ndarray:
+  """Pairs that tell the number of steps: a fifth of prompts, one at least.
+
+  Args:
+    share: of each pair's prompt, in [0, 1), [N].
+    held: pairs of prompts that are held out, bool [N].
+
+  Returns:
+    bool [N], also of held-out prompts.
+  """
+  return (
+    share < 0.2 if (share[~held] < 0.2).any() else share == share[~held].min()
+  )
+
+
 def read(folder: str, names: Sequence[str]) -> Pairs:
   """The pairs of some sources, ties left out.
 
@@ -274,7 +289,9 @@ class Study:
     there = np.isin(pairs.source, [pairs.names.index(one) for one in names])
     asked = [text_of(one.prompt) for one in pairs.records]
     held = np.array([_share(one, seed) < 0.25 for one in asked])
-    told = np.array([_share(one, 1000 + seed) < 0.2 for one in asked])
+    told = chosen_by(
+      np.array([_share(one, 1000 + seed) for one in asked]), held
+    )
     test, tune, fit = (
       np.flatnonzero(there & which)
       for which in (held, ~held & told, ~held & ~told)

@@ -87,6 +87,16 @@ class StepTest(parameterized.TestCase):
 
 
 class SeedTest(absltest.TestCase):
+  def test_one_prompt_tells_the_steps_where_no_hash_names_any(self):
+    share = np.array([0.1, 0.5, 0.5, 0.3, 0.9, 0.3])
+    held = np.array([True, False, False, False, False, False])
+    np.testing.assert_array_equal(
+      SCRIPT["chosen_by"](share, held), [0, 0, 0, 1, 0, 1]
+    )
+    np.testing.assert_array_equal(
+      SCRIPT["chosen_by"](share, ~held), [1, 0, 0, 0, 0, 0]
+    )
+
   def test_heads_learn_and_prompts_are_held_out(self):
     study = SCRIPT["Study"](*pairs())
     run = study.seed(0, ("s0", "s1", "s2"), ("uniform",), control=False)
