@@ -13,6 +13,7 @@ from jaxalign.data.adapters.local_votes import dialogue
 from jaxalign.experiments.reward_model import latent_groups
 
 MISSING = -2  # in place of a vote: 1 agrees, -1 disagrees, 0 passes
+BLOCK = 4096  # pairs; whole blocks, so that seeds share compiled programs
 LEAST = 5  # people of a group that is looked at
 
 
@@ -89,7 +90,8 @@ def pairs(
     most: pairs of a person on each side.
 
   Returns:
-    The pairs, as the adapter of such votes makes them.
+    The pairs, as the adapter of such votes makes them, and after them pairs of
+    nobody, of user −1, to the end of a block.
   """
   side = {text[1:]: int(new[i]) for i, (_, text) in enumerate(votes.texts)}
   number = {text: i for i, (_, text) in enumerate(votes.texts)}
@@ -105,12 +107,15 @@ def pairs(
   draw = base.Draw(most, seed, side.__getitem__)
   user = {who: u for u, who in enumerate(votes.people)}
   rows = [row for _, row in item_votes.pairs(cast, draw)]
-  column = lambda name, of: np.array([of[row[name]] for row in rows], np.int32)
+  rest = -len(rows) % BLOCK
+  column = lambda name, of, fill=0: np.array(
+    [of[row[name]] for row in rows] + rest * [fill], np.int32
+  )
   return latent_groups.Judged(
     votes.texts,
     column("chosen", number),
     column("rejected", number),
-    column("annotator", user),
+    column("annotator", user, -1),
     votes.people,
     [str(group) if group >= 0 else None for group in votes.group],
     0,

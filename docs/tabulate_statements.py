@@ -187,13 +187,15 @@ class Study:
     """
     fold = latent_groups.fold_of(judged.people, CONFIG.folds, 1000 + seed)
     pooled = latent_groups.GroupsConfig(
-      components=(1,), ridges=CONFIG.ridges, folds=CONFIG.folds
+      components=(1,), ridges=CONFIG.ridges, folds=CONFIG.folds, num_rounds=1
     )
     known = np.flatnonzero(~new)
     turned, likely = {}, {}
     for layer, wide in self.layers.items():
       turn = latent_groups.projection(wide[known], CONFIG.dimensions)
-      turned[layer] = turn(wide)
+      found = turn(wide)
+      rest = CONFIG.dimensions - found.shape[1]  # one shape for all seeds
+      turned[layer] = np.pad(found, ((0, 0), (0, rest)))
       table = latent_groups.choose(
         judged, turned[layer][: len(new)], fold, pooled, seed, where
       ).table
@@ -222,7 +224,8 @@ class Study:
     judging, new = self.split(seed)
     judged = statement_votes.pairs(votes, new, seed)
     side = new[judged.chosen]
-    where = ~judging[judged.user] & ~side
+    there = judged.user >= 0
+    where = there & ~judging[judged.user] & ~side
     layer, features, choice = self.chosen(judged, where, new, seed)
     items = features[: len(new)]
     fitted = lambda which, components=1: latent_groups.fit(
@@ -248,7 +251,9 @@ class Study:
       **self._baselines(judged, where), **self._counts(~judging, new),
       "any": np.zeros(len(features)),
     }  # fmt: skip
-    judge, moved = self._judges(judged, features, side, judging, choice.ridge)
+    judge, moved = self._judges(
+      judged, features, there & side, judging, choice.ridge
+    )
     missing = np.full(len(features), np.nan)
     return {
       "score": np.array([score.get(name, missing) for name in CHOOSERS]),
@@ -274,14 +279,14 @@ class Study:
 
   def _judges(
     self, judged: latent_groups.Judged, features: np.ndarray,
-    side: np.ndarray, judging: np.ndarray, ridge: float,
+    new: np.ndarray, judging: np.ndarray, ridge: float,
   ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Rewards of the judging groups [G, I + A], and by person [U, I + A]."""
     votes, items = self.votes, features[: len(self.votes.texts)]
     moved = np.zeros((len(votes.people), len(features)), np.float32)
     found = []
     for g in range(votes.group.max() + 1):
-      where = side & judging[judged.user] & (votes.group == g)[judged.user]
+      where = new & judging[judged.user] & (votes.group == g)[judged.user]
       if len(np.unique(judged.user[where])) < LEAST:
         found.append(np.full(len(features), np.nan))
         continue

@@ -189,7 +189,7 @@ class Study(tabulate_statements.Study):
     votes = self.votes
     judging, new = self.split(seed)
     judged = statement_votes.pairs(votes, new, seed)
-    where = ~judging[judged.user] & ~new[judged.chosen]
+    where = ~judging[judged.user] & ~new[judged.chosen] & (judged.user >= 0)
     layer, features, choice = self.chosen(judged, where, new, seed)
     fitted = lambda components: latent_groups.fit(
       judged, features, where, CONFIG, components=components,

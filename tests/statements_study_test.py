@@ -79,7 +79,9 @@ class VotesTest(absltest.TestCase):
     told = lambda one: [
       (one.people[u], one.texts[a], one.texts[b])
       for u, a, b in zip(one.user, one.chosen, one.rejected, strict=True)
+      if u >= 0
     ]
+    self.assertLen(found.user, VOTES.BLOCK)
     self.assertEqual(told(found), told(want))
     self.assertNotEmpty(told(found))
     np.testing.assert_array_equal(new[found.chosen], new[found.rejected])
@@ -113,6 +115,22 @@ class HeadsTest(parameterized.TestCase):
     # The penalty is per pair, so that it grows; that of the step does not.
     _, other = fitted(again, 0.1 * 600 / 610)
     np.testing.assert_allclose(moved[7], other - head, rtol=0.1, atol=1e-4)
+
+  def test_pairs_of_nobody_change_no_head(self):
+    study = town(people=30, statements=20)
+    found = []
+    for block in (256, 1):
+      with unittest.mock.patch.object(VOTES, "BLOCK", block):
+        judged = VOTES.pairs(study.votes, np.arange(20) % 3 == 0, 0)
+      where = (judged.user >= 0) & (judged.chosen % 3 > 0)
+      found.append(
+        latent_groups.fit(
+          judged, study.layers[1][:20], where, latent_groups.GroupsConfig(),
+          components=2, ridge=0.01, seed=0,
+        )
+      )  # fmt: skip
+    np.testing.assert_allclose(found[0].heads, found[1].heads, atol=1e-4)
+    np.testing.assert_allclose(found[0].weights, found[1].weights, atol=1e-4)
 
   def test_an_answer_that_was_cut_keeps_its_whole_sentences(self):
     self.assertEqual(SCRIPT["whole"]("Yes.\nNo! And so"), "Yes. No!")
