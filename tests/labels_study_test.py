@@ -109,8 +109,9 @@ class HeadsTest(parameterized.TestCase):
   @parameterized.parameters(*TABLES.LOSSES, "bradley_terry")
   def test_a_head_learns_what_the_features_say(self, loss):
     rng = np.random.default_rng(0)
-    features = rng.normal(size=(60, 3)).astype(np.float32)
-    logits = features @ np.diag([2.0, 1.0, -2.0])
+    features = rng.normal(size=(60, 4)).astype(np.float32)
+    features[:, 3] = 0.3
+    logits = features @ np.vstack([np.diag([2.0, 1.0, -2.0]), np.zeros(3)])
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     rows = np.arange(40), np.arange(40, 60)
     counts = rng.multinomial(50, shares / shares.sum(1, keepdims=True))
@@ -134,6 +135,22 @@ class HeadsTest(parameterized.TestCase):
       self.assertLess(np.abs(probs - shares).mean(), 0.06)
       found = probs @ np.array(UTILITIES)
     self.assertGreater(stats.spearmanr(found, worth)[0], 0.9)
+
+  @parameterized.parameters(*TABLES.LOSSES)
+  def test_a_head_begins_at_the_mean_shares_and_may_stay_there(self, loss):
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(30, 4)).astype(np.float32)
+    features[:, 3] = 0.3
+    taught = rng.dirichlet([5, 2, 1], 30).astype(np.float32)
+    heads = SCRIPT["heads_of"](
+      loss, UTILITIES, jnp.asarray(features[:20]), jnp.asarray(taught[:20])
+    )
+    logits = np.asarray(heads[0])[3] * 0.3
+    np.testing.assert_allclose(
+      np.exp(logits) / np.exp(logits).sum(), taught[:20].mean(axis=0), atol=1e-5
+    )
+    np.testing.assert_array_equal(heads[0][:3], 0.0)
+    self.assertLen(heads, 1 + len(SCRIPT["STEPS"]))
 
 
 class SeedTest(absltest.TestCase):
