@@ -10,7 +10,9 @@ r"""Does the calibration of two sources improve with the number of others?
 Reward models of the first K = 2, 3, 4, 5 sources of a crowd, as many pairs of
 each in every batch, by MORE and by equal weights, which share all but λ. The
 table is of the first two sources, which are in all of them, as figure 6 of the
-paper is (arXiv 2312.07401). `:smoke` runs every stage at its smallest.
+paper is (arXiv 2312.07401). With K = 2 both methods are the same, as two
+gradients of one length weigh one half each. `:smoke` runs every stage at its
+smallest.
 
 Claimed by the paper: their ECE falls with K, and below that of a model per
 source. The alternative is that a source more is a taste more, with which two
