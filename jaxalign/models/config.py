@@ -14,7 +14,7 @@ ROPE_KINDS = ("linear", "llama3", "yarn", "dynamic", "longrope")
 NORM_PLACES = ("before", "after", "both")
 ATTENTIONS = ("dense", "fused", "splash")
 REMATS = ("none", "dots", "full")
-POOLINGS = ("last", "mean")
+POOLINGS = ("last", "mean", "before_last")
 LOG_LENGTHS = ("keep", "remove")
 DTYPES = ("bfloat16", "float32", "float64")
 PARAM_DTYPES = ("float32", "float64")
@@ -143,8 +143,8 @@ class DecoderConfig:
       is kept) or "full" (all but each layer's input).
     unroll: layers per iteration of the layer scan.
     num_outputs: rewards per sequence; None for a language model.
-    pooling: where a reward model reads a text: "last" attended token, or the
-      "mean" over the tokens of the response.
+    pooling: where a reward model reads a text: "last" attended token, the one
+      "before_last", or the "mean" over the tokens of the response.
     log_length: a reward model also has a weight for the log of a response's
       number of tokens, whose term it adds ("keep") or leaves out ("remove");
       None for no such weight.

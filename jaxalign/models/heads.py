@@ -60,8 +60,7 @@ class Model(NamedTuple):
       jitted; `dropout_keys` are typed keys [B], one per row, and `segment_ids`
       int [B, T] tell texts apart that are packed into one row, as if each had a
       row of its own. `response`, bool [B, T], marks the tokens of the response:
-      a reward model with `pooling="mean"` must be given it, others never read
-      it.
+      `pooling="mean"` of a reward model needs it, others never read it.
     axes: the tree of params with a tuple of logical axis names, one per array
       dimension, in place of each array.
   """
@@ -71,14 +70,19 @@ class Model(NamedTuple):
   axes: Any
 
 
-def last_attended(mask: jax.Array) -> jax.Array:
+def last_attended(mask: jax.Array, *, but_one: bool = False) -> jax.Array:
   """Index of each row's last attended token, int32 [B]; 0 if there is none.
 
   Args:
     mask: bool [B, T].
+    but_one: gives the last but one instead, where a row has two.
   """
-  steps = jnp.arange(mask.shape[-1], dtype=jnp.int32)
-  return jnp.max(jnp.where(mask, steps[None], 0), axis=-1)
+  steps = jnp.arange(mask.shape[-1], dtype=jnp.int32)[None]
+  last = jnp.max(jnp.where(mask, steps, 0), axis=-1)
+  if not but_one:
+    return last
+  before = jnp.max(jnp.where(mask & (steps < last[:, None]), steps, -1), -1)
+  return jnp.where(before < 0, last, before)
 
 
 def masked_mean(
@@ -213,8 +217,8 @@ class RewardNetwork(RewardHeads, decoder.Decoder):
       features = masked_mean(self.final_norm(residual), mask, response)
     else:
       # Pooled before the norm, which would otherwise run over every token.
-      at = last_attended(mask)[:, None, None]
-      pooled = jnp.take_along_axis(residual, at, axis=1)[:, 0]
+      at = last_attended(mask, but_one=self.config.pooling == "before_last")
+      pooled = jnp.take_along_axis(residual, at[:, None, None], axis=1)[:, 0]
       features = self.final_norm(pooled)
     return self.read(
       features,

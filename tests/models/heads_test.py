@@ -118,6 +118,27 @@ class RewardTest(parameterized.TestCase):
     for grad in jax.tree.leaves(jax.jit(jax.grad(loss))(params)):
       self.assertEqual(np.abs(grad).max(), 0)
 
+  def test_the_token_before_the_last_is_read_without_it(self):
+    config = dataclasses.replace(REWARD, pooling="before_last")
+    model, params = start(config)
+    shorter = [text[: max(len(text) - 1, 1)] for text in TEXTS]
+    plain = dataclasses.replace(REWARD, pooling="last")
+    last = models.reward_model(plain).apply
+    expected = last(params, *layout(shorter, "right", 12)).features
+    for padding in ("right", "left", "both"):
+      found = model.apply(params, *layout(TEXTS, padding, 12))
+      np.testing.assert_allclose(found.features, expected, atol=1e-5)
+    tokens, mask = layout(TEXTS, "right", 12)
+    nothing = model.apply(params, tokens, np.zeros_like(mask))
+    np.testing.assert_array_equal(nothing.rewards, 0.0)
+    self.assertEqual(
+      heads.last_attended(
+        np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 1]], bool),
+        but_one=True,
+      ).tolist(),
+      [0, 1, 0, 0],
+    )
+
   def test_a_mean_must_be_told_its_tokens(self):
     model, params = start(dataclasses.replace(REWARD, pooling="mean"))
     inputs = layout(TEXTS, "right", 7)
@@ -128,7 +149,7 @@ class RewardTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "shapes must be equal"):
       model.apply(params, *inputs, response=np.ones((5, 6), bool))
     with self.assertRaisesRegex(
-      ValueError, "pooling must be one of last, mean"
+      ValueError, "pooling must be one of before_last, last, mean"
     ):
       dataclasses.replace(REWARD, pooling="max")
     with self.assertRaisesRegex(

@@ -88,8 +88,10 @@ class BackboneConfig:
       "splash" (TPU), without which sequences of thousands of tokens do not fit.
     layer: blocks of the folder that are taken, 1 to all of them, before the
       final norm; None takes all. The model that is written has no more.
-    pooling: where a reward model reads a text: its "last" token, or the "mean"
-      over the tokens of the response; None for the folder's own, else "last".
+    pooling: where a reward model reads a text: its "last" token, the one
+      "before_last", which is the last of the answer where the tokenizer ends a
+      text, or the "mean" over the tokens of the response; None for the folder's
+      own, else "last".
     shape: a published model, such as "llama-2-7b", whose sizes a decoder from
       scratch has, whatever `init_from` and `architecture` say: a step is
       compiled so where files are not at hand. See `published_shapes`.

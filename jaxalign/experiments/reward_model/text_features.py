@@ -87,7 +87,7 @@ def open_backbone(
     folder: of a language model or a reward model.
     layer: blocks that a text goes through, 1 to all of them, before the final
       norm; None for all.
-    pooling: "last" token or "mean" over the response.
+    pooling: as of `DecoderConfig`.
     dtype: compute type of the matrix products.
 
   Returns:
