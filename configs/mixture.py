@@ -45,7 +45,9 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
       eval_files=("synthetic:two_groups:test",),
       buckets=(128,),
     )
-    cfg.model = dict(shape="tiny")
+    cfg.model = dict(
+      architecture=dict(num_layers=1, num_heads=4, embed_dim=32, mlp_dim=64)
+    )
     cfg.data.update(tokenizer="byte", max_length=128)
     cfg.recipe.steps_per_round = 5
     cfg.optimizer.warmup_steps = 2

@@ -39,14 +39,11 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     files += ("train.batch_size=60",)
   even = ("weights=uniform", "normalise=None", "decay=None")
   steps = []
-  for number in (2, 3) if brief else (2, 3, 4, 5):
-    chosen = (
-      f"data.only_sources={sources[:number]}",
-      f"recipe.num_sources={number}",
-    )
+  for k in (2, 3) if brief else (2, 3, 4, 5):
+    chosen = (f"data.only_sources={sources[:k]}", f"recipe.num_sources={k}")
     for name, weights in {"more": (), "even": even}.items():
       changes = (*files, *chosen, *(f"recipe.{key}" for key in weights))
-      steps.append((f"{name}_{number}", changes))
+      steps.append((f"{name}_{k}", changes))
   cfg = ml_collections.ConfigDict()
   file = "configs/rm_more_crowd.py" + (":smoke" if brief else "")
   cfg.steps = tuple(

@@ -23,7 +23,6 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   cfg = ml_collections.ConfigDict()
   cfg.models = ("runs/sft_crowd/model",)
   cfg.data = dict(train_files=(), eval_files=("synthetic:two_groups:test",))
-  cfg.data.buckets = (64, 128, 256, 512)
 
   if variant == "smoke":
     cfg.num_samples = 20

@@ -43,7 +43,9 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     cfg.data = dict(train_files=("synthetic:two_groups:train",))
     cfg.data.update(eval_files=("synthetic:two_groups:test",), length=128)
     cfg.data.tokenizer = "byte"
-    cfg.model = dict(shape="tiny")
+    cfg.model = dict(
+      architecture=dict(num_layers=1, num_heads=4, embed_dim=32, mlp_dim=64)
+    )
     cfg.optimizer.warmup_steps = 2
     cfg.train.update(num_steps=20, batch_size=8, eval_every=10)
   return cfg
