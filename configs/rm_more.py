@@ -36,10 +36,10 @@ of 1.1 points, so several seeds and the report's noise floor are what to read.
 Control: five copies of one source, where λ may be anything and the loss is that
 of plain training.
 
-Measured: not yet run. Compiled for v5e:4x4, a step takes 6.39 (1.4B) and 11.22
-(2.8B) of 15.75 GiB on each chip, 5.46 and 9.36 of them activations, and nothing
-is held whole that should be split (commit 89b718f, jax 0.10.2, libtpu 0.0.42;
-docs/scaling.md).
+Measured: not yet run. Compiled for v5e:4x4, a step takes 6.39 (1.4B), 11.22
+(2.8B) and 12.49 (7B) of 15.75 GiB on each chip, 5.46, 9.36 and 7.87 of them
+activations, and nothing is held whole that should be split (commits 89b718f
+and, of 7B, 3a3b773; jax 0.10.2, libtpu 0.0.42; docs/scaling.md).
 """
 
 import ml_collections
