@@ -43,9 +43,8 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   tokenizer = "data.tokenizer={tokenizer}/tokenizer"
   files = (f"data.train_files=('{train}',)", f"data.eval_files=('{test}',)")
   start = (*files, tokenizer)
-  answers = (f"files=('{test}',)", "model={start}/model", "top_p=None")
-  answers += ("temperature=1.0", "repetition_penalty=1.0")
-  answers += ("max_prompt_length=24",)
+  answers = (f"files=('{test}',)", "model={start}/model", "temperature=1.0")
+  answers += ("max_prompt_length=24", "repetition_penalty=1.0", "top_p=None")
   reward = (tokenizer, f"data.train_files=('{votes}',)", "data.eval_files=()")
   reward += ("data.max_length=48", "data.buckets=(32, 48)")
   best = ("data.files=('{answers}/responses.jsonl',)", "data.limit=None")
