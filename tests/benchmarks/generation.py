@@ -1,19 +1,24 @@
 r"""Tokens per second against transformers, and what continuous batching saves.
 
     python -m tests.benchmarks.generation
+    python -m tests.benchmarks.generation --batches 1 8 32 --growth
 
-GPT-2 of 124M parameters with random weights, float32, greedy, batch 8, prompts
-of 64 tokens and 64 new ones: ours (parameters by layer) and `generate` of
-transformers on the same weights take turns in one process, with a pause before
-each turn, because the threads of either library wait by spinning. Then a queue
-of prompts whose answers are mostly short and sometimes long, in fixed batches
-that wait for their longest row and with rows refilled as they end. Then what
-the two forms of the parameters cost. Prints JSON: medians with their quartiles
-and ratios between what ran in this very process. The share of memory bandwidth
-is of what a copy on the same device reaches.
+GPT-2 of 124M parameters with random weights, float32, greedy, batch 8 or those
+named, prompts of 64 tokens and 64 new ones: ours (parameters by layer) and
+`generate` of transformers on the same weights take turns in one process, with a
+pause before each turn, because the threads of either library wait by spinning.
+Then a queue of prompts whose answers are mostly short and sometimes long, in
+fixed batches that wait for their longest row and with rows refilled as they
+end. Then what the two forms of the parameters cost. `--growth` takes 32 to 512
+new tokens in turns and gives the exponent of time by their number, on the clock
+and of the processor, between neighbours and over all. Prints JSON: medians with
+their quartiles and ratios between what ran in this very process. The share of
+memory bandwidth is of what a copy on the same device reaches.
 """
 
+import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -27,6 +32,7 @@ from jaxalign import models
 from jaxalign.models.hf import param_map
 
 BATCH, PROMPT, NEW = 8, 64, 64
+GROWTH = (32, 64, 128, 256, 512)  # new tokens
 ROUNDS, PAUSE = 5, 0.5  # turns of each, seconds
 QUEUE = 48  # prompts of the skewed mix
 SHORT, LONG, LONG_SHARE = 8, 64, 0.125  # new tokens
@@ -80,7 +86,7 @@ def prompts(number: int) -> tuple[np.ndarray, np.ndarray]:
   return tokens.astype(np.int32), np.ones((number, PROMPT), bool)
 
 
-def torch_call(folder: str):
+def torch_call(folder: str, batch: int):
   """`generate` of transformers, or None without torch."""
   try:
     import torch
@@ -88,7 +94,7 @@ def torch_call(folder: str):
   except ImportError:
     return None
   model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
-  tokens = torch.tensor(prompts(BATCH)[0]).long()
+  tokens = torch.tensor(prompts(batch)[0]).long()
 
   def call() -> None:
     with torch.no_grad():
@@ -103,27 +109,56 @@ def torch_call(folder: str):
   return call
 
 
-def against_transformers(network, params) -> dict[str, object]:
+def greedy(network, params, batch: int, new: int) -> None:
+  """Our own generation, to its end."""
+  out = models.generate(
+    network,
+    params,
+    *prompts(batch),
+    keys=jax.random.split(jax.random.key(0), batch),
+    max_new_tokens=new,
+    temperature=0.0,
+    pad_id=network.pad_id,
+  )
+  jax.block_until_ready(out)
+
+
+def growth(network, params, lengths=GROWTH, rounds=ROUNDS) -> dict[str, object]:
+  """Seconds by the number of new tokens, and the exponents of their growth."""
+  each = models.unstack_layers(params)
+  found = {
+    kind: {new: [] for new in lengths} for kind in ("clock", "processor")
+  }
+  for turn in range(1 + rounds):  # of which the first compiles
+    for new in lengths:
+      spent = time.process_time()
+      wall = clock(lambda new=new: greedy(network, each, BATCH, new))
+      spent = time.process_time() - spent
+      if turn:
+        found["clock"][new].append(wall)
+        found["processor"][new].append(spent)
+  result: dict[str, object] = {}
+  for kind, times in found.items():
+    middle = {new: statistics.median(times[new]) for new in lengths}
+    exponent = lambda a, b, at=middle: math.log(at[b] / at[a], b / a)
+    result[kind] = {
+      "seconds": {new: spread_of(times[new]) for new in lengths},
+      "exponent": exponent(lengths[0], lengths[-1]),
+      "exponents": [
+        exponent(*pair) for pair in zip(lengths, lengths[1:], strict=False)
+      ],
+    }
+  return result
+
+
+def against_transformers(network, params, batch=BATCH) -> dict[str, object]:
   """Both libraries in turn."""
   each = models.unstack_layers(params)
-  keys = jax.random.split(jax.random.key(0), BATCH)
-
-  def ours(params):
-    out = models.generate(
-      network,
-      params,
-      *prompts(BATCH),
-      keys=keys,
-      max_new_tokens=NEW,
-      temperature=0.0,
-      pad_id=network.pad_id,
-    )
-    return jax.block_until_ready(out)
-
+  ours = lambda params: greedy(network, params, batch, NEW)
   calls = {"by_layer": lambda: ours(each), "stacked": lambda: ours(params)}
   with tempfile.TemporaryDirectory() as folder:
     models.save_pretrained(folder, params, network)
-    theirs = torch_call(folder)
+    theirs = torch_call(folder, batch)
   if theirs is not None:
     calls["transformers"] = theirs
   start = time.perf_counter()
@@ -136,7 +171,7 @@ def against_transformers(network, params) -> dict[str, object]:
   for _ in range(ROUNDS):
     for name, call in calls.items():
       times[name].append(clock(call))
-  result = {n: spread(t, BATCH * NEW) for n, t in times.items()}
+  result = {n: spread(t, batch * NEW) for n, t in times.items()}
   result["first_call_s"] = compiled
   if theirs is not None:
     ratios = [
@@ -146,7 +181,7 @@ def against_transformers(network, params) -> dict[str, object]:
     result["times_transformers"] = spread_of(ratios)
   step = statistics.median(times["by_layer"]) / NEW
   result["share_of_copy_bandwidth"] = (
-    decode_bytes(network, params) / step / (copy_bandwidth())
+    decode_bytes(network, params, batch) / step / copy_bandwidth()
   )
   return result
 
@@ -156,12 +191,12 @@ def spread_of(values: list[float]) -> dict[str, float]:
   return {"median": middle, "q1": low, "q3": high}
 
 
-def decode_bytes(network, params) -> float:
+def decode_bytes(network, params, batch: int) -> float:
   """What a step has to read: the weights, and half the cache on average."""
   weights = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
   size = jnp.dtype(network.dtype).itemsize
   slots = PROMPT + NEW
-  cache = 2 * network.num_layers * BATCH * slots * network.embed_dim * size
+  cache = 2 * network.num_layers * batch * slots * network.embed_dim * size
   return weights + cache
 
 
@@ -232,15 +267,24 @@ def conversion(params) -> dict[str, float]:
 
 
 def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--batches", type=int, nargs="+", default=[])
+  parser.add_argument("--growth", action="store_true")
+  given = parser.parse_args()
   network = config()
   params = parameters(network)
-  result = {
-    "device": jax.devices()[0].device_kind,
-    "jax": jax.__version__,
-    "against_transformers": against_transformers(network, params),
-    "skewed": skewed(network, params),
-    "conversion": conversion(params),
-  }
+  result = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
+  for batch in given.batches:
+    turns = against_transformers(network, params, batch)
+    result[f"against_transformers_{batch}"] = turns
+  if given.growth:
+    result["growth"] = growth(network, params)
+  if not given.batches and not given.growth:
+    result |= {
+      "against_transformers": against_transformers(network, params),
+      "skewed": skewed(network, params),
+      "conversion": conversion(params),
+    }
   json.dump(result, sys.stdout, indent=2)
 
 
