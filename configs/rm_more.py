@@ -38,8 +38,9 @@ of plain training.
 
 Measured: not yet run. Compiled for v5e:4x4, a step takes 6.39 (1.4B), 11.22
 (2.8B) and 12.49 (7B) of 15.75 GiB on each chip, 5.46, 9.36 and 7.87 of them
-activations, and nothing is held whole that should be split (commits 89b718f
-and, of 7B, 3a3b773; jax 0.10.2, libtpu 0.0.42; docs/scaling.md).
+activations, and for v5e:4x8 12.46 (13B), 7.97 of them activations; nothing is
+held whole that should be split (commits 89b718f and, of 7B and 13B, 3a3b773;
+jax 0.10.2, libtpu 0.0.42; docs/scaling.md).
 """
 
 import ml_collections
