@@ -22,7 +22,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from tests import checkout
+from tests import checkout, tier
 
 FENCE = re.compile(
   r"(?:^<!-- not run: (?P<reason>[^>]+) -->\n)?^```bash\n(?P<text>.*?)^```$",
@@ -135,8 +135,9 @@ def run(
   return subprocess.run(
     ["bash", "-c", "\n".join(commands)],
     cwd=folder,
-    env={name: v for name, v in os.environ.items() if name != "XLA_FLAGS"}
+    env=os.environ
     | {
+      "XLA_FLAGS": tier.xla_flags(),
       "PATH": f"{bin_folder}:{os.environ['PATH']}",
       "PYTHONPATH": str(checkout.ROOT),
       "CHECKOUT": str(checkout.ROOT),
