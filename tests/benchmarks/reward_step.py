@@ -25,6 +25,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -64,19 +65,24 @@ def config(num_layers: int = LAYERS, unroll: int = 1) -> train_reward.Config:
   return configuration.to_dataclass(train_reward.Config, cfg)
 
 
-def rows() -> dict[str, np.ndarray]:
-  """A full batch of random bytes, nothing padded."""
-  tokens = np.random.default_rng(0).integers(0, 256, (PAIRS, 2, LENGTH))
+def rows(batch: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
+  """A full batch of random bytes, nothing padded.
+
+  Args:
+    batch: what the step takes, by column.
+  """
+  shape = batch["tokens"].shape
+  known = {
+    "tokens": np.random.default_rng(0).integers(0, 256, shape),
+    "mask": True,
+    "where": True,
+    "chosen_prob": 1,
+    "row": np.arange(shape[0]),
+    "index": np.arange(shape[0]),
+  }
   return {
-    "tokens": tokens.astype(np.int32),
-    "mask": np.ones((PAIRS, 2, LENGTH), bool),
-    "where": np.ones(PAIRS, bool),
-    "chosen_prob": np.ones(PAIRS, np.float32),
-    "margin": np.zeros(PAIRS, np.float32),
-    "source": np.zeros(PAIRS, np.int32),
-    "group": np.zeros(PAIRS, np.int32),
-    "row": np.arange(PAIRS, dtype=np.int32),
-    "index": np.arange(PAIRS, dtype=np.int32),
+    name: np.broadcast_to(known.get(name, 0), x.shape).astype(x.dtype)
+    for name, x in batch.items()
   }
 
 
@@ -92,7 +98,7 @@ def spread(times: list[float]) -> dict[str, float]:
   return {"median_s": middle, "q1_s": low, "q3_s": high}
 
 
-def torch_step(folder: str):
+def torch_step(folder: str, tokens: np.ndarray):
   """AdamW steps of torch's classifier on the same batch, or None."""
   try:
     import torch
@@ -105,7 +111,7 @@ def torch_step(folder: str):
     if isinstance(module, torch.nn.Dropout):
       module.p = 0.0
   optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01)
-  tokens = torch.tensor(rows()["tokens"].swapaxes(0, 1).reshape(-1, LENGTH))
+  tokens = torch.tensor(tokens.swapaxes(0, 1).reshape(-1, LENGTH))
   mask = torch.ones_like(tokens)
 
   def step() -> None:
@@ -153,7 +159,7 @@ def our_step(unroll: int):
   compiled = built.lower().compile()
   seconds = time.perf_counter() - start
   state = built.init(jax.random.key(0))
-  batch = multihost.global_batch(rows(), meshes.batch_sharding(mesh))
+  batch = multihost.global_batch(rows(built.batch), meshes.batch_sharding(mesh))
 
   def step() -> None:
     nonlocal state
@@ -169,7 +175,7 @@ def main() -> None:
     weights.save_pretrained(
       folder, multihost.fetch(state.params), built.network
     )
-    theirs = torch_step(folder)
+    theirs = torch_step(folder, rows(built.batch)["tokens"])
   del state  # the first step is given its buffers
   _, _, unrolled_seconds, _, unrolled = our_step(unroll=LAYERS)
 
