@@ -10,7 +10,7 @@ from absl.testing import absltest
 from tests import checkout, entered_files
 
 # CONTRIBUTING.md says what keeps these numbers where they are.
-WHOLE, STEP = 102, 70
+WHOLE, STEP = 103, 71
 
 
 def call(recorder, path, name):

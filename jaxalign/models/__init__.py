@@ -12,7 +12,6 @@ from jaxalign.models.generation.generate import (
 from jaxalign.models.heads import (
   LanguageOutput,
   Model,
-  RewardOutput,
   causal_lm,
   model_of,
   reward_model,
@@ -34,6 +33,7 @@ from jaxalign.models.lora import (
   init_adapters,
   merge,
 )
+from jaxalign.models.reward_heads import RewardOutput
 
 __all__ = [
   "DecoderConfig",

@@ -12,25 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxalign.models import blocks, decoder
+from jaxalign.models import blocks, decoder, reward_heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.ops import checks
 
 Params = Any  # a nested dict of arrays
 FEATURES = "features"  # the table of a network that is a head alone
-
-
-class RewardOutput(NamedTuple):
-  """Output of a reward model per sequence.
-
-  Attributes:
-    rewards: [B, num_outputs], float32 or wider; 0 for a sequence without an
-      attended token.
-    features: the vector that the linear head reads, [B, D], float32 or wider.
-  """
-
-  rewards: jax.Array
-  features: jax.Array
 
 
 class LanguageOutput(NamedTuple):
@@ -70,208 +57,6 @@ class Model(NamedTuple):
   axes: Any
 
 
-def last_attended(mask: jax.Array, *, but_one: bool = False) -> jax.Array:
-  """Index of each row's last attended token, int32 [B]; 0 if there is none.
-
-  Args:
-    mask: bool [B, T].
-    but_one: gives the last but one instead, where a row has two.
-  """
-  steps = jnp.arange(mask.shape[-1], dtype=jnp.int32)[None]
-  last = jnp.max(jnp.where(mask, steps, 0), axis=-1)
-  if not but_one:
-    return last
-  before = jnp.max(jnp.where(mask & (steps < last[:, None]), steps, -1), -1)
-  return jnp.where(before < 0, last, before)
-
-
-def masked_mean(
-  states: jax.Array, mask: jax.Array, response: jax.Array | None
-) -> jax.Array:
-  """Mean over the attended tokens of the response, [B, D].
-
-  Args:
-    states: of each token, [B, T, D].
-    mask: True where a token is attended, bool [B, T].
-    response: True on tokens of the response, bool [B, T]; None for all. A row
-      without any is read over all its attended tokens.
-  """
-  read = mask if response is None else mask & response
-  read = jnp.where(jnp.any(read, axis=-1, keepdims=True), read, mask)
-  share = read.astype(states.dtype)
-  share = share / jnp.maximum(jnp.sum(share, axis=-1, keepdims=True), 1)
-  return jnp.einsum(
-    "bt,btd->bd",
-    share,
-    jnp.where(read[..., None], states, 0.0),
-    precision=jax.lax.Precision.HIGHEST,
-  )
-
-
-class Head(nn.Module):
-  """A linear head without bias, computed in at least float32."""
-
-  config: DecoderConfig
-  features: int
-  std: float
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps x [..., D] to [..., features]."""
-    kernel = self.param(
-      "kernel",
-      nn.with_logical_partitioning(
-        nn.initializers.normal(self.std), ("embed", "outputs")
-      ),
-      (x.shape[-1], self.features),
-      jnp.dtype(self.config.param_dtype),
-    )
-    # An accelerator's default would take these float32 products in bfloat16.
-    return jnp.dot(
-      x, kernel.astype(x.dtype), precision=jax.lax.Precision.HIGHEST
-    )
-
-
-class LogLength(nn.Module):
-  """The part of a reward that goes with the log of a response's length."""
-
-  config: DecoderConfig
-
-  @nn.compact
-  def __call__(self, rewards: jax.Array, log_length: jax.Array) -> jax.Array:
-    """Rewards [B, H] with the term added, or as they are with "remove"."""
-    kernel = self.param(
-      "kernel",
-      nn.with_logical_partitioning(nn.initializers.zeros, (None, "outputs")),
-      (1, rewards.shape[-1]),
-      jnp.dtype(self.config.param_dtype),
-    )
-    if self.config.log_length == "remove":
-      return rewards
-    return rewards + log_length[:, None] * kernel.astype(rewards.dtype)
-
-
-def log_lengths(
-  mask: jax.Array, response: jax.Array | None, dtype: jnp.dtype
-) -> jax.Array:
-  """Log of the number of attended tokens of each response, [B]; 0 for none."""
-  read = mask if response is None else mask & response
-  return jnp.log(jnp.maximum(jnp.sum(read, axis=-1, dtype=dtype), 1))
-
-
-class RewardHeads:
-  """What networks of rewards have in common: heads on features of a text."""
-
-  config: DecoderConfig
-
-  def add_heads(self) -> None:
-    """Declares the heads; to be called in `setup`."""
-    config = self.config
-    # Rewards of unit variance at the start, as the final norm has unit power.
-    std = (config.embed_dim + 1) ** -0.5
-    self.score = Head(config, config.num_outputs, std)
-    if config.log_length is not None:
-      self.log_length = LogLength(config)
-
-  def read(
-    self,
-    features: jax.Array,
-    attended: jax.Array,
-    log_length: Callable[[], jax.Array],
-  ) -> RewardOutput:
-    """Rewards [B, H] of features [B, D], 0 for a text without a token.
-
-    `log_length` gives that of each response, [B], where rewards have its term.
-    """
-    features = jnp.where(attended[:, None], features, 0.0)
-    rewards = self.score(features)
-    if self.config.log_length is not None:
-      rewards = self.log_length(rewards, log_length())
-    return RewardOutput(rewards, features)
-
-
-class RewardNetwork(RewardHeads, decoder.Decoder):
-  """The decoder read by a linear head: at one token, or over the response."""
-
-  def setup(self) -> None:
-    """Adds the heads."""
-    super().setup()
-    self.add_heads()
-
-  def __call__(
-    self,
-    tokens: jax.Array,
-    mask: jax.Array,
-    dropout_keys: jax.Array | None = None,
-    segment_ids: jax.Array | None = None,
-    response: jax.Array | None = None,
-  ) -> RewardOutput:
-    """Rewards of tokens [B, T]."""
-    if segment_ids is not None:
-      raise ValueError(
-        "segment_ids must be None for a reward model, which reads a row's last "
-        "token: give each text a row of its own"
-      )
-    residual = self.residual(tokens, mask, dropout_keys)
-    if self.config.pooling == "mean":
-      features = masked_mean(self.final_norm(residual), mask, response)
-    else:
-      # Pooled before the norm, which would otherwise run over every token.
-      at = last_attended(mask, but_one=self.config.pooling == "before_last")
-      pooled = jnp.take_along_axis(residual, at[:, None, None], axis=1)[:, 0]
-      features = self.final_norm(pooled)
-    return self.read(
-      features,
-      jnp.any(mask, axis=-1),
-      lambda: log_lengths(mask, response, features.dtype),
-    )
-
-
-class FeatureNetwork(RewardHeads, nn.Module):
-  """A head on features that are given: a text is one token, its number.
-
-  The parameter `features`, [num_texts, D], stands where `RewardNetwork` has a
-  decoder, so whatever trains or scores that one does the same with this. With
-  `log_length` it has a last column more, the log of each response's length.
-  """
-
-  config: DecoderConfig
-
-  def setup(self) -> None:
-    """Declares the table, which a run keeps frozen, and the head."""
-    config = self.config
-    self.features = self.param(
-      "features",
-      nn.with_logical_partitioning(
-        nn.initializers.zeros, (None, None if config.log_length else "embed")
-      ),
-      (config.num_texts, config.embed_dim + bool(config.log_length)),
-      jnp.dtype(config.param_dtype),
-    )
-    self.add_heads()
-
-  def __call__(
-    self,
-    tokens: jax.Array,
-    mask: jax.Array,
-    dropout_keys: jax.Array | None = None,
-    segment_ids: jax.Array | None = None,
-    response: jax.Array | None = None,
-  ) -> RewardOutput:
-    """Rewards of texts by their numbers, tokens [B, 1]."""
-    del segment_ids, response
-    numbers = jnp.where(mask[:, 0], tokens[:, 0], 0)
-    found = self.features[numbers].astype(blocks.wide_dtype(self.config))
-    features = found[:, : self.config.embed_dim]
-    features = blocks.row_dropout(
-      features[:, None], dropout_keys, self.config.dropout
-    )[:, 0]
-    attended = mask[:, 0]
-    return self.read(
-      features, attended, lambda: jnp.where(attended, found[:, -1], 0.0)
-    )
-
-
 class LanguageNetwork(decoder.Decoder):
   """The decoder read by a language head, and a value head if there is one."""
 
@@ -282,7 +67,7 @@ class LanguageNetwork(decoder.Decoder):
     if not config.tie_embeddings:
       self.lm_head = decoder.language_head(config)
     if config.value_head:
-      self.value = Head(config, config.num_values, 0.0)
+      self.value = reward_heads.Head(config, config.num_values, 0.0)
 
   def __call__(
     self,
@@ -376,8 +161,8 @@ def reward_model(config: DecoderConfig) -> Model:
   if config.num_outputs is None:
     raise ValueError("num_outputs must be set for a reward model, got None")
   if config.num_texts is not None:
-    return _model(FeatureNetwork(config))
-  return _model(RewardNetwork(config))
+    return _model(reward_heads.FeatureNetwork(config))
+  return _model(reward_heads.RewardNetwork(config))
 
 
 @functools.cache

@@ -8,7 +8,6 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign import models
-from jaxalign.models import heads
 from tests.models.samples import GPT2, LLAMA, start
 
 REWARD = dataclasses.replace(LLAMA, num_outputs=3)
@@ -60,10 +59,6 @@ class RewardTest(parameterized.TestCase):
     close(jax.tree.map(lambda *x: jnp.concatenate(x), *alone), expected)
     swapped = apply(params, tokens[::-1], mask[::-1])
     close(jax.tree.map(lambda x: x[::-1], swapped), expected)
-
-  def test_last_attended_position(self):
-    mask = jnp.asarray([[1, 1, 0], [0, 1, 1], [0, 1, 0], [0, 0, 0]], bool)
-    np.testing.assert_array_equal(heads.last_attended(mask), [1, 2, 1, 0])
 
   @parameterized.parameters(REWARD, dataclasses.replace(GPT2, num_outputs=3))
   def test_a_row_without_tokens_is_zero_and_harmless(self, config):
@@ -131,13 +126,6 @@ class RewardTest(parameterized.TestCase):
     tokens, mask = layout(TEXTS, "right", 12)
     nothing = model.apply(params, tokens, np.zeros_like(mask))
     np.testing.assert_array_equal(nothing.rewards, 0.0)
-    self.assertEqual(
-      heads.last_attended(
-        np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 1]], bool),
-        but_one=True,
-      ).tolist(),
-      [0, 1, 0, 0],
-    )
 
   def test_a_mean_must_be_told_its_tokens(self):
     model, params = start(dataclasses.replace(REWARD, pooling="mean"))

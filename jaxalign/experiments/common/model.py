@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from etils import epath
 
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import published_shapes
 from jaxalign.models import heads, lora
 from jaxalign.models.config import LOG_LENGTHS, POOLINGS, DecoderConfig
-from jaxalign.models.hf import config_map, peft, weights
+from jaxalign.models.hf import config_map, weights
 from jaxalign.models.lora import LoraConfig
 from jaxalign.ops import checks
 from jaxalign.runtime.io import filesystem
@@ -448,34 +447,3 @@ def initial_trained(
     return drawn
   real = dataclasses.replace(network, num_texts=None)
   return weights.load_head(folder, real, drawn)
-
-
-def fits_peft(config: BackboneConfig, network: DecoderConfig) -> bool:
-  """Whether adapters on `init_from` as it is are what was trained.
-
-  PEFT puts adapters on the whole folder and reads its last token.
-  """
-  return config.layer is None and network.pooling == "last"
-
-
-def save_adapters(
-  path: epath.PathLike,
-  config: BackboneConfig,
-  network: DecoderConfig,
-  adapters: lora.Adapters,
-  base: Any,
-) -> None:
-  """Writes trained adapters as a PEFT folder, for `PeftModel` to load.
-
-  Args:
-    path: the folder.
-    config: the `model` section, with `lora` set.
-    network: the decoder's description.
-    adapters: what was trained, on the host.
-    base: the parameters they adapt, on the host.
-  """
-  origin = config.init_from or ""
-  with filesystem.filled(path) as folder:
-    peft.save_adapters(
-      folder, adapters, base, network, config.lora, base=origin
-    )

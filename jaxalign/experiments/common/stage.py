@@ -14,6 +14,7 @@ from jaxalign.algorithms import update as contract
 from jaxalign.data.batching import loader
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import model as backbone
+from jaxalign.experiments.common import peft_folders
 from jaxalign.models import heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.ops import checks
@@ -361,10 +362,10 @@ def export(
     description: content of `jaxalign.json`.
   """
   params = multihost.fetch(stage.whole(state))
-  if config.lora is not None and backbone.fits_peft(config, stage.network):
+  if config.lora is not None and peft_folders.fits(config, stage.network):
     adapters, base = multihost.fetch((state.params, state.frozen))
     if multihost.is_main():
-      backbone.save_adapters(
+      peft_folders.save(
         workdir / "adapters", config, stage.network, adapters, base
       )
   if multihost.is_main():
@@ -397,7 +398,7 @@ def export_copies(
   """
   params = multihost.fetch(stage.whole(state))
   adapted = config.lora is not None
-  adapted = adapted and backbone.fits_peft(config, stage.network)
+  adapted = adapted and peft_folders.fits(config, stage.network)
   adapters, base = (
     multihost.fetch((state.params, state.frozen)) if adapted else ({}, None)
   )
@@ -407,7 +408,7 @@ def export_copies(
     own = functools.partial(jax.tree.map, lambda leaf, k=k: leaf[k])
     if adapted:
       name = place.rpartition("/")[2]
-      backbone.save_adapters(
+      peft_folders.save(
         workdir / "adapters" / name, config, stage.network, own(adapters), base
       )
     artifact.save(
