@@ -16,6 +16,14 @@ ATTENTIONS = ("dense", "fused", "splash")
 REMATS = ("none", "dots", "full")
 POOLINGS = ("last", "mean", "before_last")
 LOG_LENGTHS = ("keep", "remove")
+HEAD_ACTIVATIONS = ("tanh", "gelu")
+# How a reward model reads a text, as language models, which do not, have it.
+READING = {
+  "pooling": "last",
+  "log_length": None,
+  "head_units": None,
+  "head_activation": "tanh",
+}
 DTYPES = ("bfloat16", "float32", "float64")
 PARAM_DTYPES = ("float32", "float64")
 
@@ -148,6 +156,9 @@ class DecoderConfig:
     log_length: a reward model also has a weight for the log of a response's
       number of tokens, whose term it adds ("keep") or leaves out ("remove");
       None for no such weight.
+    head_units: units of a hidden layer between what a reward model reads of a
+      text and its rewards; None for a linear head.
+    head_activation: "tanh" or "gelu" of these units; "tanh" without any.
     num_texts: texts of which a reward model is given the features in place of a
       decoder; None for a decoder.
     value_head: a language model also gives a value per token.
@@ -206,6 +217,8 @@ class DecoderConfig:
   num_outputs: int | None = None
   pooling: str = "last"
   log_length: str | None = None
+  head_units: int | None = None
+  head_activation: str = "tanh"
   num_texts: int | None = None
   value_head: bool = False
   num_values: int = 1
@@ -242,6 +255,11 @@ class DecoderConfig:
     """Entries of each head that are rotated."""
     return int(self.head_dim * self.rotary_fraction)
 
+  @property
+  def num_features(self) -> int:
+    """Width of what the linear head of a reward model reads."""
+    return self.embed_dim if self.head_units is None else self.head_units
+
   def _check_types(self) -> None:
     for name in (
       "vocab_size",
@@ -259,6 +277,7 @@ class DecoderConfig:
       "num_values",
       "num_texts",
       "attention_width",
+      "head_units",
     ):
       if getattr(self, name) is not None:
         _positive(name, getattr(self, name))
@@ -296,6 +315,7 @@ class DecoderConfig:
     checks.one_of(POOLINGS, pooling=self.pooling)
     if self.log_length is not None:
       checks.one_of(LOG_LENGTHS, log_length=self.log_length)
+    checks.one_of(HEAD_ACTIVATIONS, head_activation=self.head_activation)
     checks.one_of(DTYPES, dtype=self.dtype)
     checks.one_of(PARAM_DTYPES, param_dtype=self.param_dtype)
 
@@ -350,15 +370,22 @@ class DecoderConfig:
       )
     if self.num_outputs is None and self.num_texts is not None:
       raise ValueError("num_texts belongs to a reward model: set num_outputs")
-    if self.num_outputs is None and self.log_length is not None:
+    for name, unread in READING.items():
+      value = getattr(self, name)
+      if self.num_outputs is None and value != unread:
+        raise ValueError(
+          f"{name} belongs to a reward model: it must be {unread!r} where "
+          f"num_outputs is None, got {value!r}"
+        )
+    if self.head_units is None and self.head_activation != "tanh":
       raise ValueError(
-        "log_length belongs to a reward model: it must be None where "
-        f"num_outputs is None, got {self.log_length!r}"
+        "head_activation is that of head_units: it must be 'tanh' where these "
+        f"are None, got {self.head_activation!r}"
       )
-    if self.num_outputs is None and self.pooling != "last":
+    if self.head_units == 1:
       raise ValueError(
-        "pooling belongs to a reward model: it must be 'last' where "
-        f"num_outputs is None, got {self.pooling!r}"
+        "head_units must be None or >= 2, got 1: rewards of one unit rank "
+        "texts as a linear head does"
       )
     if self.num_values > 1 and not self.value_head:
       raise ValueError(f"num_values={self.num_values} needs value_head")

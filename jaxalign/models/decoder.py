@@ -19,6 +19,7 @@ __all__ = ["Decoder", "DecoderConfig"]
 
 
 EMBED_STD = 0.02
+PARTS = ("embed", "layers", "final_norm")  # of the parameters, heads aside
 
 
 class Embedding(nn.Module):

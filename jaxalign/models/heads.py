@@ -165,6 +165,30 @@ def reward_model(config: DecoderConfig) -> Model:
   return _model(reward_heads.RewardNetwork(config))
 
 
+def pooled_features(
+  config: DecoderConfig,
+  params: Params,
+  tokens: jax.Array,
+  mask: jax.Array,
+  response: jax.Array,
+) -> jax.Array:
+  """What the head of a reward model reads of texts.
+
+  Args:
+    config: of a reward model with a decoder.
+    params: its parameters.
+    tokens: int [B, T].
+    mask: True where a token is attended, bool [B, T].
+    response: True on tokens of the response, bool [B, T].
+
+  Returns:
+    [B, D], float32 or wider, before any hidden units of the head.
+  """
+  return reward_heads.RewardNetwork(config).apply(
+    {"params": params}, tokens, mask, response=response, method="pooled"
+  )
+
+
 @functools.cache
 def causal_lm(config: DecoderConfig) -> Model:
   """A language model: `apply` gives `LanguageOutput`.

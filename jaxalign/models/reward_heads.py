@@ -17,11 +17,15 @@ class RewardOutput(NamedTuple):
   Attributes:
     rewards: [B, num_outputs], float32 or wider; 0 for a sequence without an
       attended token.
-    features: the vector that the linear head reads, [B, D], float32 or wider.
+    features: the vector that the linear head reads, [B, D], float32 or wider;
+      the hidden units, [B, head_units], of a head that has some.
   """
 
   rewards: jax.Array
   features: jax.Array
+
+
+ACTIVATIONS = {"tanh": jnp.tanh, "gelu": blocks.ACTIVATIONS["gelu"]}
 
 
 def last_attended(mask: jax.Array, *, but_one: bool = False) -> jax.Array:
@@ -63,27 +67,37 @@ def masked_mean(
 
 
 class Head(nn.Module):
-  """A linear head without bias, computed in at least float32."""
+  """A linear map, computed in at least float32."""
 
   config: DecoderConfig
   features: int
   std: float
+  axis: str | None = "embed"  # logical, of what it reads
+  use_bias: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps x [..., D] to [..., features]."""
+    dtype = jnp.dtype(self.config.param_dtype)
     kernel = self.param(
       "kernel",
       nn.with_logical_partitioning(
-        nn.initializers.normal(self.std), ("embed", "outputs")
+        nn.initializers.normal(self.std), (self.axis, "outputs")
       ),
       (x.shape[-1], self.features),
-      jnp.dtype(self.config.param_dtype),
+      dtype,
     )
     # An accelerator's default would take these float32 products in bfloat16.
-    return jnp.dot(
-      x, kernel.astype(x.dtype), precision=jax.lax.Precision.HIGHEST
-    )
+    y = jnp.dot(x, kernel.astype(x.dtype), precision=jax.lax.Precision.HIGHEST)
+    if self.use_bias:
+      bias = self.param(
+        "bias",
+        nn.with_logical_partitioning(nn.initializers.zeros, ("outputs",)),
+        (self.features,),
+        dtype,
+      )
+      y = y + blocks.along_last(bias.astype(y.dtype), y)
+    return y
 
 
 class LogLength(nn.Module):
@@ -121,9 +135,16 @@ class RewardHeads:
   def add_heads(self) -> None:
     """Declares the heads; to be called in `setup`."""
     config = self.config
-    # Rewards of unit variance at the start, as the final norm has unit power.
-    std = (config.embed_dim + 1) ** -0.5
-    self.score = Head(config, config.num_outputs, std)
+    # Rewards of about unit variance at the start, as the final norm has unit
+    # power.
+    std = (config.num_features + 1) ** -0.5
+    if config.head_units is None:
+      self.score = Head(config, config.num_outputs, std)
+    else:
+      self.score = Head(config, config.num_outputs, std, axis=None)
+      self.hidden = Head(
+        config, config.head_units, config.embed_dim**-0.5, use_bias=True
+      )
     if config.log_length is not None:
       self.log_length = LogLength(config)
 
@@ -138,6 +159,9 @@ class RewardHeads:
     `log_length` gives that of each response, [B], where rewards have its term.
     """
     features = jnp.where(attended[:, None], features, 0.0)
+    if self.config.head_units is not None:
+      units = ACTIVATIONS[self.config.head_activation](self.hidden(features))
+      features = jnp.where(attended[:, None], units, 0.0)
     rewards = self.score(features)
     if self.config.log_length is not None:
       rewards = self.log_length(rewards, log_length())
@@ -145,7 +169,7 @@ class RewardHeads:
 
 
 class RewardNetwork(RewardHeads, decoder.Decoder):
-  """The decoder read by a linear head: at one token, or over the response."""
+  """The decoder read by a head: at one token, or over the response."""
 
   def setup(self) -> None:
     """Adds the heads."""
@@ -166,19 +190,28 @@ class RewardNetwork(RewardHeads, decoder.Decoder):
         "segment_ids must be None for a reward model, which reads a row's last "
         "token: give each text a row of its own"
       )
-    residual = self.residual(tokens, mask, dropout_keys)
-    if self.config.pooling == "mean":
-      features = masked_mean(self.final_norm(residual), mask, response)
-    else:
-      # Pooled before the norm, which would otherwise run over every token.
-      at = last_attended(mask, but_one=self.config.pooling == "before_last")
-      pooled = jnp.take_along_axis(residual, at[:, None, None], axis=1)[:, 0]
-      features = self.final_norm(pooled)
+    features = self.pooled(tokens, mask, dropout_keys, response)
     return self.read(
       features,
       jnp.any(mask, axis=-1),
       lambda: log_lengths(mask, response, features.dtype),
     )
+
+  def pooled(
+    self,
+    tokens: jax.Array,
+    mask: jax.Array,
+    dropout_keys: jax.Array | None = None,
+    response: jax.Array | None = None,
+  ) -> jax.Array:
+    """What the head reads of tokens [B, T], [B, D]."""
+    residual = self.residual(tokens, mask, dropout_keys)
+    if self.config.pooling == "mean":
+      return masked_mean(self.final_norm(residual), mask, response)
+    # Pooled before the norm, which would otherwise run over every token.
+    at = last_attended(mask, but_one=self.config.pooling == "before_last")
+    last = jnp.take_along_axis(residual, at[:, None, None], axis=1)[:, 0]
+    return self.final_norm(last)
 
 
 class FeatureNetwork(RewardHeads, nn.Module):

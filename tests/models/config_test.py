@@ -54,6 +54,22 @@ class DecoderConfigTest(parameterized.TestCase):
     ),
     (dict(num_values=2), ValueError, "num_values=2 needs value_head"),
     (dict(num_values=0), ValueError, "num_values must be >= 1, got 0"),
+    (dict(head_units=4), ValueError, "head_units belongs to a reward model"),
+    (
+      dict(num_outputs=1, head_units=1),
+      ValueError,
+      "head_units must be None or >= 2, got 1",
+    ),
+    (
+      dict(num_outputs=1, head_units=4, head_activation="relu"),
+      ValueError,
+      "head_activation must be one of gelu, tanh",
+    ),
+    (
+      dict(num_outputs=1, head_activation="gelu"),
+      ValueError,
+      "head_activation is that of head_units",
+    ),
   )
   def test_errors_name_field_got_and_allowed(self, changes, error, regex):
     with self.assertRaisesRegex(error, regex):

@@ -11,7 +11,12 @@ import jax.numpy as jnp
 from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import published_shapes
 from jaxalign.models import heads, lora
-from jaxalign.models.config import LOG_LENGTHS, POOLINGS, DecoderConfig
+from jaxalign.models.config import (
+  LOG_LENGTHS,
+  POOLINGS,
+  READING,
+  DecoderConfig,
+)
 from jaxalign.models.hf import config_map, weights
 from jaxalign.models.lora import LoraConfig
 from jaxalign.ops import checks
@@ -76,6 +81,10 @@ class BackboneConfig:
     log_length: a reward model learns a weight for the log of a response's
       tokens beside what it reads, and what is exported adds that term ("keep")
       or leaves it out ("remove"); None learns none.
+    head_units: units of a hidden layer between what a reward model reads of a
+      text and its rewards; None for the folder's own, else for a linear head.
+    head_activation: "tanh" or "gelu" of these units; None for the folder's own,
+      else "tanh".
     trainable: "head" (of a reward model, on features of `init_from`, each text
       being passed once), "lora" or "all"; None is "lora" with `lora`, else
       "all".
@@ -107,6 +116,8 @@ class BackboneConfig:
   layer: int | None = None
   pooling: str | None = None
   log_length: str | None = None
+  head_units: int | None = None
+  head_activation: str | None = None
   trainable: str | None = None
   features: str | None = None
   num_texts: int | None = None
@@ -185,33 +196,22 @@ def decoder_config(
     "remat": config.remat,
     "attention": config.attention,
     "num_outputs": num_outputs,
-    "pooling": "last",
-    "log_length": None if config.log_length is None else "keep",
     "pad_id": (
       tokenizer.pad_id if tokenizer.unread_id is None else tokenizer.unread_id
     ),
     "bos_id": tokenizer.bos_id,
   }
-  layer, head = config.layer, config.trainable == "head"
-  reads = (config.pooling, config.log_length)
-  if num_outputs is None and (head or reads != (None, None)):
-    raise ValueError(
-      "model.trainable='head', model.pooling and model.log_length are of "
-      "reward models; this stage trains a language model: leave them out"
-    )
-  if (config.features, config.num_texts) != (None, None) and not head:
+  texts = config.features, config.num_texts
+  if texts != (None, None) and config.trainable != "head":
     raise ValueError(
       "model.features and model.num_texts go with model.trainable='head' "
       f"alone, got {config.features!r} and {config.num_texts}"
     )
-  if num_outputs is not None and config.pooling is not None:
-    run["pooling"] = config.pooling
   if config.init_from is not None:
     folder = filesystem.resolved(config.init_from, weights=False)
     loaded = weights.load_config(folder)
-    if num_outputs is not None and config.pooling is None:
-      run["pooling"] = loaded.pooling
-    layers = layer or loaded.num_layers
+    run |= _reading(config, num_outputs, loaded)
+    layers = config.layer or loaded.num_layers
     if layers > loaded.num_layers:
       raise ValueError(
         f"model.layer must be at most {loaded.num_layers}, the layers of "
@@ -230,6 +230,7 @@ def decoder_config(
       num_layers=layers,
       unroll=min(config.unroll, layers),
     )
+  run |= _reading(config, num_outputs)
   shape = config.architecture
   vocab_size = shape.vocab_size or tokenizer.vocab_size
   tokenizer.check_embedded(vocab_size, "the architecture")
@@ -249,6 +250,37 @@ def decoder_config(
   }
   defaults = config_map.family_defaults(shape.family)
   return config_map.scratch_config(shape.family, **defaults | chosen | run)
+
+
+def _reading(
+  config: BackboneConfig,
+  num_outputs: int | None,
+  loaded: DecoderConfig | None = None,
+) -> dict[str, Any]:
+  """How a text is read: as the config says, else as the folder does."""
+  given = {name: getattr(config, name) for name in READING}
+  given = {name: value for name, value in given.items() if value is not None}
+  if num_outputs is None:
+    if config.trainable == "head":
+      given["trainable"] = "head"
+    if given:
+      raise ValueError(
+        f"{', '.join(f'model.{name}' for name in given)}: of reward models "
+        "alone, and this stage trains a language model: leave them out"
+      )
+    return READING
+  own = READING
+  if loaded is not None:
+    own = {name: getattr(loaded, name) for name in READING}
+  # The term of the length is trained also where it is not exported.
+  keep = {"log_length": None if config.log_length is None else "keep"}
+  found = own | given | keep
+  if config.lora is not None and found["head_units"] is not None:
+    raise ValueError(
+      "model.head_units must be None with model.lora, whose adapters are of a "
+      f"linear head, got {found['head_units']}; train a head or all parameters"
+    )
+  return found
 
 
 def _eos_id(ends: tuple[int, ...]) -> int | tuple[int, ...] | None:
@@ -443,7 +475,9 @@ def initial_trained(
     out_shardings=shardings,
   )(key)
   folder = filesystem.resolved(config.init_from)
-  if weights.load_config(folder).num_outputs != network.num_outputs:
+  found = weights.load_config(folder)
+  heads_of = ("num_outputs", "head_units", "head_activation")
+  if any(getattr(found, name) != getattr(network, name) for name in heads_of):
     return drawn
   real = dataclasses.replace(network, num_texts=None)
   return weights.load_head(folder, real, drawn)

@@ -168,7 +168,7 @@ def make(
       config,
       loss,
       batch_size=batch_size,
-      num_features=network.embed_dim,
+      num_features=network.num_features,
       dropout=network.dropout > 0,
     )
 

@@ -28,7 +28,7 @@ from jaxalign.experiments.reward_model import (
   scoring,
 )
 from jaxalign.models import heads
-from jaxalign.models.config import DecoderConfig
+from jaxalign.models.config import READING, DecoderConfig
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.io import artifact
 
@@ -404,8 +404,7 @@ def fit(
     ),
     utilities=read.utilities,
     label_cost=chosen.label_cost,
-    pooling=stage.network.pooling,
-    log_length=config.model.log_length,
+    **{name: getattr(final, name) for name in READING},
     mixture_weights=weights,
     provenance=artifact.provenance(config, step),
   )

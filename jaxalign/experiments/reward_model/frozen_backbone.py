@@ -20,7 +20,7 @@ from jaxalign.data.tokenization.tokenizer import Tokenizer
 from jaxalign.experiments.common import model as backbone
 from jaxalign.experiments.datasets import preferences
 from jaxalign.experiments.reward_model import text_features
-from jaxalign.models import heads
+from jaxalign.models import decoder, heads
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import weights
 from jaxalign.runtime.distributed import multihost
@@ -217,14 +217,24 @@ def whole_model(
     Parameters on the host, and the description that they belong to.
   """
   network = exported(model, dataclasses.replace(network, num_texts=None))
+  folder = filesystem.resolved(str(model.init_from))
+  loaded = weights.load_config(folder)
+  # With the folder's own head, of any shape, which is left out here.
   params = weights.load_params(
-    filesystem.resolved(str(model.init_from)),
-    network,
-    key=jax.random.key(0),  # of a head that is replaced
+    folder,
+    dataclasses.replace(
+      network,
+      num_outputs=loaded.num_outputs or 1,
+      log_length=loaded.log_length,
+      head_units=loaded.head_units,
+      head_activation=loaded.head_activation,
+    ),
+    key=jax.random.key(0),
     cut=True,
   )
+  still = {name: params[name] for name in decoder.PARTS}
   head = {k: v for k, v in head.items() if k != heads.FEATURES}
-  return {**jax.tree.map(np.asarray, params), **head}, network
+  return {**jax.tree.map(np.asarray, still), **head}, network
 
 
 def export(

@@ -339,7 +339,7 @@ def coupled(
       row_loss.mean(made)
       if coupling is None
       else coupling.couple(
-        made, batch_size=batch_size, num_features=network.embed_dim
+        made, batch_size=batch_size, num_features=network.num_features
       ),
     )
 

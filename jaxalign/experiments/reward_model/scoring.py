@@ -16,7 +16,7 @@ from jaxalign.experiments.common import loop
 from jaxalign.experiments.common import model as backbone
 from jaxalign.experiments.datasets import preferences
 from jaxalign.models import activations, heads
-from jaxalign.models.config import DecoderConfig
+from jaxalign.models.config import READING, DecoderConfig
 from jaxalign.models.hf import weights
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.distributed import multihost
@@ -137,7 +137,7 @@ def load_network(path: str, dtype: str) -> DecoderConfig:
   if (epath.Path(folder) / artifact.DESCRIPTION).exists():
     described = artifact.load_description(folder)
     heads = described.heads
-    for name in ("pooling", "log_length"):
+    for name in READING:
       found, own = getattr(described, name), getattr(network, name)
       if found != own:
         raise ValueError(

@@ -8,6 +8,7 @@ read; a row in it by the ids of its text.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import logging
 import os
@@ -299,12 +300,9 @@ def _passes(
     cut=True,
   )
   rows = meshes.batch_sharding(mesh)
-  model = heads.reward_model(network)
   forward = jax.jit(
     activations.laid_out(
-      lambda params, *batch: (
-        model.apply(params, *batch[:2], response=batch[2]).features
-      ),
+      functools.partial(heads.pooled_features, network),
       mesh,
       meshes.logical_table(rules),
     ),

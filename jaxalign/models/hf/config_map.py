@@ -38,6 +38,8 @@ def beyond_transformers(config: DecoderConfig) -> str | None:
     return f"pooling={config.pooling!r}"
   if config.log_length == "keep":
     return f"log_length={config.log_length!r}"
+  if config.head_units is not None:
+    return f"head_units={config.head_units!r}"
   return None
 
 

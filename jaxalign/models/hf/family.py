@@ -222,6 +222,8 @@ HEADS = (
   Tensor("score.weight", ("score/kernel",), transpose=True),
   Tensor("value.weight", ("value/kernel",), transpose=True),
   Tensor("log_length.weight", ("log_length/kernel",), transpose=True),
+  Tensor("hidden.weight", ("hidden/kernel",), transpose=True),
+  Tensor("hidden.bias", ("hidden/bias",)),
 )
 COMMON_FIELDS = (
   Field("vocab_size", ("vocab_size",)),
@@ -232,4 +234,6 @@ COMMON_FIELDS = (
   Field("num_values", ("num_values",), 1, optional=True),
   Field("pooling", ("pooling",), "last", optional=True),
   Field("log_length", ("log_length",), None, optional=True),
+  Field("head_units", ("head_units",), None, optional=True),
+  Field("head_activation", ("head_activation",), "tanh", optional=True),
 )

@@ -13,12 +13,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxalign.models.config import DecoderConfig
 from jaxalign.models.hf import config_map, gated, param_map
-from jaxalign.models.hf.family import Family
+from jaxalign.models.hf.family import HEADS, Family
 from jaxalign.models.hf.safetensor_files import TensorFiles
 
 CHUNK_BYTES = 8 * 2**20
 ALIGNMENT = 64  # bytes; XLA on a CPU then takes the buffer over as it is
-FRESH_HEADS = ("score.weight", "value.weight", "log_length.weight")
+FRESH_HEADS = frozenset(row.theirs for row in HEADS) - {"lm_head.weight"}
 
 
 def match_tensors(

@@ -49,6 +49,8 @@ class Description:
     pooling: where a reward model reads a text, as `DecoderConfig.pooling`.
     log_length: whether it adds the term of a response's length or leaves it
       out, as `DecoderConfig.log_length`.
+    head_units: of the hidden layer of its head, as `DecoderConfig.head_units`.
+    head_activation: of these, as `DecoderConfig.head_activation`.
     format_version: of this file.
   """
 
@@ -67,6 +69,8 @@ class Description:
   texts: Mapping[str, Any] | None = None
   pooling: str = "last"
   log_length: str | None = None
+  head_units: int | None = None
+  head_activation: str = "tanh"
   format_version: int = FORMAT_VERSION
 
   def of_head(self, number: int) -> "Description":

@@ -9,7 +9,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from jaxalign.models.config import LOG_LENGTHS, POOLINGS
+from jaxalign.models.config import HEAD_ACTIVATIONS, LOG_LENGTHS, POOLINGS
 
 KINDS = ("reward", "policy")
 
@@ -130,6 +130,14 @@ FIELDS = {
     lambda v: v in (None, *LOG_LENGTHS),
   ),
   "pooling": (" or ".join(map(repr, POOLINGS)), lambda v: v in POOLINGS),
+  "head_units": (
+    "null or an int >= 2",
+    lambda v: v is None or (_is_count(v) and v >= 2),
+  ),
+  "head_activation": (
+    " or ".join(map(repr, HEAD_ACTIVATIONS)),
+    lambda v: v in HEAD_ACTIVATIONS,
+  ),
   "risk": ("a word", lambda v: isinstance(v, str)),
   "alpha": ("null or a finite number", lambda v: v is None or _is_number(v)),
   "kappa": ("null or a finite number", lambda v: v is None or _is_number(v)),

@@ -122,6 +122,29 @@ class FrozenBackboneTest(parameterized.TestCase):
     self.assertTrue(np.all(np.ptp(cached.reshape(-1, whole.shape[-1]), 0) > 0))
     np.testing.assert_allclose(whole, cached, atol=1e-5, rtol=1e-5)
 
+  @parameterized.parameters(
+    "bradley_terry", "more", "contrastive", "dprm", "mixture", "metarm"
+  )
+  def test_hidden_units_are_trained_and_exported(self, name):
+    config = self.config(
+      model__head_units=5,
+      model__head_activation="gelu",
+      model__log_length="keep",
+      **RECIPES[name],
+    )
+    workdir, loaded, trained = self.fitted(config)
+    folder = str(workdir / "model")
+    described = artifact.load_description(folder)
+    self.assertEqual(described.head_units, 5)
+    self.assertEqual(described.head_activation, "gelu")
+    records = list(loaded.held_out.records)[:16]
+    cached = trained.outputs_of(trained.params, loaded.held_out)[:16]
+    whole = self.end_to_end(workdir, records)
+    self.assertTrue(np.all(np.ptp(cached.reshape(-1, whole.shape[-1]), 0) > 0))
+    np.testing.assert_allclose(whole, cached, atol=1e-5, rtol=1e-5)
+    params = weights.load_params(folder, weights.load_config(folder))
+    self.assertGreater(np.abs(params["hidden"]["bias"]).min(), 1e-6)
+
   @parameterized.product(layer=(1, None), pooling=("last", "mean"))
   def test_layer_and_pooling_are_the_exported_models(self, layer, pooling):
     config = self.config(model__layer=layer, model__pooling=pooling)
@@ -184,9 +207,11 @@ class FrozenBackboneTest(parameterized.TestCase):
       want = np.asarray(head)[0, 0] + part * kernel[0, 0] * (what == "keep")
       self.assertAlmostEqual(float(reward), float(want), delta=1e-5)
 
-  def test_a_step_is_that_of_the_head_in_full_training(self):
+  @parameterized.parameters(None, 4)
+  def test_a_step_is_that_of_the_head_in_full_training(self, units):
     # Adam moves each entry by itself once the norm of all is not clipped.
     plain = {
+      "model__head_units": units,
       "optimizer__clip_norm": None,
       "train__num_steps": 1,
       "optimizer__warmup_steps": 0,
@@ -198,8 +223,10 @@ class FrozenBackboneTest(parameterized.TestCase):
       )
       folder = str(workdir / "model")
       params = weights.load_params(folder, weights.load_config(folder))
-      heads.append(np.asarray(params["score"]["kernel"]))
-    np.testing.assert_allclose(*heads, atol=1e-6)
+      heads.append({k: params[k] for k in ("score", "hidden") if k in params})
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *heads
+    )
 
   def test_a_second_run_reads_the_features(self):
     shared = str(self.new_folder())
@@ -235,8 +262,11 @@ class FrozenBackboneTest(parameterized.TestCase):
       found.append(np.asarray(params["score"]["kernel"]))
     np.testing.assert_allclose(*found, atol=1e-5)
 
-  def test_a_folders_own_head_is_gone_on_from(self):
-    first, *_ = self.fitted(self.config(data__eval_files=()))
+  @parameterized.parameters(None, 4)
+  def test_a_folders_own_head_is_gone_on_from(self, units):
+    first, *_ = self.fitted(
+      self.config(data__eval_files=(), model__head_units=units)
+    )
     config = self.config(
       data__eval_files=(),
       model__init_from=str(first / "model"),
@@ -248,7 +278,21 @@ class FrozenBackboneTest(parameterized.TestCase):
         str(workdir / "model"), weights.load_config(str(workdir / "model"))
       )["score"]["kernel"]
     )
+    self.assertEqual(len(head(second)), units or 8)
     np.testing.assert_allclose(head(second), head(first), atol=1e-6)
+    # Another head, on the backbone of a reward model: it begins anew.
+    config = self.config(
+      model__init_from=str(first / "model"),
+      model__head_units=6,
+      **RECIPES["mixture"],
+    )
+    third, loaded, trained = self.fitted(config)
+    cached = trained.outputs_of(trained.params, loaded.held_out)[:8]
+    np.testing.assert_allclose(
+      self.end_to_end(third, list(loaded.held_out.records)[:8]),
+      cached,
+      atol=1e-5,
+    )
 
   def test_checkpoints_hold_the_head_alone(self):
     workdir, *_ = self.fitted(self.config(data__eval_files=()))
@@ -271,6 +315,9 @@ class FrozenBackboneTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "'lora' where lora is set"):
       self.config(model__trainable="lora")
     mesh = meshes.make_mesh(meshes.MeshConfig(1, 1, 1), jax.devices()[:1])
+    low_rank = dict(model__trainable=None, model__lora=dict(rank=2))
+    with self.assertRaisesRegex(ValueError, "head_units must be None .* got 4"):
+      fitting.build(self.config(model__head_units=4, **low_rank), mesh)
     with self.assertRaisesRegex(ValueError, "counted texts"):
       fitting.build(self.config(), mesh)
     config = self.config(model__trainable="all", model__num_texts=3)

@@ -203,6 +203,30 @@ class FolderTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "jaxalign_llama"):
       transformers.AutoConfig.from_pretrained(self.folder)
 
+  @parameterized.parameters(LLAMA, GPT2, NEOX)
+  def test_hidden_units_of_a_head_are_not_for_transformers(self, base):
+    config = dataclasses.replace(
+      base, num_outputs=3, head_units=5, head_activation="gelu", pad_id=0
+    )
+    params = numbered(config)
+    with self.assertRaisesRegex(
+      ValueError, "transformers has no reward model with head_units=5"
+    ):
+      models.save_pretrained(self.folder, params, config)
+    weights.save_own(self.folder, params, config)
+    self.assertEqual(models.load_config(self.folder), config)
+    apply, loaded, _ = models.load_reward_model(self.folder)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    self.assertEqual(apply(loaded, TOKENS, MASK).shape, (len(MASK), 3))
+    with self.assertRaisesRegex(ValueError, f"jaxalign_{base.family}"):
+      transformers.AutoConfig.from_pretrained(self.folder)
+    # A language model's folder gives all but the head, which is drawn.
+    plain = dataclasses.replace(base, num_outputs=None)
+    models.save_pretrained(self.folder, numbered(plain), plain)
+    self.assert_refused("tensor .* is missing; pass a key", config=config)
+    drawn = models.load_params(self.folder, config, key=jax.random.key(0))
+    self.assertEqual(drawn["hidden"]["kernel"].shape, (8, 5))
+
   def test_a_removed_length_is_left_out_by_transformers_too(self):
     torch = pytest.importorskip("torch", reason="compares with torch")
     config = dataclasses.replace(

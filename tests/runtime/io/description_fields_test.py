@@ -81,6 +81,9 @@ class DescriptionFieldsTest(parameterized.TestCase):
     (MIXTURE, dict(max_length="16"), "max_length must be an int >= 1"),
     (MIXTURE, dict(max_length=0), "max_length must be an int >= 1"),
     (MIXTURE, dict(provenance=None), "provenance must be an object"),
+    (MIXTURE, dict(head_units=1), "head_units must be null or an int >= 2"),
+    (MIXTURE, dict(head_units="64"), "head_units must be null or an int"),
+    (MIXTURE, dict(head_activation=["tanh"]), "must be 'tanh' or 'gelu'"),
     (MIXTURE, dict(colour="red"), "unknown field colour; known are kind"),
   )
   def test_what_cannot_be_meant(self, content, changes, regex):
