@@ -20,6 +20,7 @@ HEAD_ACTIVATIONS = ("tanh", "gelu")
 # How a reward model reads a text, as language models, which do not, have it.
 READING = {
   "pooling": "last",
+  "mixed_layers": None,
   "log_length": None,
   "head_units": None,
   "head_activation": "tanh",
@@ -153,6 +154,9 @@ class DecoderConfig:
     num_outputs: rewards per sequence; None for a language model.
     pooling: where a reward model reads a text: "last" attended token, the one
       "before_last", or the "mean" over the tokens of the response.
+    mixed_layers: layers whose outputs a reward model reads, mixed by learned
+      weights, ascending; the last of them is `num_layers`. None reads that one
+      alone.
     log_length: a reward model also has a weight for the log of a response's
       number of tokens, whose term it adds ("keep") or leaves out ("remove");
       None for no such weight.
@@ -216,6 +220,7 @@ class DecoderConfig:
   unroll: int = 1
   num_outputs: int | None = None
   pooling: str = "last"
+  mixed_layers: tuple[int, ...] | None = None
   log_length: str | None = None
   head_units: int | None = None
   head_activation: str = "tanh"
@@ -401,6 +406,14 @@ class DecoderConfig:
 
   def _check_layers(self) -> None:
     """Checks what differs from layer to layer; all alike becomes None."""
+    mixed = self.mixed_layers
+    if mixed is not None and (
+      not is_layers(mixed) or mixed[-1] != self.num_layers
+    ):
+      raise ValueError(
+        f"mixed_layers must be {LAYERS}, the last num_layers = "
+        f"{self.num_layers}, got {mixed!r}"
+      )
     for name in ("rotary_layers", "window_layers"):
       layers = getattr(self, name)
       if layers is None:
@@ -433,6 +446,20 @@ class DecoderConfig:
             f"{name} must hold a number for each of the {self.rotary_dim // 2} "
             f"pairs of a head, got {len(getattr(scaling, name))}"
           )
+
+
+LAYERS = "two or more layers in ascending order, from 1 on"
+
+
+def is_layers(value: object) -> bool:
+  """Whether a value is what `LAYERS` says, as a tuple."""
+  return (
+    isinstance(value, tuple)
+    and len(value) > 1
+    and all(type(layer) is int for layer in value)
+    and value[0] > 0
+    and all(a < b for a, b in zip(value, value[1:], strict=False))
+  )
 
 
 def _positive(name: str, value: object) -> None:

@@ -114,6 +114,23 @@ def language_head(config: DecoderConfig) -> blocks.Dense:
   )
 
 
+class KeepingBlock(blocks.Block):
+  """A layer that keeps its output where the config mixes it.
+
+  The carry is the residual stream, [B, T, D], and what is kept, [n, B, T, D].
+  """
+
+  def __call__(
+    self, carry: tuple[jax.Array, jax.Array], index: jax.Array, *args: Any
+  ) -> tuple[tuple[jax.Array, jax.Array], None]:
+    """Goes through the layer of number `index`, the rest as of `Block`."""
+    x, kept = carry
+    x, _ = super().__call__(x, index, *args)
+    number = jnp.asarray(self.config.mixed_layers, index.dtype)
+    here = (number == index + 1).reshape(-1, 1, 1, 1)
+    return (x, jnp.where(here, x[None], kept)), None
+
+
 class Decoder(nn.Module):
   """Embedding, scanned layers and final norm; subclasses add heads."""
 
@@ -124,7 +141,7 @@ class Decoder(nn.Module):
     config = self.config
     available_dtype("dtype", config.dtype)
     available_dtype("param_dtype", config.param_dtype)
-    block = blocks.Block
+    block = blocks.Block if config.mixed_layers is None else KeepingBlock
     if config.remat != "none":
       policies = jax.checkpoint_policies
       policy = {
@@ -165,7 +182,8 @@ class Decoder(nn.Module):
         with a number of its own; None for one text per row.
 
     Returns:
-      [B, T, D] in the compute dtype.
+      [B, T, D] in the compute dtype; with `mixed_layers` [n, B, T, D], after
+      each of them.
 
     Raises:
       TypeError, ValueError: an argument has the wrong type or shape, or T
@@ -199,8 +217,14 @@ class Decoder(nn.Module):
     wide = blocks.wide_dtype(config)
     around = layer_kinds.surroundings(config, mask, wide, segment_ids)
     index = jnp.arange(config.num_layers, dtype=jnp.int32)
-    x, _ = self.layers(x, index, *layer_kinds.stacked(around), dropout_keys)
-    return x
+    given = index, *layer_kinds.stacked(around), dropout_keys
+    if config.mixed_layers is None:
+      return self.layers(x, *given)[0]
+    # Zeros that vary over the devices as the rows do.
+    kept = jnp.stack([jnp.zeros_like(x)] * len(config.mixed_layers))
+    kept = nn.with_logical_constraint(kept, (None, "batch", None, None))
+    (_, kept), _ = self.layers((x, kept), *given)
+    return kept
 
 
 Params = Any  # a nested dict of arrays

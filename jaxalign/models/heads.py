@@ -182,7 +182,8 @@ def pooled_features(
     response: True on tokens of the response, bool [B, T].
 
   Returns:
-    [B, D], float32 or wider, before any hidden units of the head.
+    [B, D], float32 or wider, before any hidden units of the head; of a mixture
+    of layers [B, n, D], before it.
   """
   return reward_heads.RewardNetwork(config).apply(
     {"params": params}, tokens, mask, response=response, method="pooled"

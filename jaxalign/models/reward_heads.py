@@ -100,6 +100,37 @@ class Head(nn.Module):
     return y
 
 
+class LayerMixture(nn.Module):
+  """Several layers as one vector, by learned weights that sum to 1.
+
+    f = Σ_l s_l N(h_l),  s = softmax(a)
+
+  N is the final norm, which a layer that is read alone goes through too.
+
+  References:
+    Peters et al., "Deep contextualized word representations", 2018, equation 1;
+    its factor before the sum is left to the head.
+  """
+
+  config: DecoderConfig
+
+  @nn.compact
+  def __call__(self, each: jax.Array) -> jax.Array:
+    """Maps [B, n, D] to [B, D]."""
+    logits = self.param(
+      "logits",
+      nn.with_logical_partitioning(nn.initializers.zeros, ("outputs",)),
+      each.shape[1:2],
+      jnp.dtype(self.config.param_dtype),
+    )
+    return jnp.einsum(
+      "n,bnd->bd",
+      jax.nn.softmax(logits.astype(each.dtype)),
+      each,
+      precision=jax.lax.Precision.HIGHEST,
+    )
+
+
 class LogLength(nn.Module):
   """The part of a reward that goes with the log of a response's length."""
 
@@ -147,6 +178,14 @@ class RewardHeads:
       )
     if config.log_length is not None:
       self.log_length = LogLength(config)
+    if config.mixed_layers is not None:
+      self.layer_mixture = LayerMixture(config)
+
+  def mixed(self, features: jax.Array, attended: jax.Array) -> jax.Array:
+    """One vector per text, [B, D], of that, or of [B, n, D] of n layers."""
+    if self.config.mixed_layers is None:
+      return features
+    return self.layer_mixture(jnp.where(attended[:, None, None], features, 0.0))
 
   def read(
     self,
@@ -190,10 +229,12 @@ class RewardNetwork(RewardHeads, decoder.Decoder):
         "segment_ids must be None for a reward model, which reads a row's last "
         "token: give each text a row of its own"
       )
-    features = self.pooled(tokens, mask, dropout_keys, response)
+    attended = jnp.any(mask, axis=-1)
+    pooled = self.pooled(tokens, mask, dropout_keys, response)
+    features = self.mixed(pooled, attended)
     return self.read(
       features,
-      jnp.any(mask, axis=-1),
+      attended,
       lambda: log_lengths(mask, response, features.dtype),
     )
 
@@ -204,14 +245,18 @@ class RewardNetwork(RewardHeads, decoder.Decoder):
     dropout_keys: jax.Array | None = None,
     response: jax.Array | None = None,
   ) -> jax.Array:
-    """What the head reads of tokens [B, T], [B, D]."""
+    """What is read of tokens [B, T]: [B, D], or [B, n, D] of n layers."""
     residual = self.residual(tokens, mask, dropout_keys)
     if self.config.pooling == "mean":
-      return masked_mean(self.final_norm(residual), mask, response)
-    # Pooled before the norm, which would otherwise run over every token.
-    at = last_attended(mask, but_one=self.config.pooling == "before_last")
-    last = jnp.take_along_axis(residual, at[:, None, None], axis=1)[:, 0]
-    return self.final_norm(last)
+      read = lambda x: masked_mean(self.final_norm(x), mask, response)
+    else:
+      # Pooled before the norm, which would otherwise run over every token.
+      at = last_attended(mask, but_one=self.config.pooling == "before_last")
+      at = at[:, None, None]
+      read = lambda x: self.final_norm(jnp.take_along_axis(x, at, axis=1)[:, 0])
+    if self.config.mixed_layers is None:
+      return read(residual)
+    return jnp.stack([*map(read, residual)], axis=1)
 
 
 class FeatureNetwork(RewardHeads, nn.Module):
@@ -219,7 +264,8 @@ class FeatureNetwork(RewardHeads, nn.Module):
 
   The parameter `features`, [num_texts, D], stands where `RewardNetwork` has a
   decoder, so whatever trains or scores that one does the same with this. With
-  `log_length` it has a last column more, the log of each response's length.
+  `mixed_layers` it has the D features of one layer after those of another, with
+  `log_length` a last column more, the log of each response's length.
   """
 
   config: DecoderConfig
@@ -232,10 +278,15 @@ class FeatureNetwork(RewardHeads, nn.Module):
       nn.with_logical_partitioning(
         nn.initializers.zeros, (None, None if config.log_length else "embed")
       ),
-      (config.num_texts, config.embed_dim + bool(config.log_length)),
+      (config.num_texts, self.width + bool(config.log_length)),
       jnp.dtype(config.param_dtype),
     )
     self.add_heads()
+
+  @property
+  def width(self) -> int:
+    """Features of a text, of all layers that are read."""
+    return self.config.embed_dim * len(self.config.mixed_layers or (None,))
 
   def __call__(
     self,
@@ -249,11 +300,14 @@ class FeatureNetwork(RewardHeads, nn.Module):
     del segment_ids, response
     numbers = jnp.where(mask[:, 0], tokens[:, 0], 0)
     found = self.features[numbers].astype(blocks.wide_dtype(self.config))
-    features = found[:, : self.config.embed_dim]
+    attended = mask[:, 0]
+    features = found[:, : self.width]
+    if self.config.mixed_layers is not None:
+      features = features.reshape(len(found), -1, self.config.embed_dim)
+    features = self.mixed(features, attended)
     features = blocks.row_dropout(
       features[:, None], dropout_keys, self.config.dropout
     )[:, 0]
-    attended = mask[:, 0]
     return self.read(
       features, attended, lambda: jnp.where(attended, found[:, -1], 0.0)
     )

@@ -54,6 +54,20 @@ class DecoderConfigTest(parameterized.TestCase):
     ),
     (dict(num_values=2), ValueError, "num_values=2 needs value_head"),
     (dict(num_values=0), ValueError, "num_values must be >= 1, got 0"),
+    (
+      dict(mixed_layers=(1, 3)),
+      ValueError,
+      "mixed_layers belongs to a reward model",
+    ),
+    (
+      dict(num_outputs=1, mixed_layers=(3,)),
+      ValueError,
+      r"two or more layers in ascending order, .* num_layers = 3, got \(3,\)",
+    ),
+    (dict(num_outputs=1, mixed_layers=(1, 2)), ValueError, "num_layers = 3"),
+    (dict(num_outputs=1, mixed_layers=(0, 3)), ValueError, "from 1 on"),
+    (dict(num_outputs=1, mixed_layers=(2, 1, 3)), ValueError, "ascending"),
+    (dict(num_outputs=1, mixed_layers=[1, 3]), ValueError, "mixed_layers"),
     (dict(head_units=4), ValueError, "head_units belongs to a reward model"),
     (
       dict(num_outputs=1, head_units=1),

@@ -182,5 +182,155 @@ class HiddenUnitsTest(parameterized.TestCase):
     parallel_modes.assert_same_in_all_modes(loss, params, batch)
 
 
+def mixed_by_hand(each, params):
+  """Layers [N, n, D] as one, float64 [N, D]."""
+  logits = np.asarray(params["layer_mixture"]["logits"], np.float64)
+  shares = np.exp(logits) / np.exp(logits).sum()
+  return np.einsum("l,nld->nd", shares, np.asarray(each, np.float64))
+
+
+DEEP = {"num_layers": 3, "mixed_layers": (1, 3)}
+
+
+class LayerMixtureTest(parameterized.TestCase):
+  @parameterized.product(units=(None, 6), log_length=(None, "keep", "remove"))
+  def test_equal_to_numpy(self, units, log_length):
+    self.enter_context(jax.enable_x64(True))
+    config = dataclasses.replace(
+      GIVEN, head_units=units, log_length=log_length, **DEEP, **WIDE
+    )
+    model, params = start(config)
+    self.assertEqual(params["features"].shape, (5, 16 + bool(log_length)))
+    out = model.apply(params, *numbers(3, None, 0))
+    table = np.asarray(params["features"])[[3, 0]]
+    read = mixed_by_hand(table[:, :16].reshape(2, 2, 8), params)
+    if units is not None:
+      read = units_of(read, params, "tanh")
+    want = read @ np.asarray(params["score"]["kernel"])
+    if log_length == "keep":
+      want += table[:, 16:] * np.asarray(params["log_length"]["kernel"])
+    np.testing.assert_allclose(out.features[::2], read, rtol=1e-12)
+    np.testing.assert_allclose(out.rewards[::2], want, rtol=1e-12)
+    np.testing.assert_array_equal(out.rewards[1], np.zeros(3))
+
+  @parameterized.product(
+    base=(REWARD, dataclasses.replace(GPT2, num_outputs=3)),
+    pooling=("last", "before_last", "mean"),
+  )
+  def test_layers_are_those_that_are_read_alone(self, base, pooling):
+    config = dataclasses.replace(base, pooling=pooling, **DEEP)
+    model, params = start(config)
+    tokens, mask = rows()
+    response = np.arange(6)[None] >= np.full((3, 1), 2)
+    out = model.apply(params, tokens, mask, response=response)
+    each = []
+    for layer in (1, 3):
+      alone = dataclasses.replace(config, num_layers=layer, mixed_layers=None)
+      cut = jax.tree.map(lambda leaf, n=layer: leaf[:n], params["layers"])
+      own = {k: v for k, v in params.items() if k != "layer_mixture"}
+      given = {**own, "layers": cut}, tokens, mask
+      read = models.reward_model(alone).apply(*given, response=response)
+      each.append(np.asarray(read.features))
+      sure = {"logits": np.array([80.0 * (layer == 1), 80.0 * (layer == 3)])}
+      chosen = {**params, "layer_mixture": sure}
+      found = model.apply(chosen, tokens, mask, response=response)
+      np.testing.assert_allclose(found.rewards, read.rewards, atol=1e-5)
+    self.assertGreater(np.abs(each[0] - each[1]).max(), 0.1)
+    read = mixed_by_hand(np.stack(each, 1), params)
+    np.testing.assert_allclose(out.features, read, atol=1e-5)
+    np.testing.assert_allclose(
+      out.rewards, read @ np.asarray(params["score"]["kernel"]), atol=1e-5
+    )
+    found = heads.pooled_features(config, params, tokens, mask, response)
+    np.testing.assert_allclose(found, np.stack(each, 1), atol=1e-5)
+
+  @parameterized.parameters(
+    ("none", 3, 0.0), ("dots", 1, 0.0), ("full", 1, 0.2), ("full", 3, 0.0)
+  )
+  def test_the_program_changes_no_result(self, remat, unroll, dropout):
+    base = dataclasses.replace(REWARD, pooling="mean", dropout=dropout, **DEEP)
+    _, params = start(base)
+    tokens, mask = rows()
+    keys = jax.random.split(jax.random.key(2), 3) if dropout else None
+
+    def gradient(config):
+      loss = lambda params: jnp.sum(
+        jnp.sin(
+          models.reward_model(config)
+          .apply(params, tokens, mask, response=mask, dropout_keys=keys)
+          .rewards
+        )
+      )
+      return jax.jit(jax.value_and_grad(loss))(params)
+
+    changed = dataclasses.replace(base, remat=remat, unroll=unroll)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5),
+      gradient(changed),
+      gradient(base),
+    )
+
+  def test_gradients_to_second_order(self):
+    self.enter_context(jax.enable_x64(True))
+    model, params = start(
+      dataclasses.replace(GIVEN, head_units=3, **DEEP, **WIDE)
+    )
+    trained = {k: v for k, v in params.items() if k != heads.FEATURES}
+
+    def loss(head):
+      out = model.apply({**params, **head}, *numbers(3, None, 0, 1))
+      return jnp.sum(jnp.sin(out.rewards)) + jnp.sum(out.features**2)
+
+    self.assertLen(trained, 3)
+    check_grads(loss, (trained,), order=2, modes=("rev",))
+
+  def test_gradients_of_a_decoder_that_is_mixed(self):
+    self.enter_context(jax.enable_x64(True))
+    model, params = start(dataclasses.replace(REWARD, **DEEP, **WIDE))
+    tokens, mask = rows()
+    loss = lambda params: jnp.sum(
+      jnp.sin(model.apply(params, tokens, mask).rewards)
+    )
+    check_grads(jax.jit(loss), (params,), order=1, modes=("rev",), eps=1e-5)
+
+  def test_a_row_without_a_text_has_no_gradient(self):
+    config = dataclasses.replace(GIVEN, num_texts=2, **DEEP)
+    model, params = start(config)
+    params[heads.FEATURES] = params[heads.FEATURES].at[0].set(jnp.nan)
+    loss = lambda head: jnp.sum(
+      jnp.cos(model.apply({**params, **head}, *numbers(None, 1)).rewards)
+    )
+    head = {name: params[name] for name in ("score", "layer_mixture")}
+    for grad in jax.tree.leaves(jax.grad(loss)(head)):
+      self.assertTrue(np.isfinite(grad).all())
+      self.assertGreater(np.abs(grad).max(), 0)
+
+  def test_begins_with_the_mean_of_the_layers(self):
+    config = dataclasses.replace(GIVEN, **DEEP)
+    model = models.reward_model(config)
+    params = model.init(jax.random.key(0), *numbers(0))
+    table = np.random.default_rng(0).normal(size=(5, 16)).astype(np.float32)
+    out = model.apply({**params, heads.FEATURES: table}, *numbers(*range(5)))
+    np.testing.assert_allclose(
+      out.features, table.reshape(5, 2, 8).mean(1), atol=1e-6
+    )
+
+  def test_the_same_on_eight_devices(self):
+    config = dataclasses.replace(REWARD, pooling="mean", **DEEP, **WIDE)
+    with jax.enable_x64(True):
+      model, params = start(config)
+    tokens, mask = rows(batch=8)
+
+    def loss(params, batch, axis_name):
+      del axis_name
+      out = model.apply(
+        params, batch["tokens"], batch["mask"], response=batch["mask"]
+      )
+      return jnp.mean(jnp.sum(jnp.sin(out.rewards), axis=-1))
+
+    batch = {"tokens": tokens, "mask": mask}
+    parallel_modes.assert_same_in_all_modes(loss, params, batch)
+
+
 if __name__ == "__main__":
   absltest.main()

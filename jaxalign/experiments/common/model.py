@@ -96,6 +96,9 @@ class BackboneConfig:
       "splash" (TPU), without which sequences of thousands of tokens do not fit.
     layer: blocks of the folder that are taken, 1 to all of them, before the
       final norm; None takes all. The model that is written has no more.
+    mixed_layers: layers in ascending order, counted as `layer`, that a reward
+      model reads in place of one, mixed by weights that it learns; None for the
+      folder's own mixture where `layer` is None too, else for one layer.
     pooling: where a reward model reads a text: its "last" token, the one
       "before_last", which is the last of the answer where the tokenizer ends a
       text, or the "mean" over the tokens of the response; None for the folder's
@@ -114,6 +117,7 @@ class BackboneConfig:
   lora: LoraConfig | None = None
   attention: str = "dense"
   layer: int | None = None
+  mixed_layers: tuple[int, ...] | None = None
   pooling: str | None = None
   log_length: str | None = None
   head_units: int | None = None
@@ -166,6 +170,12 @@ class BackboneConfig:
         "layer must be >= 1 and counts the blocks of init_from, got "
         f"{self.layer}; an architecture has as many as it says"
       )
+    alone = self.init_from is not None and self.layer is None
+    if self.mixed_layers is not None and not alone:
+      raise ValueError(
+        "mixed_layers counts the blocks of init_from and goes with layer=None, "
+        f"got {self.mixed_layers} with layer={self.layer}"
+      )
 
 
 def decoder_config(
@@ -211,11 +221,11 @@ def decoder_config(
     folder = filesystem.resolved(config.init_from, weights=False)
     loaded = weights.load_config(folder)
     run |= _reading(config, num_outputs, loaded)
-    layers = config.layer or loaded.num_layers
+    layers = config.layer or (config.mixed_layers or (loaded.num_layers,))[-1]
     if layers > loaded.num_layers:
       raise ValueError(
-        f"model.layer must be at most {loaded.num_layers}, the layers of "
-        f"{config.init_from}, got {layers}"
+        "model.layer and model.mixed_layers must be at most "
+        f"{loaded.num_layers}, the layers of {config.init_from}, got {layers}"
       )
     tokenizer.check_embedded(loaded.vocab_size, config.init_from)
     if loaded.max_positions < max_length:
@@ -258,8 +268,7 @@ def _reading(
   loaded: DecoderConfig | None = None,
 ) -> dict[str, Any]:
   """How a text is read: as the config says, else as the folder does."""
-  given = {name: getattr(config, name) for name in READING}
-  given = {name: value for name, value in given.items() if value is not None}
+  given = {k: v for k in READING if (v := getattr(config, k)) is not None}
   if num_outputs is None:
     if config.trainable == "head":
       given["trainable"] = "head"
@@ -275,11 +284,19 @@ def _reading(
   # The term of the length is trained also where it is not exported.
   keep = {"log_length": None if config.log_length is None else "keep"}
   found = own | given | keep
-  if config.lora is not None and found["head_units"] is not None:
+  if config.layer is not None:
+    found["mixed_layers"] = None
+  elif own["mixed_layers"] not in (None, found["mixed_layers"]):
     raise ValueError(
-      "model.head_units must be None with model.lora, whose adapters are of a "
-      f"linear head, got {found['head_units']}; train a head or all parameters"
+      f"model.mixed_layers must be {own['mixed_layers']}, whose weights are in "
+      f"{config.init_from}, or None, got {found['mixed_layers']}"
     )
+  for name in ("head_units", "mixed_layers"):
+    if config.lora is not None and found[name] is not None:
+      raise ValueError(
+        f"model.{name} must be None with model.lora, whose adapters are of a "
+        f"linear head on one layer, got {found[name]}; train head or all"
+      )
   return found
 
 
@@ -328,7 +345,7 @@ def initial_params(
       network,
       key=key,
       shardings=shardings,
-      cut=config.layer is not None,
+      cut=(config.layer, config.mixed_layers) != (None, None),
     )
   leaves, structure = jax.tree.flatten(shardings)
   return _initialiser(model.init, structure, tuple(leaves))(key)
@@ -476,8 +493,8 @@ def initial_trained(
   )(key)
   folder = filesystem.resolved(config.init_from)
   found = weights.load_config(folder)
-  heads_of = ("num_outputs", "head_units", "head_activation")
-  if any(getattr(found, name) != getattr(network, name) for name in heads_of):
+  same = ("num_outputs", "head_units", "head_activation", "mixed_layers")
+  if any(getattr(found, name) != getattr(network, name) for name in same):
     return drawn
   real = dataclasses.replace(network, num_texts=None)
   return weights.load_head(folder, real, drawn)

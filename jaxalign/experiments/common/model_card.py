@@ -22,7 +22,8 @@ SCHEDULE = (
   *("train.num_steps", "train.num_iterations", "train.batch_size"),
   *("train.num_prompts", "optimizer.learning_rate", "optimizer.schedule"),
   *("model.trainable", "model.layer", "model.pooling", "model.log_length"),
-  *("model.head_units", "model.head_activation", "model.dtype", "seed"),
+  *("model.mixed_layers", "model.head_units", "model.head_activation"),
+  *("model.dtype", "seed"),
 )
 USE = {
   "reward": """```python

@@ -45,7 +45,7 @@ class Texts:
 
   def __init__(
     self,
-    features: text_features.Features,
+    features: Sequence[text_features.Features],
     given: Sequence[token_store.Sequences],
     *,
     log_length: bool = False,
@@ -53,28 +53,34 @@ class Texts:
     """Numbers texts by the place of their features in the file.
 
     Args:
-      features: of all sequences of `given`, one list after another.
+      features: of each layer that is read, those of all sequences of `given`,
+        one list after another.
       given: `Sequences` of the run.
       log_length: whether texts have the log of their response's length as a
         last feature; texts that differ in it alone are two.
     """
-    self._values = features.values
+    self._values = [one.values for one in features]
     counts = np.concatenate(
       [np.maximum(one.lengths - one.prompt_lengths, 1) for one in given]
     )
-    told = np.stack([features.rows, counts * log_length], axis=1)
-    unique, numbers = np.unique(told, axis=0, return_inverse=True)
-    self._rows, numbers = unique[:, 0], numbers.reshape(-1)
+    told = np.stack([features[0].rows, counts * log_length], axis=1)
+    unique, first, numbers = np.unique(
+      told, axis=0, return_index=True, return_inverse=True
+    )
+    self._rows, numbers = (
+      [one.rows[first] for one in features],
+      numbers.reshape(-1),
+    )
     self._log_lengths = None
     if log_length:
       self._log_lengths = np.log(unique[:, 1]).astype(np.float32)
-    self.number = len(self._rows)
-    self.fingerprint = features.fingerprint
+    self.number = len(unique)
+    self.fingerprint = "-".join(one.fingerprint for one in features)
     ends = np.cumsum([len(sequences) for sequences in given])
     self._numbers = {
       id(sequences): (sequences, part.astype(np.int32))
       for sequences, part in zip(
-        given, np.split(numbers, ends[:-1]), strict=True
+        given, np.split(numbers.reshape(-1), ends[:-1]), strict=True
       )
     }
 
@@ -116,13 +122,17 @@ class Texts:
     extra = self._log_lengths
 
     def part(at: tuple[slice, ...]) -> np.ndarray:
-      found = np.asarray(self._values[self._rows[at[0]]])
+      found = [
+        values[rows[at[0]]]
+        for values, rows in zip(self._values, self._rows, strict=True)
+      ]
       if extra is not None:
-        found = np.concatenate([found, extra[at[0]][:, None]], axis=1)
-      return np.array(found[:, at[1]])
+        found.append(extra[at[0]][:, None])
+      return np.array(np.concatenate(found, axis=1)[:, at[1]])
 
-    width = self._values.shape[1] + (extra is not None)
-    return jax.make_array_from_callback((self.number, width), sharding, part)
+    width = sum(values.shape[1] for values in self._values)
+    shape = self.number, width + (extra is not None)
+    return jax.make_array_from_callback(shape, sharding, part)
 
 
 def read(
@@ -163,7 +173,7 @@ def read(
   found = text_features.of_sequences(
     text_features.open_backbone(
       filesystem.resolved(str(model.init_from)),
-      layer=model.layer,
+      layer=network.mixed_layers or network.num_layers,
       pooling=network.pooling,
       dtype=network.dtype,
     ),
@@ -228,6 +238,7 @@ def whole_model(
       log_length=loaded.log_length,
       head_units=loaded.head_units,
       head_activation=loaded.head_activation,
+      mixed_layers=None,
     ),
     key=jax.random.key(0),
     cut=True,

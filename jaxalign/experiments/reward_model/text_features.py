@@ -43,18 +43,21 @@ class Backbone(NamedTuple):
   Attributes:
     network: its description, cut to the layers that are read.
     folder: of its weights, on this machine.
-    about: what decides the features of a text, as values of JSON.
+    about: what decides the features of a text at each layer that is read, as
+      values of JSON.
   """
 
   network: DecoderConfig
   folder: str
-  about: dict[str, Any]
+  about: tuple[dict[str, Any], ...]
 
   @property
-  def fingerprint(self) -> str:
+  def fingerprints(self) -> tuple[str, ...]:
     """Of weights, layer, pooling and compute type; 16 hexadecimal digits."""
-    text = repr(sorted(self.about.items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    texts = (repr(sorted(about.items())) for about in self.about)
+    return tuple(
+      hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts
+    )
 
 
 class Features(NamedTuple):
@@ -78,16 +81,16 @@ class Features(NamedTuple):
 def open_backbone(
   folder: str,
   *,
-  layer: int | None = None,
+  layer: int | tuple[int, ...] | None = None,
   pooling: str = "last",
   dtype: str = "float32",
 ) -> Backbone:
-  """A folder in Hugging Face layout, to be read at a layer.
+  """A folder in Hugging Face layout, to be read at a layer or at several.
 
   Args:
     folder: of a language model or a reward model.
     layer: blocks that a text goes through, 1 to all of them, before the final
-      norm; None for all.
+      norm; None for all. Several, ascending, are read in one pass.
     pooling: as of `DecoderConfig`.
     dtype: compute type of the matrix products.
 
@@ -99,14 +102,16 @@ def open_backbone(
   """
   local = filesystem.fetched(folder)
   loaded = weights.load_config(local)
-  if layer is not None and not 1 <= layer <= loaded.num_layers:
+  layers = layer if isinstance(layer, tuple) else (layer or loaded.num_layers,)
+  if not 1 <= min(layers) <= max(layers) <= loaded.num_layers:
     raise ValueError(
       f"layer must be in [1, {loaded.num_layers}], the layers of {folder}, or "
       f"None for the last, got {layer}"
     )
   network = dataclasses.replace(
     loaded,
-    num_layers=layer or loaded.num_layers,
+    num_layers=layers[-1],
+    mixed_layers=layers if len(layers) > 1 else None,
     num_outputs=loaded.num_outputs or 1,
     value_head=False,
     num_values=1,
@@ -117,11 +122,11 @@ def open_backbone(
   about = {
     "version": VERSION,
     "weights": fingerprints.of_folder(local, fingerprints.WEIGHTS),
-    "layer": network.num_layers,
     "pooling": pooling,
     "dtype": dtype,
   }
-  return Backbone(network, os.fspath(local), about)
+  each = tuple({**about, "layer": number} for number in layers)
+  return Backbone(network, os.fspath(local), each)
 
 
 def of_texts(
@@ -167,7 +172,7 @@ def of_texts(
     tokenizer,
     max_length=min(max_length, backbone.network.max_positions),
   )
-  return of_sequences(
+  (found,) = of_sequences(
     backbone,
     sequences,
     cache=cache,
@@ -176,6 +181,7 @@ def of_texts(
     buckets=buckets,
     mesh=meshes.make_mesh(meshes.MeshConfig()) if mesh is None else mesh,
   )
+  return found
 
 
 def of_sequences(
@@ -188,8 +194,11 @@ def of_sequences(
   buckets: Sequence[int],
   mesh: jax.sharding.Mesh,
   rules: tuple[tuple[str, str | None], ...] = (),
-) -> Features:
+) -> tuple[Features, ...]:
   """Features of tokenised texts; a pass that was killed goes on where it was.
+
+  Each layer has a file of its own, which it shares with those who read it
+  alone. A text that one of them lacks is passed once for all that lack it.
 
   Args:
     backbone: from `open_backbone`.
@@ -203,28 +212,45 @@ def of_sequences(
     rules: overrides of the logical table.
 
   Returns:
-    The features, mapped from a file.
+    The features of each layer, mapped from files.
 
   Raises:
     ValueError: a feature is not finite, or the cache is not on a disk.
   """
-  store = feature_store.FeatureStore(
-    os.path.join(os.fspath(cache), backbone.fingerprint),
-    backbone.about,
-    backbone.network.embed_dim,
-  )
+  stores = [
+    feature_store.FeatureStore(
+      os.path.join(os.fspath(cache), fingerprint),
+      about,
+      backbone.network.embed_dim,
+    )
+    for fingerprint, about in zip(
+      backbone.fingerprints, backbone.about, strict=True
+    )
+  ]
   keys = _keys(sequences, backbone.network.pooling)
   # What is all there is read without waiting for another's long pass.
-  if jax.process_count() > 1 or store.rows(keys).min() < 0:
+  if jax.process_count() > 1 or _lacking(stores, keys).any():
     _add_new(
-      store, backbone, sequences, keys, pad_id, batch_size, buckets, mesh, rules
-    )
-  store.refresh()
-  return Features(store.values(), store.rows(keys), backbone.fingerprint)
+      stores, backbone, sequences, keys, pad_id, batch_size, buckets, mesh,
+      rules,
+    )  # fmt: skip
+  for store in stores:
+    store.refresh()
+  return tuple(
+    Features(store.values(), store.rows(keys), fingerprint)
+    for store, fingerprint in zip(stores, backbone.fingerprints, strict=True)
+  )
+
+
+def _lacking(
+  stores: Sequence[feature_store.FeatureStore], keys: Sequence[bytes]
+) -> np.ndarray:
+  """Which stores lack which texts, bool [stores, texts]."""
+  return np.stack([store.rows(keys) < 0 for store in stores])
 
 
 def _add_new(
-  store: feature_store.FeatureStore,
+  stores: Sequence[feature_store.FeatureStore],
   backbone: Backbone,
   sequences: token_store.Sequences,
   keys: list[bytes],
@@ -234,29 +260,37 @@ def _add_new(
   mesh: jax.sharding.Mesh,
   rules: tuple[tuple[str, str | None], ...],
 ) -> None:
-  """Passes the texts that are not there, alone with the file."""
+  """Passes the texts that are not there, alone with the files."""
   main = multihost.is_main()
-  with store.writing() if main else contextlib.nullcontext():
+  with contextlib.ExitStack() as locks:
+    # From the lowest layer on, so that nobody waits for who waits for him.
+    for store in stores if main else ():
+      locks.enter_context(store.writing())
     multihost.barrier("features: the file is ours")
-    store.refresh()
+    for store in stores:
+      store.refresh()
+    lacking = _lacking(stores, keys).any(0)
     # A text that stands there twice is new once.
     new = {
-      key: number
-      for number, key in reversed([*enumerate(keys)])
-      if store.rows([key])[0] < 0
+      keys[number]: number for number in np.flatnonzero(lacking)[::-1].tolist()
     }
     numbers = np.sort(np.fromiter(new.values(), np.int64, len(new)))
     log.info(
       "features of %s texts, %s of them new, in %s",
       f"{len(set(keys)):,}",
       f"{len(new):,}",
-      store.folder,
+      ", ".join(str(store.folder) for store in stores),
     )
     for part, values in _passes(
       backbone, sequences, numbers, pad_id, batch_size, buckets, mesh, rules
     ):
-      if main:
-        store.append([keys[number] for number in part], values)
+      passed = [keys[number] for number in part]
+      for store, lacks, own in zip(
+        stores, _lacking(stores, passed), values.swapaxes(0, 1), strict=True
+      ):
+        if main and lacks.any():
+          wanted = np.flatnonzero(lacks)
+          store.append([passed[at] for at in wanted], own[wanted])
     multihost.barrier("features: all are there")
 
 
@@ -284,7 +318,7 @@ def _passes(
   mesh: jax.sharding.Mesh,
   rules: tuple[tuple[str, str | None], ...],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Numbers of some sequences with their features, longest ones first."""
+  """Numbers of N sequences with [N, layers, D], the longest ones first."""
   if not len(numbers):
     return
   network = backbone.network
@@ -292,11 +326,13 @@ def _passes(
     tuple(buckets), network.max_positions, backbone.folder
   )
   plan = _plan(sequences.lengths, numbers, sizes, batch_size, mesh)
+  # A mixture of layers, if the folder has one, is none of this.
+  stored = dataclasses.replace(network, mixed_layers=None)
   params = weights.load_params(
     backbone.folder,
-    network,
+    stored,
     key=jax.random.key(0),  # of a head that is not read
-    shardings=model_rewards.parameter_places(network, mesh, rules),
+    shardings=model_rewards.parameter_places(stored, mesh, rules),
     cut=True,
   )
   rows = meshes.batch_sharding(mesh)
@@ -323,7 +359,8 @@ def _passes(
     )
     batch = multihost.global_batch((ids, mask, response), rows)
     values = multihost.fetch(forward(params, *batch))
-    yield part, np.asarray(values[: len(part)], np.float32)
+    values = np.asarray(values[: len(part)], np.float32)
+    yield part, values.reshape(len(part), -1, network.embed_dim)
 
 
 def _plan(

@@ -38,8 +38,9 @@ def beyond_transformers(config: DecoderConfig) -> str | None:
     return f"pooling={config.pooling!r}"
   if config.log_length == "keep":
     return f"log_length={config.log_length!r}"
-  if config.head_units is not None:
-    return f"head_units={config.head_units!r}"
+  for name in ("mixed_layers", "head_units"):
+    if getattr(config, name) is not None:
+      return f"{name}={getattr(config, name)!r}"
   return None
 
 

@@ -224,6 +224,7 @@ HEADS = (
   Tensor("log_length.weight", ("log_length/kernel",), transpose=True),
   Tensor("hidden.weight", ("hidden/kernel",), transpose=True),
   Tensor("hidden.bias", ("hidden/bias",)),
+  Tensor("layer_mixture.logits", ("layer_mixture/logits",)),
 )
 COMMON_FIELDS = (
   Field("vocab_size", ("vocab_size",)),
@@ -233,6 +234,7 @@ COMMON_FIELDS = (
   Field("value_head", ("value_head",), False, optional=True),
   Field("num_values", ("num_values",), 1, optional=True),
   Field("pooling", ("pooling",), "last", optional=True),
+  Field("mixed_layers", ("mixed_layers",), None, optional=True),
   Field("log_length", ("log_length",), None, optional=True),
   Field("head_units", ("head_units",), None, optional=True),
   Field("head_activation", ("head_activation",), "tanh", optional=True),

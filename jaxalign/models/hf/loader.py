@@ -38,7 +38,8 @@ def match_tensors(
     config: what they belong to.
     path: the folder, for errors.
     may_draw: whether a score or value head may be missing.
-    cut: whether layers above those of the config may be left over.
+    cut: whether layers above those of the config may be left over, and heads
+      that it does not have.
 
   Returns:
     Full name -> name in the files.
@@ -75,6 +76,7 @@ def match_tensors(
     if config.num_outputs is None:
       _check_tied(files, head, names[parts["embed/tokens"].row.theirs])
   if cut:
+    left -= FRESH_HEADS
     left = {name for name in left if not _is_above(name, family, config)}
   if gated.HEAD in there:
     left = {name for name in left if not gated.belongs(name)}

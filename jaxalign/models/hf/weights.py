@@ -72,8 +72,8 @@ def load_params(
       drawn; None makes that an error.
     shardings: tree of params with a sharding in place of each array; None puts
       everything on the default device.
-    cut: whether the folder may hold more layers than the config: those above
-      stay in the file.
+    cut: whether the folder may hold more layers than the config, and heads that
+      it does not have: these stay in the file.
 
   Returns:
     Nested dict of arrays.

@@ -47,6 +47,7 @@ class Description:
     mixture_weights: share of each head's group, or None.
     provenance: config, step and versions.
     pooling: where a reward model reads a text, as `DecoderConfig.pooling`.
+    mixed_layers: layers that it mixes, as `DecoderConfig.mixed_layers`.
     log_length: whether it adds the term of a response's length or leaves it
       out, as `DecoderConfig.log_length`.
     head_units: of the hidden layer of its head, as `DecoderConfig.head_units`.
@@ -68,6 +69,7 @@ class Description:
   label_cost: tuple[tuple[float, ...], ...] | None = None
   texts: Mapping[str, Any] | None = None
   pooling: str = "last"
+  mixed_layers: tuple[int, ...] | None = None
   log_length: str | None = None
   head_units: int | None = None
   head_activation: str = "tanh"
@@ -172,8 +174,8 @@ def load_description(path: epath.PathLike) -> Description:
     )
   known = [field.name for field in dataclasses.fields(Description)]
   description_fields.check(content, str(file), known=known)
-  for name in ("heads", "utilities", "mixture_weights"):
-    if content[name] is not None:
+  for name in ("heads", "utilities", "mixture_weights", "mixed_layers"):
+    if content.get(name) is not None:
       content[name] = tuple(content[name])
   if content.get("label_cost") is not None:
     content["label_cost"] = tuple(map(tuple, content["label_cost"]))

@@ -9,7 +9,13 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from jaxalign.models.config import HEAD_ACTIVATIONS, LOG_LENGTHS, POOLINGS
+from jaxalign.models.config import (
+  HEAD_ACTIVATIONS,
+  LAYERS,
+  LOG_LENGTHS,
+  POOLINGS,
+  is_layers,
+)
 
 KINDS = ("reward", "policy")
 
@@ -130,6 +136,10 @@ FIELDS = {
     lambda v: v in (None, *LOG_LENGTHS),
   ),
   "pooling": (" or ".join(map(repr, POOLINGS)), lambda v: v in POOLINGS),
+  "mixed_layers": (
+    f"null or {LAYERS}",
+    lambda v: v is None or (isinstance(v, list) and is_layers(tuple(v))),
+  ),
   "head_units": (
     "null or an int >= 2",
     lambda v: v is None or (_is_count(v) and v >= 2),

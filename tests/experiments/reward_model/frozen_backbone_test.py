@@ -31,6 +31,8 @@ from tests.experiments.train_reward_test import smoke_config
 from tests.models.hf import families_test
 from tests.models.samples import start
 
+MIXED = {"model__head_units": 6, "model__mixed_layers": (1, 2)}
+HEADS = ("score", "hidden", "layer_mixture")
 RECIPES = {
   "bradley_terry": {},
   "votes": {"loss__labels": "votes"},
@@ -145,6 +147,30 @@ class FrozenBackboneTest(parameterized.TestCase):
     params = weights.load_params(folder, weights.load_config(folder))
     self.assertGreater(np.abs(params["hidden"]["bias"]).min(), 1e-6)
 
+  @parameterized.parameters(
+    "bradley_terry", "more", "contrastive", "mixture", "metarm"
+  )
+  def test_a_mixture_of_layers_is_trained_and_exported(self, name):
+    config = self.config(
+      model__mixed_layers=(1, 2),
+      model__pooling="mean",
+      model__log_length="keep",
+      model__head_units=None if name == "bradley_terry" else 5,
+      **RECIPES[name],
+    )
+    workdir, loaded, trained = self.fitted(config)
+    folder = str(workdir / "model")
+    self.assertEqual(artifact.load_description(folder).mixed_layers, (1, 2))
+    records = list(loaded.held_out.records)[:16]
+    cached = trained.outputs_of(trained.params, loaded.held_out)[:16]
+    whole = self.end_to_end(workdir, records)
+    self.assertTrue(np.all(np.ptp(cached.reshape(-1, whole.shape[-1]), 0) > 0))
+    np.testing.assert_allclose(whole, cached, atol=1e-5, rtol=1e-5)
+    params = weights.load_params(folder, weights.load_config(folder))
+    logits = np.asarray(params["layer_mixture"]["logits"])
+    self.assertEqual(logits.shape, (2,))
+    self.assertGreater(np.ptp(logits), 1e-5)
+
   @parameterized.product(layer=(1, None), pooling=("last", "mean"))
   def test_layer_and_pooling_are_the_exported_models(self, layer, pooling):
     config = self.config(model__layer=layer, model__pooling=pooling)
@@ -207,11 +233,12 @@ class FrozenBackboneTest(parameterized.TestCase):
       want = np.asarray(head)[0, 0] + part * kernel[0, 0] * (what == "keep")
       self.assertAlmostEqual(float(reward), float(want), delta=1e-5)
 
-  @parameterized.parameters(None, 4)
-  def test_a_step_is_that_of_the_head_in_full_training(self, units):
+  @parameterized.parameters((None, None), (4, None), (4, (1, 2)))
+  def test_a_step_is_that_of_the_head_in_full_training(self, units, layers):
     # Adam moves each entry by itself once the norm of all is not clipped.
     plain = {
       "model__head_units": units,
+      "model__mixed_layers": layers,
       "optimizer__clip_norm": None,
       "train__num_steps": 1,
       "optimizer__warmup_steps": 0,
@@ -223,7 +250,7 @@ class FrozenBackboneTest(parameterized.TestCase):
       )
       folder = str(workdir / "model")
       params = weights.load_params(folder, weights.load_config(folder))
-      heads.append({k: params[k] for k in ("score", "hidden") if k in params})
+      heads.append({k: params[k] for k in HEADS if k in params})
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), *heads
     )
@@ -238,8 +265,9 @@ class FrozenBackboneTest(parameterized.TestCase):
     name = "model/model.safetensors"
     self.assertEqual((second / name).read_bytes(), (first / name).read_bytes())
 
-  def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self):
-    config = self.config(data__eval_files=(), train__num_steps=6)
+  @parameterized.parameters({}, MIXED)
+  def test_killed_and_resumed_is_uninterrupted_bit_for_bit(self, **changes):
+    config = self.config(data__eval_files=(), train__num_steps=6, **changes)
     run = functools.partial(train_reward.run, config, profile=False)
     straight = self.new_folder()
     run(straight)
@@ -251,21 +279,32 @@ class FrozenBackboneTest(parameterized.TestCase):
     {"mesh__data": 2, "mesh__fsdp": 2},
     {"mesh__data": 2, "train__parallel": "pmap"},
     {"train__accumulation": 2},
+    {"mesh__data": 4, "mesh__fsdp": 2, **MIXED},
+    {"mesh__data": 2, "train__parallel": "pmap", **MIXED},
+    {"train__accumulation": 2, **MIXED},
   )
   def test_layouts_train_the_same_head(self, **changes):
-    plain, *_ = self.fitted(self.config(data__eval_files=()))
+    kept = {k: v for k, v in changes.items() if k.startswith("model")}
+    plain, *_ = self.fitted(self.config(data__eval_files=(), **kept))
     other, *_ = self.fitted(self.config(data__eval_files=(), **changes))
     found = []
     for workdir in (plain, other):
       folder = str(workdir / "model")
       params = weights.load_params(folder, weights.load_config(folder))
-      found.append(np.asarray(params["score"]["kernel"]))
-    np.testing.assert_allclose(*found, atol=1e-5)
+      found.append({k: params[k] for k in HEADS if k in params})
+    self.assertLen(found[0], 3 if kept else 1)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *found
+    )
 
-  @parameterized.parameters(None, 4)
-  def test_a_folders_own_head_is_gone_on_from(self, units):
+  @parameterized.parameters((None, None), (4, None), (4, (1, 2)))
+  def test_a_folders_own_head_is_gone_on_from(self, units, layers):
     first, *_ = self.fitted(
-      self.config(data__eval_files=(), model__head_units=units)
+      self.config(
+        data__eval_files=(),
+        model__head_units=units,
+        model__mixed_layers=layers,
+      )
     )
     config = self.config(
       data__eval_files=(),
@@ -279,11 +318,14 @@ class FrozenBackboneTest(parameterized.TestCase):
       )["score"]["kernel"]
     )
     self.assertEqual(len(head(second)), units or 8)
+    network = weights.load_config(str(second / "model"))
+    self.assertEqual(network.mixed_layers, layers)
     np.testing.assert_allclose(head(second), head(first), atol=1e-6)
     # Another head, on the backbone of a reward model: it begins anew.
     config = self.config(
       model__init_from=str(first / "model"),
       model__head_units=6,
+      model__layer=1,
       **RECIPES["mixture"],
     )
     third, loaded, trained = self.fitted(config)
@@ -318,6 +360,16 @@ class FrozenBackboneTest(parameterized.TestCase):
     low_rank = dict(model__trainable=None, model__lora=dict(rank=2))
     with self.assertRaisesRegex(ValueError, "head_units must be None .* got 4"):
       fitting.build(self.config(model__head_units=4, **low_rank), mesh)
+    mixed = {"model__mixed_layers": (1, 2)}
+    with self.assertRaisesRegex(ValueError, "mixed_layers must be None with"):
+      fitting.build(self.config(**mixed, **low_rank), mesh)
+    with self.assertRaisesRegex(ValueError, r"\(1, 2\) with layer=1"):
+      self.config(**mixed, model__layer=1)
+    with self.assertRaisesRegex(ValueError, "blocks of init_from"):
+      smoke_config(**mixed)
+    mixed = {"model__mixed_layers": (1, 3), "model__num_texts": 9}
+    with self.assertRaisesRegex(ValueError, "mixed_layers must be at most 2"):
+      fitting.build(self.config(**mixed), mesh)
     with self.assertRaisesRegex(ValueError, "counted texts"):
       fitting.build(self.config(), mesh)
     config = self.config(model__trainable="all", model__num_texts=3)

@@ -10,6 +10,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from jaxalign import models
+from jaxalign.data.batching import token_store
+from jaxalign.data.records.record import Record
 from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments.reward_model import text_features
 from jaxalign.models import heads
@@ -135,15 +137,83 @@ class TextFeaturesTest(parameterized.TestCase):
       for pooling in ("last", "mean")
     }
     self.assertLen(prints, 4)
-    same = text_features.open_backbone(self.folder, layer=2).fingerprint
-    self.assertEqual(text_features.open_backbone(self.folder).fingerprint, same)
+    opened = text_features.open_backbone
+    same = opened(self.folder, layer=2).fingerprints
+    self.assertEqual(opened(self.folder).fingerprints, same)
+    both = opened(self.folder, layer=(1, 2)).fingerprints
+    self.assertEqual(both[1:], same)
+    self.assertContainsSubset(both, {*prints} | {*both})
     moved = {**self.params, "final_norm": {"scale": 2 * np.ones(8)}}
     models.save_pretrained(self.folder, moved, self.config)
-    self.assertNotEqual(
-      text_features.open_backbone(self.folder).fingerprint, same
+    self.assertNotEqual(opened(self.folder).fingerprints, same)
+
+  def of_layers(self, layer, texts=TEXTS, **options):
+    tokenizer = tokenizer_files.byte_tokenizer()
+    pairs = [("", text) if isinstance(text, str) else text for text in texts]
+    given = {
+      "cache": str(self.cache),
+      "pad_id": tokenizer.pad_id,
+      "batch_size": 8,
+      "buckets": (16, 48),
+      "mesh": meshes.make_mesh(meshes.MeshConfig(1, 1, 1), jax.devices()[:1]),
+    }
+    return text_features.of_sequences(
+      text_features.open_backbone(self.folder, layer=layer, pooling="mean"),
+      token_store.encode(
+        (Record(prompt, (response,)) for prompt, response in pairs),
+        tokenizer,
+        max_length=48,
+      ),
+      **given | options,
     )
 
+  def test_several_layers_are_read_in_one_pass(self):
+    passed = []
+    plan = text_features._plan
+
+    def planned(lengths, numbers, *rest):
+      passed.append(len(numbers))
+      return plan(lengths, numbers, *rest)
+
+    self.enter_context(mock.patch.object(text_features, "_plan", planned))
+    alone = self.of_texts(TEXTS[:1], layer=1, pooling="mean")
+    both = self.of_layers((1, 2))
+    self.assertEqual(passed, [1, 4])  # the one that layer 2 lacks among them
+    for found, layer in zip(both, (1, 2), strict=True):
+      self.assertLen(found.values, 4)
+      want = [self.expected(text, layer, "mean") for text in TEXTS]
+      np.testing.assert_allclose(found.array(), want, rtol=2e-5, atol=2e-5)
+      # Who reads one of them alone finds it there.
+      one = self.of_texts(layer=layer, pooling="mean")
+      np.testing.assert_array_equal(one.array(), found.array())
+    self.assertEqual(both[0].fingerprint, alone.fingerprint)
+    self.assertLen(passed, 2)
+
+  def test_a_pass_killed_between_two_layers_goes_on(self):
+    append, left = feature_store.FeatureStore.append, [3]
+
+    def killed(store, keys, values):
+      left[0] -= 1
+      if not left[0]:
+        raise KeyboardInterrupt
+      append(store, keys, values)
+
+    with (
+      mock.patch.object(feature_store.FeatureStore, "append", killed),
+      self.assertRaises(KeyboardInterrupt),
+    ):
+      self.of_layers((1, 2), batch_size=1)
+    again = self.of_layers((1, 2), batch_size=1)
+    whole = self.of_layers((1, 2), cache=str(self.new_folder()))
+    for found, want in zip(again, whole, strict=True):
+      self.assertLen(found.values, 4)
+      np.testing.assert_allclose(found.array(), want.array(), atol=1e-6)
+
   def test_refuses(self):
+    with self.assertRaisesRegex(ValueError, "mixed_layers must be two or more"):
+      text_features.open_backbone(self.folder, layer=(2, 1, 2))
+    with self.assertRaisesRegex(ValueError, r"in \[1, 2\], .* got \(1, 3\)"):
+      text_features.open_backbone(self.folder, layer=(1, 3))
     with self.assertRaisesRegex(ValueError, r"in \[1, 2\], .* got 3"):
       self.of_texts(layer=3)
     with self.assertRaisesRegex(ValueError, "longest text, 29 tokens"):

@@ -227,6 +227,27 @@ class FolderTest(parameterized.TestCase):
     drawn = models.load_params(self.folder, config, key=jax.random.key(0))
     self.assertEqual(drawn["hidden"]["kernel"].shape, (8, 5))
 
+  def test_a_mixture_of_layers_is_not_for_transformers(self):
+    config = dataclasses.replace(
+      LLAMA, num_outputs=3, mixed_layers=(1, 2), pad_id=0
+    )
+    params = numbered(config)
+    with self.assertRaisesRegex(
+      ValueError, r"no reward model with mixed_layers=\(1, 2\)"
+    ):
+      models.save_pretrained(self.folder, params, config)
+    weights.save_own(self.folder, params, config)
+    self.assertEqual(models.load_config(self.folder), config)
+    apply, loaded, _ = models.load_reward_model(self.folder)
+    jax.tree.map(np.testing.assert_array_equal, loaded, params)
+    self.assertEqual(apply(loaded, TOKENS, MASK).shape, (len(MASK), 3))
+    with self.assertRaisesRegex(ValueError, "jaxalign_llama"):
+      transformers.AutoConfig.from_pretrained(self.folder)
+    alone = dataclasses.replace(config, num_layers=1, mixed_layers=None)
+    self.assert_refused("does not belong to a Llama", config=alone)
+    cut = models.load_params(self.folder, alone, cut=True)
+    self.assertNotIn("layer_mixture", cut)
+
   def test_a_removed_length_is_left_out_by_transformers_too(self):
     torch = pytest.importorskip("torch", reason="compares with torch")
     config = dataclasses.replace(
