@@ -17,7 +17,8 @@ differences of 0.06 and 0.13 are significant (80 % power at 5 %, unpaired);
 nothing smaller is claimed.
 
 Bounds and controls are variants: `:oracle` (known groups), `:group_dro`,
-`:mean_variance` and `:bradley_terry`; `:one_taste`, groups that want the same,
+`:mean_variance` and `:bradley_terry`; `:personal`, rewards with four numbers
+per person in place of two groups; `:one_taste`, groups that want the same,
 where placing people must gain nothing; `:noise_group`, where a fifth of the
 people vote by coin and must stay at 0.5. `:smoke` runs 20 steps.
 
@@ -38,6 +39,7 @@ VARIANTS = (
   "group_dro",
   "mean_variance",
   "bradley_terry",
+  "personal",
   "one_taste",
   "noise_group",
 )
@@ -63,7 +65,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
 
   if variant == "oracle":
     cfg.recipe.update(assignment="oracle", restarts=1)
-  if variant in ("group_dro", "mean_variance", "bradley_terry"):
+  if variant in ("group_dro", "mean_variance", "bradley_terry", "personal"):
     cfg.recipe = dict(name=variant)
   if variant in ("one_taste", "noise_group"):
     cfg.data.train_files = (f"synthetic:{variant}:train",)

@@ -1,4 +1,4 @@
-"""Personal rewards on frozen features: a few numbers per person, with a prior.
+"""Personal rewards: a few numbers per person, with a prior; on frozen features.
 
 Each person's reward is one of a family with R dimensions, and where in it the
 person is has a Gaussian prior. So a person without pairs has the common reward,
@@ -8,7 +8,8 @@ and one with a few pairs is moved as far as these say.
   "ideal_points"  r_u(φ) = −½ |Pφ − (c + a_u)|² + ½ |c + a_u|²
 
 Both are a common reward plus d(φ)·a_u, linear in a_u ~ N(0, 1). PAL holds ideal
-points in the hull of a few prototypes; here a prior does.
+points in the hull of a few prototypes; here a prior does. `personal_recipe`
+trains networks of the same two kinds.
 
 Chen et al., "PAL: Pluralistic alignment framework for learning from
 heterogeneous preferences", 2024.
@@ -23,8 +24,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxalign.algorithms import reward_readout
 from jaxalign.algorithms.linear_mixture import STEP_SIZES, Comparisons
-from jaxalign.ops import checks
+from jaxalign.ops import checks, segment_sum
 
 START = 0.1  # size of the first directions, beside a common head of size 1
 
@@ -46,7 +48,7 @@ class PersonalConfig:
 
   def __post_init__(self) -> None:
     """Raises ValueError, by name, for a value out of range."""
-    checks.one_of(("low_rank", "ideal_points"), kind=self.kind)
+    checks.one_of(reward_readout.PERSONAL, kind=self.kind)
     checks.at_least(1, rank=self.rank, num_steps=self.num_steps)
 
 
@@ -94,10 +96,11 @@ def rewards(
     "id,rd->ir", features, family.directions, precision="highest"
   )
   if kind == "low_rank":
-    common = jnp.einsum("id,d->i", features, family.common, precision="highest")
-    return common, turned
-  square = jnp.sum(turned * turned, axis=1) / 2
-  return jnp.sum(turned * family.common[None], axis=1) - square, turned
+    own = jnp.einsum("id,d->i", features, family.common, precision="highest")
+  else:
+    own = jnp.sum(turned * family.common[None], axis=1)
+  outputs = jnp.concatenate([own[:, None], turned], axis=1)
+  return reward_readout.shared_reward(outputs, kind), turned
 
 
 def penalised_loss(
@@ -283,6 +286,104 @@ def place(
   return Placed(mean, jnp.linalg.inv(curvature(mean)[1]))
 
 
+def place_people(
+  gaps: jax.Array,
+  apart: jax.Array,
+  *,
+  user: jax.Array,
+  num_users: int,
+  chosen_prob: jax.Array | None = None,
+  where: jax.Array | None = None,
+  num_steps: int = 20,
+) -> Placed:
+  """`place` of many people, each by their own pairs, with soft labels.
+
+    a_u = argmin Σ_{n∈u} [−p_n log σ(g_n) − (1 − p_n) log σ(−g_n)] + ½ |a|²
+    g_n = gap_n + d_n·a
+
+  Args:
+    gaps: common reward of the chosen minus the rejected text, float [N].
+    apart: d of the chosen minus the rejected text, float [N, R].
+    user: who stated each preference, int [N]; outside [0, num_users) nobody.
+    num_users: U, a Python int.
+    chosen_prob: p, share of votes for the chosen text, float [N]; None for 1.
+    where: bool [N], True counts, all by default.
+    num_steps: of Newton.
+
+  Returns:
+    Means [U, R] and covariances [U, R, R]; the prior without pairs.
+  """
+  checks.rank(1, gaps=gaps, user=user)
+  checks.rank(2, apart=apart)
+  checks.integer(user=user)
+  checks.same_shape(gaps=gaps, user=user)
+  gaps, apart = checks.floating(gaps=gaps, apart=apart)
+  if where is None:
+    where = jnp.ones(gaps.shape, jnp.bool_)
+  checks.boolean(where=where)
+  checks.same_shape(gaps=gaps, where=where)
+  where = where & (user >= 0) & (user < num_users)
+  gaps = jnp.where(where, gaps, 0)
+  apart = jnp.where(where[:, None], apart, 0)
+  prob = jnp.ones_like(gaps)
+  if chosen_prob is not None:
+    (prob,) = checks.floating(chosen_prob=chosen_prob)
+    checks.same_shape(gaps=gaps, chosen_prob=prob)
+    prob = jnp.where(where, prob.astype(gaps.dtype), 1)
+  home = jnp.where(where, user, 0)
+  eye = jnp.eye(apart.shape[1], dtype=gaps.dtype)
+  sizes = jnp.asarray((*STEP_SIZES, 0.0), gaps.dtype)
+
+  def summed(rows: jax.Array) -> jax.Array:
+    return segment_sum(rows, segment=home, num_segments=num_users, where=where)
+
+  def reached(own: jax.Array) -> jax.Array:
+    return gaps + jnp.sum(apart * own[home], axis=1)
+
+  def cost(own: jax.Array) -> jax.Array:
+    gap = reached(own)
+    lost = prob * jax.nn.softplus(-gap) + (1 - prob) * jax.nn.softplus(gap)
+    return summed(lost) + jnp.sum(own * own, axis=1) / 2
+
+  def curvature(own: jax.Array) -> tuple[jax.Array, jax.Array]:
+    likely = jax.nn.sigmoid(reached(own))
+    spread = (likely * (1 - likely))[:, None, None]
+    hessian = eye[None] + summed(spread * apart[:, :, None] * apart[:, None])
+    return own + summed((likely - prob)[:, None] * apart), hessian
+
+  def step(_: jax.Array, own: jax.Array) -> jax.Array:
+    slope, hessian = curvature(own)
+    move = jnp.linalg.solve(hessian, slope[..., None])[..., 0]
+    tried = own[None] - sizes[:, None, None] * move[None]
+    best = jnp.argmin(jax.vmap(cost)(tried), axis=0)
+    taken: jax.Array = jnp.take_along_axis(tried, best[None, :, None], axis=0)
+    return taken[0]
+
+  start = jnp.zeros((num_users, apart.shape[1]), gaps.dtype)
+  mean = jax.lax.fori_loop(0, num_steps, step, start)
+  return Placed(mean, jnp.linalg.inv(curvature(mean)[1]))
+
+
+def of_pairs(placed: Placed, user: jax.Array) -> Placed:
+  """Where the person of each pair is, the prior for nobody.
+
+  Args:
+    placed: of U people, [U, R] and [U, R, R].
+    user: who stated each preference, int [N]; outside [0, U) nobody.
+
+  Returns:
+    Means [N, R] and covariances [N, R, R].
+  """
+  number, rank = placed.mean.shape
+  known = (user >= 0) & (user < number)
+  home = jnp.where(known, user, 0)
+  eye = jnp.eye(rank, dtype=placed.covariance.dtype)
+  return Placed(
+    jnp.where(known[:, None], placed.mean[home], 0),
+    jnp.where(known[:, None, None], placed.covariance[home], eye[None]),
+  )
+
+
 def win_probability(
   gaps: jax.Array, apart: jax.Array, placed: Placed
 ) -> jax.Array:
@@ -293,7 +394,7 @@ def win_probability(
   Args:
     gaps: common reward of the first minus the second response, [N].
     apart: d of the first minus the second response, [N, R].
-    placed: where the person is.
+    placed: where the person is, or where that of each pair is, see `of_pairs`.
 
   Returns:
     Probabilities, [N].
@@ -301,6 +402,10 @@ def win_probability(
   References:
     MacKay, "The evidence framework applied to classification networks", 1992.
   """
-  middle = gaps + apart @ placed.mean
-  spread = jnp.einsum("nr,rs,ns->n", apart, placed.covariance, apart)
+  if placed.mean.ndim == 2:
+    middle = gaps + jnp.sum(apart * placed.mean, axis=1)
+  else:
+    middle = gaps + apart @ placed.mean
+  each = "nrs" if placed.mean.ndim == 2 else "rs"
+  spread = jnp.einsum(f"nr,{each},ns->n", apart, placed.covariance, apart)
   return jax.nn.sigmoid(middle / jnp.sqrt(1 + math.pi / 8 * spread))

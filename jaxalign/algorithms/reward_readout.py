@@ -9,7 +9,8 @@ from jax.scipy import stats
 from jaxalign import losses
 from jaxalign.ops import checks
 
-KINDS = ("rewards", "labels", "mean_variance")
+PERSONAL = ("low_rank", "ideal_points")
+KINDS = ("rewards", "labels", "mean_variance", *PERSONAL)
 RISKS = ("mean", "cvar", "mean_std")
 
 
@@ -20,8 +21,9 @@ class Readout:
   Attributes:
     kind: "rewards": each output is a reward, K = H; "labels": outputs are the
       logits of a distribution over labels; "mean_variance": outputs are the
-      mean and the log standard deviation of a normal reward. The last two give
-      one reward, K = 1.
+      mean and the log standard deviation of a normal reward; "low_rank" and
+      "ideal_points": outputs are a reward and R factors in which people differ,
+      see `shared_reward`. All but the first give one reward, K = 1.
     utilities: worth of each label, for "labels" alone.
     risk: what stands for a distribution: its "mean", its "cvar" (the mean of
       its worst share `alpha`) or "mean_std" (mean − kappa · deviation).
@@ -44,10 +46,10 @@ class Readout:
         f"utilities go with kind='labels' alone, got {self.utilities} with "
         f"{self.kind!r}"
       )
-    if self.kind == "rewards" and self.risk != "mean":
+    if self.kind in ("rewards", *PERSONAL) and self.risk != "mean":
       raise ValueError(
-        f"risk must be 'mean' with kind='rewards', got {self.risk!r}: a plain "
-        "reward has no distribution"
+        f"risk must be 'mean' with kind={self.kind!r}, got {self.risk!r}: a "
+        "plain reward has no distribution"
       )
     for name, risk in (("alpha", "cvar"), ("kappa", "mean_std")):
       if (self.__dict__[name] is not None) != (self.risk == risk):
@@ -67,6 +69,7 @@ class Readout:
     """
     wanted = {
       "rewards": num_outputs,
+      **dict.fromkeys(PERSONAL, max(num_outputs, 2)),
       "labels": len(self.utilities or ()),
       "mean_variance": 2,
     }[self.kind]
@@ -77,10 +80,16 @@ class Readout:
       )
     return num_outputs if self.kind == "rewards" else 1
 
+  def num_factors(self, num_outputs: int) -> int:
+    """R of a model with `num_outputs` outputs, 0 where people are alike."""
+    return num_outputs - 1 if self.kind in PERSONAL else 0
+
   def __call__(self, outputs: jax.Array) -> jax.Array:
     """Rewards [..., K] of outputs [..., H]."""
     if self.kind == "rewards":
       return outputs
+    if self.kind in PERSONAL:
+      return shared_reward(outputs, self.kind)[..., None]
     if self.kind == "labels":
       return self._of_labels(outputs)[..., None]
     return self._of_normal(outputs[..., 0], outputs[..., 1])[..., None]
@@ -113,6 +122,26 @@ class Readout:
 PLAIN = Readout()
 
 
+def shared_reward(outputs: jax.Array, kind: str) -> jax.Array:
+  """The reward of a person of whom nothing is known.
+
+    "low_rank"      r = s
+    "ideal_points"  r = s − ½ |z|²
+
+  Args:
+    outputs: s and the factors z of each text, [..., 1 + R].
+    kind: one of `PERSONAL`. Under either a person's reward is r + z·a with R
+      numbers a of their own; of "ideal_points" that is s + ½ |a|² − ½ |z − a|².
+
+  Returns:
+    Rewards, [...].
+  """
+  shared, factors = outputs[..., 0], outputs[..., 1:]
+  if kind == "low_rank":
+    return shared
+  return shared - jnp.sum(factors * factors, axis=-1) / 2
+
+
 @dataclasses.dataclass(frozen=True)
 class WithLabels:
   """Outputs [..., d] as a reward beside the shares of the labels, [..., 1 + d].
@@ -139,6 +168,35 @@ class WithLabels:
     return jnp.concatenate([rewards, shares.astype(rewards.dtype)], axis=-1)
 
 
-def with_labels(read: Readout) -> Readout | WithLabels:
-  """A readout that gives label shares as well, where it is of labels."""
+@dataclasses.dataclass(frozen=True)
+class WithFactors:
+  """Outputs [..., 1 + R] as the shared reward beside the factors.
+
+  Attributes:
+    read: of a kind of `PERSONAL`, which gives the reward.
+  """
+
+  read: Readout
+
+  def __post_init__(self) -> None:
+    """Raises ValueError for a readout without factors."""
+    if self.read.kind not in PERSONAL:
+      raise ValueError(f"there are no factors in a {self.read.kind!r} readout")
+
+  def num_rewards(self, num_outputs: int) -> int:
+    """1 + R, see `Readout.num_rewards`."""
+    return self.read.num_rewards(num_outputs) + num_outputs - 1
+
+  def __call__(self, outputs: jax.Array) -> jax.Array:
+    """Reward and factors, [..., 1 + R]."""
+    return jnp.concatenate([self.read(outputs), outputs[..., 1:]], axis=-1)
+
+
+Wide = Readout | WithLabels | WithFactors
+
+
+def with_parts(read: Readout) -> Wide:
+  """A readout that gives label shares, or factors, where there are any."""
+  if read.kind in PERSONAL:
+    return WithFactors(read)
   return WithLabels(read) if read.kind == "labels" else read

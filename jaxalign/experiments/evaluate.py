@@ -8,11 +8,13 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
+from jaxalign.algorithms import reward_readout
 from jaxalign.data.stats import baselines
 from jaxalign.experiments.common import cli, summary
 from jaxalign.experiments.common import config as configuration
@@ -25,6 +27,7 @@ from jaxalign.experiments.reward_model import (
   group_metrics,
   mixture_scores,
   pair_scores,
+  personal_scores,
   scoring,
 )
 from jaxalign.runtime.distributed import mesh as meshes
@@ -128,6 +131,7 @@ def write_evaluation(
   sections: Sequence[html_report.Figure] = (),
   labels: Mapping[str, label_scores.Scores | None] | None = None,
   mixture_weights: Mapping[str, Sequence[float] | None] | None = None,
+  personal: Mapping[str, Mapping[str, Any]] | None = None,
   warnings: Sequence[str] = (),
 ) -> None:
   """Writes eval.json and report.html; safe to repeat.
@@ -143,6 +147,8 @@ def write_evaluation(
     labels: scores of label models beside those of rewards, by model name.
     mixture_weights: share of each head per model name; equal ones by default;
       a model with several heads is scored as a mixture, and head by head.
+    personal: what `personal_scores.summarise` gives, by model name; of models
+      whose reward is that of somebody unknown.
     warnings: what to mind about the data, for the page.
   """
   subsets, sets = _subsets(pairs), pair_scores.label_sets(pairs.records)
@@ -184,6 +190,8 @@ def write_evaluation(
   found = {k: v for k, v in (labels or {}).items() if v is not None}
   if found:
     result["labels"] = {name: scores.result for name, scores in found.items()}
+  if personal:
+    result["personal"] = dict(personal)
   more = [part for name, v in found.items() for part in v.sections(name)]
   if multihost.is_main():
     configuration.write_json(workdir / "eval.json", result)
@@ -229,6 +237,11 @@ def write_trained(
     config.eval,
     config.seed,
     mixture_weights={"model": trained.description.mixture_weights},
+    personal={
+      "model": personal_scores.summarise(outputs, held_out.dataset, read)
+    }
+    if read.kind in reward_readout.PERSONAL
+    else None,
     warnings=loaded.pairs.warnings,
     sections=trained.sections,
     labels={
@@ -257,7 +270,7 @@ def run(config: Config, workdir: epath.Path) -> None:
       f"{config.models} and {data.eval_files}"
     )
   mesh = meshes.make_mesh(config.mesh)
-  rewards, labels, shares, bare = {}, {}, {}, None
+  rewards, labels, shares, personal, bare = {}, {}, {}, {}, None
   for path in config.models:
     fitted = _fitted(config, path)
     tokenizer = preferences.open_tokenizer(data, path)
@@ -279,6 +292,8 @@ def run(config: Config, workdir: epath.Path) -> None:
         config.eval,
         config.seed,
       )
+    if read.kind in reward_readout.PERSONAL:
+      personal[path] = personal_scores.summarise(outputs, pairs.dataset, read)
     shares[path] = scoring.load_mixture_weights(path)
   if config.average:
     rewards["average"], shares["average"] = _average(rewards), None
@@ -294,6 +309,7 @@ def run(config: Config, workdir: epath.Path) -> None:
     config.seed,
     labels=labels,
     mixture_weights=shares,
+    personal=personal,
     warnings=(
       ()
       if data.streaming

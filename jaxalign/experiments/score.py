@@ -40,8 +40,9 @@ class Config:
     calibrated: give (reward − mean) / std on the model's reference responses
       instead of raw rewards; needs its `jaxalign.json`.
     data: `eval_files` are scored, `train_files` are not read.
-    person_files: pairs of one new person; each response then also gets the
-      reward of that person's mixture of the model's heads. Empty for none.
+    person_files: pairs of one new person; each response then also gets that
+      person's reward: of a mixture of the model's heads, or of a place among
+      its factors. Empty for none.
     batch_size: responses per forward over all devices.
     mesh: devices.
   """
@@ -63,7 +64,7 @@ def build(config: Config, mesh: jax.sharding.Mesh) -> scoring.Stage:
     config.mesh.rules,
     config.batch_size,
     max(scoring.fitted(config.data, config.model).buckets),
-    reward_readout.with_labels(scoring.load_readout(config.model)),
+    reward_readout.with_parts(scoring.load_readout(config.model)),
   )
 
 
@@ -105,20 +106,24 @@ def run(config: Config, workdir: epath.Path) -> None:
   person = None
   if config.person_files:
     person = _person(config, number, tokenizer, rewards_of)
-  rewards, probs = np.split(rewards_of(records), [number], axis=1)
+  # Label shares or factors stand behind the rewards.
+  rewards, parts = np.split(rewards_of(records), [number], axis=1)
   if config.calibrated:
     fit = artifact.load_description(config.model).calibration
     rewards = (rewards - np.array(fit["mean"])) / np.array(fit["std"])
+    if read.kind in reward_readout.PERSONAL:
+      parts = parts / np.array(fit["std"])
   lines: list[dict[str, Any]] = []
   at = 0
   for record in records:
-    scored = rewards[at : at + len(record.responses)]
+    rows = slice(at, at + len(record.responses))
+    scored, beside = rewards[rows], parts[rows]
     at += len(record.responses)
     line = record.to_row() | {"rewards": scored.tolist()}
     if person is not None:
-      line["person_rewards"] = (scored @ person).tolist()
+      line["person_rewards"] = person.rewards(scored, beside).tolist()
     if read.kind == "labels":
-      line["label_probs"] = probs[at - len(scored) : at].tolist()
+      line["label_probs"] = beside.tolist()
     lines.append(line)
   if multihost.is_main():
     text = "".join(f"{json.dumps(line, allow_nan=False)}\n" for line in lines)
@@ -145,12 +150,13 @@ def _person(
   num_rewards: int,
   tokenizer: Tokenizer,
   rewards_of: Callable[[list[Record]], np.ndarray],
-) -> np.ndarray:
-  """How far the person of `person_files` belongs to each head's group, [K]."""
-  if num_rewards < 2:
+) -> user_assignment.Person:
+  """How the person of `person_files` weighs heads, or factors."""
+  personal = scoring.load_readout(config.model).kind in reward_readout.PERSONAL
+  if num_rewards < 2 and not personal:
     raise ValueError(
       f"person_files mix the heads of a model, {config.model} has one: train "
-      "it with recipe.name='mixture'"
+      "it with recipe.name='mixture' or 'personal'"
     )
   records = preferences.load_records(
     config.data, config.person_files, tokenizer
@@ -162,14 +168,14 @@ def _person(
       "person_files must hold pairs of one person, got "
       f"{len(pairs)} pairs by {len(names)}"
     )
-  rewards = rewards_of(pairs).reshape(len(pairs), 2, num_rewards)
-  gaps = rewards[:, 0] - rewards[:, 1]
+  rewards = rewards_of(pairs).reshape(len(pairs), 2, -1)
   sides = np.array([1.0 if r.target_prob > 0.5 else -1.0 for r in pairs])
+  gaps = (rewards[:, 0] - rewards[:, 1]) * sides[:, None]
+  if personal:
+    return user_assignment.person_of(gaps[:, :1], gaps[:, 1:], ())
   shares = scoring.load_mixture_weights(config.model)
   even = (1 / num_rewards,) * num_rewards
-  return user_assignment.place_person(
-    gaps * sides[:, None], even if shares is None else shares
-  )
+  return user_assignment.person_of(gaps, None, shares or even)
 
 
 def _labels(config: Config, lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -181,12 +187,15 @@ def _labels(config: Config, lines: list[dict[str, Any]]) -> dict[str, Any]:
   )
 
 
-def _placed(person: np.ndarray | None) -> list[str]:
+def _placed(person: user_assignment.Person | None) -> list[str]:
   """Where the person was placed."""
   if person is None:
     return []
-  shares = " / ".join(f"{100 * share:.0f} %" for share in person)
-  return [f"the person's mixture of {len(person)} heads: {shares}"]
+  if person.factors is not None:
+    place = ", ".join(f"{number:.2f}" for number in person.factors)
+    return [f"the person's place among {len(person.factors)} factors: {place}"]
+  shares = " / ".join(f"{100 * share:.0f} %" for share in person.heads)
+  return [f"the person's mixture of {len(person.heads)} heads: {shares}"]
 
 
 def _findings(lines: list[dict[str, Any]]) -> list[str]:

@@ -117,6 +117,7 @@ from jaxalign.losses.shaping import (
   token_rewards,
 )
 from jaxalign.losses.uncertain import (
+  expected_preference_loss,
   mean_variance_loss,
 )
 from jaxalign.losses.welfare import (
@@ -157,6 +158,7 @@ __all__ = [
   "dpo_loss",
   "drawn_flip_mask",
   "ensemble_probability",
+  "expected_preference_loss",
   "expected_utility",
   "exponentiated_weights",
   "fixed_kl_update",

@@ -202,7 +202,61 @@ class PlaceTest(absltest.TestCase):
     )
     jax.tree.map(np.testing.assert_array_equal, fitted(0.0), fitted(jnp.nan))
 
+  def test_many_people_are_placed_as_each_alone(self):
+    rng = np.random.default_rng(3)
+    gaps, apart = rng.normal(size=30), 3 * rng.normal(size=(30, R))
+    user, where = rng.integers(-1, 5, 30), rng.random(30) < 0.8
+    user[user == 3] = 2  # a person without pairs
+    got = personal_rewards.place_people(
+      jnp.where(where, gaps, jnp.nan),
+      jnp.where(where[:, None], apart, jnp.nan),
+      user=user,
+      num_users=4,  # so 4 is nobody
+      where=where,
+    )
+    for u in range(4):
+      mine = where & (user == u)
+      alone = personal_rewards.place(gaps[mine], apart[mine])
+      jax.tree.map(
+        lambda x, y, u=u: np.testing.assert_allclose(x[u], y, atol=1e-9),
+        got,
+        alone,
+      )
+    np.testing.assert_allclose(got.mean[3], 0)
+    np.testing.assert_allclose(got.covariance[3], np.eye(R))
+    each = personal_rewards.of_pairs(got, user)
+    known = (user >= 0) & (user < 4)
+    np.testing.assert_allclose(each.mean[known], got.mean[user[known]])
+    np.testing.assert_allclose(each.mean[~known], 0)
+    np.testing.assert_allclose(
+      each.covariance[~known], np.eye(R)[None].repeat((~known).sum(), 0)
+    )
+    prob = personal_rewards.win_probability(gaps, apart, each)
+    for n in (0, 7):
+      one = jax.tree.map(lambda x, n=n: x[n], each)
+      (alone,) = personal_rewards.win_probability(gaps[[n]], apart[[n]], one)
+      np.testing.assert_allclose(prob[n], alone)
+
+  def test_shares_of_votes_place_people_too(self):
+    prob = np.array([1.0, 0.9, 0.3, 0.5, 0.0, 0.7, 0.2])
+    got = personal_rewards.place_people(
+      self.gaps, self.apart, user=np.zeros(7, int), num_users=1,
+      chosen_prob=prob,
+    )  # fmt: skip
+
+    def cost(a):
+      gap = self.gaps + self.apart @ a
+      lost = prob * np.logaddexp(0, -gap) + (1 - prob) * np.logaddexp(0, gap)
+      return lost.sum() + a @ a / 2
+
+    best = scipy.optimize.minimize(cost, np.zeros(R), tol=1e-12)
+    np.testing.assert_allclose(got.mean[0], best.x, atol=1e-6)
+
   def test_errors_name_what_is_allowed(self):
+    with self.assertRaisesRegex(ValueError, "user"):
+      personal_rewards.place_people(
+        self.gaps, self.apart, user=np.zeros(6, int), num_users=1
+      )
     with self.assertRaisesRegex(ValueError, "kind must be one of"):
       PersonalConfig(kind="points")
     with self.assertRaisesRegex(ValueError, "rank must be"):

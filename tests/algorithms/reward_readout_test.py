@@ -45,7 +45,7 @@ class ReadoutTest(parameterized.TestCase):
 
   def test_label_shares_stand_behind_the_reward(self):
     read = reward_readout.Readout("labels", UTILITIES, "mean_std", kappa=0.7)
-    both = reward_readout.with_labels(read)
+    both = reward_readout.with_parts(read)
     self.assertEqual(both.num_rewards(3), 4)
     got = jax.jit(both)(self.logits)
     np.testing.assert_allclose(got[..., :1], read(self.logits), rtol=1e-12)
@@ -53,10 +53,37 @@ class ReadoutTest(parameterized.TestCase):
       got[..., 1:], jax.nn.softmax(self.logits), rtol=1e-12
     )
     self.assertIs(
-      reward_readout.with_labels(reward_readout.PLAIN), reward_readout.PLAIN
+      reward_readout.with_parts(reward_readout.PLAIN), reward_readout.PLAIN
     )
     with self.assertRaisesRegex(ValueError, "no labels in a 'rewards' readout"):
       reward_readout.WithLabels(reward_readout.PLAIN)
+
+  def test_factors_stand_behind_the_reward_that_people_share(self):
+    out = self.logits
+    for kind, expected in (
+      ("low_rank", out[..., 0]),
+      ("ideal_points", out[..., 0] - (out[..., 1:] ** 2).sum(-1) / 2),
+    ):
+      read = reward_readout.Readout(kind)
+      self.assertEqual((read.num_rewards(3), read.num_factors(3)), (1, 2))
+      both = reward_readout.with_parts(read)
+      self.assertEqual(both.num_rewards(3), 3)
+      got = jax.jit(both)(out)
+      np.testing.assert_allclose(got[..., 0], expected, rtol=1e-12)
+      np.testing.assert_array_equal(got[..., 1:], out[..., 1:])
+      np.testing.assert_allclose(read(out)[..., 0], expected, rtol=1e-12)
+      with self.assertRaisesRegex(ValueError, f"{kind}.* must have 2 outputs"):
+        read.num_rewards(1)
+      with self.assertRaisesRegex(ValueError, f"'mean' with kind='{kind}'"):
+        reward_readout.Readout(kind, risk="cvar", alpha=0.1)
+    # A point of one's own: the nearer, the better, but for what all share.
+    own = np.array([0.3, -1.2])
+    away = ((out[..., 1:] - own) ** 2).sum(-1) / 2
+    mine = expected + out[..., 1:] @ own
+    np.testing.assert_allclose(mine, out[..., 0] - away + own @ own / 2)
+    self.assertEqual(reward_readout.PLAIN.num_factors(3), 0)
+    with self.assertRaisesRegex(ValueError, "no factors in a 'rewards'"):
+      reward_readout.WithFactors(reward_readout.PLAIN)
 
   def test_a_normal(self):
     mean, log_std = self.logits[..., 0], self.logits[..., 1]

@@ -15,6 +15,7 @@ from jaxalign.algorithms import (
   mean_variance,
   mixture,
   more,
+  personal_recipe,
   row_loss,
   update,
 )
@@ -32,6 +33,9 @@ VOTES = bradley_terry.PairLossConfig("votes", 0.0, None, 0.0)
 LATENT = mixture.MixtureConfig(
   "mixture", num_components=2, num_users=U, steps_per_round=1
 )
+PERSONAL = personal_recipe.PersonalRecipeConfig(
+  "personal", rank=2, num_users=U, pull=0.3
+)
 ROWS = {
   "pairs": lambda: bradley_terry.pair_rows(DENOISED),
   "mixture": lambda: mixture.mixture_rows(LATENT, VOTES),
@@ -41,6 +45,7 @@ ROWS = {
   "normal": lambda: mean_variance.normal_rows(
     mean_variance.MeanVarianceConfig("mean_variance")
   ),
+  "personal": lambda: personal_recipe.personal_rows(PERSONAL, VOTES),
 }
 
 
@@ -93,11 +98,19 @@ class CoupledTest(parameterized.TestCase):
     }
     self.table = rng.normal(size=(V, D))
     self.membership = mixture.start(jnp.array(rng.dirichlet(np.ones(2), U)))
+    roots = rng.normal(size=(U, 2, 2))
+    self.places = personal_recipe.Places(
+      jnp.array(rng.normal(size=(U, 2))),
+      jnp.array(roots @ roots.swapaxes(1, 2)),
+      jnp.array(-1.0),
+    )
 
   def rows(self, kind):
     rows = ROWS[kind]()
     if kind == "mixture":
       rows = rows._replace(carry=self.membership)
+    if kind == "personal":
+      rows = rows._replace(carry=self.places)
     heads = np.random.default_rng(1).normal(size=(D, rows.num_outputs))
     self.params = {"table": jnp.array(self.table), "head": jnp.array(heads)}
     return rows
@@ -142,12 +155,33 @@ class CoupledTest(parameterized.TestCase):
       )[b["annotator"]]
       each, slope = soft_loss(gap, b["chosen_prob"][:, None])
       each, slope = (shares * each).sum(1), shares * slope
+    elif kind == "personal":
+      each, slope = self.personal_by_hand(gap, b)
     else:
       each, slope = soft_loss(gap[:, 0] - b["margin"], b["chosen_prob"])
       slope = slope[:, None]
     used = b["where"]
     slope = np.stack([slope, -slope], axis=1) * used[:, None, None]
     return each * used, slope, used.astype(int)
+
+  def personal_by_hand(self, gap, b):
+    """Loss [B] and slopes in the gaps of shared reward and factors, [B, 3]."""
+    # Nobody, at index −1, is at the prior.
+    mean = np.vstack([self.places.mean, np.zeros((1, 2))])[b["annotator"]]
+    spread = np.concatenate([self.places.covariance, np.eye(2)[None]])
+    spread = spread[b["annotator"]]
+    apart = gap[:, 1:]
+    middle = gap[:, 0] + (apart * mean).sum(1)
+    turned = (spread @ apart[..., None])[..., 0]
+    root = np.sqrt(middle**2 + (apart * turned).sum(1))
+    lean = b["chosen_prob"] - 0.5
+    each = np.log(2 * np.cosh(root / 2)) - lean * middle
+    each = each + 0.15 * (apart**2).sum(1)
+    safe = np.where(root > 0, root, 1.0)  # equal responses have a root of 0
+    bent = np.where(root > 0, np.tanh(root / 2) / (2 * safe), 0.25)
+    slope = (bent * middle - lean)[:, None]
+    others = slope * mean + bent[:, None] * turned + 0.3 * apart
+    return each, np.concatenate([slope, others], axis=1)
 
   def expected_gradient(self, weights, slopes):
     """Gradient of Σ_n w_n l_n in head and table, by the chain rule."""
@@ -162,7 +196,7 @@ class CoupledTest(parameterized.TestCase):
     np.add.at(table, np.array(self.batch["tokens"]), each)
     return {"head": head, "table": table}
 
-  @parameterized.parameters("pairs", "mixture", "labels")
+  @parameterized.parameters("pairs", "mixture", "labels", "personal")
   def test_sources_are_weighed_by_the_gradients_of_all_heads(self, kind):
     config = more.MoreConfig("more", S, normalise="none", decay=None)
     got = self.gradient(self.objective(kind, config))
@@ -197,7 +231,7 @@ class CoupledTest(parameterized.TestCase):
         got.gradient[name], expected, rtol=1e-10, atol=1e-14
       )
 
-  @parameterized.parameters("pairs", "labels")
+  @parameterized.parameters("pairs", "labels", "personal")
   def test_groups_are_weighed_by_their_mean_loss(self, kind):
     config = group_dro.GroupDroConfig("group_dro", S, step_size=0.7)
     got = self.gradient(self.objective(kind, config))
@@ -213,7 +247,7 @@ class CoupledTest(parameterized.TestCase):
     for name, expected in self.expected_gradient(per_row, slopes).items():
       np.testing.assert_allclose(got.gradient[name], expected, atol=1e-6)
 
-  @parameterized.parameters("pairs", "mixture", "labels")
+  @parameterized.parameters("pairs", "mixture", "labels", "personal")
   def test_the_mean_is_over_terms(self, kind):
     got = self.gradient(self.objective(kind, None))
     each, slopes, terms = self.by_hand(kind)
@@ -224,7 +258,7 @@ class CoupledTest(parameterized.TestCase):
         got.gradient[name], value, rtol=1e-10, atol=1e-14
       )
 
-  @parameterized.parameters("pairs", "mixture", "labels", "normal")
+  @parameterized.parameters("pairs", "mixture", "labels", "normal", "personal")
   def test_padding_and_order_change_nothing(self, kind):
     config = more.MoreConfig("more", S)
     objective = self.objective(kind, config)
@@ -251,7 +285,7 @@ class CoupledTest(parameterized.TestCase):
           got.gradient[name], value, rtol=1e-8, atol=1e-12
         )
 
-  @parameterized.parameters("pairs", "mixture", "labels", "normal")
+  @parameterized.parameters("pairs", "mixture", "labels", "normal", "personal")
   def test_accumulation_changes_nothing(self, kind):
     for coupling in (
       more.MoreConfig("more", S, parts=2),
@@ -266,7 +300,7 @@ class CoupledTest(parameterized.TestCase):
             got.gradient[name], value, rtol=1e-10, atol=1e-14
           )
 
-  @parameterized.parameters("mixture", "labels")
+  @parameterized.parameters("mixture", "labels", "personal")
   def test_any_layout_gives_the_same_two_steps(self, kind):
     objective = self.objective(kind, more.MoreConfig("more", S), dropout=True)
     layouts.assert_same_descent(self, objective, self.params, self.batch)

@@ -94,6 +94,9 @@ RECIPES = {
   "dprm with more": Case(
     {"recipe": {"name": "dprm"}, "coupling": MORE}, 1.0, 1.03
   ),
+  "personal": Case(
+    {"recipe": {"name": "personal", "num_users": 8, "steps_per_round": 30}}, 1.0
+  ),
   "denoised with more": Case({"recipe": MORE, "loss": DENOISE}, 1.0, 1.03),
   "denoised metarm with more": Case(
     {**meta(), "coupling": MORE, "loss": DENOISE}, 2.0, 2.2

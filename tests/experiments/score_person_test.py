@@ -5,6 +5,7 @@ import pathlib
 import tempfile
 
 import numpy as np
+import scipy.optimize
 from absl.testing import absltest, parameterized
 from etils import epath
 
@@ -13,6 +14,7 @@ from jaxalign.data.tokenization import tokenizer_files
 from jaxalign.experiments import score
 from jaxalign.experiments.common import config as configuration
 from jaxalign.experiments.reward_model import user_assignment
+from jaxalign.runtime.io import artifact
 from tests import shipped
 from tests.models.hf import families_test
 from tests.models.samples import start
@@ -46,7 +48,9 @@ class PlacePersonTest(parameterized.TestCase):
 
 
 class ScoreTest(parameterized.TestCase):
-  def run_score(self, asked=ASKED, num_outputs=2, person=()):
+  def run_score(
+    self, asked=ASKED, num_outputs=2, person=(), kind=None, calibrated=False
+  ):
     folder = pathlib.Path(self.enter_context(tempfile.TemporaryDirectory()))
     network = families_test.tiny(
       "llama", vocab_size=259, max_positions=64, pad_id=256, num_layers=1,
@@ -55,12 +59,25 @@ class ScoreTest(parameterized.TestCase):
     _, params = start(network)
     models.save_pretrained(folder / "model", params, network)
     tokenizer_files.byte_tokenizer().save(folder / "model")
+    if kind is not None:
+      described = artifact.Description(
+        kind="reward",
+        heads=("shared", "factor_0", "factor_1")[:num_outputs],
+        max_length=64,
+        calibration={"mean": [0.5], "std": [2.0]},
+        utilities=None,
+        mixture_weights=None,
+        provenance={},
+        readout=kind,
+      )
+      tokenizer = tokenizer_files.byte_tokenizer()
+      artifact.save(folder / "model", params, network, tokenizer, described)
     for name, rows in (("asked", asked), ("own", person)):
       text = "".join(json.dumps(row) + "\n" for row in rows)
       (folder / f"{name}.jsonl").write_text(text)
     cfg = shipped.config("score", "smoke")
     cfg.mesh.data = 1
-    cfg.model = str(folder / "model")
+    cfg.model, cfg.calibrated = str(folder / "model"), calibrated
     cfg.data.update(
       eval_files=(f"{folder}/asked.jsonl",), max_length=64, buckets=(64,)
     )
@@ -81,6 +98,39 @@ class ScoreTest(parameterized.TestCase):
       np.testing.assert_allclose(
         line["person_rewards"], np.array(line["rewards"]) @ shares, rtol=1e-5
       )
+
+  @parameterized.parameters("low_rank", "ideal_points")
+  def test_a_personal_model_gives_the_reward_at_the_persons_place(self, kind):
+    given = dict(num_outputs=3, kind=kind)
+    lines = self.run_score(person=OWN, **given)
+    outputs = lambda asked: np.concatenate(
+      [line["rewards"] for line in self.run_score(asked=asked, num_outputs=3)]
+    )
+    said, told = outputs(OWN), outputs(ASKED)
+    common = lambda x: (
+      x[:, 0] - (kind == "ideal_points") * (x[:, 1:] ** 2).sum(1) / 2
+    )
+    gap = lambda x: x[0::2] - x[1::2]
+    cost = lambda a: (
+      np.logaddexp(0, -gap(common(said)) - gap(said[:, 1:]) @ a).sum()
+      + a @ a / 2
+    )
+    place = scipy.optimize.minimize(cost, np.zeros(2), tol=1e-12).x
+    self.assertGreater(np.abs(place).max(), 1e-2)
+    own = common(told) + told[:, 1:] @ place
+    np.testing.assert_allclose(
+      np.concatenate([line["person_rewards"] for line in lines]),
+      own,
+      atol=1e-4,
+    )
+    shared = np.concatenate([line["rewards"] for line in lines])
+    np.testing.assert_allclose(shared[:, 0], common(told), atol=1e-5)
+    lines = self.run_score(person=OWN, calibrated=True, **given)
+    np.testing.assert_allclose(
+      np.concatenate([line["person_rewards"] for line in lines]),
+      (own - 0.5) / 2,
+      atol=1e-4,
+    )
 
   def test_refusals(self):
     with self.assertRaisesRegex(ValueError, "person_files mix the heads"):

@@ -4,7 +4,9 @@ import httpx
 import numpy as np
 from absl.testing import absltest
 
+from jaxalign.experiments.reward_model import user_assignment
 from tests.experiments.serve_test import lengths, post, serving, source_of
+from tests.runtime.reward_sources import model_test
 
 
 class ServePersonTest(absltest.TestCase):
@@ -51,6 +53,45 @@ class ServePersonTest(absltest.TestCase):
       reply = ask(url, pairs[:1])
     self.assertEqual(reply.status_code, 400)
     self.assertIn("person needs a model with a head per group", reply.text)
+
+  def test_a_personal_model_answers_with_the_reward_at_the_place(self):
+    # Calibrated, in units of 2: what places a person is the raw reward.
+    source = model_test.open_source(
+      model_test.described(
+        heads=["shared", "factor_0"],
+        readout="low_rank",
+        mixture_weights=None,
+        calibration={"mean": [1.0], "std": [2.0]},
+      )
+    )
+    raw = model_test.open_source(
+      model_test.described(mixture_weights=None), calibrated=False
+    )
+    pairs = [
+      {"prompt": "p", "chosen": " aaa", "rejected": " b"},
+      {"prompt": "p", "chosen": " cc", "rejected": " d?"},
+      {"prompt": "p", "chosen": " e" * 5, "rejected": " d?"},
+    ]
+    body = {"prompts": ["p", "q"], "responses": [" xy", " z"], "person": pairs}
+    options = dict(max_texts=9, max_waiting=9, max_bytes=9000)
+    with serving(source, max_waiting_bytes=9000, **options) as url:
+      reply = httpx.post(f"{url}/v1/rewards", json=body, timeout=60).json()
+    sides = [pair[side] for pair in pairs for side in ("chosen", "rejected")]
+    said = raw(["p"] * 6, sides).astype(np.float64)
+    told = raw(body["prompts"], body["responses"]).astype(np.float64)
+    gaps = said[0::2] - said[1::2]
+    (place,) = user_assignment.place_point(gaps[:, 0], gaps[:, 1:])
+    self.assertGreater(abs(place), 1e-3)
+    self.assertEqual(reply["names"], ["reward"])
+    np.testing.assert_allclose(
+      np.array(reply["rewards"])[:, 0], (told[:, 0] - 1) / 2, atol=1e-5
+    )
+    np.testing.assert_allclose(reply["person"]["place"], [place], atol=1e-4)
+    np.testing.assert_allclose(
+      reply["person"]["rewards"],
+      (told[:, 0] + told[:, 1] * place - 1) / 2,
+      atol=1e-4,
+    )
 
 
 if __name__ == "__main__":

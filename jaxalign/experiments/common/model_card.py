@@ -326,11 +326,19 @@ def _of_pairs(evaluation: Mapping[str, Any]) -> list[str]:
   for scores in evaluation.get("mixtures", {}).values():
     shares = ", ".join(f"{share:.2f}" for share in scores["weights"])
     found.append(f"Shares of the latent groups: {shares}.")
-    if lines := scores.get("new_users"):
-      columns = ("own pairs seen", "accuracy")
-      placed = [(ln["pairs_seen"], f"{ln['accuracy']:.3f}") for ln in lines]
-      found += ["New people, by their own pairs:", _table(columns, placed)]
+    found += _new_people(scores)
+  for scores in evaluation.get("personal", {}).values():
+    found += _new_people(scores)
   return found
+
+
+def _new_people(scores: Mapping[str, Any]) -> list[str]:
+  """How well people are predicted by their own first pairs, where known."""
+  if not (lines := scores.get("new_users")):
+    return []
+  columns = ("own pairs seen", "accuracy")
+  placed = [(ln["pairs_seen"], f"{ln['accuracy']:.3f}") for ln in lines]
+  return ["New people, by their own pairs:", _table(columns, placed)]
 
 
 def groups_of(

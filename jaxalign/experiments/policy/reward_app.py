@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-import numpy as np
 from starlette import (
   applications,
   exceptions,
@@ -241,14 +240,18 @@ class _Server:
       except asyncio.CancelledError:  # shutdown_s is nearly over
         raise QueueFullError("the server is shutting down") from None
       number = len(texts.responses)
-      rewards, probs = labels.SideBySide(source).apart(found)
+      apart = labels.SideBySide(source).apart
+      asked, said = apart(found[:number]), apart(found[number:])
+      heads, place = _placed(said, source) if own else (None, None)
       reply = http.Reply(
         source.names,
-        rewards[:number],
+        asked.rewards,
         source.mixture_weights,
-        _placed(rewards[number:], source) if own else None,
+        heads,
         labels.labels_of(source),
-        None if probs is None else probs[:number],
+        asked.label_probs,
+        place,
+        asked.factors,
       )
       answer = protocol.answer(content, reply, self._served)
       return responses.JSONResponse(answer)
@@ -403,17 +406,13 @@ async def _json_body(
     queue.take_bytes(-size)
 
 
-def _placed(rewards: np.ndarray, source: base.RewardSource) -> np.ndarray:
-  """How far a person belongs to each output's group, [K].
-
-  Args:
-    rewards: of the texts of their pairs, the preferred one of each first,
-      [2 n, K].
-    source: that they come from.
-  """
-  units = np.ones(len(source.names)) if source.units is None else source.units
-  gaps = (rewards[0::2] - rewards[1::2]).astype(np.float64) * units
-  return user_assignment.place_person(gaps, source.mixture_weights or ())
+def _placed(
+  said: labels.Scored, source: base.RewardSource
+) -> user_assignment.Person:
+  """A person by the texts of their pairs, the preferred one of each first."""
+  gaps, factors = labels.raw_gaps(said, source.units)
+  weights = source.mixture_weights or ()
+  return user_assignment.person_of(gaps, factors, weights)
 
 
 def _person(
@@ -427,10 +426,11 @@ def _person(
     own = http.parse_person(content)
   except ValueError as error:
     raise _RefusedError(400, str(error)) from None
-  if own and source.mixture_weights is None:
+  known = source.mixture_weights is not None or labels.num_factors(source)
+  if own and not known:
     raise _RefusedError(
       400,
-      "person needs a model with a head per group, what is served here has "
+      "person needs a model with a head per group, or with factors; here are "
       f"{', '.join(source.names)} and no mixture_weights",
     )
   number = len(texts.responses)

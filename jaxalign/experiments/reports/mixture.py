@@ -1,6 +1,6 @@
 """Report sections on a mixture: latent groups, heads, and new people."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxalign.runtime.plots import html_report, panels
@@ -22,16 +22,25 @@ def headline(scores: Mapping[str, Any]) -> str:
   sizes = " / ".join(percent(share, 0) for share in shares)
   said = f"{len(shares)} latent groups fitted, {sizes} of the people."
   if lines := scores.get("new_users"):
-    before, after = lines[0], lines[-1]
-    said += (
-      f" New people are predicted at {percent(after['accuracy'])} after "
-      f"{after['pairs_seen']} of their pairs, at {percent(before['accuracy'])} "
-      "before the first."
-    )
+    said += f" {placed(lines)}"
   pooled = percent(scores["pooled"]["accuracy"])
   return (
     f"{said} Without knowing who asks, {pooled} of all held-out pairs are "
     "predicted."
+  )
+
+
+def placed(lines: Sequence[Mapping[str, Any]]) -> str:
+  """A sentence on what people's own pairs are worth.
+
+  Args:
+    lines: as `mixture_scores.new_users` gives them.
+  """
+  before, after = lines[0], lines[-1]
+  return (
+    f"New people are predicted at {percent(after['accuracy'])} after "
+    f"{after['pairs_seen']} of their pairs, at {percent(before['accuracy'])} "
+    "before the first."
   )
 
 
@@ -63,7 +72,9 @@ def sections(mixtures: Mapping[str, Any]) -> list[Section]:
   found: list[Section] = []
   for name, scores in mixtures.items():
     if scores.get("new_users"):
-      found += _new_users(name, scores)
+      found += new_users(
+        name, scores["new_users"], "what their share of the mixture alone says"
+      )
     found.append(_heads(name, scores))
     if (cost := pooled_section(name, scores)) is not None:
       found.append(cost)
@@ -196,8 +207,19 @@ def _confusion(name: str, scores: Mapping[str, Any]) -> Section:
   )
 
 
-def _new_users(name: str, scores: Mapping[str, Any]) -> list[Section]:
-  lines = scores["new_users"]
+def new_users(
+  name: str, lines: Sequence[Mapping[str, Any]], before: str
+) -> list[Section]:
+  """How well new people are predicted after more and more of their pairs.
+
+  Args:
+    name: of the model.
+    lines: as `mixture_scores.new_users` gives them.
+    before: what predicts somebody without pairs.
+
+  Returns:
+    A figure and its table.
+  """
   groups = [*lines[0]["groups"]]
   errors = [1.96 * (one["standard_error"] or 0.0) for one in lines]
   seen = [one["pairs_seen"] for one in lines]
@@ -230,8 +252,7 @@ def _new_users(name: str, scores: Mapping[str, Any]) -> list[Section]:
         for one in lines
       ],
       f"All lines are about the same {first['num_pairs']} later pairs of "
-      f"{first['num_users']} people; 0 is what their share of the mixture "
-      "alone says.",
+      f"{first['num_users']} people; 0 is {before}.",
       folded=True,
     ),
   ]  # fmt: skip

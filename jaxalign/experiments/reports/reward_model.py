@@ -76,6 +76,11 @@ def headline(result: html_report.Result) -> str:
     f"{percent_interval(accuracy)} of {scores['num_pairs']:,} held-out pairs "
     f"as people did, {verdict} the best baseline: {beside}."
   )
+  said += [
+    mixture.placed(scores["new_users"])
+    for scores in result.get("personal", {}).values()
+    if scores["new_users"]
+  ]
   worst = ", ".join(
     f"{one['name']} at {percent(one['accuracy'])}"
     for one in result["breakdown"]["models"][best]["worst"].values()
@@ -83,6 +88,18 @@ def headline(result: html_report.Result) -> str:
   if worst:
     said.append(f"Worst served by it: {worst}.")
   return "\n\n".join(said)
+
+
+def _of_people(result: html_report.Result) -> list[html_report.Section]:
+  """New people of every model of personal rewards."""
+  return [
+    section
+    for name, scores in result.get("personal", {}).items()
+    if scores["new_users"]
+    for section in mixture.new_users(
+      name, scores["new_users"], "the reward that people share"
+    )
+  ]
 
 
 def _single_models(result: html_report.Result) -> Mapping[str, Any]:
@@ -114,6 +131,7 @@ def write(
   sections: list[html_report.Section] = [
     *_accuracies(result),
     *mixture.sections(mixtures),
+    *_of_people(result),
     *by_group(result["breakdown"]),
     *_most_wrong(rewards, records),
   ]

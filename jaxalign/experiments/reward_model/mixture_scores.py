@@ -1,6 +1,6 @@
 """How well the heads of a mixture fit groups, and people they have not met."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -136,6 +136,14 @@ def summarise(
   belong = people.assign_users(gaps, dataset.annotator, users, given)
   home = people.user_groups(dataset)
   against = people.recovery(belong, home, len(groups))
+
+  def predicted(number: int) -> np.ndarray:
+    rows = people.assign_users(
+      gaps, dataset.annotator, users, given, num_pairs=number
+    )
+    mixed: np.ndarray = np.sum(probs * rows[dataset.annotator], axis=1)
+    return mixed
+
   return result | {
     "user_nll": _user_nll(gaps, dataset, given),
     "users": {
@@ -145,18 +153,26 @@ def summarise(
       "confusion": None if against is None else against.confusion.tolist(),
       "group_accuracy": None if against is None else against.accuracy,
     },
-    "new_users": _new_users(gaps, dataset, given),
+    "new_users": new_users(predicted, dataset),
   }
 
 
-def _new_users(
-  gaps: np.ndarray, dataset: pair_dataset.PairDataset, weights: Sequence[float]
+def new_users(
+  predicted: Callable[[int], np.ndarray], dataset: pair_dataset.PairDataset
 ) -> list[dict[str, Any]]:
   """Users placed by their first pairs, scored on pairs after all of SHOTS.
 
   The most shots are those that half of the users have, with one pair to spare
   that shares no text with them; users with fewer are left out, so that every
   line is about the same pairs.
+
+  Args:
+    predicted: `number -> [N]`, how probably each pair goes as stated, after the
+      first `number` pairs of its person.
+    dataset: the pairs.
+
+  Returns:
+    JSON values, a line per number; none where people have too few pairs.
   """
   user, users = dataset.annotator, len(dataset.annotator_names)
   counts = np.bincount(user[user >= 0], minlength=users)
@@ -168,11 +184,9 @@ def _new_users(
   if not possible:
     return []
   scored = free[possible[-1]]
-  probs = _probs(gaps)
   lines = []
   for number in possible:
-    shares = people.assign_users(gaps, user, users, weights, num_pairs=number)
-    prob = np.sum(probs * shares[user], axis=1)
+    prob = predicted(number)
     # One row per person: their pairs are not independent.
     right = _right(prob)
     each = np.array(

@@ -12,6 +12,7 @@ from jaxalign.algorithms import (
   metarm,
   mixture,
   more,
+  personal_recipe,
 )
 from jaxalign.algorithms.bradley_terry import PairLossConfig
 from jaxalign.experiments.reward_model import (
@@ -19,6 +20,7 @@ from jaxalign.experiments.reward_model import (
   fresh_responses,
   label_targets,
   mixture_rounds,
+  personal_rounds,
   translated_views,
 )
 from jaxalign.experiments.reward_model import pair_recipes as pairs
@@ -39,6 +41,7 @@ TABLE = {
   "metarm": Entry(metarm.MetaRmConfig, fresh_responses.make),
   "mixture": Entry(mixture.MixtureConfig, mixture_rounds.make, *LATENT),
   "more": Entry(more.MoreConfig, pairs.make_coupled, *ITSELF),
+  "personal": Entry(personal_recipe.PersonalRecipeConfig, personal_rounds.make),
 }
 Config = functools.reduce(operator.or_, (one.config for one in TABLE.values()))
 

@@ -76,9 +76,7 @@ def build(
   rules: tuple[tuple[str, str | None], ...],
   batch_size: int,
   length: int,
-  read: reward_readout.Readout | reward_readout.WithLabels = (
-    reward_readout.PLAIN
-  ),
+  read: reward_readout.Wide = reward_readout.PLAIN,
 ) -> Stage:
   """A stage that scores batches with one reward model.
 

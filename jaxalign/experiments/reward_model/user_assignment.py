@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from optax import assignment
 
 from jaxalign import losses
+from jaxalign.algorithms import personal_rewards
 from jaxalign.data.batching import pair_dataset
 
 FOUND = "mixture.json"
@@ -131,6 +133,42 @@ def assign_users(
   return np.asarray(shares)
 
 
+class Person(NamedTuple):
+  """One new person, by a few of their own pairs.
+
+  Attributes:
+    heads: weights of a model's rewards, [K].
+    factors: their own numbers, [R]; None where the model has no factors.
+  """
+
+  heads: np.ndarray
+  factors: np.ndarray | None = None
+
+  def rewards(
+    self, rewards: np.ndarray, factors: np.ndarray | None
+  ) -> np.ndarray:
+    """The person's own, [n], of rewards [n, K] and factors [n, R]."""
+    own: np.ndarray = rewards @ self.heads
+    if self.factors is None or factors is None:
+      return own
+    return own + factors @ self.factors
+
+
+def person_of(
+  gaps: np.ndarray, factors: np.ndarray | None, weights: Sequence[float]
+) -> Person:
+  """Places one new person among heads, or among factors where there are any.
+
+  Args:
+    gaps: raw reward of chosen minus rejected, [n, K].
+    factors: the same of the factors, [n, R], or None.
+    weights: share of each head's group, [K]; not read with factors.
+  """
+  if factors is None:
+    return Person(place_person(gaps, weights))
+  return Person(np.ones(1), place_point(gaps[:, 0], factors))
+
+
 def place_person(gaps: np.ndarray, weights: Sequence[float]) -> np.ndarray:
   """Which groups one new person belongs to, by a few of their own pairs.
 
@@ -151,6 +189,30 @@ def place_person(gaps: np.ndarray, weights: Sequence[float]) -> np.ndarray:
   likely = np.exp(joint - joint.max())
   placed: np.ndarray = likely / likely.sum()
   return placed
+
+
+def place_point(gaps: np.ndarray, factors: np.ndarray) -> np.ndarray:
+  """Where one new person is, by a few of their own pairs; of personal rewards.
+
+  Args:
+    gaps: raw shared reward of chosen minus rejected, [n]; n may be 0, which
+      leaves the person at 0.
+    factors: the same of the factors, [n, R].
+
+  Returns:
+    The person's numbers, float64 [R], see `personal_rewards.place`.
+  """
+  # Padded to powers of two, so that a server compiles few programs.
+  spare = (1 << max(len(gaps) - 1, 0).bit_length()) - len(gaps)
+  placed = _placed(
+    np.pad(np.asarray(gaps, np.float32), (0, spare)),
+    np.pad(np.asarray(factors, np.float32), ((0, spare), (0, 0))),
+    where=np.arange(len(gaps) + spare) < len(gaps),
+  )
+  return np.asarray(placed.mean, np.float64)
+
+
+_placed = jax.jit(personal_rewards.place)
 
 
 def place_of(user: np.ndarray) -> np.ndarray:

@@ -331,6 +331,7 @@ class MeasuredSource:
     units: these deviations, in the source's own raw rewards, [K].
     labels: those of a source of one output, their values measured alike; None
       of another.
+    num_factors: those of a source of personal rewards, else 0.
   """
 
   def __init__(
@@ -362,6 +363,7 @@ class MeasuredSource:
     self.units = tuple(float(u) for u in self._std * np.asarray(within))
     known = label_shares.labels_of(source) if len(self.names) == 1 else None
     self.labels = label_shares.rescaled(known, mean, std)
+    self.num_factors = label_shares.num_factors(source)
 
   def __call__(
     self,
@@ -382,9 +384,14 @@ class MeasuredSource:
     responses: Sequence[Text],
     columns: Columns | None = None,
   ) -> label_shares.Scored:
-    """Rewards and label shares of B responses in one pass."""
+    """Rewards, and label shares or factors, of B responses in one pass."""
     found = label_shares.score(self._source, prompts, responses, columns)
-    return label_shares.Scored(self._measured(found.rewards), found.label_probs)
+    factors = found.factors
+    if factors is not None:
+      factors = (factors / self._std).astype(np.float32)
+    return label_shares.Scored(
+      self._measured(found.rewards), found.label_probs, factors
+    )
 
   def label_probs(
     self,
@@ -404,6 +411,7 @@ class JoinedSource:
     mixture_weights: those of a single source, else None.
     units: the same.
     labels: the same.
+    num_factors: the same, else 0.
   """
 
   def __init__(
@@ -440,6 +448,7 @@ class JoinedSource:
     self.units = self.sources[0].units if len(self.sources) == 1 else None
     alone = self.sources[0] if len(self.sources) == 1 else None
     self.labels = label_shares.labels_of(alone)
+    self.num_factors = label_shares.num_factors(alone)
 
   def __call__(
     self,
@@ -457,7 +466,7 @@ class JoinedSource:
     responses: Sequence[Text],
     columns: Columns | None = None,
   ) -> label_shares.Scored:
-    """Rewards and, of a single source, label shares in one pass."""
+    """Rewards and, of a single source, what else it tells, in one pass."""
     if len(self.sources) > 1:
       return label_shares.Scored(self(prompts, responses, columns), None)
     return label_shares.score(self.sources[0], prompts, responses, columns)

@@ -10,7 +10,8 @@ rewards, which is how a client begins.
 
 A request may hold `person`, pairs of one person as a list of {prompt, chosen,
 rejected}. The reply then has `person`: {"weights": [K], "rewards": [B]}, that
-person's mixture of the outputs. Nothing of it is kept.
+person's mixture of the outputs; of personal rewards it has `place` too, [R],
+where the person is. Nothing of it is kept.
 
 The reply of a source that predicts labels has `labels`: {"names": [d],
 "values": [d], "probs": [B][d]}, the shares of each label.
@@ -48,6 +49,8 @@ class Reply(NamedTuple):
     person: weights of the person asked for, [K], or None.
     labels: that the source predicts, or None.
     label_probs: shares of these, finite float32 [B, d], or None.
+    place: numbers of the person asked for, [R], or None.
+    factors: what one unit of each adds to the reward, [B, R], or None.
   """
 
   names: tuple[str, ...]
@@ -56,6 +59,8 @@ class Reply(NamedTuple):
   person: np.ndarray | None = None
   labels: label_shares.Labels | None = None
   label_probs: np.ndarray | None = None
+  place: np.ndarray | None = None
+  factors: np.ndarray | None = None
 
   def to_json(self) -> dict[str, Any]:
     """The reply as JSON values."""
@@ -69,10 +74,11 @@ class Reply(NamedTuple):
       }
     if self.person is not None:
       mixed = self.rewards.astype(np.float64) @ self.person
-      told["person"] = {
-        "weights": self.person.tolist(),
-        "rewards": mixed.tolist(),
-      }
+      told["person"] = {"weights": self.person.tolist()}
+      if self.place is not None and self.factors is not None:
+        mixed = mixed + self.factors.astype(np.float64) @ self.place
+        told["person"]["place"] = self.place.tolist()
+      told["person"]["rewards"] = mixed.tolist()
     return told | {
       "names": list(self.names),
       # float64 holds every float32, so that nothing is rounded on the way.

@@ -3,7 +3,8 @@
 A source that predicts how people label a response, such as DPRM, has one reward
 for it, its expected utility, and may give the distribution as well. It does so
 by an attribute `labels` and a method `label_probs`; sources without them stay
-as they are.
+as they are. A model of personal rewards says by `num_factors` that it knows in
+what people differ, and `scored` then gives the factors of each response.
 """
 
 from collections.abc import Sequence
@@ -34,10 +35,13 @@ class Scored(NamedTuple):
     rewards: float32 [B, K].
     label_probs: share of each label, float32 [B, d]; None where the source
       predicts no labels.
+    factors: what one unit of each of a person's R numbers adds to the reward,
+      in its unit, float32 [B, R]; None where people are alike to the source.
   """
 
   rewards: np.ndarray
   label_probs: np.ndarray | None
+  factors: np.ndarray | None = None
 
 
 @runtime_checkable
@@ -68,9 +72,21 @@ class _Both(Protocol):
     """Both, of B responses."""
 
 
+@runtime_checkable
+class _Personal(Protocol):
+  """What a reward source has besides where people may differ to it."""
+
+  num_factors: int
+
+
 def labels_of(source: Any) -> Labels | None:
   """The labels that a reward source predicts, None if it predicts none."""
   return source.labels if isinstance(source, Labelled) else None
+
+
+def num_factors(source: Any) -> int:
+  """R, in how many ways people differ to a reward source; 0 for none."""
+  return source.num_factors if isinstance(source, _Personal) else 0
 
 
 def score(
@@ -79,7 +95,7 @@ def score(
   responses: Sequence[Text],
   columns: Columns | None = None,
 ) -> Scored:
-  """Rewards of B responses with their label shares where there are any.
+  """Rewards of B responses, with label shares or factors where there are any.
 
   Args:
     source: a `base.RewardSource`.
@@ -88,17 +104,18 @@ def score(
     columns: as of the source.
 
   Returns:
-    Both, in one pass where the source has a method `scored`.
+    All, in one pass where the source has a method `scored`.
 
   Raises:
     RewardError: as the source.
     ValueError: the shares are no distributions over the source's labels.
   """
   named = labels_of(source)
+  told = named is not None or num_factors(source) > 0
+  if told and isinstance(source, _Both):
+    return source.scored(prompts, responses, columns)
   if named is None:
     return Scored(source(prompts, responses, columns), None)
-  if isinstance(source, _Both):
-    return source.scored(prompts, responses, columns)
   probs = source.label_probs(prompts, responses, columns)
   return Scored(
     source(prompts, responses, columns),
@@ -126,6 +143,26 @@ def checked_probs(
   return found
 
 
+def raw_gaps(
+  found: Scored, units: Sequence[float] | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+  """Gaps of pairs in raw rewards, by which a preference is probable.
+
+  Args:
+    found: of 2 n responses, the first of each pair before the second.
+    units: of the source, see `base.RewardSource`; None for 1 each.
+
+  Returns:
+    Of the rewards, float64 [n, K], and of the factors, [n, R], or None.
+  """
+  scale = np.ones(1) if units is None else np.asarray(units, np.float64)
+  raw = lambda x: (x[0::2] - x[1::2]).astype(np.float64) * scale
+  return (
+    raw(found.rewards),
+    None if found.factors is None else raw(found.factors),
+  )
+
+
 def shares(found: Scored) -> np.ndarray:
   """The label shares, [B, d]; ValueError where there are none."""
   if found.label_probs is None:
@@ -134,10 +171,10 @@ def shares(found: Scored) -> np.ndarray:
 
 
 class SideBySide:
-  """Rewards and label shares of a source as the columns of one array."""
+  """Rewards, and label shares or factors, as the columns of one array."""
 
   def __init__(self, source: Any) -> None:
-    """Wraps a source with labels or without."""
+    """Wraps a source with or without labels and factors."""
     self._source = source
     self._number = len(source.names)
 
@@ -147,18 +184,20 @@ class SideBySide:
     responses: Sequence[Text],
     columns: Columns | None = None,
   ) -> np.ndarray:
-    """float32 [B, K + d], of K alone without labels."""
-    found = score(self._source, prompts, responses, columns)
-    if found.label_probs is None:
-      return found.rewards
-    return np.concatenate([found.rewards, found.label_probs], axis=1)
+    """float32 [B, K + d + R], of K alone without labels and factors."""
+    parts = score(self._source, prompts, responses, columns)
+    return np.concatenate([x for x in parts if x is not None], axis=1)
 
   def apart(self, both: np.ndarray) -> Scored:
-    """Rewards and label shares from rows of such an array."""
-    rewards = both[:, : self._number]
-    if labels_of(self._source) is None:
-      return Scored(rewards, None)
-    return Scored(rewards, both[:, self._number :])
+    """Rewards, label shares and factors from rows of such an array."""
+    end = both.shape[1] - num_factors(self._source)
+    rewards, probs = both[:, : self._number], both[:, self._number : end]
+    labelled = labels_of(self._source) is not None
+    return Scored(
+      rewards,
+      probs if labelled else None,
+      both[:, end:] if end < both.shape[1] else None,
+    )
 
 
 def rescaled(

@@ -39,6 +39,7 @@ class ModelSource:
     units: standard deviations that calibrated rewards are measured in, [K].
     labels: that the model predicts shares of, their values measured as its
       reward; None where it predicts none.
+    num_factors: in which people differ to it, 0 for none.
     traces: how often the forward pass was compiled: once per bucket met.
     counts: texts that were cut since the start, name -> texts.
   """
@@ -113,7 +114,10 @@ class ModelSource:
         label_shares.Labels(label_names, read.utilities), self._mean, self._std
       )
     self._num_labels = 0 if self.labels is None else len(label_names)
-    wide = reward_readout.with_labels(read) if self.labels else read
+    self.num_factors = read.num_factors(network.num_outputs)
+    wide: reward_readout.Wide = read
+    if self.labels or self.num_factors:
+      wide = reward_readout.with_parts(read)
     self._rows = meshes.batch_sharding(mesh)
     model = heads.reward_model(network)
     self.traces = step_guard.TraceCounter(
@@ -154,10 +158,10 @@ class ModelSource:
     responses: Sequence[Text],
     columns: base.Columns | None = None,
   ) -> label_shares.Scored:
-    """Rewards and label shares of B responses in one pass."""
+    """Rewards, and label shares or factors, of B responses in one pass."""
     base.check_texts(prompts, responses, columns)
-    number = len(self.names)
-    found = np.zeros((len(responses), number + self._num_labels), np.float32)
+    number, more = len(self.names), self._num_labels + self.num_factors
+    found = np.zeros((len(responses), number + more), np.float32)
     if responses:
       self._fill(found, prompts, responses)
     calibrated = (found[:, :number].astype(np.float64) - self._mean) / self._std
@@ -167,8 +171,12 @@ class ModelSource:
       names=self.names,
       origin="the reward model",
     )
-    probs = found[:, number:] if self._num_labels else None
-    return label_shares.Scored(rewards, probs)
+    beside = found[:, number:]
+    return label_shares.Scored(
+      rewards,
+      beside if self._num_labels else None,
+      (beside / self._std).astype(np.float32) if self.num_factors else None,
+    )
 
   def _fill(
     self,
@@ -176,7 +184,7 @@ class ModelSource:
     prompts: Sequence[base.Prompt],
     responses: Sequence[Text],
   ) -> None:
-    """Raw rewards, and label shares behind them, of all texts, by batch."""
+    """Raw rewards, and what else is told of all texts behind them, by batch."""
     texts = token_store.encode(
       (
         Record(prompt, (response,))

@@ -71,6 +71,19 @@ def card(describe=None, **content):
 
 
 class CardTest(parameterized.TestCase):
+  def test_says_what_a_persons_own_pairs_are_worth(self):
+    lines = [
+      {"pairs_seen": 0, "accuracy": 0.75},
+      {"pairs_seen": 10, "accuracy": 0.8712},
+    ]
+    people = {"model": {"kind": "low_rank", "rank": 2, "new_users": lines}}
+    text = card(evaluation=evaluation() | {"personal": people})
+    self.assertIn("New people, by their own pairs:", text)
+    self.assertIn("| 10 | 0.871 |", text)
+    people["model"]["new_users"] = []
+    text = card(evaluation=evaluation() | {"personal": people})
+    self.assertNotIn("New people", text)
+
   def test_says_how_the_model_was_made(self):
     contents = {"data.train_files": "f00d"}
     origin = {"contents": contents, "revisions": {"model.init_from": COMMIT}}

@@ -62,6 +62,14 @@ RECIPES = {
       "num_responses": 2,
     }
   },
+  "personal": {
+    "recipe": {
+      "name": "personal",
+      "kind": "ideal_points",
+      "rank": 2,
+      "steps_per_round": 2,
+    }
+  },
 }
 
 

@@ -104,6 +104,14 @@ GOLDEN = {
     dict(recipe=dict(name="more", num_sources=2), data__mixing="stratified"),
     ((0.738016, 19.376425), (0.678784, 22.386181), (0.863285, 15.078632)),
   ),
+  "personal": (
+    dict(
+      recipe=dict(
+        name="personal", rank=2, num_users=200, steps_per_round=2, pull=0.01
+      )
+    ),
+    ((1.213744, 44.707054), (0.864088, 69.300171), (0.684819, 14.606927)),
+  ),
 }
 
 DENOISE = dict(

@@ -120,7 +120,7 @@ class SideBySideTest(parameterized.TestCase):
     both = label_shares.SideBySide(labelled() if has_labels else plain())
     rows = both(PROMPTS, RESPONSES)
     self.assertEqual(rows.shape, (3, 3 if has_labels else 1))
-    rewards, shares = both.apart(rows)
+    rewards, shares, _ = both.apart(rows)
     np.testing.assert_allclose(rewards, REWARDS)
     if has_labels:
       np.testing.assert_allclose(shares, SHARES)
