@@ -11,6 +11,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 SHOTS = (0, 1, 2, 5)
+MORE_SHOTS = (*SHOTS, 10, 20)
 DRAWS = 2000
 FAMILIES = ("low_rank", "ideal_points")
 METHODS = ("pooled", "mixture", "published", "personal", *FAMILIES)
@@ -32,14 +33,16 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     runs: of one conversation, one per seed.
 
   Returns:
-    By method `mean` per number of pairs and its `ends`; after five pairs the
-    `gain` over the pooled head and what it is in each draw of people; `tenth`,
-    the people who are served worst, a mean over seeds, and `group`, the
-    published group that the pooled head serves worst: under each method, and in
-    each draw. `group` is NaN where no two groups have enough people.
+    By method `mean` per number of pairs (`shots`) and its `ends`; after five
+    pairs the `gain` over the pooled head and what it is in each draw of people,
+    and as `last` after the most pairs; `tenth`, the people who are served
+    worst, a mean over seeds, and `group`, the published group that the pooled
+    head serves worst: under each method, and in each draw. `group` is NaN where
+    no two groups have enough people.
   """
+  shots = [int(one) for one in runs[0].get("shots", SHOTS)]
   people = int(max(run["person"].max() for run in runs)) + 1
-  right = np.zeros((len(NAMES), len(SHOTS), people))
+  right = np.zeros((len(NAMES), len(shots), people))
   number, group = np.zeros(people), np.full(people, "None", dtype="<U80")
   for run in runs:
     np.add.at(right, (slice(None), slice(None), run["person"]), run["right"])
@@ -54,7 +57,7 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
   rates = (
     np.einsum("bu,msu->bms", times, right) / (times @ number)[:, None, None]
   )
-  five = SHOTS.index(5)
+  five = shots.index(5)
   place = np.cumsum(kept) - 1
   tenth = np.mean(
     [
@@ -64,10 +67,11 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     ],
     axis=0,
   )  # fmt: skip
-  gains = rates[:, :, five] - rates[:, :1, five]
+  gains, last = (rates[:, :, s] - rates[:, :1, s] for s in (five, -1))
   seeds = [run["right"][:, five].sum(1) / run["number"].sum() for run in runs]
   return {
     "people": len(number), "seeds": len(runs), "mean": rates[0],
+    "shots": shots, "last": last,
     "ends": np.quantile(rates[1:], (0.025, 0.975), axis=0), "gain": gains,
     "tenth": tenth, "group": _worst_group(right[:, five], number, group, times),
     "spread": np.std([s - s[0] for s in seeds], axis=0, ddof=1)
@@ -155,8 +159,13 @@ def over_all(found: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
   return means
 
 
-def lines(found: dict[str, dict[str, Any]]) -> list[str]:
-  """The mixture against the pooled head, a row per conversation."""
+def lines(found: dict[str, dict[str, Any]], *, mean: bool = True) -> list[str]:
+  """The mixture against the pooled head, a row per conversation.
+
+  Args:
+    found: by conversation.
+    mean: whether a mean over conversations is the last row.
+  """
   head = [
     "", "people", "groups chosen", *BASELINES, "pooled", "mixture, 0 pairs",
     "5 pairs", "gain [95 %]", "seeds ±", "least shown",
@@ -174,17 +183,22 @@ def lines(found: dict[str, dict[str, Any]]) -> list[str]:
     ]  # fmt: skip
     rows.append(f"| {' | '.join(cells)} |")
   counted = [one for one in found.values() if one["people"] >= LEAST_PEOPLE]
-  if len(counted) > 1:
-    mean = over_all(counted)["gain"]
+  if mean and len(counted) > 1:
+    gain = over_all(counted)["gain"]
     cells = ["mean", str(sum(one["people"] for one in counted))]
-    cells += ["–"] * 7 + [apart(mean, 1), "–", f"{least(mean, 1):.3f}"]
-    cells.append(apart(mean, 1, WORDS))
+    cells += ["–"] * 7 + [apart(gain, 1), "–", f"{least(gain, 1):.3f}"]
+    cells.append(apart(gain, 1, WORDS))
     rows.append(f"| {' | '.join(cells)} |")
   return rows
 
 
-def others(found: dict[str, dict[str, Any]]) -> list[str]:
-  """What else is above the pooled head after five pairs, and for whom."""
+def others(found: dict[str, dict[str, Any]], *, mean: bool = True) -> list[str]:
+  """What else is above the pooled head after five pairs, and for whom.
+
+  Args:
+    found: by conversation.
+    mean: whether a mean over conversations is the last row.
+  """
   head = [
     "above the pooled head after 5 pairs", "published groups",
     "these above the mixture", "personal", "low rank", "ideal points",
@@ -205,9 +219,30 @@ def others(found: dict[str, dict[str, Any]]) -> list[str]:
   rows += [row(name, one, one["gain"]) for name, one in found.items()]
   counted = [one for one in found.values() if one["people"] >= LEAST_PEOPLE]
   known = [one for one in counted if not np.isnan(one["gain"][0, published])]
-  if len(counted) > 1:
-    mean = over_all(known)["gain"] if known else counted[0]["gain"] + np.nan
-    rows.append(row("mean", over_all(counted), mean))
+  if mean and len(counted) > 1:
+    gain = over_all(known)["gain"] if known else counted[0]["gain"] + np.nan
+    rows.append(row("mean", over_all(counted), gain))
+  return rows
+
+
+def by_pairs(found: dict[str, dict[str, Any]]) -> list[str]:
+  """Accuracy after each number of own pairs, a row per source and method."""
+  every = sorted({s for one in found.values() for s in one["shots"]})
+  head = [
+    "", "", *(f"{number} pairs" for number in every),
+    "above the pooled head after the most [95 %]", "above the bag of words",
+  ]  # fmt: skip
+  rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+  for name, one in found.items():
+    for m, method in enumerate(METHODS):
+      if np.isnan(one["mean"][m]).any():
+        continue
+      own = dict(zip(one["shots"], one["mean"][m], strict=True))
+      cells = [name, method.replace("_", " ")]
+      cells += [f"{own[s]:.3f}" if s in own else "–" for s in every]
+      cells.append(apart(one["last"], m) if m else "–")
+      cells.append(apart(one["last"], m, WORDS))
+      rows.append(f"| {' | '.join(cells)} |")
   return rows
 
 
@@ -225,11 +260,13 @@ def draw(found: dict[str, dict[str, Any]], path: pathlib.Path) -> None:
     for m, method in enumerate(METHODS):
       low, top = one["ends"][:, m]
       panel.plot(
-        SHOTS, one["mean"][m], marker="o", markersize=3,
+        one["shots"], one["mean"][m], marker="o", markersize=3,
         color=COLOURS[method], label=method.replace("_", " "),
       )  # fmt: skip
       if method in ("pooled", "mixture"):
-        panel.fill_between(SHOTS, low, top, color=COLOURS[method], alpha=0.15)
+        panel.fill_between(
+          one["shots"], low, top, color=COLOURS[method], alpha=0.15
+        )
     panel.set_title(f"{name}, {one['people']} people", fontsize=9)
     panel.spines[["top", "right"]].set_visible(False)
   for panel in axes[-1]:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import tabulate_labels
 import tabulate_people
+import tabulate_raters
 import tabulate_shift
 import tabulate_sources
 import tabulate_statements
@@ -51,6 +52,7 @@ TABLES = {
     tabulate_people, ("bowling-green:control", "brexit-consensus:control")
   ),
   "people_wide": Table(tabulate_people, ("bowling-green:wide",)),
+  "raters": Table(tabulate_raters, tabulate_raters.ROWS),
   "sources": Table(
     tabulate_sources,
     ("two", "three", "four", "five", "three:control", "five:control"),

@@ -81,7 +81,7 @@ CONVERSATIONS = (
 )  # fmt: skip
 LAYERS = (12, 18, 24)
 WIDE = 512  # directions of the rows that are named so
-LAST, MORE = SHOTS[-1], 5
+MORE = 5  # later pairs, of somebody who is scored
 PRIORS = (0.3, 1.0, 3.0, 10.0, 30.0)  # variance of a person's own part
 RANK, PULLS = 4, (3e-5, 3e-4, 3e-3)  # of the families
 CONFIG = latent_groups.GroupsConfig(
@@ -127,6 +127,7 @@ def families(
   ridge: float,
   kind: str,
   seed: int,
+  shots: Sequence[int] = SHOTS,
 ) -> np.ndarray:
   """Probabilities under personal rewards of a family, its prior chosen inside.
 
@@ -139,9 +140,10 @@ def families(
     ridge: its penalty.
     kind: of `PersonalConfig`.
     seed: of the first directions.
+    shots: numbers of pairs that place a person.
 
   Returns:
-    Of all pairs after each of `SHOTS`, [S, N]; 0.5 where they are not free.
+    Of all pairs after each of `shots`, [S, N]; 0.5 where they are not free.
   """
   tuning = train & (latent_groups.fold_of(judged.people, 4, 2000 + seed) == 0)
   data = linear_mixture.Comparisons(
@@ -152,15 +154,16 @@ def families(
     data, num_users=len(judged.people), config=config, ridge=ridge, pull=pull,
     head=head, key=jax.random.key(seed), where=who[judged.user],
   ).family  # fmt: skip
-  later = latent_groups.apart(judged, LAST) & tuning[judged.user]
+  last = shots[-1]
+  later = latent_groups.apart(judged, last) & tuning[judged.user]
   likely = {}
   for pull in PULLS:
     probs = _placed(
-      judged, fitted(train & ~tuning, pull), features, later, kind, (LAST,)
+      judged, fitted(train & ~tuning, pull), features, later, kind, (last,)
     )
     likely[pull] = np.log(np.maximum(probs[0, later], 1e-6)).sum()
   best = max(likely, key=lambda one: likely[one])
-  return _placed(judged, fitted(train, best), features, free, kind, SHOTS)
+  return _placed(judged, fitted(train, best), features, free, kind, shots)
 
 
 def _placed(
@@ -229,6 +232,7 @@ class Study:
     judged: latent_groups.Judged,
     layers: dict[int, np.ndarray],
     dimensions: int,
+    shots: Sequence[int] = SHOTS,
   ) -> None:
     """Turns features into principal directions.
 
@@ -236,8 +240,10 @@ class Study:
       judged: the pairs.
       layers: features of the texts by layer, [I, D].
       dimensions: directions at most.
+      shots: numbers of pairs that place a person; pairs after the last of them
+        are scored.
     """
-    self.judged = judged
+    self.judged, self.shots = judged, tuple(shots)
     self.layers = {
       layer: latent_groups.projection(values, dimensions)(values)
       for layer, values in layers.items()
@@ -283,13 +289,21 @@ class Study:
     }
     variance = self._variance(judged, features, pooled.heads[0], train)
     free = latent_groups.enough(
-      judged, latent_groups.apart(judged, LAST) & ~where, MORE
+      judged, latent_groups.apart(judged, self.shots[-1]) & ~where, MORE
     )
     scored = np.unique(judged.user[free])
-    right = np.full((len(NAMES), len(SHOTS), len(scored)), np.nan)
+    right = np.full((len(NAMES), len(self.shots), len(scored)), np.nan)
     of_family = {
       kind: families(
-        judged, features, train, free, pooled.heads[0], choice.ridge, kind, seed
+        judged,
+        features,
+        train,
+        free,
+        pooled.heads[0],
+        choice.ridge,
+        kind,
+        seed,
+        self.shots,
       )
       for kind in FAMILIES
     }
@@ -301,7 +315,7 @@ class Study:
       later = free[mine]
       number[row] = later.sum()
       for m, method in enumerate(NAMES):
-        for s, shots in enumerate(SHOTS):
+        for s, shots in enumerate(self.shots):
           if method in BASELINES:
             probs = 0.5 + plain[method][mine]  # its sign counts
           elif method in FAMILIES:
@@ -322,6 +336,7 @@ class Study:
       "ridge": choice.ridge, "components": choice.components,
       "variance": variance, "weights": np.sort(mixture.weights)[::-1],
       "group": np.array([str(judged.group[person]) for person in scored]),
+      "shots": np.array(self.shots),
     }  # fmt: skip
 
   def _one_taste(self, train: np.ndarray, seed: int) -> latent_groups.Judged:
@@ -378,8 +393,9 @@ class Study:
 
     Of those with enough pairs: later pairs of other texts, given the first.
     """
+    last = self.shots[-1]
     free = latent_groups.enough(
-      judged, latent_groups.apart(judged, LAST) & train[judged.user], MORE
+      judged, latent_groups.apart(judged, last) & train[judged.user], MORE
     )
     people = np.unique(judged.user[free])[:200]
     total = dict.fromkeys(PRIORS, 0.0)
@@ -387,7 +403,7 @@ class Study:
       mine = np.flatnonzero(judged.user == person)
       apart = features[judged.chosen[mine]] - features[judged.rejected[mine]]
       for variance in PRIORS:
-        gaps = personal(apart @ head, apart, LAST, variance)[free[mine]]
+        gaps = personal(apart @ head, apart, last, variance)[free[mine]]
         total[variance] -= np.logaddexp(0, -gaps).mean()
     return max(total, key=lambda one: total[one])
 
