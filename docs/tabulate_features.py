@@ -58,7 +58,7 @@ TABLES = {
     ("two", "three", "four", "five", "three:control", "five:control"),
   ),
   "statements": Table(tabulate_statements, (*tabulate_statements.QUESTIONS,)),
-  "together": Table(tabulate_together, (*tabulate_statements.QUESTIONS,)),
+  "together": Table(tabulate_together, tabulate_together.ROWS),
   "labels": Table(tabulate_labels, tabulate_labels.ROWS),
   "strength": Table(tabulate_strength, tabulate_strength.ROWS),
   "shift": Table(tabulate_shift, tabulate_shift.ROWS),

@@ -72,6 +72,33 @@ class LabelsTest(absltest.TestCase):
       )
 
 
+class ToldTest(absltest.TestCase):
+  def test_other_statements_or_other_people_say_how_long(self):
+    town = statements.town()
+    layers = {1: town.layers[1][: len(town.votes.texts)]}
+    study = SCRIPT["Study"](town.votes, [], layers)
+    number = len(town.votes.people)
+    groups = [np.arange(number) % 3 == 0, np.arange(number) % 3 == 1]
+    known = np.arange(1, len(town.votes.texts))
+    wide = jnp.arange(len(known) + 1.0)[:, None]
+    fit, tune = study._told(wide, known, groups)
+    both = np.concatenate([fit[0], tune[0]])[:, 0]
+    np.testing.assert_array_equal(np.sort(both), known)
+    self.assertGreater(len(fit[0]), len(tune[0]))
+    study.by_people = True
+    fit, tune = study._told(wide, known, groups)
+    other = (
+      SCRIPT["latent_groups"].fold_of(town.votes.people, 5, 7) == 0
+    )  # fmt: skip
+    self.assertBetween(other.mean(), 0.05, 0.5)
+    for (features, taught), some in ((fit, ~other), (tune, other)):
+      np.testing.assert_array_equal(features[:, 0], known)
+      counts = SCRIPT["counted"](town.votes, [mine & some for mine in groups])
+      np.testing.assert_array_equal(
+        taught, SCRIPT["shares"](counts, known)[:, known]
+      )
+
+
 class SeedTest(absltest.TestCase):
   def test_heads_per_group_serve_the_worst_off(self):
     town = statements.town()
