@@ -93,6 +93,29 @@ def lines(found: Scores) -> list[str]:
   return rows
 
 
+def over_sources(found: Mapping[str, Scores]) -> list[str]:
+  """Accuracy with and without a shift, a pair of columns per source."""
+  head = ["accuracy; against its counterpart [95 %]"]
+  for name, one in found.items():
+    head += [f"{name}, no shift, {one.pairs[0]} pairs"]
+    head += [f"shift, {one.pairs[1]} pairs", "spread under the shift"]
+  rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+  for name in (*voted_pairs.BASELINES, *METHODS):
+    m = (*METHODS, *voted_pairs.BASELINES).index(name)
+    cells = [name]
+    for one in found.values():
+      for scores in (*one.accuracy, one.spread[1]):
+        if m >= len(scores):
+          cells.append("–")
+          continue
+        cells.append(f"{scores[m, 0]:.3f}")
+        if name in AGAINST:
+          gap = voted_pairs.apart(_gap(scores, name), np.zeros(len(scores[m])))
+          cells[-1] += f"; {gap.partition(', least')[0]}"
+    rows.append(f"| {' | '.join(cells)} |")
+  return rows
+
+
 def means(found: Mapping[str, Scores]) -> list[str]:
   """Each method against its counterpart, a mean of the sources, in Markdown."""
   head = ["mean of the sources", "no shift", "shift"]

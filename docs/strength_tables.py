@@ -1,7 +1,7 @@
 """Tables of a study of wrong labels: what is found, and what it helps."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -115,6 +115,47 @@ def tenths(found: Scores) -> list[str]:
     cells = [f"{value:.3f}" for value in one[:, 0]]
     cells += [f"[{low:.3f}, {high:.3f}]", voted_pairs.apart(one[9], one[best])]
     rows.append(f"| {level} | {' | '.join(cells)} |")
+  return rows
+
+
+def over_sources(
+  runs: Mapping[str, Sequence[dict[str, Any]]], found: Mapping[str, Scores]
+) -> list[str]:
+  """What strengths find in each source, and what that helps, in Markdown.
+
+  Args:
+    runs: seeds by source.
+    found: their scores.
+  """
+  head = [
+    "", "noise", "labels wrong", "AUC, pairs seen", "AUC, unseen",
+    "strength below 0", "wrong in the weakest tenth",
+    "accuracy of a head of it [95 %]",
+    "of the strongest, − best of the others [95 %]",
+  ]  # fmt: skip
+  rows = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+  for name, seeds in runs.items():
+    of_level = zip(finding(seeds)[2:], tenths(found[name])[2:], strict=True)
+    for first, second in of_level:
+      cells = [name, *first.strip("| ").split(" | ")[:-1]]
+      tenth = second.strip("| ").split(" | ")
+      cells += [f"{tenth[1]} {tenth[-2]}", tenth[-1]]
+      rows.append(f"| {' | '.join(cells)} |")
+  told = METHODS[1:]
+  head = ["− plain [95 %]", "noise", *voted_pairs.BASELINES[:3:2], "plain"]
+  head += [*told, "least of flip 10 %"]
+  rows += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+  names = (*METHODS, *voted_pairs.BASELINES)
+  for name, scores in found.items():
+    for level, one in zip(LEVELS, scores.accuracy, strict=False):
+      cells = [name, level]
+      cells += [f"{one[names.index(other), 0]:.3f}" for other in head[2:5]]
+      gaps = [
+        voted_pairs.apart(one[m + 1], one[0]).split(", least ")
+        for m in range(len(told))
+      ]
+      cells += [gap[0] for gap in gaps] + [gaps[0][1]]
+      rows.append(f"| {' | '.join(cells)} |")
   return rows
 
 

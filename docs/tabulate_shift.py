@@ -298,5 +298,6 @@ def show(
   found = {row: shift_tables.Scores(of_row) for row, of_row in runs.items()}
   for row, scores in found.items():
     sys.stdout.write("\n".join([row, *shift_tables.lines(scores)]) + "\n\n")
+  sys.stdout.write("\n".join(shift_tables.over_sources(found)) + "\n\n")
   every = {row: one for row, one in found.items() if ":" not in row}
   sys.stdout.write("\n".join(shift_tables.means(every)) + "\n\n")

@@ -399,6 +399,8 @@ def show(
       strength_tables.tenths(scores),
     ):  # fmt: skip
       sys.stdout.write("\n".join([row, *table]) + "\n\n")
+  table = strength_tables.over_sources(runs, found)
+  sys.stdout.write("\n".join(table) + "\n\n")
   if png is not None:
     strength_tables.draw(
       {row: one for row, one in found.items() if "control" not in row}, png

@@ -125,6 +125,11 @@ class SeedTest(absltest.TestCase):
     row = next(line for line in lines if line.startswith("| MetaRM, none |"))
     self.assertEqual(row.count("+0.000 [+0.000, +0.000], least 0.000"), 3)
     self.assertLen(TABLES.means({"humour": found}), 2 + len(TABLES.AGAINST))
+    wide = TABLES.over_sources({"one": found, "two": found})
+    row = next(line for line in wide if line.startswith("| MetaRM, none |"))
+    self.assertEqual(row.count("; +0.000 [+0.000, +0.000]"), 6)
+    self.assertIn(f"| {found.accuracy[1, none, 0]:.3f}; ", row)
+    self.assertEqual(wide[2].count("| – "), 2)
 
 
 if __name__ == "__main__":

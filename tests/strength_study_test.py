@@ -169,6 +169,16 @@ class SeedTest(absltest.TestCase):
       TABLES.finding([run]), TABLES.methods(scores), TABLES.tenths(scores)
     ):  # fmt: skip
       self.assertGreater(len(table), len(levels))
+    both = TABLES.over_sources({"toy": [run]}, {"toy": scores})
+    first, second = (both[2 : 2 + len(levels)], both[-len(levels) :])
+    for n, level in enumerate(levels):
+      found, helped = (line.strip("| ").split(" | ")
+                       for line in (first[n], second[n]))  # fmt: skip
+      self.assertEqual([found[:2], helped[:2]], 2 * [["toy", level]])
+      self.assertStartsWith(found[7], f"{scores.tenths[n, 0, 0]:.3f} [")
+      self.assertEqual(helped[4], f"{scores.accuracy[n, 0, 0]:.3f}")
+      gain = scores.accuracy[n, -4, 0] - scores.accuracy[n, 0, 0]
+      self.assertStartsWith(helped[-2], f"{gain:+.3f} [")
     np.testing.assert_allclose(
       scores.nats[0, 0, 0],
       losses.bradley_terry_loss(
