@@ -181,6 +181,10 @@ def draw(found: dict[str, Scores], path: pathlib.Path) -> None:
     panel.set_xticks(range(1, 11))
     panel.spines[["top", "right"]].set_visible(False)
   axes[0, 0].set_ylabel("accuracy on held-out pairs")
-  axes[0, 0].legend(frameon=False, fontsize=8, title="labels turned round")
+  every = [panel.get_legend_handles_labels() for panel in axes[0]]
+  axes[0, 0].legend(
+    *max(every, key=lambda one: len(one[1])), frameon=False, fontsize=8,
+    title="labels turned round",
+  )  # fmt: skip
   figure.savefig(path, dpi=130)
   plt.close(figure)
