@@ -7,6 +7,7 @@ each. A pass is no preference.
 
 import collections
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -30,12 +31,25 @@ class Item(NamedTuple):
   Attributes:
     name: its id.
     text: of the response.
-    prompt: what it answers; a pair is made of items with one prompt.
+    prompt: what it answers, text or chat turns; a pair is made of items with
+      one prompt.
   """
 
   name: str
   text: str
-  prompt: str
+  prompt: str | list[Any]
+
+  @property
+  def asked(self) -> str:
+    """The prompt as one text, the same for the same prompt alone."""
+    if isinstance(self.prompt, str):
+      return self.prompt
+    return json.dumps(self.prompt, sort_keys=True)
+
+  @property
+  def answer(self) -> str:
+    """The text behind its prompt; a chat template parts them by itself."""
+    return f" {self.text}" if isinstance(self.prompt, str) else self.text
 
 
 class Vote(NamedTuple):
@@ -118,7 +132,7 @@ def _pairs_of(
   for name in sorted(votes):
     vote = votes[name]
     if vote.sign:
-      key = (vote.item.prompt, draw.side(vote.item.text))
+      key = (vote.item.asked, draw.side(vote.item.text))
       sides[key][vote.sign < 0].append(vote)
   for (prompt, side), (endorsed, rejected) in sorted(sides.items()):
     size = len(endorsed) * len(rejected)
@@ -131,9 +145,9 @@ def _pairs_of(
       yield (
         best.where,
         {
-          "prompt": prompt,
-          "chosen": f" {best.item.text}",
-          "rejected": f" {worst.item.text}",
+          "prompt": best.item.prompt,
+          "chosen": best.item.answer,
+          "rejected": worst.item.answer,
           "annotator": person,
           "id": f"{person}-{best.item.name}-{worst.item.name}",
           **best.columns,

@@ -101,6 +101,16 @@ class ItemVotesTest(parameterized.TestCase):
     ((_, row),) = made("item_votes", rows)
     self.assertEqual((row["prompt"], row["rejected"]), ("P", " text 3"))
 
+  def test_a_prompt_of_chat_turns_is_answered_by_a_turn(self):
+    ask = lambda text: [{"role": "user", "content": text}]
+    rows = [vote("a", 1, 1, prompt=ask("P")), vote("a", 2, -1, prompt=ask("Q"))]
+    self.assertEmpty(made("item_votes", rows))
+    rows.append(vote("a", 3, -1, prompt=ask("P")))
+    ((_, row),) = made("item_votes", rows)
+    self.assertEqual(row["prompt"], ask("P"))
+    # A template begins the answer, so no space parts it from the prompt.
+    self.assertEqual((row["chosen"], row["rejected"]), ("text 1", "text 3"))
+
   @parameterized.parameters("yes", True, "nan", "inf", "", ([1],))
   def test_a_vote_that_is_none_is_an_error_at_its_line(self, value):
     (where, error), *rest = made("item_votes", [vote("a", 9, value), *VOTES])
