@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import tabulate_heads
 import tabulate_labels
 import tabulate_people
 import tabulate_raters
@@ -62,6 +63,7 @@ TABLES = {
   "labels": Table(tabulate_labels, tabulate_labels.ROWS),
   "strength": Table(tabulate_strength, tabulate_strength.ROWS),
   "shift": Table(tabulate_shift, tabulate_shift.ROWS),
+  "heads": Table(tabulate_heads, tabulate_heads.ROWS),
   "qualities": Table(tabulate_sources, ("webis", "webis:control")),
 }
 
