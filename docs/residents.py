@@ -203,7 +203,7 @@ def table(rows: Mapping[str, np.ndarray], size: int) -> list[str]:
     own = found[name]
     cells = [words.format(size), f"{own[0, -1]:+.2f}"]
     leads = [own[:, g] - start[:, g] for g in (-1, *range(groups))]
-    leads.append(found["maxmin"][:, -1] - own[:, -1])
+    leads.append(found.get("maxmin", own)[:, -1] - own[:, -1])
     lines.append(cells + [interval(x) if x.any() else "–" for x in leads])
   return paired_tables.table(head, lines)
 
