@@ -27,7 +27,7 @@ everyone is in their own group (1.000, training and new people); ten pairs of a
 new person give 0.850 ± 0.005 on the others, 0.807 ± 0.038 in the minority, with
 known groups 0.867 ± 0.020 and 0.833 ± 0.006; plain Bradley-Terry has 0.348 ±
 0.014 in the minority. `:personal`: 0.860 ± 0.008 and 0.760 ± 0.010 with ten
-pairs (commit 280fd60). `:one_taste`: 0.887 with ten pairs or none.
+pairs (commit c6f4633). `:one_taste`: 0.887 with ten pairs or none.
 `:noise_group`: the noisy stay at 0.503 ± 0.021. docs/results.md has the rest.
 """
 

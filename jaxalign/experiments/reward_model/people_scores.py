@@ -52,7 +52,6 @@ class PeopleConfig:
       min_group=self.min_group,
       num_samples=self.num_samples,
     )
-    checks.one_of((True, False), save_people=self.save_people)
 
 
 class Dots(NamedTuple):
