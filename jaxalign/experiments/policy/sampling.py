@@ -157,16 +157,12 @@ def make_sample(
   def sample(
     params: Tree, frozen: Tree, batch: update.Batch, key: jax.Array
   ) -> dict[str, jax.Array]:
-    spread = lambda x: jnp.repeat(x, num_responses, axis=0)
-    tokens, mask = spread(batch["prompts"]), spread(batch["prompt_mask"])
+    prompts = batch["prompts"], batch["prompt_mask"]
     among = jnp.arange(num_responses, dtype=batch["row"].dtype)
     places = batch["row"][:, None] * num_responses + among[None]
-    out = sampler(
-      policy_of(params, frozen),
-      tokens,
-      mask,
-      keys=update.row_keys(key, places.reshape(-1)),
-    )
+    keys = update.row_keys(key, places.reshape(-1)).reshape(places.shape)
+    out = sampler(policy_of(params, frozen), *prompts, keys=keys)
+    tokens, mask = (jnp.repeat(x, num_responses, axis=0) for x in prompts)
     grouped = lambda x: x.reshape(-1, num_responses, *x.shape[1:])
     ends = jnp.zeros_like(out.mask)
     for token in eos_ids:

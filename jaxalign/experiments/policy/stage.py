@@ -88,8 +88,9 @@ class PolicyStage(NamedTuple):
     """What the compile stage compiles: sampling, then learning.
 
     FLOPs are those of every network over every token: one pass forward to
-    sample, one of policy, reference and critic to prepare, and one forward and
-    backward of what is trained per epoch.
+    sample, a prompt once for all its responses, one of policy, reference and
+    critic to prepare, and one forward and backward of what is trained per
+    epoch.
     """
     actor, critic = self.state.actor, self.state.critic
     own = isinstance(critic, train_state.TrainState)
@@ -97,6 +98,9 @@ class PolicyStage(NamedTuple):
       self.network, self.batch, passes
     )
     trained = 2 if own else 1
+    spared = (self.batch["tokens"].shape[1] - 1) * memory.batch_flops(
+      self.network, self.prompts, {"prompts": ("forward",)}
+    )
     sampling = memory.Program(
       "sample",
       self.lower_sample,
@@ -106,7 +110,7 @@ class PolicyStage(NamedTuple):
         "kv_cache": self._cache(),
       },
       self.prompts["prompts"].shape,
-      flops_of(memory.FORWARD),
+      flops_of(memory.FORWARD) - spared,
     )
     bare = lambda state: state._replace(params=())
     learning = memory.Program(

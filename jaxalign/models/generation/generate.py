@@ -61,7 +61,8 @@ def generate(
     prompts: int [B, T], padded on any side.
     mask: True where a token is attended, bool [B, T]; a row without one has
       ended at once.
-    keys: typed keys [B], one per row.
+    keys: typed keys, [B], one per row, or [B, G] for G results of each prompt,
+      which then passes the network once.
     max_new_tokens: N, at least 1.
     min_new_tokens: before which `eos_ids` are not drawn.
     temperature: divides the logits; 0 is greedy.
@@ -73,7 +74,8 @@ def generate(
     pad_id: fills `tokens` after a row's end.
 
   Returns:
-    The new tokens.
+    The new tokens, [B, N], or [B G, N], the results of a prompt one after
+    another.
 
   Raises:
     TypeError, ValueError: an argument has the wrong type or shape or is out of
@@ -84,10 +86,11 @@ def generate(
   checks.rank(2, prompts=prompts)
   checks.same_shape(prompts=prompts, mask=mask)
   batch, length = prompts.shape
-  if keys.shape != (batch,):
+  typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+  if not typed or keys.ndim not in (1, 2) or keys.shape[0] != batch:
     raise ValueError(
-      f"keys must be typed keys, one per row of prompts {prompts.shape}, got "
-      f"shape {keys.shape}"
+      f"keys must be typed keys, one or G per row of prompts {prompts.shape}, "
+      f"got shape {keys.shape}"
     )
   sampling.check_length(config, length, max_new_tokens)
   options, knobs = sampling.sampling_options(
@@ -110,7 +113,7 @@ def generate(
     knobs,
     jnp.pad(prompts, widths),
     jnp.pad(mask, widths),
-    jax.random.key_data(keys),
+    jax.random.key_data(keys.reshape(-1)),
   )
 
 
@@ -180,7 +183,10 @@ class Sampler(Protocol):
   def __call__(
     self, params: Any, prompts: jax.Array, mask: jax.Array, *, keys: jax.Array
   ) -> Generation:
-    """Continues prompts [B, T] with the policy at `params`."""
+    """Continues prompts [B, T] with the policy at `params`.
+
+    Keys are [B], or [B, G] for G results of each prompt, as of `generate`.
+    """
 
 
 def local_sampler(

@@ -105,10 +105,11 @@ def start_all(
   mask: jax.Array,
   key_data: jax.Array,
 ) -> Slots:
-  """The rows of B prompts, all at once, each with its first token.
+  """The rows of B prompts, G of each, all at once, with their first tokens.
 
-  What `start_rows` makes of empty slots, but the caches are those of the
-  prompts with room behind: no second set is made to put them into.
+  What `start_rows` makes of empty slots, but a prompt passes the network once,
+  whatever G is, and the caches are those of the prompts with room behind: no
+  second set is made to put them into.
 
   Args:
     config: of a language model.
@@ -118,13 +119,18 @@ def start_all(
     prompts: int [B, P].
     mask: True where a token is attended, bool [B, P]; a row without one has
       ended at once.
-    key_data: of the keys, uint32 [B, ...].
+    key_data: of the keys, uint32 [B G, ...].
 
   Returns:
-    The rows.
+    The rows, those of a prompt one after another.
   """
-  batch, length = prompts.shape
+  batch, length = len(key_data), prompts.shape[1]
   filled = decode.prefill(config, params, prompts, mask)
+  if batch > len(prompts):
+    filled, prompts, mask = jax.tree.map(
+      lambda x: jnp.repeat(x, batch // len(prompts), axis=0),
+      (filled, prompts, mask),
+    )
 
   def extended(array: jax.Array, fill: int, axis: int) -> jax.Array:
     widths = [(0, 0)] * array.ndim

@@ -1,6 +1,7 @@
 """Generation: a row is its own, and its log-probabilities are the learner's."""
 
 import dataclasses
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxalign import models
 from jaxalign.models import activations, decoder
+from jaxalign.models.generation import decode
 from jaxalign.models.generation.generate import _generate, bucket
 from jaxalign.runtime.distributed import mesh as meshes
 from jaxalign.runtime.profiling import hlo_collectives
@@ -124,6 +126,42 @@ class GenerateTest(parameterized.TestCase):
         self.assertIn(tokens[row, length - 1], ends)
       np.testing.assert_array_equal(tokens[row, length:], PAD)
       np.testing.assert_array_equal(out.log_probs[row, length:], 0)
+
+  @parameterized.parameters(1, 3)
+  def test_several_results_of_a_prompt_are_those_of_as_many_rows(self, number):
+    _, params = start(LONG)
+    tokens, mask = padded()
+    mask[1] = False  # ended before it begins
+    keys = jax.random.split(jax.random.key(5), (len(tokens), number))
+    options = dict(max_new_tokens=8, repetition_penalty=1.2, eos_ids=(2, 3))
+    of = lambda inputs, keys: models.generate(
+      LONG, params, *inputs, keys=keys, pad_id=PAD, **options
+    )
+    got = of((tokens, mask), keys)
+    again = [np.repeat(x, number, axis=0) for x in (tokens, mask)]
+    expected = of(again, keys.reshape(-1))
+    np.testing.assert_array_equal(got.tokens, expected.tokens)
+    np.testing.assert_array_equal(got.mask, expected.mask)
+    np.testing.assert_allclose(got.log_probs, expected.log_probs, atol=1e-5)
+    rows = {tuple(row) for row in np.asarray(got.tokens).tolist()}
+    self.assertGreater(len(rows), 2 * number)  # each draws by its own key
+
+  def test_a_prompt_passes_once(self):
+    _, params = start(LONG)
+    passed = []
+    prefill = decode.prefill
+
+    def counted(config, params, tokens, mask):
+      passed.append(len(tokens))
+      return prefill(config, params, tokens, mask)
+
+    keys = jax.random.split(jax.random.key(5), (4, 8))
+    with mock.patch.object(decode, "prefill", counted):
+      out = models.generate(
+        LONG, params, *padded(), keys=keys, max_new_tokens=9, pad_id=PAD
+      )
+    self.assertEqual(passed, [4])
+    self.assertEqual(out.tokens.shape, (32, 9))
 
   def test_a_row_without_a_prompt_has_ended(self):
     _, params = start(LONG)
