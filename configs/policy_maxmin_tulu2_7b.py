@@ -14,7 +14,8 @@ program that theirs comes from, [TRL] its defaults of that time. Where they
 sampled with the end of text switched off, here it may come, and one that does
 not come costs one deviation. The authors' own reward is
 `welfare.kind="sample_min"`. `:shape` is for the compile stage and needs no
-folder; `:smoke` is small, on the synthetic crowd.
+folder, `:shape_qwen3_8b` the same of Qwen3-8B for v6e:8x8; `:smoke` is small,
+on the synthetic crowd.
 
 Claimed (table 2, as transcribed by others): win rates of 57.8 and 55.6 %, about
 45 prompts each, so a standard error of 7 points.
@@ -24,7 +25,8 @@ Measured: not yet run.
 
 import ml_collections
 
-VARIANTS = ("full", "shape", "smoke")
+VARIANTS = ("full", "shape", "shape_qwen3_8b", "smoke")
+SHAPES = {"shape": "llama-2-7b", "shape_qwen3_8b": "qwen3-8b", "smoke": "tiny"}
 
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
@@ -63,11 +65,12 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     num_prompts=128,  # 16 times 8 accumulated [RLPHF]; 1 in [code]
     checkpoint_every=10,  # [code]
   )
-  cfg.mesh = dict(data=1, fsdp=4, tensor=4)
+  side = 8 if variant == "shape_qwen3_8b" else 4
+  cfg.mesh = dict(data=1, fsdp=side, tensor=side)
 
-  if variant in ("shape", "smoke"):
+  if variant != "full":
     cfg.data.tokenizer = "byte"
-    cfg.model.shape = "llama-2-7b" if variant == "shape" else "tiny"
+    cfg.model.shape = SHAPES[variant]
   if variant == "smoke":
     cfg.data.update(
       train_files=("synthetic:two_groups:train",), max_prompt_length=48

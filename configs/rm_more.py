@@ -16,7 +16,8 @@ docs/recipes.md has the others. Five test sets are reported each by itself.
 WebGPT has none on the hub, so both of its parts are those of Linear95/DSP, in
 JAXALIGN_DATA/dsp; of its 901 test pairs 245 are ties. `:SIZE,shape` is the same
 from scratch and needs no folder and no data; it is for v5e:4x4, with llama2_13b
-for v5e:4x8:
+for v5e:4x8. `:llama2_70b` is larger than the paper's, takes 128 pairs per step
+and is for v5p:8x8x8:
 
   JAX_PLATFORMS=cpu python -m jaxalign.experiments.compile \
       --config=configs/rm_more.py:pythia_1_4b,shape --topology=v5e:4x4
@@ -46,7 +47,8 @@ jax 0.10.2, libtpu 0.0.42; docs/scaling.md).
 import ml_collections
 
 VARIANTS = ("full", "shape", "smoke")
-SIZES = ("pythia_1_4b", "pythia_2_8b", "llama2_7b", "llama2_13b")
+SIZES = ("pythia_1_4b", "pythia_2_8b", "llama2_7b", "llama2_13b", "llama2_70b")
+MESHES = {"llama2_13b": (16, 2), "llama2_70b": (64, 8)}  # fsdp and tensor
 
 
 def get_config(variant: str = "full") -> ml_collections.ConfigDict:
@@ -90,14 +92,15 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
   cfg.optimizer = dict(  # [appendix C]; the rest: the authors' trainer
     learning_rate=1e-6, schedule="linear", b2=0.999
   )
+  fsdp, tensor = MESHES.get(size, (16, 1))
   cfg.train = dict(
     num_steps=2500,  # 40,000 pairs of each source, 16 a step: one epoch
-    batch_size=80,  # [appendix C]
+    batch_size=80 if fsdp == 16 else 128,  # [appendix C]; over 64 chips
     eval_every=500,
     checkpoint_every=250,
   )
-  cfg.mesh = dict(fsdp=16, tensor=2 if size == "llama2_13b" else 1)
-  cfg.eval = dict(batch_size=80)
+  cfg.mesh = dict(fsdp=fsdp, tensor=tensor)
+  cfg.eval = dict(batch_size=cfg.train.batch_size)
 
   if mode == "shape":
     cfg.data.tokenizer = "byte"

@@ -31,6 +31,14 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
   "llama-2-13b": dict(
     _LLAMA_7B, num_layers=40, num_heads=40, embed_dim=5120, mlp_dim=13824
   ),
+  "llama-2-70b": dict(
+    _LLAMA_7B,
+    num_layers=80,
+    num_heads=64,
+    num_kv_heads=8,
+    embed_dim=8192,
+    mlp_dim=28672,
+  ),
   "opt-2.7b": dict(_OPT, embed_dim=2560, mlp_dim=10240),
   "opt-6.7b": dict(_OPT, embed_dim=4096, mlp_dim=16384),
   "tiny": dict(num_layers=1, num_heads=4, embed_dim=32, mlp_dim=64),
@@ -39,5 +47,15 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
   ),
   "pythia-2.8b": dict(
     _NEOX, num_layers=32, num_heads=32, embed_dim=2560, mlp_dim=10240
+  ),
+  "qwen3-8b": dict(
+    family="qwen3",
+    num_layers=36,
+    num_heads=32,
+    num_kv_heads=8,
+    embed_dim=4096,
+    mlp_dim=12288,
+    vocab_size=151_936,
+    tie_embeddings=False,
   ),
 }

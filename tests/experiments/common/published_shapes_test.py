@@ -16,10 +16,12 @@ BILLIONS = {
   "llama-7b": 6.74,
   "llama-2-7b": 6.74,
   "llama-2-13b": 13.02,
+  "llama-2-70b": 68.98,
   "opt-2.7b": 2.65,
   "opt-6.7b": 6.66,
   "pythia-1.4b": 1.41,
   "pythia-2.8b": 2.78,
+  "qwen3-8b": 8.19,
 }
 
 
