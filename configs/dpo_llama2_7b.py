@@ -19,7 +19,9 @@ For a slice of v5e:4x4. `:shape` is the same from scratch and needs no files:
 
 `:smoke` is small, on the synthetic crowd.
 
-Measured: not yet run.
+Measured: not yet run. Compiled for v5e:4x4, a step takes 11.47 of 15.75 GiB on
+each chip, 6.76 of them activations, and nothing is held whole that should be
+split (commit 29f3845, jax 0.10.2, libtpu 0.0.42; docs/scaling.md).
 """
 
 import ml_collections

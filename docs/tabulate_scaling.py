@@ -30,6 +30,7 @@ PAPER = (
   ("rm_more:pythia_2_8b,shape", "v5e:4x4"),
   ("rm_more:llama2_7b,shape", "v5e:4x4"),
   ("rm_more:llama2_13b,shape", "v5e:4x8"),
+  ("rm_more:llama2_70b,shape", "v5p:8x8x8"),
   ("dpo_llama2_7b:shape", "v5e:4x4"),
   ("rm_metarm_llama2_7b:shape", "v5e:4x4"),
   ("rm_contrastive_llama2_7b:shape", "v5e:4x4"),
@@ -41,6 +42,7 @@ PAPER = (
   ("rm_mixture_tulu2_7b:shape", "v5e:4x4"),
   ("policy_maxmin_gpt2_imdb:shape", "v5e:2x2"),
   ("policy_maxmin_tulu2_7b:shape", "v5e:4x4"),
+  ("policy_maxmin_tulu2_7b:shape_qwen3_8b", "v6e:8x8"),
   ("policy_dprm:opt_2_7b,shape", "v5e:4x4"),
 )
 GIB = 2**30
