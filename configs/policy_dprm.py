@@ -21,7 +21,9 @@ what `personas.py` leaves. The control is a plain reward model in
 Claimed (table 2 of the paper): 30.0 % of answers are of the best label with
 transport, 24.2 % with a plain reward, 23.5 % before, OPT-2.7B.
 
-Measured: not yet run.
+Measured: not yet run. Compiled for v5e:4x4 of OPT-2.7B, sampling takes 13.57
+and learning 13.88 of 15.75 GiB on each chip, and nothing is held whole that
+should be split (commit 78fce71, jax 0.10.2, libtpu 0.0.42; docs/scaling.md).
 """
 
 import ml_collections
